@@ -1,0 +1,74 @@
+"""The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from emsuite.errors import EmsuiteError
+
+# What the file system says when the machine, not the program, is at fault.
+_FILE_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO}
+
+
+class StageCommand(click.Command):
+    """A click command that ends with one line on bad input (exit code 2) or a failed run (exit code 1)."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command as a script: what is raised becomes one line and an exit code."""
+        try:
+            code = super().main(*args, **extra | {"standalone_mode": False})
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.exceptions.Exit as end:
+            sys.exit(end.exit_code)
+        except click.ClickException as error:
+            fail(f"{error.format_message()} (--help shows what is expected)", 2)
+        except EmsuiteError as error:
+            fail(str(error), error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            fail("interrupted", 130)
+        except OSError as error:
+            if error.errno not in _FILE_SYSTEM_ERRORS:
+                raise
+            fail(f"{error.filename or 'file system'}: {error.strerror}", 1)
+
+
+def fail(message: str, code: int) -> None:
+    """Print `message` as one line on stderr and end the process with `code`."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def stage(example: str) -> Callable[[Callable[..., Any]], StageCommand]:
+    """Turn a function with click options into a stage script's command; `example` ends its --help."""
+
+    def decorate(function: Callable[..., Any]) -> StageCommand:
+        epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
+        settings = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+        command = click.command(cls=StageCommand, epilog=epilog, context_settings=settings)(function)
+        command.params.append(
+            click.Option(
+                ["-v", "--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=_set_up_logging,
+                is_eager=True,
+                help="Say more about what is being done.",
+            )
+        )
+        return command
+
+    return decorate
+
+
+def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: bool) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logger = logging.getLogger("emsuite")
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]

@@ -1,0 +1,90 @@
+"""Outputs that grow over hours (zarr arrays, folders of tables): unfinished until their manifest is written.
+
+    prediction.zarr                     grows
+    prediction.zarr.unfinished.json     while it grows: what it is being made from
+    prediction.zarr.manifest.json       written last, with provenance: the output is whole
+
+A run that finds an unfinished output made from the same settings continues it; made from others, it starts anew.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emsuite.errors import BadInput
+from emsuite.files import remove, write_json
+from emsuite.provenance import provenance
+
+
+@dataclass
+class Output:
+    """One output while it is being made: `resumed` tells whether earlier work is there; `notes` go to the manifest."""
+
+    path: Path
+    resumed: bool
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of the output at `path` lies."""
+    return path.with_name(path.name + ".manifest.json")
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where the mark of an unfinished output at `path` lies."""
+    return path.with_name(path.name + ".unfinished.json")
+
+
+@contextmanager
+def output(
+    path: Path, settings: Mapping[str, Any], *, inputs: Mapping[str, Path] | None = None, seed: int | None = None
+) -> Iterator[Output]:
+    """Make the output at `path` within the block; on leaving it well, the manifest is written.
+
+    `settings` decide the bytes (never put the number of workers among them): an unfinished output with the same
+    settings is continued (`Output.resumed`), anything else that lies at `path` is removed first.
+    """
+    path = Path(path)
+    if path.exists() and not (manifest_path(path).exists() or unfinished_path(path).exists()):
+        raise BadInput(
+            f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
+        )
+    wanted = json.loads(json.dumps(settings, default=str))
+    resumed = path.exists() and read_json(unfinished_path(path)) == wanted
+    if not resumed:
+        remove(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(unfinished_path(path), wanted)
+    manifest_path(path).unlink(missing_ok=True)
+    made = Output(path, resumed)
+    yield made
+    write_json(manifest_path(path), provenance(settings, inputs, seed) | made.notes)
+    unfinished_path(path).unlink()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, or None where there is none or it is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def is_finished(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the output at `path` is whole and was made from the same settings."""
+    manifest = read_json(manifest_path(path))
+    return (
+        manifest is not None and path.exists() and manifest["settings"] == json.loads(json.dumps(settings, default=str))
+    )
+
+
+def check_finished(path: Path) -> None:
+    """Refuse to read an output (or anything inside it) that a run left unfinished."""
+    for part in (path, *path.parents):
+        if part.name and unfinished_path(part).exists():
+            raise BadInput(
+                f"{part}: unfinished (a run is writing it, or was stopped); run its stage again to continue it"
+            )

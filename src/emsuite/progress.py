@@ -1,0 +1,36 @@
+"""Progress of long work: a bar on a terminal, plain lines in a log file."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class _PlainLines(tqdm):
+    """Writes whole lines, so that a log file can be read while it grows."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        print(str(self) if msg is None else msg, file=self.fp, flush=True)
+
+
+def progress(
+    items: Iterable[Any] | None = None, *, what: str, total: int | None = None, done: int = 0, unit: str = "it"
+) -> "tqdm[Any]":
+    """A tqdm over `items` (or to be updated by hand), described by `what`; `done` were done by an earlier run."""
+    kind: type[tqdm[Any]] = tqdm if sys.stderr.isatty() else _PlainLines
+    every = 0.1 if kind is tqdm else _SECONDS_BETWEEN_LINES
+    return kind(
+        items,
+        desc=what,
+        total=total,
+        initial=done,
+        unit=unit,
+        file=sys.stderr,
+        mininterval=every,
+        maxinterval=2 * every,
+        ncols=None if kind is tqdm else 100,
+        smoothing=0.05,
+    )

@@ -1,0 +1,123 @@
+"""Where an output comes from: settings, seed, code, packages, inputs, machine and what it cost."""
+
+import functools
+import hashlib
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from emsuite.files import sha256
+
+_PACKAGES = (
+    "emsuite",
+    "torch",
+    "numpy",
+    "zarr",
+    "daisy",
+    "waterz",
+    "scipy",
+    "scikit-image",
+    "edt",
+    "numba",
+    "snakemake",
+)
+_STARTED = time.time()
+
+
+def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path] | None = None, seed: int | None = None) -> dict:
+    """What one run used and cost, ready for JSON; call it at the run's end.
+
+    `settings` is the resolved configuration; `inputs` names files or folders, each recorded with its checksum.
+    Durations are seconds, memory is bytes.
+    """
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "settings": dict(settings),
+        "seed": seed,
+        "inputs": {
+            name: {"path": str(path), "checksum": checksum(Path(path))} for name, path in (inputs or {}).items()
+        },
+        "git_commit": git_commit(),
+        "packages": package_versions(),
+        "container": container(),
+        "machine": machine(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_STARTED)),
+        "seconds": round(time.time() - _STARTED, 3),
+        "peak_memory": peak_memory(),
+    }
+
+
+def checksum(path: Path) -> str:
+    """`sha256:` of a file; `listing:` of a folder's metadata, file names and sizes (a volume can be terabytes)."""
+    if path.is_file():
+        return "sha256:" + sha256(path)
+    digest = hashlib.sha256()
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            file = Path(folder) / name
+            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+            if name in (".zarray", ".zattrs", ".zgroup", "zarr.json"):
+                digest.update(file.read_bytes())
+    return "listing:" + digest.hexdigest()
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the checkout this library lies in, with `+changes` if the work tree differs; None outside one."""
+    if commit := os.environ.get("EMSUITE_GIT_COMMIT"):
+        return commit
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape results."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def container() -> dict[str, str] | None:
+    """The image this process runs in, with its digest where the image tells it; None outside a container."""
+    image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if not image:
+        return None
+    return {"image": Path(image).name, "digest": os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")}
+
+
+def machine() -> dict[str, Any]:
+    """Host name, processor count and, where torch sees one, the GPU's name."""
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    return {"host": socket.gethostname(), "cpus": len(os.sched_getaffinity(0)), "gpu": gpu}
+
+
+def peak_memory() -> dict[str, int]:
+    """Peak resident memory of this process and of its largest child, and of the GPU, in bytes."""
+    own, children = (
+        resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0
+    return {"process": own, "largest_child": children, "gpu": gpu}
