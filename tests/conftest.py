@@ -1,0 +1,114 @@
+"""What tests share: the real data, an S3 endpoint with faults, and scripts run as a user runs them.
+
+A real part that is missing skips its tests with the reason; with EMSUITE_REQUIRE_PARTS=1 (as in CI) it fails them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+DATA = Path(os.environ.get("EMSUITE_TEST_DATA", SHARED / "data"))
+S3_SERVER = Path(os.environ.get("EMSUITE_TEST_S3_SERVER", SHARED / "tools" / "s3-server"))
+
+
+def need(there: bool, what: str) -> None:
+    """Skip the test for want of `what`, or fail it where every part is required."""
+    if there:
+        return
+    if os.environ.get("EMSUITE_REQUIRE_PARTS") == "1":
+        pytest.fail(f"required here, but missing: {what}")
+    pytest.skip(f"missing: {what}")
+
+
+@pytest.fixture(scope="session")
+def fib25_slab() -> Path:
+    """160 sections of FIB-25 with dense labels; read-only, copy it before writing."""
+    path = DATA / "fib25/training/trvol-250-2.zarr"
+    need(path.is_dir(), f"the FIB-25 slab {path}")
+    return path
+
+
+class S3:
+    """An S3 endpoint on loopback; `faults` sets what goes wrong from now on and zeroes the counts."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+    def client(self) -> Any:
+        """A signed boto3 client, to put objects in place."""
+        import boto3
+
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", aws_access_key_id="test",
+                            aws_secret_access_key="test")  # fmt: skip
+
+    def public_bucket(self, name: str, objects: dict[str, bytes]) -> None:
+        """A fresh bucket that anyone may list and read, as the public one."""
+        client = self.client()
+        client.create_bucket(Bucket=name)
+        allow = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:ListBucket"],
+                 "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]}  # fmt: skip
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps({"Version": "2012-10-17", "Statement": [allow]}))
+        for key, body in objects.items():
+            client.put_object(Bucket=name, Key=key, Body=body)
+
+    def faults(self, **settings: Any) -> None:
+        """See the server's own help for the settings (slowdown, error, truncate, first, per_second, ...)."""
+        self._control("PUT", json.dumps(settings).encode())
+
+    def counts(self) -> dict[str, int]:
+        """Requests served by method, and faults by kind, since `faults` was last called."""
+        return json.loads(self._control("GET"))["counts"]
+
+    def _control(self, method: str, body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(f"{self.url}/_faults", data=body, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    need(S3_SERVER.exists(), f"the S3 server with faults {S3_SERVER}")
+    ready = tmp_path_factory.mktemp("s3") / "ready"
+    server = subprocess.Popen([sys.executable, S3_SERVER, "--ready-file", ready], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if ready.exists():
+                break
+            assert server.poll() is None, "the S3 server ended at once"
+            time.sleep(0.1)
+        yield S3(ready.read_text().strip())
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3(s3_endpoint: S3) -> Iterator[S3]:
+    """The endpoint without faults; whatever a test sets is taken away after it."""
+    s3_endpoint.faults()
+    yield s3_endpoint
+    s3_endpoint.faults()
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a stage script, as `run_script("01_data/fetch_data.py", "--help")`, from a folder not the project's."""
+
+    def run(
+        script: str, *arguments: Any, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / script), *(str(argument) for argument in arguments)]
+        return subprocess.run(command, cwd=cwd or tmp_path, capture_output=True, text=True, timeout=280,
+                              env=os.environ | environment)  # fmt: skip
+
+    return run
