@@ -1,0 +1,27 @@
+#!/usr/bin/env python
+"""Describe a network: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
+
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(example="python 02_train/describe.py 02_train/zebrafinch/mtlsd")
+@options.network
+@click.option("--input-shape", type=options.Voxels(), help="Voxels of raw (default: the network's training input).")
+@options.overrides
+def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> int:
+    """Describe the network in NETWORK_DIR (default: the folder you stand in); computes nothing, needs no checkpoint."""
+    from emsuite.describe import as_text, describe
+    from emsuite.network_config import load_network
+
+    config = load_network(network_dir, overrides)
+    click.echo(as_text(config, describe(network_dir, config, input_shape or config.training.input_shape)))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""Train a network up to an iteration, from where its newest checkpoint stands."""
+
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 02_train/train.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
+cd 02_train/zebrafinch/mtlsd && python ../../train.py --iterations 400001
+"""
+)
+@options.network
+@click.option("--iterations", type=click.IntRange(min=1), help="Train up to here (default: the network's own number).")
+@click.option(
+    "--data",
+    "volumes",
+    metavar="VOLUME.zarr[@ROI]",
+    multiple=True,
+    help="Volume to train on, of which labels inside @z0:z1,y0:y1,x0:x1 (nm) alone; may be repeated. "
+    "Default: the data set's training split below data/.",
+)
+@options.device
+@click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same batches and weights.")
+@options.overrides
+def main(
+    network_dir: Path,
+    iterations: int | None,
+    volumes: tuple[str, ...],
+    device: str,
+    seed: int | None,
+    overrides: tuple[str, ...],
+) -> int:
+    """Train the network in NETWORK_DIR (default: the folder you stand in).
+
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/.
+    """
+    from emsuite.device import pick_device
+    from emsuite.network_config import load_network
+    from emsuite.trainer import train
+    from emsuite.training_data import load_training_data
+
+    seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
+    config = load_network(network_dir, [*overrides, *seeded])
+    loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
+    train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Predict affinities and/or LSDs of a volume with a trained network."""
+
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 03_predict/predict.py 02_train/fib25/small --raw VOLUME.zarr/volumes/raw --out prediction.zarr
+python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw --roi 1040:1280,:,: --out part.zarr
+"""
+)
+@options.network
+@click.option("--raw", "raw_path", type=options.FILE, required=True, help="Raw array, uint8, as V.zarr/volumes/raw.")
+@click.option("--out", type=options.FILE, required=True, help="Zarr to write affs and/or lsds to, uint8.")
+@click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
+@click.option("--roi", help="Predict z0:z1,y0:y1,x0:x1 (nm) alone, as 1040:1280,:,: (default: the whole volume).")
+@click.option("--valid", is_flag=True, help="Predict only what has real context; by default context is reflected.")
+@click.option("--input-shape", type=options.Voxels(), help="Largest tile, voxels of raw (default: the network's).")
+@options.device
+@options.overrides
+def main(
+    network_dir: Path,
+    raw_path: Path,
+    out: Path,
+    iteration: int | None,
+    roi: str | None,
+    valid: bool,
+    input_shape: tuple[int, ...] | None,
+    device: str,
+    overrides: tuple[str, ...],
+) -> int:
+    """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
+    from emsuite.checkpoint import checkpoint_path, load_trained
+    from emsuite.device import pick_device
+    from emsuite.network_config import load_network
+    from emsuite.output import output
+    from emsuite.predict import check_raw, make_predictor, predict_volume, valid_roi
+    from emsuite.volume import format_roi, open_volume, parse_roi
+
+    config = load_network(network_dir, overrides)
+    raw = open_volume(raw_path)
+    check_raw(raw, config.voxel_size)
+    network, checkpoint = load_trained(network_dir, config, iteration)
+    wanted = parse_roi(roi, raw) if roi else raw.roi
+    wanted = wanted.intersect(valid_roi(network, raw)) if valid else wanted
+    predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
+    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw_path),
+                "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
+    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw_path}
+    with output(out, settings, inputs=inputs) as made:
+        predict_volume(predictor, raw, wanted, made)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

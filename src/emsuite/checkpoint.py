@@ -1,0 +1,143 @@
+"""Checkpoints of a network: what training needs to go on, and prediction to predict.
+
+    02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
+
+A file is a plain dictionary of tensors, numbers and texts, read with `weights_only=True`: loading one runs no code.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emsuite.errors import BadInput
+from emsuite.files import atomic_path
+from emsuite.network import AnyNetwork, AutocontextNetwork, Network, trained_part
+from emsuite.network_config import NetworkConfig, first_network_folder, load_network
+
+_FORMAT = 1
+_NAME = re.compile(r"checkpoint_(\d+)\.pt")
+
+
+@dataclass
+class Checkpoint:
+    """One saved state of a network.
+
+    `weights` as trained; `averaged` their running average where the network keeps one; `first` is the digest of the
+    frozen network's weights in an autocontext network.
+    """
+
+    iteration: int
+    architecture: dict[str, Any]
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
+    optimizer: dict[str, Any] | None
+    first: str | None
+    provenance: dict[str, Any]
+
+    @property
+    def best_weights(self) -> dict[str, Tensor]:
+        """Those to predict with."""
+        return self.averaged or self.weights
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` into the network's folder, atomically."""
+    path = checkpoint_path(folder, checkpoint.iteration)
+    with atomic_path(path) as temporary:
+        torch.save({"format": _FORMAT} | checkpoint.__dict__, temporary)
+    return path
+
+
+def checkpoint_path(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of that iteration lies in a network's folder."""
+    return Path(folder) / "checkpoints" / f"checkpoint_{iteration}.pt"
+
+
+def iterations(folder: Path) -> list[int]:
+    """The iterations of which the network's folder holds checkpoints, ascending."""
+    files = (Path(folder) / "checkpoints").glob("checkpoint_*.pt")
+    return sorted(int(match[1]) for file in files if (match := _NAME.fullmatch(file.name)))
+
+
+def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> Checkpoint:
+    """Read a checkpoint (the newest unless told) and check that it is one of this network."""
+    found = iterations(folder)
+    if not found or (iteration is not None and iteration not in found):
+        wanted = "no checkpoint" if iteration is None else f"no checkpoint of iteration {iteration}"
+        there = f"it has {', '.join(map(str, found))}" if found else "train it, or fetch its published weights"
+        raise BadInput(f"{folder}: {wanted}; {there}")
+    path = checkpoint_path(folder, found[-1] if iteration is None else iteration)
+    checkpoint = read(path)
+    _check_architecture(path, checkpoint.architecture, config)
+    return checkpoint
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one file; raises BadInput if it is truncated, foreign or of another format."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if content.pop("format") != _FORMAT:
+            raise KeyError("format")
+        return Checkpoint(**content)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises many kinds for a file that is cut off or foreign
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise BadInput(f"{path}: not a whole checkpoint of this suite ({reason})") from None
+
+
+def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = None) -> tuple[AnyNetwork, Checkpoint]:
+    """The network of a folder with the weights to predict with, its frozen network included."""
+    checkpoint = load(folder, config, iteration)
+    network, first = build_with_first(folder, config)
+    if checkpoint.first != first:
+        name = config.autocontext.network if config.autocontext else "?"
+        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
+    load_weights(trained_part(network), checkpoint.best_weights, checkpoint_path(folder, checkpoint.iteration))
+    return network, checkpoint
+
+
+def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
+    """A network with fresh weights, its frozen network (if it has one) loaded; with the digest of the latter."""
+    first_folder = first_network_folder(folder, config)
+    if first_folder is None or config.autocontext is None:
+        return Network(config), None
+    first_config = load_network(first_folder)
+    if first_config.heads.lsds is None or first_config.autocontext is not None:
+        raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
+    checkpoint = load(first_folder, first_config, config.autocontext.iteration)
+    network = AutocontextNetwork(config, Network(first_config))
+    load_weights(network.first, checkpoint.best_weights, first_folder)
+    return network, digest(checkpoint.best_weights)
+
+
+def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Put `weights` into `network`, every parameter exactly once."""
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise BadInput(f"{path}: its weights do not fit the network: {' '.join(str(error).split())[:200]}") from None
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values of weights."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        state.update(name.encode())
+        state.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def _check_architecture(path: Path, held: dict[str, Any], config: NetworkConfig) -> None:
+    expected = config.architecture()
+    for key, value in expected.items():
+        if held.get(key) != value:
+            raise BadInput(
+                f"{path}: a checkpoint of another network: its {key} is {held.get(key)}, expected {value} "
+                f"for {config.dataset}/{config.network}"
+            )

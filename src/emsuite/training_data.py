@@ -1,0 +1,40 @@
+"""Which volumes a network is trained on: named on the command line, or the training split of its data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from emsuite.dataset import load_dataset
+from emsuite.errors import BadInput
+from emsuite.network_config import NetworkConfig
+from emsuite.training_volume import TrainingVolume, load_training_volume
+from emsuite.volume import open_volume, parse_roi
+
+
+def load_training_data(config: NetworkConfig, given: Sequence[str], project: Path) -> list[TrainingVolume]:
+    """Read `VOLUME.zarr` or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` (labels inside that ROI, nm), each of the network's voxels.
+
+    Without any given: the training split of the data set, from the project's data folder.
+    """
+    return [_load(config, text) for text in given or _split(config, project)]
+
+
+def _split(config: NetworkConfig, project: Path) -> list[str]:
+    dataset = load_dataset(config.dataset, project / "01_data" / "datasets")
+    parts = [(dataset.volume_path(part.volume, project / "data"), part.roi) for part in dataset.split.train]
+    there = [(path, roi) for path, roi in parts if path.is_dir()]
+    if not there:
+        raise BadInput(
+            f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
+            "fetch one with 01_data/fetch_data.py, or name one with --data"
+        )
+    return [f"{path}@{roi}" if roi else str(path) for path, roi in there]
+
+
+def _load(config: NetworkConfig, text: str) -> TrainingVolume:
+    path, at, roi = text.partition("@")
+    labels = open_volume(Path(path) / "volumes/labels/neuron_ids")
+    if tuple(labels.voxel_size) != config.voxel_size:
+        raise BadInput(
+            f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
+        )
+    return load_training_volume(path, parse_roi(roi, labels) if at else None)

@@ -1,0 +1,43 @@
+"""Losses over iterations, for people (TensorBoard) and for programs (CSV), going on where a resumed run goes on."""
+
+import csv
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from emsuite.files import atomic_path
+
+
+class TrainingLog:
+    """`log/losses.csv` and TensorBoard events in a network's folder; rows behind `resumed_from` are dropped first."""
+
+    def __init__(self, folder: Path, losses: list[str], resumed_from: int):
+        self.path = Path(folder) / "log" / "losses.csv"
+        self.columns = ["iteration", "loss", *losses, "learning_rate", "seconds", "waiting"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [row for row in read_losses(self.path) if row["iteration"] <= resumed_from] if resumed_from else []
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
+
+    def add(self, iteration: int, values: dict[str, float]) -> None:
+        """Append one iteration: `loss`, a loss per head, `learning_rate`, `seconds` and the part spent `waiting`."""
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow({"iteration": iteration} | values)
+        for name, value in values.items():
+            self.board.add_scalar(name, value, iteration)
+
+    def close(self) -> None:
+        """Flush what TensorBoard still holds."""
+        self.board.close()
+
+
+def read_losses(path: Path) -> list[dict[str, float]]:
+    """The rows of a `losses.csv`, numbers as floats (the iteration whole); empty if there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row | {"iteration": int(row["iteration"])} for row in rows]
