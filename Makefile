@@ -1,0 +1,46 @@
+# make demo   the whole suite on a synthetic volume, from nothing to a scored segmentation
+# make test   the tests            make lint   the checks
+# make venv   the environment alone
+
+PYTHON ?= python3
+CORES ?= $(shell nproc)
+BIN := .venv/bin
+# Several test processes share the cores: each computes on one.
+TEST_WORKERS ?= $(CORES)
+
+.PHONY: venv demo test lint format lock
+
+venv: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected Python 3.11 or newer (make PYTHON=python3.12)"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: venv
+	$(BIN)/snakemake --cores $(CORES) --quiet rules --config dataset=phantom network=small
+	@$(BIN)/python 04_segment/summary.py results/phantom/small
+
+test: venv
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup tests
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile *.smk 0*/*.smk
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile *.smk 0*/*.smk
+
+lock:
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade ".[workflow,development]"
+	{ echo "# Everything that runs the suite, its tests and its checks, pinned; made by 'make lock' from pyproject.toml."; \
+	  $(BIN)/python -m pip freeze | grep -v '^emsuite' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
