@@ -108,7 +108,7 @@ def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, s
     if first_folder is None or config.autocontext is None:
         return Network(config), None
     first_config = load_network(first_folder)
-    if first_config.heads.lsds is None or first_config.autocontext is not None:
+    if "lsds" not in first_config.heads or first_config.autocontext is not None:
         raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
     checkpoint = load(first_folder, first_config, config.autocontext.iteration)
     network = AutocontextNetwork(config, Network(first_config))

@@ -107,6 +107,12 @@ def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:
         return sum(kernel[axis] - 1 for kernel in kernels) if settings.padding == "valid" else 0
 
     skips = []
+    stem = settings.stem
+    if stem:
+        n -= stem.kernel[axis] - stem.factor[axis] if settings.padding == "valid" else 0
+        if n <= 0 or n % stem.factor[axis]:
+            return None
+        n //= stem.factor[axis]
     for level in range(settings.levels):
         n -= shrink(settings.kernels_down(level))
         if level < settings.levels - 1:
@@ -120,6 +126,7 @@ def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:
         if n > skips[level]:
             return None
         n -= shrink(settings.kernels_up(level))
+    n *= stem.factor[axis] if stem else 1
     return n if n > 0 else None
 
 

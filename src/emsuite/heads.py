@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from emsuite.settings import Settings
 
@@ -68,21 +68,4 @@ class LsdsHead(Settings):
 
 Head = Annotated[AffinitiesHead | LsdsHead, Field(discriminator="target")]
 
-
-class Heads(Settings):
-    """The heads of one network by the name of what they predict; the name is also the predicted array's."""
-
-    affs: AffinitiesHead | None = None
-    lsds: LsdsHead | None = None
-
-    @model_validator(mode="after")
-    def _any(self) -> "Heads":
-        if not self.by_name:
-            raise ValueError("no head, expected affs, lsds or both")
-        return self
-
-    @property
-    def by_name(self) -> dict[str, AffinitiesHead | LsdsHead]:
-        """The heads there are, LSDs first."""
-        heads: dict[str, AffinitiesHead | LsdsHead | None] = {"lsds": self.lsds, "affs": self.affs}
-        return {name: head for name, head in heads.items() if head is not None}
+Heads = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Head], Field(min_length=1)]

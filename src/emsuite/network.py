@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from emsuite import geometry
 from emsuite.network_config import NetworkConfig
-from emsuite.unet import Shape, UNet, centre_crop
+from emsuite.unet import Shape, UNet, centre_crop, head_layer
 
 
 class Network(nn.Module):
@@ -24,9 +24,8 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         self.unet = UNet(config.unet, config.in_channels)
-        width = config.unet.fmaps_up(0)
         self.heads = nn.ModuleDict(
-            {name: nn.Conv3d(width, head.channels, 1) for name, head in config.heads.by_name.items()}
+            {name: head_layer(config.unet, head.channels) for name, head in config.heads.items()}
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

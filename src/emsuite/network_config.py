@@ -70,6 +70,7 @@ class Prediction(Settings):
 
     input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the convolutions")
+    heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
 
 
 class NetworkConfig(Settings):
@@ -79,15 +80,18 @@ class NetworkConfig(Settings):
     network: str = Field(description="name of the network's folder")
     voxel_size: Triple = Field(description="nm, z y x")
     unet: UNetSettings
-    heads: Heads
+    heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
     autocontext: Autocontext | None = None
     training: Training
     prediction: Prediction
 
     @model_validator(mode="after")
-    def _three_axes(self) -> "NetworkConfig":
+    def _consistent(self) -> "NetworkConfig":
         if self.unet.dims != 3:
             raise ValueError(f"unet.downsample_factors have {self.unet.dims} axes, expected 3")
+        for name in self.prediction.heads or ():
+            if name not in self.heads:
+                raise ValueError(f"prediction.heads names '{name}'; the heads are {', '.join(self.heads)}")
         return self
 
     @property
@@ -100,7 +104,7 @@ class NetworkConfig(Settings):
     def architecture(self) -> dict:
         """What a checkpoint must agree in to fit: layers, channels, heads and voxel size."""
         heads = {name: head.model_dump(mode="json", exclude={"loss", "loss_weight", "then", "weights"})
-                 for name, head in self.heads.by_name.items()}  # fmt: skip
+                 for name, head in self.heads.items()}  # fmt: skip
         return {
             "unet": self.unet.model_dump(mode="json"),
             "in_channels": self.in_channels,

@@ -29,5 +29,7 @@ def learning_rate(settings: Optimizer, iteration: int, iterations: int) -> float
 def update_average(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: float, iteration: int) -> None:
     """Move `average` towards `weights` in place; early on faster, so that it does not remember the first weights."""
     decay = min(decay, iteration / (iteration + 9.0))
-    names = list(average)
-    torch._foreach_lerp_([average[name] for name in names], [weights[name] for name in names], 1.0 - decay)
+    smooth = [name for name, tensor in average.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in smooth], [weights[name] for name in smooth], 1.0 - decay)
+    for name in average.keys() - smooth:
+        average[name].copy_(weights[name])  # counters

@@ -40,7 +40,12 @@ class Predictor:
         right = [n - c for n, c in zip(raw.shape, self.network.reach.context, strict=True)]
         with torch.inference_mode(), autocast(self.device, self.precision):
             predicted = probabilities(self.network(x))
-        return {name: _to_uint8(name, centre_crop(p[0], right)).cpu().numpy() for name, p in predicted.items()}
+        return {name: _to_uint8(name, centre_crop(predicted[name][0], right)).cpu().numpy() for name in self.heads}
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads that are written."""
+        return self.network.config.prediction.heads or tuple(self.network.config.heads)
 
 
 def make_predictor(
@@ -79,14 +84,14 @@ def _predict_tile(predictor: Predictor, raw: Volume, tile: tiles.Tile, arrays: d
 
 
 def _arrays(predictor: Predictor, raw: Volume, roi: Roi, out: Output) -> dict[str, Volume]:
-    config = predictor.network.config
-    names = {name: out.path / name for name in config.heads.by_name}
+    names = {name: out.path / name for name in predictor.heads}
     if out.resumed and (out.path / "done_tiles.txt").exists():
         return {name: open_volume(path, "r+") for name, path in names.items()}
     spatial = tuple(roi.shape / raw.voxel_size)
     chunks = [min(n, c) for n, c in zip(predictor.network.reach.step(predictor.input_shape), spatial, strict=True)]
     arrays = {}
-    for name, head in config.heads.by_name.items():
+    for name in predictor.heads:
+        head = predictor.network.config.heads[name]
         shape, chunk = (head.channels, *spatial), (head.channels, *chunks)
         arrays[name] = create_volume(names[name], shape, np.uint8, raw.voxel_size, roi.offset, chunk)
         if head.target == "affinities":

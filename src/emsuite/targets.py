@@ -36,7 +36,7 @@ def label_context(config: NetworkConfig) -> tuple[Shape, Shape]:
     LSDs need three sigma around each voxel, affinities the voxels at their offsets.
     """
     before, behind = [0, 0, 0], [0, 0, 0]
-    for head in config.heads.by_name.values():
+    for head in config.heads.values():
         for axis in range(3):
             if head.target == "lsds":
                 reach = math.ceil(3 * head.sigma / config.voxel_size[axis])
@@ -53,13 +53,13 @@ def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration:
     growth, renumber = config.training.grow_boundary, config.training.renumber_components_from
     before, behind = label_context(config)
     inner = tuple(slice(b, n - e) for b, e, n in zip(before, behind, labels.shape[1:], strict=True))
-    samples: dict[str, list[Target]] = {name: [] for name in config.heads.by_name}
+    samples: dict[str, list[Target]] = {name: [] for name in config.heads}
     for sample, sample_mask in zip(labels, mask, strict=True):
         if growth is not None:
             sample = grow_boundary(sample, growth.steps, growth.in_plane)
         if renumber is not None and iteration > renumber:
             sample = connected_components(sample)
-        for name, head in config.heads.by_name.items():
+        for name, head in config.heads.items():
             if head.target == "lsds":
                 samples[name].append(_lsds(head, sample, sample_mask, inner, config.voxel_size))
             else:

@@ -66,7 +66,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     training, first = config.training, state.iteration + 1
     shape = state.network.output_shape(training.input_shape)
     sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
-    log = TrainingLog(folder, list(config.heads.by_name), state.iteration)
+    log = TrainingLog(folder, list(config.heads), state.iteration)
     batches = prefetch(lambda i: sampler.batch(i, training.batch_size), first, until + 1)
     bar = progress(range(first, until + 1), what=f"train {config.dataset}/{config.network}", total=until,
                    done=state.iteration)  # fmt: skip
@@ -96,7 +96,7 @@ def train_step(state: TrainingState, config: NetworkConfig, batch: Sample, itera
     labels, mask = batch.labels.to(device, non_blocking=True), batch.mask.to(device, non_blocking=True)
     raw = normalise(batch.raw.to(device, non_blocking=True))[:, None].to(memory_format=torch.channels_last_3d)
     targets = make_targets(config, labels, mask, iteration)
-    if any(head.at(iteration) != head.at(iteration - 1) for head in config.heads.by_name.values()):
+    if any(head.at(iteration) != head.at(iteration - 1) for head in config.heads.values()):
         state.optimizer = make_optimizer(_trained(state.network), config.training.optimizer)
     rate = learning_rate(config.training.optimizer, iteration, config.training.iterations)
     for group in state.optimizer.param_groups:
@@ -104,15 +104,14 @@ def train_step(state: TrainingState, config: NetworkConfig, batch: Sample, itera
     with autocast(device, getattr(torch, config.training.precision)):
         logits = state.network(raw)
     losses = {name: head_loss(head.at(iteration), logits[name].float(), targets[name])
-              for name, head in config.heads.by_name.items()}  # fmt: skip
-    losses = {"loss": torch.stack([losses[n] * h.loss_weight for n, h in config.heads.by_name.items()]).sum()} | losses
+              for name, head in config.heads.items()}  # fmt: skip
+    losses = {"loss": torch.stack([losses[n] * h.loss_weight for n, h in config.heads.items()]).sum()} | losses
     state.optimizer.zero_grad()
     losses["loss"].backward()
     state.optimizer.step()
     state.iteration = iteration
     if state.average is not None and config.training.average is not None:
-        weights = dict(trained_part(state.network).named_parameters())
-        update_average(state.average, weights, config.training.average, iteration)
+        update_average(state.average, trained_part(state.network).state_dict(), config.training.average, iteration)
     return Step({name: loss.detach() for name, loss in losses.items()}, targets, logits)
 
 

@@ -25,7 +25,26 @@ Shape = tuple[int, ...]
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+class Stem(Settings):
+    """A strided convolution that brings raw to level 0; heads bring the result back to raw's resolution.
+
+    The arithmetic of a network falls by the product of the factor, its receptive field grows by the factor.
+    """
+
+    kernel: Shape = Field(description="z, y, x")
+    factor: Shape = Field(description="voxels of raw per voxel of level 0, z, y, x")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Stem":
+        if len(self.kernel) != len(self.factor) or any(
+            k < f or (k - f) % 2 for k, f in zip(self.kernel, self.factor, strict=True)
+        ):
+            raise ValueError("the kernel must be as large as the factor, or larger by an even number, along each axis")
+        return self
 
 
 class UNetSettings(Settings):
@@ -45,6 +64,8 @@ class UNetSettings(Settings):
     )
     padding: Literal["valid", "same"] = Field("valid", description="valid shrinks, same pads with zeros")
     downsample: Literal["max_pool", "strided"] = Field("max_pool", description="or a convolution, kernel = stride")
+    stem: Stem | None = Field(None, description="a strided convolution before level 0; none: raw enters level 0")
+    norm: Literal["none", "batch"] = Field("none", description="batch: normalisation behind each 3x3x3 convolution")
 
     @property
     def dims(self) -> int:
@@ -59,7 +80,7 @@ class UNetSettings(Settings):
     @property
     def stride(self) -> Shape:
         """Voxels by which an input must shift for the output to be the same, shifted."""
-        product = [1] * self.dims
+        product = list(self.stem.factor) if self.stem else [1] * self.dims
         for factor in self.downsample_factors:
             product = [p * f for p, f in zip(product, factor, strict=True)]
         return tuple(product)
@@ -82,7 +103,7 @@ class UNetSettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "UNetSettings":
-        lengths = {len(factor) for factor in self.downsample_factors}
+        lengths = {len(factor) for factor in (*self.downsample_factors, *([self.stem.factor] if self.stem else []))}
         if len(lengths) != 1 or not lengths <= {2, 3}:
             raise ValueError("downsample_factors must be at least one factor, all of 2 or all of 3 axes")
         for name, kernels, count in (
@@ -106,6 +127,12 @@ class UNet(nn.Module):
     def __init__(self, settings: UNetSettings, in_channels: int = 1):
         super().__init__()
         self.settings = settings
+        if settings.stem:
+            around = [(k - f) // 2 for k, f in zip(settings.stem.kernel, settings.stem.factor, strict=True)]
+            padding = 0 if settings.padding == "valid" else tuple(around)
+            conv = _CONV[settings.dims]
+            self._add("stem", conv(in_channels, settings.fmaps(0), settings.stem.kernel, settings.stem.factor, padding))
+            in_channels = settings.fmaps(0)
         for level in range(settings.levels):
             width = in_channels if level == 0 else settings.fmaps(level - 1)
             if level > 0 and settings.downsample == "strided":
@@ -127,18 +154,25 @@ class UNet(nn.Module):
 
     def _add(self, name: str, layer: nn.Module) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.add_module(name, layer)
 
     def _add_level(self, name: str, width: int, fmaps: int, kernels: Sequence[Shape]) -> None:
         padding: int | str = 0 if self.settings.padding == "valid" else "same"
+        bias = self.settings.norm == "none"
         for index, kernel in enumerate(kernels):
-            self._add(f"{name}_{index}", _CONV[self.settings.dims](width, fmaps, kernel, padding=padding))
+            self._add(f"{name}_{index}", _CONV[self.settings.dims](width, fmaps, kernel, padding=padding, bias=bias))
+            if self.settings.norm == "batch":
+                self.add_module(f"{name}_{index}_norm", _BATCH_NORM[self.settings.dims](fmaps, momentum=0.03))
             width = fmaps
 
     def _level(self, name: str, x: Tensor, kernels: Sequence[Shape]) -> Tensor:
         for index in range(len(kernels)):
-            x = functional.relu(self.get_submodule(f"{name}_{index}")(x))
+            x = self.get_submodule(f"{name}_{index}")(x)
+            if self.settings.norm == "batch":
+                x = self.get_submodule(f"{name}_{index}_norm")(x)
+            x = functional.relu(x)
         return x
 
     def _down(self, level: int, x: Tensor) -> Tensor:
@@ -147,8 +181,10 @@ class UNet(nn.Module):
         return _MAX_POOL[self.settings.dims](x, self.settings.downsample_factors[level])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features at the input's resolution."""
+        """Features at the resolution of level 0."""
         settings, skips = self.settings, []
+        if settings.stem:
+            x = functional.relu(self.get_submodule("stem")(x))
         for level in range(settings.levels):
             x = self._level(f"layer_{level}_left", x, settings.kernels_down(level))
             if level < settings.levels - 1:
@@ -159,6 +195,14 @@ class UNet(nn.Module):
             x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
             x = self._level(f"layer_{level}_right", x, settings.kernels_up(level))
         return x
+
+
+def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
+    """What turns the U-Net's features into `channels` at raw's resolution: 1x1x1, or the reverse of the stem."""
+    if settings.stem:
+        factor = settings.stem.factor
+        return _TRANSPOSED[settings.dims](settings.fmaps_up(0), channels, factor, factor)
+    return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
 
 
 def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
