@@ -52,6 +52,17 @@ class Contingency:
         """The labels and their sizes."""
         return _group(self.labels, self.counts)
 
+    @cached_property
+    def main_label(self) -> np.ndarray:
+        """The label that each of `by_segment.ids` shares most voxels with (the larger id of equals)."""
+        return self.labels[np.lexsort((self.labels, self.counts, self.segments))][self._last_of(self.by_segment)]
+
+    @cached_property
+    def main_segment(self) -> np.ndarray:
+        """The segment that each of `by_label.ids` shares most voxels with; 0 only where it has no other."""
+        order = np.lexsort((self.segments, self.counts, self.segments != 0, self.labels))
+        return self.segments[order][self._last_of(self.by_label)]
+
     def map(self, fragments: np.ndarray, segments: np.ndarray) -> "Contingency":
         """The table after each id in `fragments` became the one beside it in `segments`; 0 stays 0.
 
@@ -59,6 +70,11 @@ class Contingency:
         """
         ids = apply_lookup(self.by_segment.ids, fragments, segments)
         return _summed(ids[self.by_segment.row], self.labels, self.counts)
+
+    @staticmethod
+    def _last_of(group: Group) -> np.ndarray:
+        # where each id's pairs end, once the pairs are sorted by id
+        return np.cumsum(np.bincount(group.row, minlength=group.ids.size)) - 1
 
 
 def contingency(segmentation: np.ndarray, labels: np.ndarray) -> Contingency:

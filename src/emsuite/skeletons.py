@@ -9,6 +9,7 @@ A folder of SWC files (one skeleton each, in nm) is read as well.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -17,9 +18,10 @@ import pyarrow.parquet
 from emsuite.errors import BadInput
 from emsuite.files import atomic_path
 
-_NODE_COLUMNS = {"id": np.int64, "skeleton": np.int64, "z": np.float64, "y": np.float64, "x": np.float64,
-                 "radius": np.float64}  # fmt: skip
-_EDGE_COLUMNS = {"u": np.int64, "v": np.int64}
+_NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(
+    ("z", "y", "x", "radius"), np.float64
+)
+_EDGE_COLUMNS: dict[str, Any] = {"u": np.int64, "v": np.int64}
 _SWC_COLUMNS = 7  # id, type, x, y, z, radius, parent
 
 
@@ -109,7 +111,7 @@ def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
 
 
-def _read(path: Path, columns: dict[str, type]) -> dict[str, np.ndarray]:
+def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
     try:
         table = pyarrow.parquet.read_table(path)
     except FileNotFoundError:
