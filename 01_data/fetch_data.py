@@ -1,0 +1,72 @@
+#!/usr/bin/env python
+"""Fetch volumes of a data set from its public bucket, or from a shared folder."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+from emsuite.dataset import Dataset, load_dataset
+from emsuite.errors import BadInput
+from emsuite.fetch import WORKERS, fetch_prefix
+from emsuite.store import FolderStore, S3Store, Store
+
+HERE = Path(__file__).resolve().parent
+
+
+@stage(
+    example="""
+python 01_data/fetch_data.py --dataset fib25
+python 01_data/fetch_data.py --dataset hemi --all --out /scratch/data
+python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
+"""
+)
+@click.option("-d", "--dataset", required=True, help="Name of a data set in 01_data/datasets, or a yaml file.")
+@click.option("--volume", "volumes", multiple=True, help="Volume to fetch, may be given again. [default: one]")
+@click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
+@click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "data", help="Data folder to fetch into.")
+@click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
+@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+@click.option("--from", "shared", type=click.Path(path_type=Path), help="Copy from this folder instead of a bucket.")
+@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Objects fetched at once.")
+def main(
+    dataset: str,
+    volumes: tuple[str, ...],
+    everything: bool,
+    out: Path,
+    bucket: str | None,
+    endpoint_url: str | None,
+    shared: Path | None,
+    workers: int,
+) -> None:
+    """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr, one volume per data set by default.
+
+    Continues where an earlier run stood: what is there and whole is not fetched again.
+    """
+    data = load_dataset(dataset, HERE / "datasets")
+    for volume in data.choose(volumes, everything):
+        target = data.volume_path(volume, out)
+        store: Store
+        if shared is not None:
+            found = data.find_in(shared, volume)
+            store, prefix = FolderStore(found.parent, workers), found.name
+        else:
+            store = S3Store(bucket or bucket_of(data, volume, target), endpoint_url, workers)
+            prefix = f"{data.prefix}/{volume}.zarr"
+        expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
+        done = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
+        click.echo(f"{target}: whole, {done.objects} objects, {done.transferred} fetched now")
+
+
+def bucket_of(data: Dataset, volume: str, target: Path) -> str:
+    """The data set's bucket; BadInput that says what to do instead where it has none."""
+    if data.bucket is not None:
+        return data.bucket
+    if data.synthesis:
+        options = " ".join(data.synthesis_arguments(volume))
+        raise BadInput(f"{data.name} is not fetched but made: python 01_data/synthesize.py --out {target} {options}")
+    raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
+
+
+if __name__ == "__main__":
+    main()

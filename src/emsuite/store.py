@@ -1,0 +1,211 @@
+"""Places that hold objects under keys: an S3 bucket read without credentials, or a folder.
+
+Both list what lies below a prefix, with sizes and checksums, and give an object's bytes in pieces. Reading raises
+`Unreliable` for what may pass (throttling, a broken connection), BadInput or RunFailed for what will not.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from emsuite.errors import BadInput, EmsuiteError, RunFailed
+from emsuite.etag import md5
+from emsuite.output import check_finished
+from emsuite.retry import Unreachable, Unreliable, retried
+
+_PIECE = 1 << 20
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+_TRIES_TO_REACH = 3
+_PASSING = {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "RequestTimeTooSkewed"}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object: its key, its `name` below the prefix that was listed, its size in bytes and its S3 ETag."""
+
+    key: str
+    name: str
+    size: int
+    etag: str
+
+
+class Store(Protocol):
+    """What `emsuite.fetch` needs to know of a place."""
+
+    def url(self, prefix: str) -> str:
+        """Where `prefix` is, for messages and provenance."""
+
+    def list(self, prefix: str) -> list[StoredObject]:
+        """All objects below the folder `prefix`; BadInput where there are none."""
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """The object's bytes, piece by piece."""
+
+    def part_size(self, stored: StoredObject) -> int | None:
+        """Bytes in the first part of an object that was put in parts; None where that is not known."""
+
+
+class S3Store:
+    """A bucket, read unsigned, as public ones can be; `connections` bounds how many objects are read at once."""
+
+    def __init__(self, bucket: str, endpoint_url: str | None = None, connections: int = 16):
+        import boto3
+        from botocore import UNSIGNED
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        self.bucket = bucket
+        # Names as bucket.localhost do not resolve, so endpoints of one's own are asked with the bucket in the path.
+        style = {"addressing_style": "path"} if endpoint_url else {}
+        settings = Config(
+            signature_version=UNSIGNED,
+            max_pool_connections=connections,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"total_max_attempts": 1},  # emsuite.retry has the one loop, which also sees truncated bodies
+            s3=style,
+        )
+        try:
+            self._client = boto3.client("s3", endpoint_url=endpoint_url, region_name="us-east-1", config=settings)
+        except (ValueError, BotoCoreError) as error:
+            raise BadInput(f"S3 endpoint {endpoint_url or 'of AWS'}: {error}") from None
+
+    def url(self, prefix: str) -> str:
+        """`s3://bucket/prefix`."""
+        return f"s3://{self.bucket}/{prefix}"
+
+    def list(self, prefix: str) -> list[StoredObject]:
+        """All objects below the folder `prefix`, in as many pages as it takes."""
+        folder = prefix.rstrip("/") + "/"
+        found: list[StoredObject] = []
+        ask = {"Bucket": self.bucket, "Prefix": folder}
+        while True:
+            page = self._ask_again(prefix, lambda: self._client.list_objects_v2(**ask))
+            for item in page.get("Contents", []):
+                key, size = item["Key"], item["Size"]
+                # Consoles mark "folders" with an empty object; it is no file.
+                if not (key.endswith("/") and size == 0):
+                    found.append(StoredObject(key, key.removeprefix(folder), size, item["ETag"].strip('"')))
+            if not page.get("IsTruncated"):
+                break
+            ask["ContinuationToken"] = page["NextContinuationToken"]
+        if not found:
+            raise BadInput(f"{self.url(prefix)}: holds no objects; expected a folder of the bucket")
+        return found
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """The object's bytes, piece by piece; Unreliable where the body ends early."""
+        body = self._ask(stored.key, lambda: self._client.get_object(Bucket=self.bucket, Key=stored.key)["Body"])
+        with body:
+            while piece := self._ask(stored.key, lambda: body.read(_PIECE)):
+                yield piece
+
+    def part_size(self, stored: StoredObject) -> int | None:
+        """Bytes in the first part; None where the endpoint does not tell."""
+        ask = {"Bucket": self.bucket, "Key": stored.key, "PartNumber": 1}
+        try:
+            answer = self._ask_again(stored.key, lambda: self._client.head_object(**ask))
+        except EmsuiteError:
+            return None
+        return answer["ContentLength"] if answer.get("PartsCount", 1) > 1 else None
+
+    def _ask_again(self, key: str, call: Callable[[], Result]) -> Result:
+        return retried(lambda: self._ask(key, call), tries_to_reach=_TRIES_TO_REACH)
+
+    def _ask(self, key: str, call: Callable[[], Result]) -> Result:
+        """`call`, with what the client raises turned into the suite's own errors."""
+        from botocore import exceptions
+        from botocore.parsers import ResponseParserError
+
+        where = self.url(key)
+        try:
+            return call()
+        except exceptions.ClientError as error:
+            raise self._refusal(where, error.response) from None
+        except exceptions.ConnectionError:
+            raise Unreachable(f"{where}: no connection to {self._client.meta.endpoint_url}") from None
+        except (
+            exceptions.HTTPClientError,
+            exceptions.IncompleteReadError,
+            exceptions.FlexibleChecksumError,
+            ResponseParserError,
+            ConnectionError,
+            TimeoutError,
+        ) as error:
+            raise Unreliable(f"{where}: {error}") from None
+        except exceptions.BotoCoreError as error:
+            raise BadInput(f"{where}: {error}") from None
+
+    def _refusal(self, where: str, answer: dict[str, Any]) -> Exception:
+        code = str(answer.get("Error", {}).get("Code", "unknown"))
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if code in _PASSING or status >= 500 or status == 429:
+            return Unreliable(f"{where}: {status} {code}")
+        if code == "NoSuchBucket":
+            return BadInput(f"{where}: there is no bucket '{self.bucket}'")
+        if status == 403:
+            return BadInput(f"{where}: access refused (403); expected a bucket that anyone may list and read")
+        message = answer.get("Error", {}).get("Message", "")
+        return RunFailed(f"{where}: {status} {code}: {message}")
+
+
+class FolderStore:
+    """A folder on this machine or its network; checksums are MD5, as S3's ETags of objects put in one part are."""
+
+    def __init__(self, root: Path, connections: int = 16):
+        self.root = Path(root)
+        self._connections = connections
+
+    def url(self, prefix: str) -> str:
+        """`file:///root/prefix`."""
+        return (self.root / prefix).resolve().as_uri()
+
+    def list(self, prefix: str) -> list[StoredObject]:
+        """All files below `prefix`; reads each once for its checksum. Refuses what a run left unfinished."""
+        folder = self.root / prefix
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: no such folder")
+        check_finished(folder)
+        files = []
+        for place, names, held in os.walk(folder):
+            for name in names:
+                if (Path(place) / name).is_symlink():
+                    raise BadInput(f"{Path(place) / name}: is a link to another folder; expected the files themselves")
+            files += [Path(place) / name for name in held]
+        if not files:
+            raise BadInput(f"{folder}: holds no files")
+        with ThreadPoolExecutor(self._connections) as pool:
+            return list(pool.map(lambda file: self._describe(file, folder), sorted(files)))
+
+    def read(self, stored: StoredObject) -> Iterator[bytes]:
+        """The file's bytes, piece by piece."""
+        try:
+            with open(self.root / stored.key, "rb") as file:
+                while piece := file.read(_PIECE):
+                    yield piece
+        except OSError as error:
+            raise _unreadable(self.root / stored.key, error) from None
+
+    def part_size(self, stored: StoredObject) -> int | None:
+        """None: files have no parts."""
+        return None
+
+    def _describe(self, file: Path, folder: Path) -> StoredObject:
+        try:
+            with open(file, "rb") as content:
+                etag = hashlib.file_digest(content, md5).hexdigest()
+            key, name = file.relative_to(self.root).as_posix(), file.relative_to(folder).as_posix()
+            return StoredObject(key, name, file.stat().st_size, etag)
+        except OSError as error:
+            raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: OSError) -> EmsuiteError:
+    return RunFailed(f"{file}: cannot be read: {error.strerror}")

@@ -1,0 +1,101 @@
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emsuite import retry
+from emsuite.errors import BadInput, RunFailed
+from emsuite.retry import Unreliable
+from emsuite.store import FolderStore, S3Store, StoredObject
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.01)
+
+
+def test_listing_goes_through_all_pages_and_faults(s3: Any) -> None:
+    s3.public_bucket("store-pages", {})
+    client = s3.client()
+    names = [f"c/{number}" for number in range(1003)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: client.put_object(Bucket="store-pages", Key=f"f/{name}", Body=b"x"), names))
+    client.put_object(Bucket="store-pages", Key="f-other/c/0", Body=b"x")
+    client.put_object(Bucket="store-pages", Key="f/marker/", Body=b"")
+    s3.faults(slowdown=0.3, error=0.2)
+    found = S3Store("store-pages", s3.url).list("f")
+    assert sorted(stored.name for stored in found) == sorted(names)
+    assert {(stored.size, stored.etag) for stored in found} == {(1, hashlib.md5(b"x").hexdigest())}
+
+
+def test_reading_gives_the_bytes_or_says_that_it_broke(s3: Any) -> None:
+    body = os.urandom(3 << 20)
+    s3.public_bucket("store-read", {"f/a": body})
+    store = S3Store("store-read", s3.url)
+    (stored,) = store.list("f")
+    assert b"".join(store.read(stored)) == body
+    s3.faults(truncate=1.0)
+    with pytest.raises(Unreliable):
+        list(store.read(stored))
+    s3.faults(error=1.0)
+    with pytest.raises(Unreliable, match="500 InternalError"):
+        list(store.read(stored))
+
+
+def test_objects_that_vanish(s3: Any) -> None:
+    s3.public_bucket("store-vanish", {"f/a": b"x"})
+    store = S3Store("store-vanish", s3.url)
+    (stored,) = store.list("f")
+    s3.client().delete_object(Bucket="store-vanish", Key="f/a")
+    with pytest.raises(RunFailed, match="404 NoSuchKey"):
+        list(store.read(stored))
+
+
+def test_buckets_that_cannot_be_used(s3: Any) -> None:
+    s3.client().create_bucket(Bucket="store-private")
+    s3.client().put_object(Bucket="store-private", Key="f/a", Body=b"x")
+    s3.public_bucket("store-empty", {})
+    with pytest.raises(BadInput, match=r"s3://store-private/f/a: access refused \(403\)"):
+        list(S3Store("store-private", s3.url).read(StoredObject("f/a", "a", 1, "")))
+    with pytest.raises(BadInput, match="there is no bucket 'store-missing'"):
+        S3Store("store-missing", s3.url).list("f")
+    with pytest.raises(BadInput, match="s3://store-empty/f: holds no objects"):
+        S3Store("store-empty", s3.url).list("f")
+    with pytest.raises(BadInput, match="Invalid bucket name"):
+        S3Store("no bucket!", s3.url).list("f")
+
+
+def test_endpoints_that_cannot_be_used() -> None:
+    with pytest.raises(RunFailed, match=r"no connection to http://127\.0\.0\.1:9 "):
+        S3Store("bucket", "http://127.0.0.1:9").list("f")
+    with pytest.raises(BadInput, match="S3 endpoint nonsense"):
+        S3Store("bucket", "nonsense")
+
+
+def test_folder(tmp_path: Path) -> None:
+    (tmp_path / "f/b").mkdir(parents=True)
+    (tmp_path / "f/.zgroup").write_text("{}")
+    (tmp_path / "f/b/0.0").write_bytes(b"chunk")
+    store = FolderStore(tmp_path)
+    found = {stored.name: stored for stored in store.list("f")}
+    assert set(found) == {".zgroup", "b/0.0"}
+    assert (found["b/0.0"].size, found["b/0.0"].etag) == (5, hashlib.md5(b"chunk").hexdigest())
+    assert b"".join(store.read(found["b/0.0"])) == b"chunk"
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        store.list("f")
+    (tmp_path / "f").mkdir()
+    with pytest.raises(BadInput, match="holds no files"):
+        store.list("f")
+    (tmp_path / "f/link").symlink_to(tmp_path)
+    with pytest.raises(BadInput, match="is a link to another folder"):
+        store.list("f")
+    (tmp_path / "f.unfinished.json").write_text("{}")
+    with pytest.raises(BadInput, match="unfinished"):
+        store.list("f")
