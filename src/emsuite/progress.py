@@ -28,6 +28,7 @@ def progress(
         total=total,
         initial=done,
         unit=unit,
+        unit_scale=unit == "B",
         file=sys.stderr,
         mininterval=every,
         maxinterval=2 * every,
