@@ -1,0 +1,103 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from emsuite.volume import create_volume, open_volume
+
+SCRIPT = "04_segment/evaluate.py"
+
+
+def write_lookup(folder, tables):
+    folder.mkdir()
+    (folder / "thresholds.json").write_text(json.dumps(list(tables)))
+    for threshold, (fragments, segments) in tables.items():
+        table = pyarrow.table({"fragment": fragments, "segment": segments})
+        pyarrow.parquet.write_table(table, folder / f"lut_{threshold!r}.parquet")
+
+
+@pytest.fixture(scope="module")
+def sweep(fib25_slab, tmp_path_factory):
+    """30 sections of FIB-25, cut into boxes; at 0.3 the boxes of a neuron are joined, at 0.6 all are."""
+    folder = tmp_path_factory.mktemp("sweep")
+    labels = open_volume(fib25_slab / "volumes/labels/neuron_ids")
+    voxels = labels.array[100:130]
+    z, y, x = np.indices(voxels.shape)
+    neuron = np.unique(voxels, return_inverse=True)[1]
+    fragments = np.where(voxels > 0, ((neuron * 2 + z // 20) * 5 + y // 50) * 5 + x // 50 + 1, 0).astype(np.uint64)
+    made = create_volume(folder / "fragments.zarr/fragments", voxels.shape, np.uint64, labels.voxel_size, (800, 0, 0))
+    made.write(made.roi, fragments)
+    ids = np.unique(fragments[fragments > 0])
+    write_lookup(folder / "lookup", {0.1: (ids, ids), 0.3: (ids, (ids - 1) // 50 + 1), 0.6: (ids, ids * 0 + 1)})
+    return folder
+
+
+@pytest.fixture
+def evaluate(sweep, fib25_slab, run_script, tmp_path):
+    """Run the script on the sweep; an option that is None is left out."""
+
+    def run(*more, **changed):
+        given = {
+            "fragments": "fragments.zarr/fragments",
+            "lookup": "lookup",
+            "labels": fib25_slab / "volumes/labels/neuron_ids",
+            "out": tmp_path / "scores",
+        } | changed
+        words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
+        return run_script(SCRIPT, *words, *more, cwd=sweep)
+
+    return run
+
+
+def test_scores_a_sweep_on_real_labels(evaluate, fib25_slab, tmp_path):
+    ended = evaluate(raw=fib25_slab / "volumes/raw")
+    assert ended.returncode == 0, ended.stderr
+    with open(tmp_path / "scores/scores.csv", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    assert [row["threshold"] for row in rows] == [0.1, 0.3, 0.6]
+    assert rows[0]["voi_split"] > 2
+    assert rows[0]["voi_merge"] == rows[1]["voi_sum"] == rows[2]["voi_split"] == 0
+    assert rows[2]["voi_merge"] > 2
+    best = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert (best["threshold"], best["roi"]) == (0.3, "800:1040,0:2000,0:2000")
+    assert best["provenance"]["inputs"]["lookup"]["checksum"].startswith("listing:")
+    assert "x, y at z = 840 nm" in (tmp_path / "scores/report.html").read_text()
+    assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.stderr
+
+
+def test_scores_a_segmentation_alone(evaluate, tmp_path):
+    ended = evaluate("--roi", "800:880,:,:", fragments=None, lookup=None, segmentation="fragments.zarr/fragments")
+    assert ended.returncode == 0, ended.stderr
+    best = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert (best["threshold"], best["roi"]) == (None, "800:880,0:2000,0:2000")
+    assert best["best"]["voi_merge"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "changed", "message"),
+    [
+        ([], {"lookup": None}, "expected either --fragments with --lookup, or --segmentation alone"),
+        ([], {"segmentation": "fragments.zarr/fragments"}, "expected either --fragments with --lookup"),
+        ([], {"labels": "fragments.zarr/none"}, "has no array 'none'; it holds fragments"),
+        ([], {"affs": "none.zarr/affs"}, "none.zarr: no such volume"),
+        ([], {"lookup": "none"}, "none"),
+        ([], {"skeletons": "none.skeletons"}, "none.skeletons: no such folder"),
+        (["--roi", "0:80,:,:"], {}, "fragments.zarr/fragments: covers"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(evaluate, tmp_path, more, changed, message):
+    ended = evaluate(*more, **changed)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert (ended.returncode, len(lines)) == (2, 1), ended.stderr
+    assert message in lines[0]
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "scores").exists()
+
+
+def test_help_has_an_example(run_script):
+    ended = run_script(SCRIPT, "--help")
+    assert ended.returncode == 0
+    assert "Example:" in ended.stdout

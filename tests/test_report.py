@@ -1,0 +1,74 @@
+import re
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from emsuite.contingency import contingency
+from emsuite.curves import curves
+from emsuite.evaluate import Evaluation, Scores
+from emsuite.provenance import provenance
+from emsuite.report import write_report
+from emsuite.sections import Section
+from emsuite.timings import Timing
+
+TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
+
+
+def row(threshold, voi_sum, erl=None):
+    on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
+    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, *on_skeletons, 3)
+
+
+def evaluation(*rows, best=0):
+    return Evaluation(list(rows), rows[best], Roi((0, 0, 0), (8, 8, 8)), TABLE, None)
+
+
+def report(tmp_path, found, **changed):
+    content = {
+        "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
+        "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
+        "provenance": provenance({"roi": "0:8,0:8,0:8"}),
+        "title": "Segmentation of a <b>volume</b>",
+    }
+    write_report(tmp_path / "report.html", found, **content | changed)
+    return (tmp_path / "report.html").read_text()
+
+
+def test_a_report_stands_alone(tmp_path):
+    text = report(tmp_path, evaluation(row(0.1, 2.5, 900), row(0.2, 1.25, 1234), row(0.3, 2, 100), best=1))
+    assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
+    assert re.findall(r"https?:|url\(|<script|@import|<link", text) == []
+    assert text.count('src="data:image/svg+xml;base64,') == 3
+    assert text.count('src="data:image/jpeg;base64,') == 2
+
+
+def test_a_report_tells_what_was_found(tmp_path):
+    text = report(tmp_path, evaluation(row(0.1, 2.5, 900), row(0.2, 1.25, 1234), row(0.3, 2, 100), best=1))
+    words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
+    expected = [
+        "1.250 bits", "0.750 bits", "0.500 bits", "1.23 µm", "25 % of perfect", "3 splits, 2 merges",
+        "Best of 3 thresholds by VOI sum: 0.2", "5 labelled voxels in 2 neurons", "1 h 2 min", "3.00 GiB",
+        "split 20.0 % of voxels", "x, y at z = 8 nm", "numpy", "Segmentation of a &lt;b&gt;volume",
+    ]  # fmt: skip
+    assert [part for part in expected if part not in words] == []
+    assert "wider sweep" not in words
+
+
+def test_a_best_threshold_at_the_end_of_the_sweep_is_pointed_out(tmp_path):
+    rows = (row(0.1, 2.5), row(0.2, 2.25), row(0.3, 2))
+    assert "is the last of the sweep" in report(tmp_path, evaluation(*rows, best=2))
+    assert "is the first of the sweep" in report(tmp_path, evaluation(*rows, best=0))
+
+
+def test_a_single_score_has_no_curves(tmp_path):
+    text = report(tmp_path, evaluation(row(None, 1.5)), sections=[], timings=[])
+    assert "svg" not in text
+    assert "run length" not in text
+
+
+@pytest.mark.parametrize(("erl", "count"), [(None, 2), (100.0, 3)])
+def test_curves_are_the_same_bytes_every_time(erl, count):
+    found = evaluation(row(0.1, 2.5, erl), row(0.2, 1.25, erl), row(0.3, 2, erl), best=1)
+    assert len(curves(found)) == count
+    assert curves(found) == curves(found)
