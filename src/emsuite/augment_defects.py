@@ -2,6 +2,8 @@
 
 from typing import Literal, Self
 
+import numpy as np
+import torch
 from pydantic import model_validator
 
 from emsuite.augment_ranges import NonNegative, Probability
@@ -24,3 +26,13 @@ class MissingSections(Settings):
         if self.missing + self.low_contrast > 1:
             raise ValueError("missing and low_contrast exclude each other: expected a sum of at most 1")
         return self
+
+
+def lose_sections(settings: MissingSections, raw: torch.Tensor, random: np.random.Generator) -> None:
+    """Change `raw` (Z, Y, X) float32 0 to 1 in place."""
+    kind = random.random(raw.shape[0])
+    pale = (kind >= settings.missing) & (kind < settings.missing + settings.low_contrast)
+    for section in np.flatnonzero(pale):
+        mean = raw[section].mean()
+        raw[section].sub_(mean).mul_(settings.contrast).add_(mean).clamp_(0, 1)
+    raw[np.flatnonzero(kind < settings.missing)] = 0

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
+import numpy as np
+from funlib.geometry import Roi
 from pydantic import AfterValidator, Field
 
 from emsuite.settings import Settings
+from emsuite.warp import Step
 
 
 def _once(axes: tuple[int, ...]) -> tuple[int, ...]:
@@ -24,3 +27,14 @@ class MirrorTranspose(Settings):
     """Axes that may be flipped: 0 is z, 1 is y, 2 is x."""
     transpose: Axes = ()
     """Axes that may take each other's place; they must have the same voxel size. [1, 2] swaps y and x half the time."""
+
+
+def draw_mirror_transpose(settings: MirrorTranspose, box: Roi, centre: np.ndarray, random: np.random.Generator) -> Step:
+    """A permutation of the axes, some of them flipped, about `centre` (voxels; half voxels on even axes)."""
+    axes = np.arange(3)
+    axes[list(settings.transpose)] = random.permutation(settings.transpose)
+    signs = np.ones(3)
+    signs[list(settings.mirror)] = 1 - 2 * random.integers(0, 2, len(settings.mirror))
+    matrix = np.eye(3)[axes] * signs[:, None]
+    # axes of an odd and an even length trade places only with half a voxel left over
+    return Step(matrix, np.floor(centre - matrix @ centre))

@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from funlib.geometry import Coordinate, Roi
 from pydantic import Field, NonNegativeInt
 
-from emsuite.augment import Augmentation
+from emsuite.augment import Augmentation, change_values, check_order, draw_warp
+from emsuite.augment_mirror import MirrorTranspose
 from emsuite.augment_ranges import NonNegative, Probability
+from emsuite.errors import BadInput
+from emsuite.locations import Locations
+from emsuite.resample import read_linear, read_nearest
 from emsuite.settings import Settings
 from emsuite.training_volume import TrainingVolume
 
@@ -27,7 +33,7 @@ class SamplingSettings(Settings):
 
 @dataclass(frozen=True)
 class Sample:
-    """One training input with the labels that its targets need."""
+    """A training input with the labels that its targets need; stacked along a first axis in a batch."""
 
     raw: torch.Tensor
     """(Z, Y, X) float32 of the input shape, 0 to 1; 0 outside the volume."""
@@ -35,10 +41,10 @@ class Sample:
     """(Z, Y, X) int64 over the output and its label context; 0 outside the labels."""
     mask: torch.Tensor
     """(Z, Y, X) uint8 {0, 1}, as `labels`."""
-    volume: int
-    """Which of the sampler's volumes."""
-    origin: tuple[int, int, int]
-    """Where the output begins before augmentation, nm."""
+    volumes: tuple[int, ...]
+    """Which of the sampler's volumes; one per sample."""
+    origins: tuple[Coordinate, ...]
+    """Where the output begins before augmentation, nm; one per sample."""
 
 
 class Sampler:
@@ -58,11 +64,89 @@ class Sampler:
         `label_context` is how many voxels of labels the targets need (before, behind) the output.
         Raises BadInput for volumes without a place to sample, and for settings that do not fit the volumes.
         """
+        self._volumes, self._steps = tuple(volumes), tuple(augmentations)
+        self._settings = settings or SamplingSettings()
+        _check_volumes(self._volumes, self._settings)
+        _check_steps(self._steps, self._volumes[0])
+        before, behind = (Coordinate(context) for context in label_context)
+        output = Coordinate(output_shape)
+        self._input = Roi((Coordinate(input_shape) - output) // 2 * -1, input_shape)
+        self._labelled = Roi(before * -1, output + before + behind)
+        self._centre = np.array(self._input.begin) + (np.array(input_shape) - 1) / 2
+        self._locations = [_locations(volume, output, self._settings) for volume in self._volumes]
+        self._chances = np.cumsum(self._settings.probabilities or [1.0] * len(self._volumes))
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
         """The sample `index` of the batch of `iteration`."""
-        raise NotImplementedError
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._settings.seed, iteration, index])))
+        number = int(np.searchsorted(self._chances, random.random() * self._chances[-1], side="right"))
+        volume, place = self._volumes[number], Coordinate(self._locations[number].draw(random))
+        warp = draw_warp(self._steps, self._input.union(self._labelled), self._centre, random)
+        in_raw = place + (volume.labels_offset - volume.raw_offset) / volume.voxel_size
+        raw = read_linear(volume.raw, warp, self._input, in_raw)
+        if volume.raw.dtype == torch.uint8:
+            raw.div_(255)
+        change_values(self._steps, raw, random)
+        labels, mask = read_nearest((volume.labels, volume.mask), warp, self._labelled, place)
+        origin = volume.labels_offset + place * volume.voxel_size
+        return Sample(raw, labels.long(), mask, (number,), (origin,))
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
-        """`size` samples from index `first` on, stacked: every tensor has a leading axis (B, Z, Y, X)."""
-        raise NotImplementedError
+        """The samples `first` to `first + size - 1` of the batch of `iteration`, stacked: (B, Z, Y, X)."""
+        samples = [self.draw(iteration, index) for index in range(first, first + size)]
+        return Sample(
+            torch.stack([sample.raw for sample in samples]),
+            torch.stack([sample.labels for sample in samples]),
+            torch.stack([sample.mask for sample in samples]),
+            tuple(sample.volumes[0] for sample in samples),
+            tuple(sample.origins[0] for sample in samples),
+        )
+
+
+def _check_volumes(volumes: Sequence[TrainingVolume], settings: SamplingSettings) -> None:
+    if not volumes:
+        raise BadInput("no volumes to train on, expected at least one")
+    first, padding = volumes[0], Coordinate(settings.label_padding)
+    for volume in volumes:
+        if volume.voxel_size != first.voxel_size:
+            raise BadInput(
+                f"{volume.name}: voxels of {tuple(volume.voxel_size)} nm, expected those of {first.name}, "
+                f"{tuple(first.voxel_size)}"
+            )
+    if padding % first.voxel_size != padding * 0:
+        raise BadInput(
+            f"sampling.label_padding: {tuple(padding)} nm, expected multiples of the voxels, {tuple(first.voxel_size)} nm"
+        )
+    if settings.probabilities is not None:
+        if len(settings.probabilities) != len(volumes):
+            raise BadInput(
+                f"sampling.probabilities: {len(settings.probabilities)} for {len(volumes)} volumes, expected one each"
+            )
+        if not sum(settings.probabilities) > 0:
+            raise BadInput("sampling.probabilities: all are 0, expected one above 0")
+
+
+def _check_steps(steps: tuple[Augmentation, ...], volume: TrainingVolume) -> None:
+    try:
+        check_order(steps)
+    except ValueError as error:
+        raise BadInput(f"augment: {error}") from None
+    for step in steps:
+        if isinstance(step, MirrorTranspose) and len({volume.voxel_size[axis] for axis in step.transpose}) > 1:
+            raise BadInput(
+                f"augment: transpose {list(step.transpose)} with voxels of {tuple(volume.voxel_size)} nm, expected axes"
+                " (0 z, 1 y, 2 x) of the same voxel size"
+            )
+
+
+def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSettings) -> Locations:
+    padding = Coordinate(settings.label_padding)
+    mask = volume.mask.cpu().numpy()
+    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked)
+    if not len(locations):
+        raise BadInput(
+            f"{volume.name}: labels of {mask.shape} voxels, {mask.astype(bool).mean():.0%} of them masked in, padded by "
+            f"{tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
+            f"{settings.min_masked:.0%} masked in"
+        )
+    return locations
