@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Look at volumes in neuroglancer: raw, labels and masks."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
+"""
+)
+@click.option(
+    "-d",
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="VOLUME.zarr",
+    help="A volume to show, zarr or HDF5; may be given again.",
+)
+@click.option(
+    "-b",
+    "--bind",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on; any but this one lets others in.",
+)
+def main(data: tuple[Path, ...], bind: str) -> None:
+    """Show every array of the given volumes, each as the kind of layer that its name and type tell, in nm.
+
+    Prints the address to open in a browser and serves until Ctrl-C.
+    """
+    from emsuite.view import serve
+    from emsuite.view_contents import data_layers
+
+    serve([data_layers(data)], bind)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Look at a training snapshot in neuroglancer: the batch, its targets and the predictions, side by side."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 02_train/view_batch.py -f 02_train/fib25/mtlsd/snapshots/batch_1001.zarr
+cd 02_train/fib25/mtlsd && python ../../view_batch.py
+"""
+)
+@click.option(
+    "-f",
+    "--file",
+    "snapshot",
+    type=click.Path(path_type=Path),
+    metavar="SNAPSHOT",
+    help="The snapshot to show; left out inside a network's folder, its newest.",
+)
+@click.option(
+    "-b",
+    "--bind",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on; any but this one lets others in.",
+)
+def main(snapshot: Path | None, bind: str) -> None:
+    """Show what the network saw, what it was asked for and what it answered.
+
+    Affinities appear as red (z), green (y) and blue (x); a slider in a layer's rendering tab chooses other distances,
+    and which of the LSDs to show. Prints the address to open in a browser and serves until Ctrl-C.
+    """
+    from emsuite.view import serve
+    from emsuite.view_contents import newest_snapshot, snapshot_columns
+
+    serve(snapshot_columns(snapshot or newest_snapshot(Path.cwd())), bind)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+#!/usr/bin/env python
+"""Look at a segmentation in neuroglancer: raw, affinities, LSDs, fragments, segmentation, ground truth."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+
+
+def array_option(name: str, what: str) -> click.Option:
+    """An option that names one array."""
+    return click.option(f"--{name}", type=click.Path(path_type=Path), metavar="ARRAY", help=f"{what} to show.")
+
+
+@stage(
+    example="""
+python 04_segment/view.py results/fib25/small
+python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/labels/neuron_ids
+"""
+)
+@click.argument("results", type=click.Path(path_type=Path), required=False)
+@array_option("raw", "The raw volume")
+@array_option("affs", "Affinities")
+@array_option("lsds", "Local shape descriptors")
+@array_option("fragments", "Fragments (supervoxels)")
+@array_option("segmentation", "A segmentation")
+@array_option("labels", "The ground truth")
+@click.option(
+    "-b",
+    "--bind",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on; any but this one lets others in.",
+)
+def main(results: Path | None, bind: str, **arrays: Path | None) -> None:
+    """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr, and the arrays named.
+
+    Arrays are named by container and place, as VOLUME.zarr/volumes/raw; one that is named replaces that of RESULTS.
+    Prints the address to open in a browser and serves until Ctrl-C.
+    """
+    from emsuite.view import serve
+    from emsuite.view_contents import result_layers
+
+    serve([result_layers(results, arrays)], bind)
+
+
+if __name__ == "__main__":
+    main()
