@@ -115,7 +115,7 @@ def _check_volumes(volumes: Sequence[TrainingVolume], settings: SamplingSettings
             )
     if padding % first.voxel_size != padding * 0:
         raise BadInput(
-            f"sampling.label_padding: {tuple(padding)} nm, expected multiples of the voxels, {tuple(first.voxel_size)} nm"
+            f"sampling.label_padding: {tuple(padding)} nm, expected multiples of the voxels {tuple(first.voxel_size)}"
         )
     if settings.probabilities is not None:
         if len(settings.probabilities) != len(volumes):
@@ -145,8 +145,8 @@ def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSet
     locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked)
     if not len(locations):
         raise BadInput(
-            f"{volume.name}: labels of {mask.shape} voxels, {mask.astype(bool).mean():.0%} of them masked in, padded by "
-            f"{tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
+            f"{volume.name}: labels of {mask.shape} voxels, {mask.astype(bool).mean():.0%} of them masked in, padded "
+            f"by {tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
             f"{settings.min_masked:.0%} masked in"
         )
     return locations

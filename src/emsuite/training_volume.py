@@ -84,7 +84,7 @@ def _check_axes(*volumes: Volume) -> None:
             raise BadInput(f"{volume.path}: has {len(volume.shape)} axes {volume.shape}, expected 3: z, y, x")
         if volume.voxel_size != first.voxel_size:
             raise BadInput(
-                f"{volume.path}: voxels of {tuple(volume.voxel_size)} nm, expected {tuple(first.voxel_size)} nm, as of raw"
+                f"{volume.path}: voxels of {tuple(volume.voxel_size)} nm, expected raw's, {tuple(first.voxel_size)} nm"
             )
         if (volume.offset - first.offset) % first.voxel_size != first.voxel_size * 0:
             raise BadInput(
