@@ -95,13 +95,12 @@ def test_faults_of_all_kinds_are_overcome(s3: Any, tmp_path: Path) -> None:
     assert files_in(tmp_path / "v.zarr") == content
 
 
-def test_rate_limit_is_overcome(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.1)
-    content = bodies(40)
-    store = bucket(s3, "fetch-limit", content)
-    s3.faults(per_second=25)
+def test_throttling_at_first_is_overcome(s3: Any, tmp_path: Path) -> None:
+    content = bodies(10)
+    store = bucket(s3, "fetch-throttled", content)
+    s3.faults(first=12)
     fetch_prefix(store, "some/v.zarr", tmp_path / "v.zarr")
-    assert s3.counts()["503"] > 0
+    assert s3.counts()["503"] == 12
     assert files_in(tmp_path / "v.zarr") == content
 
 
@@ -280,6 +279,13 @@ def test_objects_without_a_checksum_go_by_size_and_say_so(
     assert "2 objects have no checksum to go by" in caplog.text
     assert json.loads(manifest_path(tmp_path / "v").read_text())["verified_by_size_only"] == 2
     assert fetch_prefix(store, "v", tmp_path / "v") == Fetched(2, 0, 2)
+
+
+def test_bodies_shorter_than_announced_fail(tmp_path: Path) -> None:
+    announced = StoredObject("v/a", "a", 3, "unknown")
+    with pytest.raises(RunFailed, match="held://v/a: 2 bytes came, 3 were announced"):
+        fetch_objects(Held({"a": b"12"}), [announced], tmp_path, what="test")
+    assert files_in(tmp_path) == {}
 
 
 def test_content_that_never_fits_its_checksum_fails(tmp_path: Path) -> None:

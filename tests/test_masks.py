@@ -124,7 +124,9 @@ def test_a_run_that_broke_off_is_done_again(tmp_path: Path, monkeypatch: pytest.
             create_mask(container, HEMI)
     assert not (container / MASK).exists()
     assert not masks_path(container).exists()
+    (container / "volumes/labels/labels_mask_unfinished/9.9.9").write_bytes(b"stray")
     assert create_mask(container, HEMI) is True
+    assert not (container / MASK / "9.9.9").exists()
     assert np.array_equal(read(container), labels != np.uint64(2**64 - 3))
 
 

@@ -87,7 +87,6 @@ def _is_there(container: Path, labels: Volume, settings: dict[str, Any]) -> bool
 def _write(container: Path, labels: Volume, rule: MaskRule, settings: dict[str, Any]) -> None:
     check_finished(container)
     block = getattr(labels.array, "shards", None) or labels.array.chunks
-    remove(container / _UNFINISHED)
     mask = create_volume(
         container / _UNFINISHED,
         labels.shape,
