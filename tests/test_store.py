@@ -17,6 +17,7 @@ def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "_FIRST_DELAY", 0.01)
 
 
+@pytest.mark.slow
 def test_listing_goes_through_all_pages_and_faults(s3: Any) -> None:
     s3.public_bucket("store-pages", {})
     client = s3.client()
