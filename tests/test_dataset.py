@@ -113,6 +113,11 @@ def test_unknown_data_set_lists_the_known() -> None:
         ("default_volumes: [third]\n", "default_volumes: third is none"),
         ("prefix: ../../etc\n", "prefix: expected folders below the bucket"),
         ("bucket: b\nfolder: here\n", "only one of the three"),
+        ("synthesis: {third: {}}\n", "synthesis: third is none"),
+        ("synthesis: {first: {sed: 1}}\n", "synthesis.first.sed: Extra inputs are not permitted"),
+        ("synthesis: {first: {seed: -1}}\n", "synthesis.first.seed: Input should be greater than or equal to 0"),
+        ("synthesis: {first: {voxel_size: [8, 8, 8]}}\n", "voxel_size is the data set's own"),
+        ("segmentation: {block: 3}\n", "own.yaml:5: segmentation.block: unknown key"),
     ],
 )
 def test_bad_yaml_names_line_and_key(tmp_path: Path, more: str, message: str) -> None:

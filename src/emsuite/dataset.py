@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.errors import BadInput
+from emsuite.segmentation_settings import SegmentationSettings
 from emsuite.settings import Settings, load
 
 _RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
@@ -80,19 +81,11 @@ class Contents(Settings):
     listing: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
-class Synthesis(Settings):
-    """How a volume is synthesized: the options of `01_data/synthesize.py` (shape in voxels, z y x)."""
-
-    seed: Count
-    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-    missing_sections: Count = 0
-    shifted_sections: Count = 0
-
-
 class Dataset(Settings):
     """One data set. `voxel_size` is nm, z y x; without a `bucket` it is synthesized or lies on this machine.
 
     `folder` says where the volumes of a data set of one's own lie; without it they lie below the data folder.
+    `synthesis` holds, per volume, the settings of `emsuite.synthesize.PhantomSettings` but for the voxel size.
     """
 
     name: Annotated[str, Field(pattern=_WORD.pattern)]
@@ -105,9 +98,10 @@ class Dataset(Settings):
     default_volumes: tuple[VolumeName, ...] = ()
     split: Split = Split()
     mask: MaskRule = MaskRule()
+    segmentation: SegmentationSettings = SegmentationSettings()
     licence: str = "see source"
     citations: tuple[Citation, ...] = ()
-    synthesis: dict[VolumeName, Synthesis] = Field(default_factory=dict)
+    synthesis: dict[VolumeName, dict[str, Any]] = Field(default_factory=dict)
     contents: dict[VolumeName, Contents] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -142,6 +136,22 @@ class Dataset(Settings):
             raise ValueError("a data set lies in a bucket, or in a folder, or is synthesized: only one of the three")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_synthesized(self) -> "Dataset":
+        if self.synthesis:
+            # Imported here because few data sets are synthesized, and the mathematics takes long to load.
+            from emsuite.synthesize import PhantomSettings
+        for volume, recipe in self.synthesis.items():
+            if "voxel_size" in recipe:
+                raise ValueError(f"synthesis: {volume}: voxel_size is the data set's own")
+            try:
+                PhantomSettings(voxel_size=self.voxel_size, **recipe)
+            except ValidationError as error:
+                problem = error.errors()[0]
+                key = ".".join(map(str, ("synthesis", volume, *problem["loc"])))
+                raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
+        return self
+
     def choose(self, volumes: tuple[str, ...] = (), everything: bool = False) -> tuple[str, ...]:
         """The named volumes, or all, or the default ones; raises BadInput where a name is not known."""
         if volumes and everything:
@@ -169,10 +179,9 @@ class Dataset(Settings):
         """The options that make 01_data/synthesize.py write `volume`, but for `--out`."""
         if volume not in self.synthesis:
             raise BadInput(f"{self.name}: {volume} is not synthesized")
-        recipe = {"voxel_size": self.voxel_size} | self.synthesis[volume].model_dump(exclude_defaults=True)
         words: list[str] = []
-        for key, value in recipe.items():
-            text = ",".join(str(number) for number in value) if isinstance(value, tuple) else str(value)
+        for key, value in ({"voxel_size": self.voxel_size} | self.synthesis[volume]).items():
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             words += [f"--{key.replace('_', '-')}", text]
         return words
 
