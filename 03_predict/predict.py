@@ -50,9 +50,9 @@ def main(
     wanted = parse_roi(roi, raw) if roi else raw.roi
     wanted = wanted.intersect(valid_roi(network, raw)) if valid else wanted
     predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
-    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw_path),
+    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw_path.resolve()),
                 "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
-    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw_path}
+    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw_path.resolve()}
     with output(out, settings, inputs=inputs) as made:
         predict_volume(predictor, raw, wanted, made)
     return 0

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from emsuite.errors import BadInput
-from emsuite.files import atomic_path
+from emsuite.files import atomic_path, write_json
 from emsuite.network import AnyNetwork, AutocontextNetwork, Network, trained_part
 from emsuite.network_config import NetworkConfig, first_network_folder, load_network
+from emsuite.output import manifest_path
 
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
@@ -50,7 +51,13 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     path = checkpoint_path(folder, checkpoint.iteration)
     with atomic_path(path) as temporary:
         torch.save({"format": _FORMAT} | checkpoint.__dict__, temporary)
+    write_manifest(path, checkpoint)
     return path
+
+
+def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the provenance beside the checkpoint, for people and for the workflow; it says the checkpoint is whole."""
+    write_json(manifest_path(path), checkpoint.provenance | {"iteration": checkpoint.iteration})
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
+from emsuite.losses import ONLY_AFFINITIES, check_name
 from emsuite.settings import Settings
 
 Offset = tuple[int, int, int]
 
 
+LossName = Annotated[str, AfterValidator(check_name)]
 AffinityWeights = Literal["balance", "mask"]
 
 
@@ -16,7 +18,7 @@ class LossSwitch(Settings):
     """From an iteration on, another loss on other voxels, with a fresh optimizer."""
 
     iteration: int = Field(gt=0, description="the first loss is used up to this iteration")
-    loss: str = Field(description="a name of emsuite.losses")
+    loss: LossName
     weights: AffinityWeights = "mask"
 
 
@@ -25,7 +27,7 @@ class AffinitiesHead(Settings):
 
     target: Literal["affinities"]
     neighborhood: tuple[Offset, ...] = Field(min_length=1, description="offsets in voxels, z y x, one channel each")
-    loss: str = Field("weighted_mse", description="a name of emsuite.losses")
+    loss: LossName = "weighted_mse"
     loss_weight: float = Field(1.0, ge=0, description="factor of this head's loss in the sum over heads")
     weights: AffinityWeights = Field(
         "balance", description="balance: both classes alike, all channels together; mask: both ends in the labels mask"
@@ -48,13 +50,19 @@ class LsdsHead(Settings):
     """Local shape descriptors, ten channels (Sheridan et al. 2022)."""
 
     target: Literal["lsds"]
-    loss: str = Field("weighted_mse", description="a name of emsuite.losses")
+    loss: LossName = "weighted_mse"
     loss_weight: float = Field(1.0, ge=0, description="factor of this head's loss in the sum over heads")
     sigma: float = Field(gt=0, description="of the Gaussian window, nm")
     downsample: int = Field(2, gt=0, description="compute on every n-th voxel")
     weights: Literal["mask", "labelled", "labelled_or_unmasked"] = Field(
         "mask", description="voxels that count: in the labels mask, labelled, or labelled or outside the mask"
     )
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> "LsdsHead":
+        if self.loss in ONLY_AFFINITIES:
+            raise ValueError(f"the loss '{self.loss}' is one of affinities, expected another for LSDs")
+        return self
 
     @property
     def channels(self) -> int:

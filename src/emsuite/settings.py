@@ -35,6 +35,14 @@ def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Mod
         raise BadInput(_first_line(error, paths, overrides)) from None
 
 
+def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Model:
+    """Check settings that were read by another program; `where` says in messages where they came from."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_first_line(error, (), ()).partition(': ')[2]}") from None
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A yaml mapping as a dict; duplicate keys are refused."""
     try:

@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from emsuite.files import remove
+from emsuite.losses import Target
 from emsuite.network_config import NetworkConfig
-from emsuite.targets import Target
 from emsuite.volume import create_volume
 
 

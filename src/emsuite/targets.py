@@ -5,7 +5,6 @@ Source: the training pipelines of funkelab/lsd_nm_experiments.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,20 +13,12 @@ from emsuite.affinities import affinities, affinities_mask
 from emsuite.balance import balance_weights
 from emsuite.boundary import connected_components, grow_boundary
 from emsuite.heads import AffinitiesHead, LsdsHead
+from emsuite.losses import Target
 from emsuite.lsds import local_shape_descriptors
 from emsuite.network_config import NetworkConfig
 from emsuite.unet import Shape
 
 Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Target:
-    """`(B, C, Z, Y, X)` float32 values in [0, 1] and weights of a head; `labels` `(B, Z, Y, X)` they were made from."""
-
-    values: Tensor
-    weights: Tensor
-    labels: Tensor
 
 
 def label_context(config: NetworkConfig) -> tuple[Shape, Shape]:
@@ -78,8 +69,13 @@ def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor, inner: Box) 
     values = affinities(labels, head.neighborhood)[:, *inner].float()
     counts = affinities_mask(mask, head.neighborhood)[:, *inner].float()
     weights = balance_weights(values, counts) if head.weights == "balance" else counts
-    return Target(values, weights, labels[inner])
+    return Target(values, weights, labels[inner], head.neighborhood)
 
 
 def _stack(made: list[Target]) -> Target:
-    return Target(*(torch.stack(parts) for parts in zip(*((t.values, t.weights, t.labels) for t in made), strict=True)))
+    return Target(
+        torch.stack([target.values for target in made]),
+        torch.stack([target.weights for target in made]),
+        torch.stack([target.labels for target in made]),
+        made[0].neighborhood,
+    )

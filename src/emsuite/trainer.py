@@ -16,7 +16,7 @@ from emsuite import checkpoint as checkpoints
 from emsuite.checkpoint import Checkpoint
 from emsuite.device import autocast
 from emsuite.errors import RunFailed
-from emsuite.losses import head_loss
+from emsuite.losses import LOSSES, Target
 from emsuite.network import AnyNetwork, normalise, probabilities, trained_part
 from emsuite.network_config import NetworkConfig
 from emsuite.optimizer import learning_rate, make_optimizer, update_average
@@ -25,7 +25,7 @@ from emsuite.progress import progress
 from emsuite.provenance import provenance
 from emsuite.sampler import Sample, Sampler
 from emsuite.snapshot import save_snapshot, snapshot_path
-from emsuite.targets import Target, label_context, make_targets
+from emsuite.targets import label_context, make_targets
 from emsuite.training_log import TrainingLog
 from emsuite.training_volume import TrainingVolume
 
@@ -62,6 +62,10 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     state = start_or_resume(folder, config, device)
     if state.iteration >= until:
         logger.info("%s is at iteration %d already: nothing to do", folder, state.iteration)
+        if until in checkpoints.iterations(folder):
+            checkpoints.write_manifest(
+                checkpoints.checkpoint_path(folder, until), checkpoints.load(folder, config, until)
+            )
         return state.iteration
     training, first = config.training, state.iteration + 1
     shape = state.network.output_shape(training.input_shape)
@@ -103,7 +107,7 @@ def train_step(state: TrainingState, config: NetworkConfig, batch: Sample, itera
         group["lr"] = rate
     with autocast(device, getattr(torch, config.training.precision)):
         logits = state.network(raw)
-    losses = {name: head_loss(head.at(iteration), logits[name].float(), targets[name])
+    losses = {name: LOSSES[head.at(iteration).loss](logits[name].float(), targets[name])
               for name, head in config.heads.items()}  # fmt: skip
     losses = {"loss": torch.stack([losses[n] * h.loss_weight for n, h in config.heads.items()]).sum()} | losses
     state.optimizer.zero_grad()

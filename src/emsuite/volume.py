@@ -8,6 +8,7 @@ offset (nm)
   +--------------------+      array; channels, if any, come first)
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,9 +190,12 @@ def _open_zarr(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:
 
 
 def _arrays_in(container: Path) -> str:
-    metadata = (*container.rglob(".zarray"), *container.rglob("zarr.json"))
-    names = sorted(str(file.parent.relative_to(container)) for file in metadata if '"shape"' in file.read_text())
-    return ", ".join(names[:8]) or "no arrays"
+    names = []
+    for folder, below, files in os.walk(container):
+        if ".zarray" in files or ("zarr.json" in files and '"shape"' in (Path(folder) / "zarr.json").read_text()):
+            names.append(str(Path(folder).relative_to(container)))
+            below.clear()  # nothing but chunks, and there may be millions
+    return ", ".join(sorted(names)[:8]) or "no arrays"
 
 
 def _open_hdf5(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:

@@ -1,0 +1,55 @@
+# Volumes: synthesized or fetched, and their masks.
+
+VOLUME = (
+    FLOW.dataset.volume_path(FLOW.dataset.volumes[0], FLOW.config.data).parent
+    / "{volume}.zarr"
+)
+
+
+if FLOW.dataset.synthesis:
+
+    rule synthesize:
+        output:
+            f"{VOLUME}.manifest.json",
+        log:
+            f"{LOG}/synthesize_{{volume}}.log",
+        benchmark:
+            f"{LOG}/synthesize_{{volume}}.tsv"
+        threads: FLOW.config.threads
+        params:
+            options=lambda wildcards: FLOW.dataset.synthesis_arguments(wildcards.volume),
+            out=str(VOLUME),
+        shell:
+            "python 01_data/synthesize.py --out {params.out} {params.options} 2>&1 | tee {log}"
+
+elif FLOW.dataset.bucket:
+
+    rule fetch_data:
+        output:
+            f"{VOLUME}.manifest.json",
+        log:
+            f"{LOG}/fetch_{{volume}}.log",
+        benchmark:
+            f"{LOG}/fetch_{{volume}}.tsv"
+        params:
+            dataset=FLOW.dataset.name,
+            data=FLOW.config.data,
+            source=lambda wildcards: FLOW.source_option(wildcards.volume),
+        shell:
+            "python 01_data/fetch_data.py --dataset {params.dataset} --volume {wildcards.volume} --out {params.data}"
+            " {params.source} 2>&1 | tee {log}"
+
+
+rule create_masks:
+    input:
+        lambda wildcards: FLOW.volume_made(Path(f"{wildcards.volume}.zarr")),
+    output:
+        "{volume}.zarr.masks.json",
+    log:
+        f"{LOG}/masks/{{volume}}.log",
+    benchmark:
+        f"{LOG}/masks/{{volume}}.tsv"
+    params:
+        dataset=FLOW.dataset.name,
+    shell:
+        "python 01_data/create_masks.py {wildcards.volume}.zarr --dataset {params.dataset} 2>&1 | tee {log}"

@@ -1,0 +1,26 @@
+# Prediction of what is held out.
+
+
+rule predict:
+    input:
+        trained=str(FLOW.trained()),
+        masks=lambda wildcards: masks_of([part_of(wildcards)]),
+    output:
+        RESULT / "prediction.zarr.manifest.json",
+    log:
+        RESULT / "log/predict.log",
+    benchmark:
+        RESULT / "log/predict.tsv"
+    threads: FLOW.config.threads
+    resources:
+        gpu=1,
+    params:
+        network=FLOW.network_folder,
+        iterations=FLOW.iterations,
+        raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
+        roi=lambda wildcards: part_of(wildcards).roi_option,
+        out=subpath(output[0], strip_suffix=".manifest.json"),
+        device=FLOW.config.device,
+    shell:
+        "python 03_predict/predict.py {params.network} --iteration {params.iterations} --raw {params.raw}"
+        " {params.roi} --out {params.out} --device {params.device} 2>&1 | tee {log}"

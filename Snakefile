@@ -1,0 +1,29 @@
+# From a raw EM volume to a scored neuron segmentation:
+#
+#   01_data     fetch or synthesize the volumes, mask what is not labelled
+#   02_train    train the network up to an iteration
+#   03_predict  predict affinities and LSDs of what is held out
+#   04_segment  fragments -> region graph -> segments -> scores and report
+#
+#   snakemake --cores 2 --config dataset=fib25 network=small
+
+
+configfile: "config/config.yaml"
+
+
+include: "common.smk"
+include: "01_data/data.smk"
+include: "02_train/train.smk"
+include: "03_predict/predict.smk"
+include: "04_segment/segment.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        expand(RESULT / "report.html", part=FLOW.test_parts),
+        expand(RESULT / "segmentation.zarr.manifest.json", part=FLOW.test_parts),
+
+
+onsuccess:
+    shell("python 04_segment/summary.py {FLOW.results}")

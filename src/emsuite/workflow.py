@@ -1,0 +1,159 @@
+"""The workflow's settings (config/config.yaml) and where each of its files lies; the Snakefile asks, this answers."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from emsuite.dataset import Dataset, load_dataset
+from emsuite.errors import BadInput
+from emsuite.network_config import first_network_folder, load_network
+from emsuite.output import manifest_path
+from emsuite.segmentation_settings import SegmentationSettings
+from emsuite.settings import Settings, validate
+
+
+class WorkflowConfig(Settings):
+    """Keys of config/config.yaml; see there."""
+
+    dataset: str
+    network: str
+    iterations: PositiveInt | None = None
+    train: tuple[str, ...] | None = Field(None, min_length=1)
+    test: tuple[str, ...] | None = Field(None, min_length=1)
+    data: Path = Path("data")
+    shared: tuple[Path, ...] = ()
+    results: Path = Path("results")
+    seed: int | None = Field(None, ge=0)
+    device: str = "auto"
+    threads: PositiveInt = 8
+    segmentation: SegmentationSettings | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A volume, or a region of one, that is trained or scored on; `roi` in nm as `z0:z1,y0:y1,x0:x1`."""
+
+    volume: Path
+    roi: str | None
+
+    @property
+    def name(self) -> str:
+        """A folder name: the volume's, with the region where there is one."""
+        region = (
+            "" if self.roi is None else "_" + self.roi.replace(":", "-").replace(",", "_").replace("_-", "").rstrip("-")
+        )
+        return self.volume.stem + region
+
+    @property
+    def argument(self) -> str:
+        """As `VOLUME.zarr[@ROI]`."""
+        return f"{self.volume}@{self.roi}" if self.roi else str(self.volume)
+
+    @property
+    def roi_option(self) -> str:
+        """`--roi ...`, or nothing."""
+        return f"--roi {shlex.quote(self.roi)}" if self.roi else ""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One run of the workflow: settings, data set, and the number of iterations that the network is trained to."""
+
+    config: WorkflowConfig
+    dataset: Dataset
+    project: Path
+    iterations: int
+
+    @property
+    def network_folder(self) -> Path:
+        """The network's folder, from the project's root."""
+        return Path("02_train") / self.config.dataset / self.config.network
+
+    @property
+    def segmentation(self) -> SegmentationSettings:
+        """How affinities become segments: the run's own settings, else the data set's."""
+        return self.config.segmentation or self.dataset.segmentation
+
+    @property
+    def results(self) -> Path:
+        """Where results of this network at this iteration lie; below it, a folder per scored part."""
+        return self.config.results / self.config.dataset / self.config.network / str(self.iterations)
+
+    @property
+    def train_parts(self) -> list[Part]:
+        """What the network is trained on."""
+        return self._parts(self.config.train, "train")
+
+    @property
+    def test_parts(self) -> dict[str, Part]:
+        """What the network is scored on, by name."""
+        return {part.name: part for part in self._parts(self.config.test, "test")}
+
+    @property
+    def seed_option(self) -> str:
+        """`--seed N`, or nothing."""
+        return "" if self.config.seed is None else f"--seed {self.config.seed}"
+
+    def source_option(self, volume: str) -> str:
+        """`--from FOLDER` if a shared folder has that volume, or nothing."""
+        for folder in self.config.shared:
+            try:
+                self.dataset.find_in(folder, volume)
+            except BadInput:
+                continue
+            return f"--from {shlex.quote(str(folder))}"
+        return ""
+
+    def first_trained(self, network: str) -> list[str]:
+        """The file that says the frozen network which `network` reads is trained; none if it reads raw alone."""
+        config = load_network(self.project / "02_train" / self.config.dataset / network)
+        first = first_network_folder(self.project / "02_train" / self.config.dataset / network, config)
+        if first is None or config.autocontext is None:
+            return []
+        iterations = config.autocontext.iteration or load_network(first).training.iterations
+        return [str(self.trained(first.name, iterations))]
+
+    def volume_made(self, volume: Path) -> list[Path]:
+        """The file that says a volume is there and whole; none for a volume of the user's own."""
+        return [manifest_path(volume)] if self.is_managed(volume) else []
+
+    def is_managed(self, volume: Path) -> bool:
+        """Whether the workflow fetches or synthesizes this volume, below the data folder."""
+        return volume.parent == self.config.data / self.dataset.prefix and volume.stem in self.dataset.volumes
+
+    def trained(self, network: str | None = None, iterations: int | None = None) -> Path:
+        """The file that says a network (default: this run's) is trained up to that iteration."""
+        folder = self.network_folder.parent / (network or self.config.network)
+        return manifest_path(folder / "checkpoints" / f"checkpoint_{iterations or self.iterations}.pt")
+
+    def _parts(self, given: tuple[str, ...] | None, which: str) -> list[Part]:
+        if given is not None:
+            pairs = [text.partition("@") for text in given]
+            return [Part(Path(path), roi or None) for path, _, roi in pairs]
+        split = getattr(self.dataset.split, which)
+        if not split:
+            raise BadInput(
+                f"data set {self.dataset.name}: has no {which} split; name volumes with --config {which}=..."
+            )
+        return [Part(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
+
+
+def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
+    """Check the workflow's configuration; raises BadInput naming the key at fault."""
+    checked = validate(WorkflowConfig, _lists(config), "config/config.yaml")
+    dataset = load_dataset(checked.dataset, project / "01_data" / "datasets")
+    folder = project / "02_train" / dataset.name / checked.network
+    if not (folder / "network.yaml").exists():
+        there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
+        raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
+    return Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
+
+
+def _lists(config: Mapping[str, Any]) -> dict[str, Any]:
+    # on the command line a list of one is written as the value itself: --config test=VOLUME.zarr
+    several = ("train", "test", "shared")
+    return {key: [value] if key in several and isinstance(value, str) else value for key, value in config.items()}
