@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+"""Make a phantom: a synthetic EM volume of neuropil with labels and skeletons."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_origin
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+from emsuite.errors import BadInput
+from emsuite.output import is_finished, output
+from emsuite.phantom_settings import PhantomSettings
+from emsuite.progress import progress
+from emsuite.synthesize import STEPS, Phantom, synthesize
+from emsuite.volume import create_volume
+
+
+def phantom_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for each of the phantom's settings, of the same name."""
+    for name, key in reversed(PhantomSettings.model_fields.items()):
+        kind: Any = options.Voxels() if get_origin(key.annotation) is tuple else key.annotation
+        default = ",".join(map(str, key.default)) if isinstance(key.default, tuple) else key.default
+        option = click.option("--" + name.replace("_", "-"), type=kind, default=default, help=key.description)
+        command = option(command)
+    return command
+
+
+def write(phantom: Phantom, volume: Path, voxel_size: tuple[int, int, int]) -> None:
+    """The volume's two arrays."""
+    for name, voxels in (("raw", phantom.raw), ("labels/neuron_ids", phantom.labels)):
+        array = create_volume(volume / "volumes" / name, voxels.shape, voxels.dtype, voxel_size, (0, 0, 0))
+        array.write(array.roi, voxels)
+
+
+@stage(
+    example="""
+python 01_data/synthesize.py --out data/funke/phantom/training/mine.zarr --seed 7
+python 01_data/synthesize.py --out sections.zarr --voxel-size 40,4,4 --shape 40,400,400 \\
+    --missing-sections 0.05 --shifted-sections 0.1 --max-shift 40
+"""
+)
+@click.option("--out", metavar="VOLUME.zarr", required=True, type=options.FILE, help="The volume to make.")
+@phantom_options
+def main(out: Path, **chosen: Any) -> None:
+    """Make VOLUME.zarr with volumes/raw and volumes/labels/neuron_ids, and VOLUME.skeletons beside it.
+
+    The same options give the same bytes, on any machine with any number of processors.
+    """
+    if out.suffix != ".zarr":
+        raise BadInput(f"--out {out}: expected a name that ends in .zarr")
+    settings, skeletons = PhantomSettings.of(**chosen), out.with_suffix(".skeletons")
+    record = settings.model_dump()
+    if is_finished(out, record) and is_finished(skeletons, record):
+        click.echo(f"{out}: already there, made with the same settings")
+        return
+    with output(out, record, seed=settings.seed), output(skeletons, record, seed=settings.seed):
+        with progress(total=STEPS, what="synthesize", unit="step") as bar:
+            phantom = synthesize(settings, bar.update)
+        write(phantom, out, settings.voxel_size)
+        phantom.skeletons.save(skeletons)
+    click.echo(f"{out}: {int(phantom.labels.max())} neurons; skeletons in {skeletons}")
+
+
+if __name__ == "__main__":
+    main()
