@@ -1,5 +1,6 @@
 """Command-line options that several stage scripts share, under the same names."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,21 @@ def network_folder(_context: click.Context, _option: click.Parameter, value: Pat
 
 
 network = click.argument("network_dir", type=FILE, required=False, callback=network_folder)
+
+workers = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="processors",
+    help="Processes at work.",
+)
+block_size = click.option(
+    "--block-size", type=Voxels(), metavar="NM", show_default="the whole volume", help="Size of a block, z,y,x in nm."
+)
+context = click.option(
+    "--context",
+    type=Voxels(),
+    metavar="NM",
+    show_default="a quarter of the block",
+    help="What is read around a block, z,y,x in nm.",
+)

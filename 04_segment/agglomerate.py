@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Edges of the region adjacency graph: which fragments touch, and at which threshold they merge."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+_QUANTILES = (f"hist_quant_{q}{init}" for q in (10, 25, 50, 75, 90) for init in ("", "_initmax"))
+
+
+@stage(
+    example="""
+python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results/fragments.zarr/fragments \\
+    --out results/graph/edges --merge-function hist_quant_75
+"""
+)
+@click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="The affinities of the fragments.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
+@click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
+@click.option(
+    "--merge-function",
+    type=click.Choice(["mean", *_QUANTILES]),
+    default="hist_quant_75",
+    help="What of the affinities between two regions decides on their merge; initmax: from the maxima of fragments on.",
+)
+@options.context
+@options.workers
+def main(
+    affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: int
+) -> None:
+    """Score each contact of two fragments by the threshold at which agglomeration (waterz) merges them.
+
+    Works on the blocks that the fragments were made in. Writes a table per block to OUT. A stopped run continues.
+    """
+    from emsuite.agglomeration import agglomerate_fragments
+
+    number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
+    logging.getLogger("emsuite").info(f"{number} edges; {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""The segmentation at one threshold: fragments relabelled by their lookup table."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 04_segment/extract_segmentation.py --fragments results/fragments.zarr/fragments --lookup results/lookup \\
+    --threshold 0.42 --out results/segmentation.zarr
+python 04_segment/extract_segmentation.py --fragments results/fragments.zarr/fragments --lookup results/lookup \\
+    --scores results/scores.json --out results/segmentation.zarr
+"""
+)
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", required=True, help="As find_segments.py wrote.")
+@click.option("--threshold", type=float, help="One of the lookup tables' thresholds.")
+@click.option("--scores", type=options.FILE, metavar="JSON", help="Take the best threshold that evaluate.py found.")
+@click.option("--out", type=options.FILE, metavar="ZARR", required=True, help="Zarr for the array 'segmentation'.")
+@options.workers
+def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | None, out: Path, workers: int) -> None:
+    """Write OUT/segmentation: every voxel of the fragments with the id of its segment. A stopped run continues."""
+    if (threshold is None) == (scores is None):
+        raise click.UsageError("expected either --threshold or --scores")
+    from emsuite.segmentation import best_threshold, extract_segmentation
+
+    chosen = threshold if scores is None else best_threshold(scores)
+    extract_segmentation(fragments, lookup, chosen, out, workers=workers)
+    logging.getLogger("emsuite").info(f"segmentation at threshold {chosen}; {out}")
+
+
+if __name__ == "__main__":
+    main()

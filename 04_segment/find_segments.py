@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""Segments at every threshold of a sweep: lookup tables from fragments to segments, from one pass over the edges."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 04_segment/find_segments.py --nodes results/graph/nodes --edges results/graph/edges --out results/lookup
+python 04_segment/find_segments.py --nodes results/graph/nodes --edges results/graph/edges --out results/lookup \\
+    --thresholds 0.2,0.6,0.01
+"""
+)
+@click.option("--nodes", type=options.FILE, metavar="FOLDER", required=True, help="As extract_fragments.py wrote.")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", required=True, help="As agglomerate.py wrote.")
+@click.option("--out", type=options.FILE, required=True, help="Folder for the lookup tables.")
+@click.option("--thresholds", metavar="FIRST,LAST,STEP", default="0,1,0.02", help="The sweep.")
+def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
+    """Find the connected components of the edges that score at most each threshold.
+
+    Writes OUT/segments.parquet: each fragment, and its segment at each threshold.
+    """
+    from emsuite.segments import find_segments, parse_thresholds
+
+    counts = find_segments(nodes, edges, out, parse_thresholds(thresholds))
+    first, last = min(counts), max(counts)
+    logging.getLogger("emsuite").info(f"{counts[first]} segments at threshold {first}, {counts[last]} at {last}; {out}")
+
+
+if __name__ == "__main__":
+    main()

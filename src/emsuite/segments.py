@@ -1,0 +1,150 @@
+"""Segments: connected components of the region adjacency graph, at every threshold of a sweep, from one pass.
+
+lookup/segments.parquet       fragment  0.0  0.02  0.04 ...      a column per threshold: the segment of each
+                                     7    7     3     3          fragment, which is the smallest id among the
+lookup.manifest.json                                             segment's fragments
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emsuite.errors import BadInput
+from emsuite.files import atomic_path
+from emsuite.graph import Edges, graph_manifest, read_edges, read_nodes
+from emsuite.output import check_finished, manifest_path, output, read_json
+
+_TABLE = "segments.parquet"
+_FRAGMENT = "fragment"
+
+
+def parse_thresholds(text: str) -> list[float]:
+    """`first,last,step` as all thresholds from first to last, both among them; raises BadInput.
+
+    Rounded to 10 decimals, so that 0.28 and 0.29 are what they say.
+    """
+    try:
+        first, last, step = (float(part) for part in text.split(","))
+        count = math.floor((last - first) / step + 1e-6) + 1
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise BadInput(f"thresholds {text!r}: expected three numbers as first,last,step, as 0,1,0.02") from None
+    if count < 1 or step < 0 or not 0 <= first <= last <= 1:
+        raise BadInput(f"thresholds {text!r}: expected first <= last, both in [0, 1], and a step above 0")
+    return [round(first + i * step, 10) for i in range(count)]
+
+
+def components(fragments: np.ndarray, edges: Edges, thresholds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
+    """Each threshold, ascending, with the segment (uint64) of each of `fragments` (uint64, sorted, without 0).
+
+    A segment is a connected component of the edges that score no more than the threshold; its id is its smallest
+    fragment. Raises BadInput for an edge whose ends are not among the fragments.
+    """
+    u, v = _places(fragments, edges.u), _places(fragments, edges.v)
+    order = np.argsort(edges.score, kind="stable")
+    u, v, score = u[order], v[order], edges.score[order]
+    parent = np.arange(fragments.size)
+    begin = 0
+    for threshold in sorted(set(thresholds)):
+        # scores are float32: compared as such, .02 is not just below an edge that merges at .02
+        end = int(np.searchsorted(score, np.float32(threshold), side="right"))
+        _unite(parent, u[begin:end], v[begin:end])
+        begin = end
+        yield threshold, fragments[parent]
+
+
+def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[float]) -> dict[float, int]:
+    """Write the lookup tables of a graph (folders of nodes and of edges) to `out`; returns segments per threshold.
+
+    Raises BadInput for a graph that is unfinished, and for edges between other fragments than the nodes.
+    """
+    origin, scored = graph_manifest(nodes), graph_manifest(edges)
+    if origin.get("digest") != scored.get("fragments_digest"):
+        raise BadInput(f"{edges}: was made from other fragments than {nodes}; agglomerate these first")
+    settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": origin["digest"]}
+    with output(out, settings, inputs={"nodes": nodes, "edges": edges}) as made:
+        fragments = read_nodes(nodes).id
+        columns, counts = {_FRAGMENT: pa.array(fragments)}, {}
+        for threshold, segments in components(fragments, read_edges(edges), thresholds):
+            columns[_column(threshold)] = pa.array(segments)
+            counts[threshold] = int(np.count_nonzero(segments == fragments))
+        with atomic_path(out / _TABLE) as temporary:
+            pq.write_table(pa.table(columns), temporary)
+        made.notes |= {"fragments_digest": origin["digest"], "merge_function": scored["settings"]["merge_function"]}
+    return counts
+
+
+def read_thresholds(lookup: Path) -> list[float]:
+    """The thresholds that a folder of lookup tables holds, ascending; raises BadInput if there are none."""
+    return [float(name) for name in _schema(lookup).names if name != _FRAGMENT]
+
+
+def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """The fragments (uint64, ascending) and the segment (uint64) of each at `threshold`; raises BadInput."""
+    thresholds = read_thresholds(lookup)
+    if threshold not in thresholds:
+        near = min(thresholds, key=lambda held: abs(held - threshold))
+        raise BadInput(
+            f"{lookup}: has no table for threshold {threshold}, only for {len(thresholds)} from {thresholds[0]} to "
+            f"{thresholds[-1]}; the nearest is {near}"
+        )
+    table = pq.read_table(lookup / _TABLE, columns=[_FRAGMENT, _column(threshold)])
+    return table[0].to_numpy(), table[1].to_numpy()
+
+
+def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
+    """The manifest of a folder of lookup tables; raises BadInput if there is none."""
+    check_finished(lookup)
+    manifest = read_json(manifest_path(lookup))
+    if manifest is None or not (lookup / _TABLE).exists():
+        raise BadInput(f"{lookup}: no lookup tables there, expected a folder that find_segments.py wrote")
+    return manifest
+
+
+def _schema(lookup: Path) -> pa.Schema:
+    lookup_manifest(lookup)
+    try:
+        return pq.read_schema(lookup / _TABLE)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{lookup / _TABLE}: cannot be read as Parquet: {error}") from None
+
+
+def _column(threshold: float) -> str:
+    return repr(float(threshold))
+
+
+def _places(fragments: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Where each of `ids` is among the sorted `fragments`."""
+    places = np.searchsorted(fragments, ids)
+    known = places < fragments.size
+    known[known] = fragments[places[known]] == ids[known]
+    if not known.all():
+        raise BadInput(
+            f"edges: {np.count_nonzero(~known)} end at fragments that no node table holds ({ids[~known][0]})"
+        )
+    return places
+
+
+@numba.njit(cache=True)
+def _unite(parent: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
+    """Join the trees of u[i] and v[i]; on return every node's parent is the smallest node of its tree."""
+    for i in range(u.size):
+        a, b = u[i], v[i]
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = parent[a]
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = parent[b]
+        if a < b:
+            parent[b] = a
+        else:
+            parent[a] = b
+    # a parent is never larger than its child, so one ascending pass flattens all trees
+    for i in range(parent.size):
+        parent[i] = parent[parent[i]]
