@@ -88,7 +88,7 @@ def test_the_best_segmentation_can_be_shown(scene):
 
 def test_equal_thresholds_go_to_the_lowest(scene, tmp_path):
     fragments, truth, _, tables = scene
-    lookup = write_lookup(tmp_path / "same", {0.3: tables[0.29], 0.2: tables[0.29], 0.4: tables[0.5]})
+    lookup = write_lookup(tmp_path / "same", {0.3: tables[0.29], 0.2: tables[0.29], 0.1: tables[0.5]})
     assert evaluate(fragments, truth, lookup).best.threshold == 0.2
 
 

@@ -6,6 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from emsuite.errors import BadInput
+from emsuite.output import unfinished_path
 from emsuite.skeletons import Skeletons, load_skeletons
 
 
@@ -70,45 +71,47 @@ def test_skeletons_that_make_no_sense_are_refused(changed, message):
         fork(**changed)
 
 
-def bad_folder(tmp_path: Path, what: str) -> Path:
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+SPOILED = {
+    "unfinished": lambda folder: unfinished_path(folder).write_text("{}"),
+    "edges.parquet: no such file": lambda folder: (folder / "edges.parquet").unlink(),
+    "nodes.parquet: not a Parquet table": lambda folder: truncate(folder / "nodes.parquet"),
+    "no column 'skeleton'; it holds id": lambda folder: pyarrow.parquet.write_table(
+        pyarrow.table({"id": [1]}), folder / "nodes.parquet"
+    ),
+    "edges.parquet: .*expected u int64": lambda folder: pyarrow.parquet.write_table(
+        pyarrow.table({"u": [0.5], "v": [1.5]}), folder / "edges.parquet"
+    ),
+}
+SWC = {
+    "a.swc:1: .* is no row of numbers": "1 2 x y z 5 -1\n",
+    "a.swc:2: 6 numbers, expected 7": "1 0 0 0 0 1 -1\n1 2 3 4 5 6\n",
+    "a.swc: the parent 7 of a node is not in the file": "1 0 0 0 0 1 -1\n2 0 0 0 0 1 7\n",
+    "a.swc: .* a node twice": "1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n",
+    "a.swc: .* not finite": "1 0 nan 0 0 1 -1\n",
+    "a.swc: holds no nodes": "# nothing\n",
+}
+
+
+@pytest.mark.parametrize("message", SPOILED)
+def test_tables_that_are_no_skeletons_are_refused(tmp_path, message):
     folder = tmp_path / "bad.skeletons"
     fork().save(folder)
-    if what == "no edges":
-        (folder / "edges.parquet").unlink()
-    elif what == "truncated":
-        (folder / "nodes.parquet").write_bytes((folder / "nodes.parquet").read_bytes()[:100])
-    elif what == "no column":
-        pyarrow.parquet.write_table(pyarrow.table({"id": [1]}), folder / "nodes.parquet")
-    elif what == "wrong type":
-        pyarrow.parquet.write_table(pyarrow.table({"u": [0.5], "v": [1.5]}), folder / "edges.parquet")
-    elif what == "swc text":
-        (folder / "a.swc").write_text("1 2 x y z 5 -1\n")
-    elif what == "swc short":
-        (folder / "a.swc").write_text("1 2 3 4 5 6\n")
-    elif what == "swc orphan":
-        (folder / "a.swc").write_text("1 0 0 0 0 1 -1\n2 0 0 0 0 1 7\n")
-    elif what == "swc twice":
-        (folder / "a.swc").write_text("1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n")
-    elif what == "swc empty":
-        (folder / "a.swc").write_text("# nothing\n")
-    return folder if what != "no folder" else tmp_path / "none"
-
-
-@pytest.mark.parametrize(
-    ("what", "message"),
-    [
-        ("no folder", "none: no such folder"),
-        ("no edges", "edges.parquet: no such file"),
-        ("truncated", "nodes.parquet: not a Parquet table"),
-        ("no column", "no column 'skeleton'; it holds id"),
-        ("wrong type", "edges.parquet: .*expected u int64"),
-        ("swc text", "a.swc:1: .* is no row of numbers"),
-        ("swc short", "a.swc:1: 6 numbers, expected 7"),
-        ("swc orphan", "a.swc: the parent 7 of a node is not in the file"),
-        ("swc twice", "a.swc: .* a node twice"),
-        ("swc empty", "a.swc: holds no nodes"),
-    ],
-)
-def test_files_that_are_no_skeletons_are_refused(tmp_path, what, message):
+    SPOILED[message](folder)
     with pytest.raises(BadInput, match=message):
-        load_skeletons(bad_folder(tmp_path, what))
+        load_skeletons(folder)
+
+
+@pytest.mark.parametrize("message", SWC)
+def test_swc_files_that_are_no_skeletons_are_refused(tmp_path, message):
+    (tmp_path / "a.swc").write_text(SWC[message])
+    with pytest.raises(BadInput, match=message):
+        load_skeletons(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="none: no such folder"):
+        load_skeletons(tmp_path / "none")

@@ -17,6 +17,7 @@ import pyarrow.parquet
 
 from emsuite.errors import BadInput
 from emsuite.files import atomic_path
+from emsuite.output import check_finished
 
 _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(
     ("z", "y", "x", "radius"), np.float64
@@ -97,6 +98,7 @@ def load_skeletons(folder: Path) -> Skeletons:
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected skeletons (nodes.parquet and edges.parquet, or SWC files)")
+    check_finished(folder)
     if swc := sorted(folder.glob("*.swc")):
         return _load_swc(folder, swc)
     nodes = _read(folder / "nodes.parquet", _NODE_COLUMNS)
