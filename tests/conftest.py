@@ -11,8 +11,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,3 +113,34 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
                               env=os.environ | environment)  # fmt: skip
 
     return run
+
+
+class Cells(NamedTuple):
+    """Cells with walls between them (label 0), and perfect affinities of them, in `path`/affs and `path`/labels."""
+
+    path: Path
+    labels: np.ndarray
+    affs: np.ndarray
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Cells:
+    """Convex cells, (40, 48, 56) voxels of (8, 8, 8) nm from (80, 160, 240) nm on."""
+    from scipy.spatial import KDTree
+
+    from emsuite.volume import create_volume
+
+    shape = (40, 48, 56)
+    centres = np.random.default_rng(0).uniform(0, shape, (30, 3))
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    distance, nearest = KDTree(centres).query(grid, k=2)
+    labels = np.where(distance[..., 1] - distance[..., 0] > 2, nearest[..., 0] + 1, 0).astype(np.uint64)
+    affs = np.zeros((3, *shape), np.uint8)
+    for axis in range(3):
+        here, before = np.moveaxis(labels, axis, 0)[1:], np.moveaxis(labels, axis, 0)[:-1]
+        np.moveaxis(affs[axis], axis, 0)[1:] = 255 * ((here == before) & (here != 0))
+    path = tmp_path / "cells.zarr"
+    for name, array in {"affs": affs, "labels": labels}.items():
+        volume = create_volume(path / name, array.shape, array.dtype, (8, 8, 8), (80, 160, 240))
+        volume.write(volume.roi, array)
+    return Cells(path, labels, affs)
