@@ -1,6 +1,5 @@
 """The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
 
-import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -8,10 +7,7 @@ from typing import Any
 
 import click
 
-from emsuite.errors import EmsuiteError
-
-# What the file system says when the machine, not the program, is at fault.
-_FILE_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EIO}
+from emsuite.errors import EmsuiteError, one_line
 
 
 class StageCommand(click.Command):
@@ -30,15 +26,15 @@ class StageCommand(click.Command):
             fail(str(error), error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             fail("interrupted", 130)
-        except OSError as error:
-            if error.errno not in _FILE_SYSTEM_ERRORS:
-                raise
-            fail(f"{error.filename or 'file system'}: {error.strerror}", 1)
+        except MemoryError as error:
+            fail(f"out of memory: {error}", 1)
+        except OSError as error:  # the disk is full, a folder cannot be written, ...
+            fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
 
 
 def fail(message: str, code: int) -> None:
     """Print `message` as one line on stderr and end the process with `code`."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + one_line(message), file=sys.stderr)
     sys.exit(code)
 
 

@@ -55,9 +55,10 @@ def output(
     wanted = json.loads(json.dumps(settings, default=str))
     resumed = path.exists() and read_json(unfinished_path(path)) == wanted
     if not resumed:
+        write_json(unfinished_path(path), "being removed")  # no settings: a run that is killed here is not continued
+        manifest_path(path).unlink(missing_ok=True)
         remove(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(unfinished_path(path), wanted)
+        write_json(unfinished_path(path), wanted)
     manifest_path(path).unlink(missing_ok=True)
     made = Output(path, resumed)
     yield made
@@ -68,23 +69,23 @@ def output(
 def read_json(path: Path) -> Any:
     """The content of a JSON file, or None where there is none or it is no JSON."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return None
 
 
 def is_finished(path: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the output at `path` is whole and was made from the same settings."""
     manifest = read_json(manifest_path(path))
-    return (
-        manifest is not None and path.exists() and manifest["settings"] == json.loads(json.dumps(settings, default=str))
-    )
+    if not isinstance(manifest, dict) or not path.exists():
+        return False
+    return manifest.get("settings") == json.loads(json.dumps(settings, default=str))
 
 
 def check_finished(path: Path) -> None:
     """Refuse to read an output (or anything inside it) that a run left unfinished."""
     for part in (path, *path.parents):
-        if part.name and unfinished_path(part).exists():
+        if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():
             raise BadInput(
                 f"{part}: unfinished (a run is writing it, or was stopped); run its stage again to continue it"
             )

@@ -7,13 +7,23 @@ from typing import Any
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 10.0
+_LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
 class _PlainLines(tqdm):
     """Writes whole lines, so that a log file can be read while it grows."""
 
+    _shown: float | None = None
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         print(str(self) if msg is None else msg, file=self.fp, flush=True)
+        self._shown = self.n
+
+    def close(self) -> None:
+        # tqdm's own would write the last line again, and an empty one
+        if not self.disable and self._shown != self.n:
+            self.display()
+        self.disable = True
 
 
 def progress(
@@ -32,6 +42,6 @@ def progress(
         file=sys.stderr,
         mininterval=every,
         maxinterval=2 * every,
-        ncols=None if kind is tqdm else 100,
+        bar_format=None if kind is tqdm else _LINE,
         smoothing=0.05,
     )

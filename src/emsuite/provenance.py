@@ -56,9 +56,15 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path] | None = 
 
 
 def checksum(path: Path) -> str:
-    """`sha256:` of a file; `listing:` of a folder's metadata, file names and sizes (a volume can be terabytes)."""
-    if path.is_file():
-        return "sha256:" + sha256(path)
+    """`sha256:` of a file; `listing:` of a folder's metadata, file names and sizes (a volume can be terabytes).
+
+    For an array inside an HDF5 file, that of the file; `missing` where nothing is (any more).
+    """
+    file = next((place for place in (path, *path.parents) if place.is_file()), None)
+    if file is not None:
+        return "sha256:" + sha256(file)
+    if not path.exists():
+        return "missing"
     digest = hashlib.sha256()
     for folder, names, files in os.walk(path):
         names.sort()

@@ -32,7 +32,7 @@ def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Mod
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise BadInput(_first_line(error, paths, overrides)) from None
+        raise BadInput(_first_line(error, merged, paths, overrides)) from None
 
 
 def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Model:
@@ -40,7 +40,7 @@ def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise BadInput(f"{where}: {_first_line(error, (), ()).partition(': ')[2]}") from None
+        raise BadInput(f"{where}: {_first_line(error, content, (), ()).partition(': ')[2]}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -49,6 +49,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; expected a yaml file of settings") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput(f"{path}:{line}: not valid yaml: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not valid yaml: {error}") from None
     if content is None:
@@ -86,15 +89,19 @@ class _UniqueKeys(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key '{key.value}' is there twice")
+                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
 
-def _first_line(error: ValidationError, paths: Sequence[Path], overrides: Sequence[str]) -> str:
+def _first_line(
+    error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path], overrides: Sequence[str]
+) -> str:
     problem = error.errors()[0]
-    where = [part for part in problem["loc"] if not _is_union_tag(part, problem["loc"])]
+    where = _keys(content, problem["loc"], problem["type"] == "missing")
     key = ".".join(str(part) for part in where) or "(top level)"
-    held = "" if problem["type"] == "missing" else f"; it holds {str(problem['input'])[:80]!r}"
+    # what a missing key lacks, and what several keys together say wrong, is in the message
+    told = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
+    held = "" if told else f"; it holds {_shortened(repr(problem['input']))}"
     place = _place(where, paths, overrides)
     more = f" ({error.error_count() - 1} more like this)" if error.error_count() > 1 else ""
     return f"{place}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{held}{more}"
@@ -105,15 +112,27 @@ def _in_plain_words(kind: str, message: str) -> str:
     return known.get(kind, message.removeprefix("Value error, "))
 
 
-def _is_union_tag(part: Any, where: Sequence[Any]) -> bool:
-    # pydantic puts the tag of a discriminated union into the location, directly behind a list index or key
-    position = where.index(part)
-    return isinstance(part, str) and position > 0 and isinstance(where[position - 1], int) and position + 1 < len(where)
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def _keys(content: Any, location: Sequence[Any], last_is_missing: bool) -> list[Any]:
+    # pydantic puts words of its own into a location, as the tag of a union: what the content has no key for
+    keys = []
+    for position, part in enumerate(location):
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, Sequence) and not isinstance(content, str) and isinstance(part, int):
+            content = content[part] if part < len(content) else None
+        elif not (last_is_missing and position == len(location) - 1):
+            continue
+        keys.append(part)
+    return keys
 
 
 def _place(where: Sequence[Any], paths: Sequence[Path], overrides: Sequence[str]) -> str:
     key = ".".join(str(part) for part in where)
-    for text in overrides:
+    for text in reversed(overrides):
         if key and (key == text.partition("=")[0] or key.startswith(text.partition("=")[0] + ".")):
             return f"--set {text}"
     for depth in range(len(where), 0, -1):

@@ -62,8 +62,13 @@ class Volume:
         return Roi(self.offset, self.spatial_shape * self.voxel_size)
 
     def read(self, roi: Roi | None = None) -> np.ndarray:
-        """The voxels in `roi` (nm, on the voxel grid, inside the volume), all channels."""
-        return np.asarray(self.array[self._index(roi or self.roi)])
+        """The voxels in `roi` (nm, on the voxel grid, inside the volume), all channels; refuses damaged chunks."""
+        wanted = self.roi if roi is None else roi
+        index = self._index(wanted)
+        try:
+            return np.asarray(self.array[index])
+        except (RuntimeError, ValueError) as error:  # what codecs raise
+            raise BadInput(f"{self.path}: cannot be read at {wanted} nm, it is damaged: {error}") from None
 
     def write(self, roi: Roi, voxels: np.ndarray) -> None:
         """Write `voxels` at `roi` (nm)."""
@@ -125,13 +130,13 @@ def create_volume(
     if container.suffix in _HDF5:
         raise BadInput(f"{path}: arrays are written as zarr, expected a path as VOLUME.zarr/volumes/raw")
     spatial = len(tuple(voxel_size))
+    size, place = _nanometres(path, voxel_size), _whole_numbers(path, "offset", offset)
     if chunks is None:
         chunks = [*(shape[: len(shape) - spatial]), *(min(_CHUNK, max(1, n)) for n in shape[-spatial:])]
     group = zarr.open_group(container, mode="a", zarr_format=zarr_format if not container.exists() else None)
     array = group.create_array(
         name, shape=tuple(shape), dtype=dtype, chunks=tuple(chunks), compressors="auto", fill_value=0, overwrite=True
     )
-    size, place = [int(n) for n in voxel_size], [int(n) for n in offset]
     array.attrs.update({"voxel_size": size, "resolution": size, "offset": place} | attributes)
     return Volume(path, array, Coordinate(size), Coordinate(place))
 
@@ -213,17 +218,19 @@ def _open_hdf5(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:
 
 
 def _voxel_size(path: Path, attributes: dict[str, Any]) -> Coordinate:
-    given = {
-        key: _whole_numbers(path, key, attributes[key]) for key in ("voxel_size", "resolution") if key in attributes
-    }
+    given = {key: _nanometres(path, attributes[key], key) for key in ("voxel_size", "resolution") if key in attributes}
     if not given:
         raise BadInput(f"{path}: no attribute 'resolution' or 'voxel_size'; expected one, in nm, as [40, 4, 4]")
     if len({tuple(value) for value in given.values()}) > 1:
         raise BadInput(f"{path}: 'voxel_size' {given['voxel_size']} and 'resolution' {given['resolution']} disagree")
-    voxel_size = Coordinate(next(iter(given.values())))
-    if min(voxel_size) < 1:
-        raise BadInput(f"{path}: voxel size {tuple(voxel_size)}, expected nm above 0")
-    return voxel_size
+    return Coordinate(next(iter(given.values())))
+
+
+def _nanometres(path: Path, value: Any, key: str = "voxel_size") -> list[int]:
+    numbers = _whole_numbers(path, key, value)
+    if not numbers or min(numbers) < 1:
+        raise BadInput(f"{path}: '{key}' holds {numbers}, expected nm above 0 per axis, as [40, 4, 4]")
+    return numbers
 
 
 def _whole_numbers(path: Path, key: str, value: Any) -> list[int]:
@@ -231,9 +238,7 @@ def _whole_numbers(path: Path, key: str, value: Any) -> list[int]:
         numbers = [float(number) for number in value]
         whole = [round(number) for number in numbers]
     except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{path}: attribute '{key}' holds {value!r}, expected nm per axis, as [40, 4, 4]") from None
+        raise BadInput(f"{path}: '{key}' holds {value!r}, expected nm per axis, as [40, 4, 4]") from None
     if numbers != [float(n) for n in whole]:
-        raise BadInput(
-            f"{path}: attribute '{key}' holds {numbers}, expected whole nm (funlib.geometry counts in integers)"
-        )
+        raise BadInput(f"{path}: '{key}' holds {numbers}, expected whole nm (funlib.geometry counts in integers)")
     return whole
