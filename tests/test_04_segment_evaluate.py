@@ -11,14 +11,6 @@ from emsuite.volume import create_volume, open_volume
 SCRIPT = "04_segment/evaluate.py"
 
 
-def write_lookup(folder, tables):
-    folder.mkdir()
-    (folder / "thresholds.json").write_text(json.dumps(list(tables)))
-    for threshold, (fragments, segments) in tables.items():
-        table = pyarrow.table({"fragment": fragments, "segment": segments})
-        pyarrow.parquet.write_table(table, folder / f"lut_{threshold!r}.parquet")
-
-
 @pytest.fixture(scope="module")
 def sweep(fib25_slab, tmp_path_factory):
     """30 sections of FIB-25, cut into boxes; at 0.3 the boxes of a neuron are joined, at 0.6 all are."""
@@ -31,7 +23,10 @@ def sweep(fib25_slab, tmp_path_factory):
     made = create_volume(folder / "fragments.zarr/fragments", voxels.shape, np.uint64, labels.voxel_size, (800, 0, 0))
     made.write(made.roi, fragments)
     ids = np.unique(fragments[fragments > 0])
-    write_lookup(folder / "lookup", {0.1: (ids, ids), 0.3: (ids, (ids - 1) // 50 + 1), 0.6: (ids, ids * 0 + 1)})
+    table = pyarrow.table({"fragment": ids, "0.1": ids, "0.3": (ids - 1) // 50 + 1, "0.6": ids * 0 + 1})
+    (folder / "lookup").mkdir()
+    pyarrow.parquet.write_table(table, folder / "lookup/segments.parquet")
+    (folder / "lookup.manifest.json").write_text('{"settings": {}}')
     return folder
 
 
@@ -82,9 +77,7 @@ def test_scores_a_segmentation_alone(evaluate, tmp_path):
         ([], {"lookup": None}, "expected either --fragments with --lookup, or --segmentation alone"),
         ([], {"segmentation": "fragments.zarr/fragments"}, "expected either --fragments with --lookup"),
         ([], {"labels": "fragments.zarr/none"}, "has no array 'none'; it holds fragments"),
-        ([], {"affs": "none.zarr/affs"}, "none.zarr: no such volume"),
-        ([], {"lookup": "none"}, "none"),
-        ([], {"skeletons": "none.skeletons"}, "none.skeletons: no such folder"),
+        ([], {"lookup": "none"}, "none: no lookup tables there"),
         (["--roi", "0:80,:,:"], {}, "fragments.zarr/fragments: covers"),
     ],
 )

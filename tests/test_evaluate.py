@@ -8,6 +8,8 @@ import pytest
 
 from emsuite.errors import BadInput
 from emsuite.evaluate import evaluate, write_scores
+from emsuite.files import write_json
+from emsuite.output import manifest_path
 from emsuite.scores import adapted_rand, variation_of_information
 from emsuite.skeletons import Skeletons
 from emsuite.truth import Truth
@@ -18,13 +20,14 @@ COLUMNS = ["threshold", "voi_split", "voi_merge", "voi_sum", "adapted_rand_error
            "splits", "merges", "segments"]  # fmt: skip
 
 
-def write_lookup(folder, tables):
+def write_lookup(folder, tables, digest="of the fragments"):
     """Lookup tables as find_segments.py leaves them: {threshold: {fragment: segment}}."""
     folder.mkdir()
-    (folder / "thresholds.json").write_text(json.dumps(list(tables)))
-    for threshold, table in tables.items():
-        columns = {"fragment": np.array(list(table), np.uint64), "segment": np.array(list(table.values()), np.uint64)}
-        pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"lut_{threshold!r}.parquet")
+    columns = {"fragment": list(next(iter(tables.values())))}
+    columns |= {repr(threshold): list(table.values()) for threshold, table in tables.items()}
+    columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "segments.parquet")
+    write_json(manifest_path(folder), {"settings": {}, "fragments_digest": digest})
     return folder
 
 
@@ -113,7 +116,16 @@ def test_scores_are_written_as_numbers_that_read_back(scene, tmp_path):
     assert best["provenance"] == {"seed": 3}
 
 
-def test_a_lookup_table_of_other_fragments_is_refused(scene, tmp_path):
+def test_a_lookup_table_of_another_run_is_refused(scene, tmp_path):
+    fragments, truth, lookup, _ = scene
+    write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of the fragments"})
+    assert evaluate(fragments, truth, lookup).best.threshold == 0.29
+    write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of others"})
+    with pytest.raises(BadInput, match=r"lookup: was made from other fragments than .*v\.zarr/fragments"):
+        evaluate(fragments, truth, lookup)
+
+
+def test_a_lookup_table_without_some_fragments_is_refused(scene, tmp_path):
     fragments, truth, _, _ = scene
     lookup = write_lookup(tmp_path / "other", {0.3: {11: 1, 12: 1}})
     with pytest.raises(BadInput, match=r"other, threshold 0\.3: .*no segment for 6 fragments, 13 the first"):

@@ -18,13 +18,14 @@ from funlib.geometry import Roi
 from emsuite.contingency import Contingency, apply_lookup
 from emsuite.errors import BadInput
 from emsuite.files import write_json, write_text
+from emsuite.output import manifest_path, read_json
 from emsuite.progress import progress
 from emsuite.run_length import expected_run_length
 from emsuite.scores import adapted_rand_of, variation_of_information_of
-from emsuite.segments import read_lookup, read_thresholds
+from emsuite.segments import lookup_manifest, read_lookup, read_thresholds
 from emsuite.skeletons import Skeletons
 from emsuite.truth import Truth
-from emsuite.volume import Volume, format_roi
+from emsuite.volume import Volume, format_roi, split_path
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def evaluate(segmentation: Volume, truth: Truth, lookup: Path | None = None, roi
     """Score `segmentation` (Z, Y, X; fragments, if `lookup` holds their lookup tables) over what it and `truth` cover.
 
     `roi` (nm) is scored instead, if given. The best threshold has the smallest VOI sum, the lowest such one among
-    equals. Raises BadInput for arrays that do not fit each other and for tables that do not fit the fragments.
+    equals. Raises BadInput for arrays that do not fit each other and for tables of other fragments.
     """
-    thresholds = [] if lookup is None else sorted(read_thresholds(lookup))
+    thresholds = [] if lookup is None else _thresholds(lookup, segmentation)
     roi = truth.common_roi(segmentation, roi)
     table, skeletons, nodes = truth.compare(segmentation, roi)
     if lookup is None:
@@ -98,6 +99,15 @@ def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any
     write_text(folder / "scores.csv", text.getvalue())
     best = {"threshold": evaluation.best.threshold, "best": asdict(evaluation.best), "roi": format_roi(evaluation.roi)}
     write_json(folder / "scores.json", best | {"provenance": provenance})
+
+
+def _thresholds(lookup: Path, fragments: Volume) -> list[float]:
+    # fragments of another run may carry the same ids: only their digest tells them apart
+    manifest = read_json(manifest_path(split_path(fragments.path)[0])) or {}
+    digest = manifest.get("digest")
+    if digest is not None and digest != lookup_manifest(lookup).get("fragments_digest"):
+        raise BadInput(f"{lookup}: was made from other fragments than {fragments.path}; find their segments first")
+    return sorted(read_thresholds(lookup))
 
 
 def _agglomerated(
