@@ -120,7 +120,7 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: no such folder; expected a network's, as 02_train/fib25/small")
     if not (folder / "network.yaml").exists():
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
-    names = [f"dataset={folder.parent.name}", f"network={folder.name}"]
+    names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
     return load(NetworkConfig, *paths, overrides=[*names, *overrides])
 
