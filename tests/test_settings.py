@@ -37,7 +37,7 @@ class Recipe(Settings):
     size: int
     nested: Nested = Nested()
     steps: tuple[Step, ...] = ()
-    named: dict[Annotated[str, Field(pattern="^[a-z]+$")], Step] = {}
+    named: dict[Annotated[str, Field(pattern="^[a-z]+$")], Step] = Field(default_factory=dict)
     plain: tuple[Nested, ...] = ()
 
 
@@ -95,7 +95,7 @@ def test_overrides_are_keys_and_yaml(text: str, value: Any) -> None:
 
 @pytest.mark.parametrize("text", ["a", "=1", "a=[1", "a={", ""])
 def test_odd_overrides_are_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="^--set "):
+    with pytest.raises(BadInput, match=r"^--set "):
         parse_override(text)
 
 

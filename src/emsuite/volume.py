@@ -187,7 +187,7 @@ def _open_zarr(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:
         raise BadInput(f"{container}: has no array '{name}'; it holds {_arrays_in(container)}") from None
     except (FileNotFoundError, zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError):
         raise BadInput(f"{container}: not a zarr group; expected one that holds arrays") from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise BadInput(f"{container}/{name}: its metadata cannot be read: {error}") from None
     if not isinstance(found, zarr.Array):
         raise BadInput(f"{container}/{name}: is a group, expected an array; it holds {_arrays_in(container)}")
