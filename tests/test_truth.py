@@ -58,7 +58,7 @@ def test_a_roi_is_scored_alone(tmp_path):
 
 
 def test_nodes_take_the_segment_of_the_voxel_they_lie_in(tmp_path, monkeypatch):
-    monkeypatch.setattr("emsuite.truth._BLOCK", 3)
+    monkeypatch.setattr("emsuite.truth._BLOCK", 9)
     segmentation = np.arange(1, 10 * 30 * 40 + 1, dtype=np.uint64).reshape(10, 30, 40)
     mask = np.ones(segmentation.shape, np.uint8)
     mask[5] = 0

@@ -1,8 +1,8 @@
 """Where a segmentation is wrong, voxel by voxel.
 
-    labels     A A A A B B B C C C      a label's main segment is the one it shares most voxels with,
-    segments   1 1 1 2 3 3 3 3 3 0      a segment's main label likewise
-    mistake          S       M M -      S: split, M: merge, -: no segment
+labels     A A A A B B B C C C      a label's main segment is the one it shares most voxels with,
+segments   1 1 1 2 3 3 3 3 3 0      a segment's main label likewise
+mistake          S       M M -      S: split, M: merge, -: no segment
 """
 
 from enum import IntEnum
