@@ -1,0 +1,57 @@
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+SCRIPT = """
+import time
+from emsuite import progress as module
+module._SECONDS_BETWEEN_LINES = 0.1
+for _ in module.progress(range(40), what="work", unit="tile"):
+    time.sleep(0.01)
+with module.progress(what="fetch", total=12, done=3, unit="step") as bar:
+    bar.update(8)
+with module.progress(what="bytes", total=5_000_000, unit="B") as bar:
+    bar.update(5_000_000)
+print("end")
+"""
+
+
+def test_a_log_file_gets_plain_lines() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout == "end\n"
+    lines = done.stderr.splitlines()
+    assert all(done.stderr.count(mark) == 0 for mark in ("\r", "\x1b", "█", "#"))
+    assert all(lines), "no empty ones"
+    assert len(set(lines)) == len(lines)
+    work, fetch, read = ([line for line in lines if line.startswith(what)] for what in ("work", "fetch", "bytes"))
+    assert work[0].startswith("work:   0% 0/40 [")
+    assert work[-1].startswith("work: 100% 40/40 [")
+    assert 3 <= len(work) <= 12, "now and then, not at every step"
+    assert [line.split("[")[0] for line in fetch] == ["fetch:  25% 3/12 ", "fetch:  92% 11/12 "]
+    assert read[-1].startswith("bytes: 100% 5.00M/5.00M [")
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(controller, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        assert process.wait(20) == 0
+    os.close(controller)
+    text = shown.decode()
+    assert text.count("\r") > 5, "the line is written over"
+    assert "work: 100%|" in text
+    assert text.endswith("\n")
