@@ -3,10 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Barrier
 from typing import TypeVar
-
-import torch
 
 Drawn = TypeVar("Drawn")
 
@@ -14,10 +11,10 @@ Drawn = TypeVar("Drawn")
 def prefetch(draw: Callable[[int], Drawn], start: int, stop: int, ahead: int = 2, workers: int = 1) -> Iterator[Drawn]:
     """`draw(start)` to `draw(stop - 1)` in order, up to `ahead` of them drawn before they are asked for.
 
-    What `draw` raises is raised here, at its turn. The threads end with the iterator, also when it is closed early.
-    Each lets torch use one core, so that drawing and training do not wait for each other.
+    What `draw` raises is raised here, at its turn. The threads end with the iterator, also when it is closed early;
+    threads suffice, since torch and numba run side by side in them.
     """
-    pool = _pool(workers)
+    pool = ThreadPoolExecutor(workers, "prefetch")
     waiting: deque[Future[Drawn]] = deque()
     try:
         for number in range(start, stop):
@@ -28,12 +25,3 @@ def prefetch(draw: Callable[[int], Drawn], start: int, stop: int, ahead: int = 2
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    threads, all_there = torch.get_num_threads(), Barrier(workers)
-    pool = ThreadPoolExecutor(workers, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
-    list(pool.map(lambda _: all_there.wait(), range(workers)))
-    # each of the calls above set, besides its own thread's number, that of all threads still to come
-    torch.set_num_threads(threads)
-    return pool

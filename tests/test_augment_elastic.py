@@ -1,0 +1,135 @@
+"""Elastic deformation: closed form, against SciPy's zoom, and by its statistics."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Roi
+from pydantic import ValidationError
+from scipy.ndimage import zoom
+from scipy.stats import chisquare
+
+from emsuite.augment_elastic import Elastic, draw_elastic
+from emsuite.resample import read_linear, read_nearest
+from emsuite.warp import Warp
+
+SHAPE = (12, 32, 32)
+BOX = Roi((0, 0, 0), SHAPE)
+CENTRE = (np.array(SHAPE) - 1) / 2
+
+
+def elastic(**settings) -> Elastic:
+    return Elastic(**({"name": "elastic", "control_point_spacing": (4, 8, 8), "jitter_sigma": (0, 0, 0)} | settings))
+
+
+def draw(settings: Elastic, seed: int = 0, box: Roi = BOX):
+    centre = np.array(box.begin) + (np.array(box.shape) - 1) / 2
+    return draw_elastic(settings, box, centre, np.random.default_rng(seed))
+
+
+def test_nothing_asked_for_is_an_exact_copy():
+    step = draw(elastic())
+    assert step.turns
+    raw = torch.randint(0, 256, SHAPE, dtype=torch.uint8)
+    assert torch.equal(read_linear(raw, Warp().then(step), BOX, (0, 0, 0)), raw.float())
+
+
+@pytest.mark.parametrize(("angle", "turns"), [(math.pi / 2, 1), (math.pi, 2), (-math.pi / 2, -1)])
+def test_a_quarter_turn_is_rot90(angle, turns):
+    warp = Warp().then(draw(elastic(rotation=(angle, angle))))
+    raw = torch.randint(0, 256, SHAPE, dtype=torch.uint8)
+    labels = torch.randint(0, 1000, SHAPE, dtype=torch.int32)
+    inside = (slice(None), slice(1, -1), slice(1, -1))
+    expected = torch.rot90(raw, turns, (1, 2)).float()
+    torch.testing.assert_close(read_linear(raw, warp, BOX, (0, 0, 0))[inside], expected[inside], atol=0.01, rtol=0)
+    (turned,) = read_nearest([labels], warp, BOX, (0, 0, 0))
+    assert torch.equal(turned, torch.rot90(labels, turns, (1, 2)))
+
+
+def test_rotation_is_uniform_in_its_range():
+    angles = [math.acos(draw(elastic(rotation=(0.5, 1.0)), seed).matrix[1, 1]) for seed in range(400)]
+    assert min(angles) >= 0.5
+    assert max(angles) <= 1
+    assert chisquare(np.histogram(angles, 8, (0.5, 1))[0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("subsample", [1, 4])
+def test_displacement_is_the_control_points_zoomed(subsample):
+    step = draw(elastic(jitter_sigma=(1, 2, 3), subsample=subsample))
+    points = step.lattice.vectors
+    assert points.shape == (3, 3, 4, 4)
+    places = torch.cat([part for _, part in Warp().then(step).slabs(BOX, (0, 0, 0), torch.device("cpu"))], dim=1)
+    coarse = np.array(SHAPE) // subsample
+    for axis, grid in enumerate(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")):
+        expected = zoom(points[axis], coarse / points.shape[1:], order=3)
+        expected = zoom(expected, np.array(SHAPE) / coarse, order=1)
+        np.testing.assert_allclose(places[axis].numpy() - grid, expected, atol=1e-4)
+
+
+def test_jitter_has_the_sigma_asked_for_and_leaves_other_axes_straight():
+    box = Roi((0, 0, 0), (80, 200, 200))
+    vectors = draw(elastic(jitter_sigma=(0, 2, 5), control_point_spacing=(4, 4, 10)), box=box).lattice.vectors
+    assert vectors.shape == (3, 20, 50, 20)
+    assert not vectors[0].any()
+    assert vectors[1].std() == pytest.approx(2, rel=0.03)
+    assert vectors[2].std() == pytest.approx(5, rel=0.03)
+    assert np.abs(vectors.mean(axis=(1, 2, 3))).max() < 0.15
+
+
+class Fixed:
+    """Draws that are told beforehand."""
+
+    def __init__(self, kinds, offsets):
+        self.kinds, self.offsets = np.array(kinds), np.array(offsets)
+
+    def uniform(self, low, high):
+        return low
+
+    def random(self, size):
+        return self.kinds
+
+    def integers(self, low, high, size, endpoint):
+        assert (low, high, endpoint) == (-9, 9, True)
+        return self.offsets
+
+
+def test_a_slip_moves_its_section_alone_and_a_shift_all_that_follow():
+    slip, shift, still = 0.1, 0.3, 0.9
+    kinds = [still, slip, still, shift, still, slip, shift, still]
+    offsets = [[5, n, -n] for n in range(1, 9)]
+    box = Roi((3, 0, 0), (8, 4, 4))
+    step = draw_elastic(elastic(slip=0.2, shift=0.2, max_misalign=9), box, np.zeros(3), Fixed(kinds, offsets))
+    moved = [0, 2, 0, 4, 4, 6, 11, 11]
+    assert step.slides.vectors.tolist() == [[0, n, -n] for n in moved]
+    assert step.slides.first == 3
+    places = torch.cat([part for _, part in Warp().then(step).slabs(box, (0, 0, 0), torch.device("cpu"))], dim=1)
+    assert places[1, :, 0, 0].tolist() == moved
+    assert places[0, :, 0, 0].tolist() == list(range(3, 11))
+
+
+def test_rates_and_range_of_misalignment():
+    settings = elastic(slip=0.05, max_misalign=10)
+    slipped = np.concatenate([draw(settings, seed, Roi((0, 0, 0), (400, 4, 4))).slides.vectors for seed in range(50)])
+    moved = slipped.any(axis=1)
+    assert moved.mean() == pytest.approx(0.05 * (1 - 1 / 21**2), abs=0.006)
+    for axis in (1, 2):
+        counts = np.bincount(slipped[moved, axis].astype(int) + 10, minlength=21)
+        assert len(counts) == 21
+        assert chisquare(counts).pvalue > 1e-3
+    settings = elastic(shift=0.05, max_misalign=3)
+    steps = [np.diff(draw(settings, seed, Roi((0, 0, 0), (400, 4, 4))).slides.vectors, axis=0) for seed in range(50)]
+    shifted = np.concatenate(steps)
+    assert shifted.any(axis=1).mean() == pytest.approx(0.05 * (1 - 1 / 49), abs=0.006)
+    assert np.abs(shifted).max() == 3
+    assert not shifted[:, 0].any()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"slip": 0.6, "shift": 0.6}, {"rotation": (1, 0)}, {"jitter_sigma": (0, -1, 0)}, {"max_misalign": -1},
+     {"control_point_spacing": (0, 1, 1)}, {"subsample": 0}, {"slip": float("nan")}, {"prob_slip": 0.1}],
+)  # fmt: skip
+def test_settings_without_a_meaning_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        elastic(**wrong)

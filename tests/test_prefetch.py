@@ -1,0 +1,53 @@
+"""Drawing ahead."""
+
+import threading
+import time
+
+import pytest
+
+from emsuite.prefetch import prefetch
+
+
+def workers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_in_order_however_long_each_takes(count):
+    def draw(number: int) -> int:
+        time.sleep(0.01 * (number % 3))
+        return number
+
+    assert list(prefetch(draw, 5, 17, ahead=4, workers=count)) == list(range(5, 17))
+    assert not workers()
+
+
+def test_no_more_than_asked_for_is_drawn_ahead():
+    drawn = []
+    samples = prefetch(drawn.append, 0, 100, ahead=2)
+    next(samples)
+    for _ in range(100):
+        if len(drawn) == 3:
+            break
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert drawn == [0, 1, 2]
+    samples.close()
+    assert not workers()
+
+
+def test_an_error_is_raised_at_its_turn():
+    def draw(number: int) -> int:
+        if number == 2:
+            raise ValueError("the third")
+        return number
+
+    samples = prefetch(draw, 0, 9)
+    assert [next(samples), next(samples)] == [0, 1]
+    with pytest.raises(ValueError, match="the third"):
+        next(samples)
+    assert not workers()
+
+
+def test_nothing_to_draw():
+    assert list(prefetch(lambda number: number, 3, 3)) == []
