@@ -161,7 +161,8 @@ def test_a_wrong_override_is_named_rather_than_a_file(file: Path) -> None:
 
 
 def test_further_mistakes_are_counted_and_long_values_cut(file: Path) -> None:
-    assert complaint(file, "size: x\nother: 1\nmore: 2\n").endswith("(2 more like this)")
+    assert complaint(file, "size: x\nother: 1\nmore: 2\n").endswith("(and 2 more)")
+    assert complaint(file, "sise: 1\n") == "a.yaml:1: sise: unknown key; it holds 1 (and 1 more)"
     assert len(complaint(file, f"size: {'x' * 5000}\n")) < 300
 
 

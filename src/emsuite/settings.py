@@ -97,14 +97,15 @@ class _UniqueKeys(yaml.SafeLoader):
 def _first_line(
     error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path], overrides: Sequence[str]
 ) -> str:
-    problem = error.errors()[0]
+    # a misspelt key comes as an unknown one and a missing one: the former tells more
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     where = _keys(content, problem["loc"], problem["type"] == "missing")
     key = ".".join(str(part) for part in where) or "(top level)"
     # what a missing key lacks, and what several keys together say wrong, is in the message
     told = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
     held = "" if told else f"; it holds {_shortened(repr(problem['input']))}"
     place = _place(where, paths, overrides)
-    more = f" ({error.error_count() - 1} more like this)" if error.error_count() > 1 else ""
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{place}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{held}{more}"
 
 
