@@ -44,15 +44,15 @@ def main(
     from emsuite.volume import format_roi, open_volume, parse_roi
 
     config = load_network(network_dir, overrides)
-    raw = open_volume(raw_path)
+    raw = open_volume(raw_path.resolve())
     check_raw(raw, config.voxel_size)
     network, checkpoint = load_trained(network_dir, config, iteration)
     wanted = parse_roi(roi, raw) if roi else raw.roi
     wanted = wanted.intersect(valid_roi(network, raw)) if valid else wanted
     predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
-    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw_path.resolve()),
+    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw.path),
                 "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
-    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw_path.resolve()}
+    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
     with output(out, settings, inputs=inputs) as made:
         predict_volume(predictor, raw, wanted, made)
     return 0

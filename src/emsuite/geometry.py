@@ -63,7 +63,10 @@ class Reach:
 def reach(settings: UNetSettings) -> Reach:
     """The reach of a U-Net."""
     around = context(settings)
-    return Reach(smallest_input(settings), settings.stride, around, tuple(c // 2 for c in around))
+    smallest = smallest_input(settings)
+    if settings.padding == "same":
+        smallest = tuple(c + s for c, s in zip(around, settings.stride, strict=True))
+    return Reach(smallest, settings.stride, around, tuple(c // 2 for c in around))
 
 
 def output_shape(settings: UNetSettings, input_shape: Sequence[int]) -> Shape:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emsuite.settings import Settings
+from emsuite.upsample import Upsample
 
 Shape = tuple[int, ...]
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
@@ -52,6 +52,7 @@ class UNetSettings(Settings):
 
     num_fmaps: int = Field(12, gt=0, description="feature maps of level 0")
     fmap_inc_factor: int = Field(5, gt=0, description="feature maps of a level over those of the finer one")
+    max_fmaps: int | None = Field(None, gt=0, description="feature maps of coarse levels are capped here (default not)")
     num_fmaps_out: int | None = Field(
         None, gt=0, description="feature maps of level 0 on the way up (default num_fmaps)"
     )
@@ -87,7 +88,8 @@ class UNetSettings(Settings):
 
     def fmaps(self, level: int) -> int:
         """Feature maps of `level` on the way down."""
-        return self.num_fmaps * self.fmap_inc_factor**level
+        fmaps = self.num_fmaps * self.fmap_inc_factor**level
+        return min(fmaps, self.max_fmaps) if self.max_fmaps else fmaps
 
     def fmaps_up(self, level: int) -> int:
         """Feature maps of `level` on the way up."""
@@ -142,8 +144,7 @@ class UNet(nn.Module):
         for level in reversed(range(settings.levels - 1)):
             coarser = settings.fmaps_up(level + 1)
             factor = settings.downsample_factors[level]
-            up = _TRANSPOSED[settings.dims](coarser, settings.fmaps(level), factor, factor)
-            self._add(f"up_{level + 1}_to_{level}", up)
+            self.add_module(f"up_{level + 1}_to_{level}", Upsample(coarser, settings.fmaps(level), factor))
             width = self._skip_width(level, in_channels) + settings.fmaps(level)
             self._add_level(f"layer_{level}_right", width, settings.fmaps_up(level), settings.kernels_up(level))
 
@@ -200,8 +201,7 @@ class UNet(nn.Module):
 def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
     """What turns the U-Net's features into `channels` at raw's resolution: 1x1x1, or the reverse of the stem."""
     if settings.stem:
-        factor = settings.stem.factor
-        return _TRANSPOSED[settings.dims](settings.fmaps_up(0), channels, factor, factor)
+        return Upsample(settings.fmaps_up(0), channels, settings.stem.factor)
     return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
 
 
