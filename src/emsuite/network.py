@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from emsuite import geometry
+from emsuite.errors import BadInput
 from emsuite.network_config import NetworkConfig
 from emsuite.unet import Shape, UNet, centre_crop, head_layer
 
@@ -63,7 +64,14 @@ class AutocontextNetwork(nn.Module):
 
     def second_input_shape(self, input_shape: Sequence[int]) -> Shape:
         """The largest legal input of the second network that the first one's output holds."""
-        return self.second.reach.largest_within(self.first.output_shape(input_shape))
+        lsds = self.first.output_shape(input_shape)
+        shape = self.second.reach.largest_within(lsds)
+        if any(n > m for n, m in zip(shape, lsds, strict=True)):
+            raise BadInput(
+                f"input shape {tuple(input_shape)}: {lsds} LSDs come out of it, the second network reads at least "
+                f"{shape}; expected an input of at least {self.reach.smallest}"
+            )
+        return shape
 
     @property
     def reach(self) -> geometry.Reach:

@@ -1,0 +1,184 @@
+"""Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from emsuite import checkpoint as checkpoints
+from emsuite import trainer
+from emsuite.errors import BadInput, RunFailed
+from emsuite.network_config import load_network
+from emsuite.training_data import load_training_data
+from emsuite.training_log import read_losses
+from emsuite.volume import create_volume, open_volume
+
+CPU = torch.device("cpu")
+NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+LSDS = {"target": "lsds", "sigma": 30, "downsample": 1}
+AFFS = {"target": "affinities", "neighborhood": NEAREST}
+
+
+def write_network(folder: Path, heads: dict, **more: object) -> Path:
+    """A network of two levels that trains in milliseconds."""
+    folder.mkdir(parents=True)
+    training = {"iterations": 6, "input_shape": [20, 20, 20], "sampling": {}, "checkpoint_every": 3,
+                "snapshot_every": 3, "log_every": 1, "optimizer": {"learning_rate": 0.003},
+                "augment": [{"name": "mirror_transpose", "mirror": [0, 1, 2]}]}  # fmt: skip
+    content = {"voxel_size": [10, 10, 10], "heads": heads, "training": training | more.pop("training", {})}  # type: ignore[operator]
+    content |= {"unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]}}
+    content |= {"prediction": {"input_shape": [20, 20, 20]}} | more
+    (folder / "network.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two neurons side by side and a dark wall between them."""
+    path = tmp_path_factory.mktemp("volume") / "v.zarr"
+    labels = np.ones((28, 28, 28), np.uint64)
+    labels[:, :, 14:] = 7
+    raw = np.full(labels.shape, 200, np.uint8)
+    raw[:, :, 13:15] = 50
+    create_volume(path / "volumes/raw", raw.shape, np.uint8, (10,) * 3, (0,) * 3).array[...] = raw
+    create_volume(path / "volumes/labels/neuron_ids", raw.shape, np.uint64, (10,) * 3, (0,) * 3).array[...] = labels
+    return path
+
+
+def train(folder: Path, volume: Path, until: int, *overrides: str) -> dict[str, torch.Tensor]:
+    """Train and return the newest weights."""
+    config = load_network(folder, overrides)
+    trainer.train(folder, config, load_training_data(config, [str(volume)], folder), until, CPU)
+    return checkpoints.load(folder, config).weights
+
+
+def test_the_loss_falls_and_is_logged(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"lsds": LSDS, "affs": AFFS})
+    train(folder, volume, 40, "training.optimizer.learning_rate=0.01", "training.snapshot_every=40")
+    rows = read_losses(folder / "log/losses.csv")
+    assert [row["iteration"] for row in rows] == list(range(1, 41))
+    assert rows[-1]["affs"] < 0.7 * rows[0]["affs"]
+    assert rows[-1]["lsds"] < 0.7 * rows[0]["lsds"]
+    assert rows[0]["loss"] == pytest.approx(rows[0]["affs"] + rows[0]["lsds"], rel=1e-5)
+    assert list((folder / "log").glob("events.out.tfevents*"))
+    snapshot = folder / "snapshots/batch_40.zarr"
+    raw, affs = open_volume(snapshot / "raw"), open_volume(snapshot / "predictions/affs")
+    assert raw.roi.contains(affs.roi)
+    assert affs.offset == (80, 80, 80)
+
+
+@pytest.mark.parametrize("more", [{}, {"average": 0.9, "optimizer": {"schedule": "cosine", "warm_up": 2}}])
+def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more: dict) -> None:
+    heads = {"affs": AFFS, "lsds": LSDS}
+    straight = train(write_network(tmp_path / "a/n", heads, training=more), volume, 6)
+    folder = write_network(tmp_path / "b/n", heads, training=more)
+    train(folder, volume, 4)
+    (folder / "checkpoints/checkpoint_4.pt").unlink()  # as if killed at iteration 4: goes on from 3
+    resumed = train(folder, volume, 6)
+    assert straight.keys() == resumed.keys()
+    for name, expected in straight.items():
+        assert torch.equal(resumed[name], expected), name
+    averages = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt").averaged for name in "ab"]
+    assert (averages[0] is None) == (not more)
+    for name in averages[0] or {}:
+        assert torch.equal(averages[0][name], averages[1][name])
+        assert name.endswith("bias") or not torch.equal(averages[0][name], straight[name])
+    assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, volume: Path) -> None:
+    weights = []
+    for seed in (0, 1):
+        folder = write_network(tmp_path / str(seed) / "n", {"affs": AFFS})
+        weights.append(train(folder, volume, 2, f"training.sampling.seed={seed}"))
+    assert not torch.equal(weights[0]["heads.affs.weight"], weights[1]["heads.affs.weight"])
+
+
+def test_a_network_already_there_ends_well_and_trains_no_further(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    train(folder, volume, 3)
+    manifest = folder / "checkpoints/checkpoint_3.pt.manifest.json"
+    manifest.unlink()
+    before = (folder / "checkpoints/checkpoint_3.pt").read_bytes()
+    train(folder, volume, 3)
+    assert (folder / "checkpoints/checkpoint_3.pt").read_bytes() == before
+    assert manifest.exists()  # a workflow that lost it gets it back
+
+
+def test_malis_takes_over_with_a_fresh_optimizer(tmp_path: Path, volume: Path) -> None:
+    switch = {"iteration": 3, "loss": "malis", "weights": "mask"}
+    folder = write_network(
+        tmp_path / "d/n", {"affs": AFFS | {"then": switch}}, training={"renumber_components_from": 3}
+    )
+    train(folder, volume, 5)
+    saved = [checkpoints.read(folder / f"checkpoints/checkpoint_{i}.pt").optimizer for i in (3, 5)]
+    assert [int(next(iter(o["state"].values()))["step"]) for o in saved if o] == [3, 2]
+    resumed = write_network(
+        tmp_path / "e/n", {"affs": AFFS | {"then": switch}}, training={"renumber_components_from": 3}
+    )
+    train(resumed, volume, 3)
+    weights = train(resumed, volume, 5)
+    expected = checkpoints.read(folder / "checkpoints/checkpoint_5.pt").weights
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("with_raw", [False, True])
+def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Path, with_raw: bool) -> None:
+    lsd = write_network(tmp_path / "d/lsd", {"lsds": LSDS})
+    both = write_network(tmp_path / "d/ac", {"affs": AFFS}, autocontext={"network": "lsd", "with_raw": with_raw},
+                         training={"input_shape": [36, 36, 36]})  # fmt: skip
+    with pytest.raises(BadInput, match="lsd: no checkpoint"):
+        train(both, volume, 1)
+    frozen = train(lsd, volume, 3)
+    with pytest.raises(BadInput, match="expected an input of at least"):
+        train(both, volume, 1, "training.input_shape=[32, 32, 32]")
+    weights = train(both, volume, 2)
+    assert weights["unet.layer_0_left_0.weight"].shape[1] == (11 if with_raw else 10)
+    network, _ = checkpoints.load_trained(both, load_network(both))
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.first.state_dict().items())
+    train(lsd, volume, 6)  # now other LSD weights lie beside it
+    with pytest.raises(BadInput, match="other weights of 'lsd'"):
+        checkpoints.load_trained(both, load_network(both))
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    with pytest.raises(RunFailed, match="loss is nan at iteration"):
+        train(folder, volume, 6, "training.optimizer.learning_rate=1e30")
+    assert all("nan" not in str(checkpoints.read(path).weights) for path in folder.glob("checkpoints/*.pt"))
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    train(folder, volume, 1)
+    path = folder / "checkpoints/checkpoint_1.pt"
+    other = write_network(tmp_path / "d/other", {"affs": AFFS, "lsds": LSDS})
+    (other / "checkpoints").mkdir()
+    shutil.copy(path, other / "checkpoints")
+    with pytest.raises(BadInput, match="another network: its heads"):
+        checkpoints.load(other, load_network(other))
+    with pytest.raises(BadInput, match="no checkpoint of iteration 7; it has 1"):
+        checkpoints.load(folder, load_network(folder), 7)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(BadInput, match="not a whole checkpoint"):
+        checkpoints.load(folder, load_network(folder))
+
+
+def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"format": 1, "weights": Evil()}, tmp_path / "checkpoint_1.pt")
+    with pytest.raises(BadInput, match="not a whole checkpoint"):
+        checkpoints.read(tmp_path / "checkpoint_1.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_data_of_other_voxels_is_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS}, voxel_size=[40, 4, 4])
+    with pytest.raises(BadInput, match="voxel size"):
+        train(folder, volume, 1)
