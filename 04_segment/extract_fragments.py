@@ -33,6 +33,12 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
     "--epsilon", type=click.FloatRange(0, 1), default=0.0, help="Agglomerate fragments up to this threshold at once."
 )
 @click.option("--in-sections", is_flag=True, help="Each z-section alone, for anisotropic volumes.")
+@click.option(
+    "--flood",
+    type=click.Choice(["distance", "affinity"]),
+    default="distance",
+    help="What the watershed floods: the distance to the boundary, as the paper, or the affinities themselves.",
+)
 @options.block_size
 @options.context
 @options.workers
@@ -47,6 +53,7 @@ def main(
     filter_fragments: float,
     epsilon: float,
     in_sections: bool,
+    flood: str,
 ) -> None:
     """Make fragments from affinities: a watershed on the distance to the boundary.
 
@@ -55,7 +62,7 @@ def main(
     from emsuite.fragmentation import extract_fragments
     from emsuite.fragments import FragmentOptions
 
-    chosen = FragmentOptions(min_seed_distance, filter_fragments, epsilon, in_sections)
+    chosen = FragmentOptions(min_seed_distance, filter_fragments, epsilon, in_sections, flood)
     number = extract_fragments(affs, out, chosen, mask=mask, block_size=block_size, context=context, workers=workers)
     logging.getLogger("emsuite").info(f"{number} fragments; {out / 'fragments.zarr'}")
 

@@ -2,12 +2,14 @@
 
     affinities -> inside or boundary -> distance to the boundary -> seeds at its maxima -> watershed -> fragments
 
+The flood covers the boundary too: voxels without a fragment would count as one big segment in every score. There, where
+all distances are 0, it climbs from high to low affinity instead of at random.
+
 Source: Sheridan et al., "Local shape descriptors for neuron segmentation", 2022; Funke et al., "Large scale image
-segmentation with structured loss based deep learning for connectome reconstruction", 2018. Two things are as they are
-for a reason: the flood covers the boundary too (voxels without a fragment would count as one big segment in every
-score), and there, where all distances are 0, it climbs from high to low affinity instead of at random.
+segmentation with structured loss based deep learning for connectome reconstruction", 2018.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,13 +30,15 @@ class FragmentOptions:
 
     `min_seed_distance` (voxels): width of the maximum filter that seeds are the maxima of. `filter_fragments` (0 to
     1): fragments of a lower mean affinity become background. `epsilon` (0 to 1): fragments are agglomerated up to
-    this threshold at once. `in_sections`: each z-section alone, by the affinities in y and x.
+    this threshold at once. `in_sections`: each z-section alone, by the affinities in y and x. `flood`: what the
+    watershed floods, `distance` to the boundary, or the `affinity` itself.
     """
 
     min_seed_distance: int = 10
     filter_fragments: float = 0.0
     epsilon: float = 0.0
     in_sections: bool = False
+    flood: str = "distance"
 
     def as_settings(self) -> dict[str, Any]:
         """For the manifest."""
@@ -55,11 +59,11 @@ def find_fragments(
     if options.in_sections:
         fragments, found = np.zeros(strength.shape, np.int32), 0
         for z in range(strength.shape[0]):
-            section = _watershed(strength[z : z + 1], len(used), (1, size, size), threads)
+            section = _watershed(strength[z : z + 1], len(used), (1, size, size), options.flood, threads)
             fragments[z : z + 1] = section + found
             found += int(section.max(initial=0))
     else:
-        fragments = _watershed(strength, len(used), (size, size, size), threads)
+        fragments = _watershed(strength, len(used), (size, size, size), options.flood, threads)
     if mask is not None:
         fragments[mask == 0] = 0
     fragments[_is_background(fragments, strength, len(used), options.filter_fragments)[fragments]] = 0
@@ -73,17 +77,36 @@ def split_into_components(labels: np.ndarray) -> np.ndarray:
     return cc3d.connected_components(labels, connectivity=6, out_dtype=np.uint32)
 
 
-def _watershed(strength: np.ndarray, channels: int, filter_size: tuple[int, int, int], threads: int) -> np.ndarray:
-    inside = strength > 0.5 * 255 * channels
+def _watershed(
+    strength: np.ndarray, channels: int, filter_size: tuple[int, int, int], flood: str, threads: int
+) -> np.ndarray:
     # squared distances in voxels are whole numbers: they order voxels as distances do, exactly
-    squared = edt.edtsq(inside, parallel=threads)
+    squared = edt.edtsq(strength > 0.5 * 255 * channels, parallel=threads)
     squared[np.isinf(squared)] = 0  # no boundary anywhere
     peaks = maximum_filter(squared, filter_size) == squared
-    seeds = cc3d.connected_components(peaks, connectivity=6)
-    deepest = int(squared.max(initial=0))
-    height = (deepest - squared).astype(np.uint32)
-    height[~inside] += np.uint32(128 * channels) - strength[~inside]
-    return seeded_watershed(height, seeds)
+    return seeded_watershed(
+        HEIGHTS[flood](squared, strength, channels), cc3d.connected_components(peaks, connectivity=6)
+    )
+
+
+def _distance_height(squared: np.ndarray, strength: np.ndarray, channels: int) -> np.ndarray:
+    """Lowest far inside, highest where the boundary is surest."""
+    height = (squared.max(initial=0) - squared).astype(np.uint32)
+    boundary = strength <= 0.5 * 255 * channels
+    height[boundary] += np.uint32(128 * channels) - strength[boundary]
+    return height
+
+
+def _affinity_height(squared: np.ndarray, strength: np.ndarray, channels: int) -> np.ndarray:
+    """Lowest where the affinities are highest."""
+    return np.uint16(255 * channels) - strength
+
+
+HEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "distance": _distance_height,
+    "affinity": _affinity_height,
+}
+"""What the watershed can flood, made from the squared distance to the boundary and the summed affinity of a voxel."""
 
 
 def _is_background(fragments: np.ndarray, strength: np.ndarray, channels: int, lowest: float) -> np.ndarray:

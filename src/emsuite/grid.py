@@ -67,13 +67,17 @@ def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequenc
     whole, voxel = volume.roi, volume.voxel_size
     if block_size is None:
         return Grid(whole, Coordinate(whole.shape), voxel * 0)
-    size = Coordinate(block_size)
-    around = Coordinate(context) if context is not None else size / (voxel * 4) * voxel
-    for name, length in (("block size", size), ("context", around)):
-        if length.dims != voxel.dims or length % voxel != voxel * 0 or min(length) < 0 or min(size) < 1:
-            raise BadInput(f"{name} {tuple(length)} nm: expected multiples of the voxel size {tuple(voxel)} nm")
+    size = _whole_voxels("block size", block_size, voxel, at_least=1)
+    around = size / (voxel * 4) * voxel if context is None else _whole_voxels("context", context, voxel, at_least=0)
     size = Coordinate(min(s, n) for s, n in zip(size, whole.shape, strict=True))
     return Grid(whole, size, around)
+
+
+def _whole_voxels(name: str, length: Sequence[int], voxel: Coordinate, at_least: int) -> Coordinate:
+    fits = len(length) == voxel.dims and all(n % v == 0 and n >= at_least for n, v in zip(length, voxel, strict=True))
+    if not fits:
+        raise BadInput(f"{name} {tuple(length)} nm: expected multiples of the voxel size {tuple(voxel)} nm")
+    return Coordinate(length)
 
 
 def chunk_shape(grid: Grid, voxel_size: Coordinate, wanted: int = 64) -> list[int]:

@@ -1,0 +1,160 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from funlib.geometry import Coordinate, Roi
+
+from emsuite.blocks import run_blocks
+from emsuite.errors import BadInput, RunFailed
+from emsuite.grid import Grid
+
+GRID = Grid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
+
+
+def workers_of(process):
+    """The worker processes below a process."""
+    return [child for child in process.children(recursive=True) if "daisy._subprocess_worker" in child.cmdline()]
+
+
+@pytest.fixture(autouse=True)
+def by_value(monkeypatch):
+    """Workers cannot import a test module: what it defines travels with its code."""
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert not workers_of(psutil.Process())
+
+
+def note(folder, block):
+    """Append to the block's file, so that its lines count the calls."""
+    with open(folder / str(block.index), "a") as file:
+        file.write(f"{block.write.begin} {os.getpid()}\n")
+
+
+def fail_at_3(folder, error, block):
+    note(folder, block)
+    if block.index == 3:
+        raise error
+
+
+def die_at_3(folder, block):
+    note(folder, block)
+    if block.index == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def calls(folder):
+    return {int(file.name): len(file.read_text().splitlines()) for file in folder.iterdir() if file.is_file()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_block_is_done_once(tmp_path, workers):
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1)
+    for block in GRID:
+        assert (tmp_path / str(block.index)).read_text().startswith(str(block.write.begin))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_later_run_does_what_is_left(tmp_path, workers):
+    (tmp_path / "done").mkdir()
+    for index in (0, 5, 11):
+        (tmp_path / "done" / f"{index}.done").touch()
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert set(calls(tmp_path)) == set(range(12)) - {0, 5, 11}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_that_keeps_failing_is_named_and_not_done(tmp_path, workers):
+    process = partial(fail_at_3, tmp_path, ValueError("no good"))
+    with pytest.raises(RunFailed, match=r"test: block 3 \(.*\) failed 3 times: ValueError: no good"):
+        run_blocks("test", GRID, process, workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 3}
+    assert {path.name for path in (tmp_path / "done").glob("*.done")} == {f"{i}.done" for i in range(12) if i != 3}
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 4}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_input_ends_the_run_at_once(tmp_path, workers):
+    process = partial(fail_at_3, tmp_path, BadInput("volume: holds nonsense"))
+    with pytest.raises(BadInput, match=r"^volume: holds nonsense$"):
+        run_blocks("test", GRID, process, workers, tmp_path / "done")
+    assert calls(tmp_path)[3] == 1
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+
+
+def test_a_block_that_kills_its_workers_is_named(tmp_path):
+    with pytest.raises(RunFailed, match=r"block 3 .* failed 3 times: .*exited with code -9"):
+        run_blocks("test", GRID, partial(die_at_3, tmp_path), 2, tmp_path / "done")
+    assert calls(tmp_path)[3] == 3
+    assert len(list((tmp_path / "done").glob("*.done"))) == 11
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    def die_once(block):
+        note(tmp_path, block)
+        if block.index == 3 and not (tmp_path / "died").exists():
+            (tmp_path / "died").mkdir()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_blocks("test", GRID, die_once, 2, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 2}
+
+
+def test_nothing_listens_beyond_loopback(tmp_path):
+    def look(block):
+        server = psutil.Process(os.getppid())
+        for connection in server.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip == "127.0.0.1"
+                (tmp_path / "seen").touch()
+
+    run_blocks("test", GRID, look, 2, tmp_path / "done")
+    assert (tmp_path / "seen").exists()
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blocks import run_blocks
+from emsuite.grid import Grid
+
+def wait(block):
+    Path(sys.argv[1], "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    grid = Grid(Roi((0,), (4,)), Coordinate((1,)), Coordinate((0,)))
+    run_blocks("test", grid, wait, 2, Path(sys.argv[1], "done"))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_outlive_the_stage(tmp_path, how):
+    (tmp_path / "run.py").write_text(SLOW_RUN.replace("Path(sys.argv[1], ", f"Path({str(tmp_path)!r}, "))
+    stage = subprocess.Popen([sys.executable, tmp_path / "run.py"], stderr=subprocess.DEVNULL)
+    wait_for(Path(tmp_path / "begun").exists)
+    workers = workers_of(psutil.Process(stage.pid))
+    assert workers
+    stage.send_signal(how)
+    stage.wait(10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert not list((tmp_path / "done").glob("*.done"))
+
+
+def wait_for(what, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
