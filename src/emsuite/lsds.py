@@ -90,13 +90,14 @@ def local_shape_descriptors(
 
 def _compute(grid: _Grid, voxels: torch.Tensor, wanted: Box) -> torch.Tensor:
     crop, inner, kept = _reach(grid, wanted)
-    seen = _number(grid, voxels[crop], [part.start // grid.step for part in crop])
     channels = 1 + 2 * voxels.ndim + math.comb(voxels.ndim, 2)
     shape = [part.stop - part.start for part in inner]
     result = torch.zeros((channels, *shape), dtype=torch.float32, device=voxels.device)
-    for tile in _tiles(inner, grid.step):
-        place = [slice(t.start - part.start, t.stop - part.start) for t, part in zip(tile, inner, strict=True)]
-        _describe(grid, seen, tile, result[(slice(None), *place)])
+    if result.numel():
+        seen = _number(grid, voxels[crop], [part.start // grid.step for part in crop])
+        for tile in _tiles(inner, grid.step):
+            place = [slice(t.start - part.start, t.stop - part.start) for t, part in zip(tile, inner, strict=True)]
+            _describe(grid, seen, tile, result[(slice(None), *place)])
     return result[(slice(None), *kept)]
 
 
@@ -118,7 +119,8 @@ def _voxels_wanted(within: Sequence[slice] | None, shape: Sequence[int]) -> Box:
     parts = [slice(None)] * len(shape) if within is None else within
     if len(parts) != len(shape):
         raise BadInput(f"within: {len(parts)} slices, expected {len(shape)}")
-    return tuple(slice(*part.indices(length)[:2]) for part, length in zip(parts, shape, strict=True))
+    ends = [part.indices(length) for part, length in zip(parts, shape, strict=True)]
+    return tuple(slice(start, max(start, stop)) for start, stop, _ in ends)
 
 
 def _reach(grid: _Grid, wanted: Box) -> tuple[Box, Box, Box]:
@@ -136,7 +138,7 @@ def _reach(grid: _Grid, wanted: Box) -> tuple[Box, Box, Box]:
 def _number(grid: _Grid, voxels: torch.Tensor, origin: Sequence[int]) -> _Labels:
     if voxels.device.type == "cpu":
         numbers = torch.from_numpy(fastremap.renumber(voxels.numpy())[0].astype(np.int64))
-        count = int(numbers.max()) if numbers.numel() else 0
+        count = int(numbers.max())
     else:
         ids, place = torch.unique(voxels, return_inverse=True)
         numbers, count = torch.where(voxels == 0, 0, place + 1), len(ids)
@@ -149,7 +151,7 @@ def _tiles(inner: Box, step: int) -> Iterator[Box]:
     cuts = []
     for part in inner:
         first, last = part.start // step, -(-part.stop // step)
-        pieces = max(1, -(-(last - first) // _TILE[len(inner)]))
+        pieces = -(-(last - first) // _TILE[len(inner)])
         edges = [(first + (last - first) * piece // pieces) * step for piece in range(pieces + 1)]
         cuts.append([slice(begin, min(part.stop, end)) for begin, end in itertools.pairwise(edges)])
     return itertools.product(*cuts)
