@@ -1,6 +1,6 @@
 """How affinities become segments; part of a data set, as good values hang on its voxels and neurites."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -11,13 +11,40 @@ _Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class SegmentationSettings(Settings):
-    """Options of the 04_segment scripts; the defaults are the paper's (Sheridan et al. 2022)."""
+    """Options of the 04_segment scripts; `flood: distance` is the paper's way (Sheridan et al. 2022)."""
 
     merge_function: str = "hist_quant_75"
     thresholds: str = Field("0,1,0.02", description="first, last and step of the sweep")
     min_seed_distance: PositiveInt = Field(10, description="voxels")
+    flood: Literal["distance", "affinity"] = Field(
+        "affinity",
+        description="affinity: fragments meet where affinities are lowest; distance: as the paper, with gaps",
+    )
     filter_fragments: _Fraction = Field(0.0, description="fragments of a lower mean affinity are dropped")
     epsilon: _Fraction = Field(0.0, description="fragments are agglomerated up to here at once; 0: not at all")
     in_sections: bool = Field(False, description="fragments section by section, for anisotropic volumes")
     block_size: _Nanometres | None = Field(None, description="nm, z y x; none: the whole volume at once")
     context: _Nanometres | None = Field(None, description="nm, z y x, around each block")
+
+    @property
+    def block_options(self) -> str:
+        """`--block-size ... --context ...` of the scripts that work in blocks, or nothing."""
+        return _option("--block-size", self.block_size) + self.context_option
+
+    @property
+    def context_option(self) -> str:
+        """`--context ...`, or nothing."""
+        return _option("--context", self.context)
+
+    @property
+    def fragment_options(self) -> str:
+        """Options of extract_fragments.py, blocks aside."""
+        return (
+            f"--min-seed-distance {self.min_seed_distance} --flood {self.flood}"
+            f" --filter-fragments {self.filter_fragments} --epsilon {self.epsilon}"
+            + (" --in-sections" if self.in_sections else "")
+        )
+
+
+def _option(name: str, lengths: _Nanometres | None) -> str:
+    return f" {name} {','.join(map(str, lengths))}" if lengths else ""

@@ -117,6 +117,12 @@ class Flow:
         iterations = config.autocontext.iteration or load_network(first).training.iterations
         return [str(self.trained(first.name, iterations))]
 
+    def skeletons_option(self, part: Part) -> str:
+        """`--skeletons ...` where they lie beside the volume, or are made with it; else nothing."""
+        folder = part.volume.with_suffix(".skeletons")
+        made = bool(self.dataset.synthesis) and self.is_managed(part.volume)
+        return f"--skeletons {shlex.quote(str(folder))}" if made or folder.exists() else ""
+
     def volume_made(self, volume: Path) -> list[Path]:
         """The file that says a volume is there and whole; none for a volume of the user's own."""
         return [manifest_path(volume)] if self.is_managed(volume) else []
