@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -156,7 +157,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Pat
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_command_can_be_called_as_a_function() -> None:
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """The library's logger; as it was, afterwards."""
+    logger = logging.getLogger("emsuite")
+    before = logger.level, logger.propagate, logger.handlers
+    yield logger
+    logger.level, logger.propagate, logger.handlers = before
+
+
+def test_a_command_can_be_called_as_a_function(logger: logging.Logger) -> None:
     @stage(example="python x.py")
     @click.argument("word")
     def main(word: str) -> None:
@@ -166,7 +176,7 @@ def test_a_command_can_be_called_as_a_function() -> None:
     with pytest.raises(SystemExit) as end:
         main(["hello"])
     assert end.value.code == 0
-    logging.getLogger("emsuite").handlers = []
+    assert len(logger.handlers) == 1
 
 
 @pytest.mark.parametrize("kind", [BadInput, RunFailed])
