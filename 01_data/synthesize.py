@@ -46,7 +46,7 @@ python 01_data/synthesize.py --out sections.zarr --voxel-size 40,4,4 --shape 40,
 def main(out: Path, **chosen: Any) -> None:
     """Make VOLUME.zarr with volumes/raw and volumes/labels/neuron_ids, and VOLUME.skeletons beside it.
 
-    The same options give the same bytes, on any machine with any number of processors.
+    The same options give the same bytes, on any number of processors.
     """
     if out.suffix != ".zarr":
         raise BadInput(f"--out {out}: expected a name that ends in .zarr")

@@ -96,6 +96,7 @@ class _Growth:
 
     def _walk(self, start: np.ndarray, heading: np.ndarray, target: float) -> tuple[list, bool]:
         """A chain of (position, radius) from `start`, and whether it left the box."""
+        target = max(THINNEST, target)
         first = float(np.clip(self._room(start[None])[0], THINNEST, target))
         chain, position, swelling = [(start, first)], start, 0.0
         wiggle = 0.18 + 0.25 * THINNEST / target
@@ -108,7 +109,7 @@ class _Growth:
             headings = _unit(heading + wiggle * self.rng.normal(size=(_TRIES, 3)))
             room = self._room(position + step * headings)
             snug = np.minimum(room, wanted) - 0.25 * np.maximum(room - wanted, 0)
-            best = int(np.argmax(snug / wanted + 0.8 * headings @ heading))
+            best = int(np.argmax(snug / wanted + 0.8 * (headings * heading).sum(axis=1)))
             if room[best] < THINNEST:
                 return chain, False
             heading, position = headings[best], position + step * headings[best]

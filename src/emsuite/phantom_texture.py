@@ -15,8 +15,6 @@ from emsuite.phantom_tubes import TubeField, Tubes
 
 _MEMBRANE, _MITOCHONDRION, _SYNAPSE = 60.0, 76.0, 56.0  # before blur
 
-Noise = Callable[[float], np.ndarray]  # a smooth field of that many nm
-
 
 @dataclass(frozen=True)
 class Tissue:
@@ -37,21 +35,25 @@ class Tissue:
         field.add(tubes, reach)
         return field
 
+    def noise(self, rng: np.random.Generator) -> Callable[[float], np.ndarray]:
+        """A maker of smooth noise on the tissue's grid, from its length in nm."""
+        return lambda nanometres: smooth_noise(self.labels.shape, nanometres / self.spacing, rng)
+
 
 def render(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
     """Grey values (Z, Y, X) float32, about 50 to 200, before the microscope adds its blur and noise."""
 
-    def noise(nanometres: float) -> np.ndarray:
-        return smooth_noise(tissue.labels.shape, nanometres / tissue.spacing, rng)
-
-    grey = _cytoplasm(tissue.labels, noise, rng)
+    # a generator for each part, so that more of one thing changes nothing else
+    for_cytoplasm, for_mitochondria, for_membranes = rng.spawn(3)
+    grey = _cytoplasm(tissue, for_cytoplasm)
     _draw_lines_and_vesicles(grey, tissue)
-    _draw_mitochondria(grey, tissue, noise, rng)
-    _draw_membranes(grey, tissue.depth, noise)
+    _draw_mitochondria(grey, tissue, for_mitochondria)
+    _draw_membranes(grey, tissue, for_membranes)
     return grey
 
 
-def _cytoplasm(labels: np.ndarray, noise: Noise, rng: np.random.Generator) -> np.ndarray:
+def _cytoplasm(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
+    labels, noise = tissue.labels, tissue.noise(rng)
     count = int(labels.max()) + 1
     dark = rng.random(count) < 0.12
     level = np.where(dark, rng.normal(140, 7, count), rng.normal(181, 11, count)).astype(np.float32)
@@ -73,8 +75,8 @@ def _draw_lines_and_vesicles(grey: np.ndarray, tissue: Tissue) -> None:
     grey += inside * (12 * _ramp(lumen, 0, -10) - 45 * _ramp(np.abs(lumen + 2), 11, 4))
 
 
-def _draw_mitochondria(grey: np.ndarray, tissue: Tissue, noise: Noise, rng: np.random.Generator) -> None:
-    field = tissue.field(tissue.mitochondria, 40)
+def _draw_mitochondria(grey: np.ndarray, tissue: Tissue, rng: np.random.Generator) -> None:
+    noise, field = tissue.noise(rng), tissue.field(tissue.mitochondria, 40)
     near = np.nonzero(field.phi < 40)
     depth, owner = tissue.depth[near], field.owner[near]
     # where it would leave its neurite it is pressed flat
@@ -91,7 +93,8 @@ def _draw_mitochondria(grey: np.ndarray, tissue: Tissue, noise: Noise, rng: np.r
     grey[near] = values + _ramp(distance, 5, -5) * (matrix + 0.25 * (values - 150) - values)
 
 
-def _draw_membranes(grey: np.ndarray, depth: np.ndarray, noise: Noise) -> None:
+def _draw_membranes(grey: np.ndarray, tissue: Tissue, rng: np.random.Generator) -> None:
+    depth, noise = tissue.depth, tissue.noise(rng)
     half = 10 * (1 + 0.25 * np.clip(noise(50), -2, 2))
     strength = np.clip(0.84 + 0.11 * noise(40), 0.25, 1)
     grey += _ramp(depth - half, 6, -6) * strength * (_MEMBRANE - grey)

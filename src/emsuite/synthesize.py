@@ -43,13 +43,13 @@ def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda
     Labels and skeletons follow a shifted section, as annotations of misaligned data do; a missing section loses its
     image only, the neurons go on through it.
     """
-    seeds = np.random.SeedSequence(settings.seed).spawn(6)
-    growing, filling, tissue, staining, cutting, exposing = (np.random.default_rng(seed) for seed in seeds)
+    seeds = np.random.SeedSequence(settings.seed).spawn(7)
+    growing, filling, placing, drawing, staining, cutting, exposing = (np.random.default_rng(seed) for seed in seeds)
     forest = grow(np.array(settings.fine_shape) * settings.fine_voxel_size, settings.thickest, growing)
     advance()
     fine = fill(forest, settings.fine_shape, settings.fine_voxel_size, filling)
     advance()
-    grey = render(_tissue(forest, fine, settings, tissue), tissue)
+    grey = render(_tissue(forest, fine, settings, placing), drawing)
     advance()
     grey = stain(grey, settings.fine_voxel_size, settings.unevenness, staining)
     grey = project(grey, settings.blur / settings.fine_voxel_size, settings.subvoxels)
@@ -71,15 +71,17 @@ def _tissue(forest: Forest, labels: np.ndarray, settings: PhantomSettings, rng: 
     spacing = settings.fine_voxel_size
     # edt measures to the next neurite's first voxel; the surface lies half a voxel before it
     depth = edt.edt(labels, anisotropy=tuple(spacing), parallel=1) - np.float32(spacing.min() / 2)
+    # a generator for each kind, so that more of one changes nothing else
+    first, second, third, fourth = rng.spawn(4)
     cubic_microns = float(np.prod(np.array(labels.shape) * spacing)) / 1e9
     return Tissue(
         labels,
         depth,
         spacing,
-        mitochondria(forest, settings.mitochondria, rng),
-        vesicles(forest, round(settings.vesicles * cubic_microns), rng),
-        reticulum(forest, rng),
-        microtubules(forest, rng),
+        mitochondria(forest, settings.mitochondria, first),
+        vesicles(forest, round(settings.vesicles * cubic_microns), second),
+        reticulum(forest, third),
+        microtubules(forest, fourth),
     )
 
 
