@@ -51,7 +51,7 @@ def test_a_whole_output_has_a_manifest_with_its_provenance(path: Path) -> None:
     assert manifest["packages"]["python"]
     assert is_finished(path, SETTINGS)
     assert not is_finished(path, SETTINGS | {"threshold": 0.6})
-    assert sorted(os.listdir(path.parent)) == ["a.zarr", "a.zarr.manifest.json"]
+    assert sorted(os.listdir(path.parent)) == [".a.zarr.emsuite", "a.zarr", "a.zarr.manifest.json"]
     check_finished(path / "deep" / "inside")
 
 
@@ -102,6 +102,15 @@ def test_what_somebody_else_made_is_not_touched(path: Path) -> None:
         make(path)
     assert os.listdir(path.parent) == ["a.zarr"]
     assert os.listdir(path) == ["precious"]
+
+
+def test_an_output_whose_manifest_was_removed_is_made_anew(path: Path) -> None:
+    """As Snakemake removes it before it runs a rule again."""
+    make(path)
+    manifest_path(path).unlink()
+    (path / "0").write_text("old")
+    assert make(path) is False
+    assert (path / "0").read_text() != "old"
 
 
 def test_an_unreadable_mark_starts_anew(path: Path) -> None:

@@ -3,8 +3,10 @@
     prediction.zarr                     grows
     prediction.zarr.unfinished.json     while it grows: what it is being made from
     prediction.zarr.manifest.json       written last, with provenance: the output is whole
+    .prediction.zarr.emsuite            for ever: made by this suite, and may be replaced by it
 
-A run that finds an unfinished output made from the same settings continues it; made from others, it starts anew.
+A run that finds an unfinished output made from the same settings continues it; made from others, it starts anew. The
+last of the marks is for the case that somebody removed the manifest, as Snakemake does before it runs a rule again.
 """
 
 import json
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.errors import BadInput
-from emsuite.files import remove, write_json
+from emsuite.files import remove, write_json, write_text
 from emsuite.provenance import provenance
 
 
@@ -48,11 +50,13 @@ def output(
     settings is continued (`Output.resumed`), anything else that lies at `path` is removed first.
     """
     path = Path(path)
-    if path.exists() and not (manifest_path(path).exists() or unfinished_path(path).exists()):
+    owned = path.with_name(f".{path.name}.emsuite")
+    if path.exists() and not any(mark.exists() for mark in (owned, manifest_path(path), unfinished_path(path))):
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )
     wanted = json.loads(json.dumps(settings, default=str))
+    write_text(owned, "")
     resumed = path.exists() and read_json(unfinished_path(path)) == wanted
     if not resumed:
         write_json(unfinished_path(path), "being removed")  # no settings: a run that is killed here is not continued
