@@ -4,6 +4,7 @@ A block is done when its marker exists, which is made after the function returne
 worker was killed, never looks done, and a later run does those blocks alone that have no marker.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -76,15 +77,20 @@ class _Work:
             return False
         try:
             self.process(self.grid.block(index))
+            self.marker(index).touch()
         except EmsuiteError as error:
-            write_json(self.refusal(), {"error": str(error), "exit_code": error.exit_code})
+            self._note(self.refusal(), {"error": str(error), "exit_code": error.exit_code})
             return False
         except Exception as error:
             lines = traceback.format_exc()
-            write_json(self.failure(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
+            self._note(self.failure(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
             return False
-        self.marker(index).touch()
         return True
+
+    @staticmethod
+    def _note(path: Path, content: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a full disk has no room for the news that it is full
+            write_json(path, content)
 
     def __call__(self, block: Any) -> None:
         """What a worker of daisy calls with daisy's block."""
@@ -162,7 +168,9 @@ def _failure(name: str, work: _Work, missing: Sequence[int], retries: int, crash
         kind = BadInput if refused["exit_code"] == BadInput.exit_code else RunFailed
         return kind(refused["error"])
     index = next((index for index in missing if work.failure(index).exists()), missing[0])
-    why = (crash.strip().splitlines() or ["its worker ended without a word"])[-1].removeprefix("_WorkerExitError: ")
+    why = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
+        "_WorkerExitError: "
+    )
     if work.failure(index).exists():
         failed = json.loads(work.failure(index).read_text())
         why = failed["error"]
