@@ -14,6 +14,7 @@ from emsuite.augment_intensity import Intensity
 from emsuite.augment_mirror import MirrorTranspose
 from emsuite.augment_noise import Noise
 from emsuite.errors import BadInput
+from emsuite.interpolate import linear_torch, nearest_torch
 from emsuite.prefetch import prefetch
 from emsuite.sampler import Sampler, SamplingSettings
 from emsuite.training_volume import TrainingVolume, load_training_volume
@@ -193,6 +194,17 @@ def test_what_does_not_fit_is_refused_in_one_line(changed, message):
     with pytest.raises(BadInput, match=message) as refused:
         Sampler(**arguments)
     assert "\n" not in str(refused.value)
+
+
+def test_torch_reads_what_the_compiled_loop_reads(monkeypatch):
+    sampler = Sampler([numbered((4, 4, 4))], (16, 20, 20), (8, 12, 12), ((2, 2, 2), (2, 2, 2)), FIB25)
+    compiled = sampler.draw(0)
+    monkeypatch.setattr("emsuite.resample.linear", linear_torch)
+    monkeypatch.setattr("emsuite.resample.nearest", nearest_torch)
+    plain = sampler.draw(0)
+    torch.testing.assert_close(plain.raw, compiled.raw)
+    assert torch.equal(plain.labels, compiled.labels)
+    assert torch.equal(plain.mask, compiled.mask)
 
 
 def test_a_published_sample_of_fib25(fib25_slab):
