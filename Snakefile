@@ -12,6 +12,11 @@ configfile: "config/config.yaml"
 
 
 include: "common.smk"
+
+
+container: FLOW.config.container
+
+
 include: "01_data/data.smk"
 include: "02_train/train.smk"
 include: "03_predict/predict.smk"
@@ -21,8 +26,8 @@ include: "04_segment/segment.smk"
 rule all:
     default_target: True
     input:
-        expand(RESULT / "report.html", part=FLOW.test_parts),
-        expand(RESULT / "segmentation.zarr.manifest.json", part=FLOW.test_parts),
+        expand(f"{RESULT}/report.html", part=FLOW.test_parts),
+        expand(f"{RESULT}/segmentation.zarr.manifest.json", part=FLOW.test_parts),
 
 
 onsuccess:

@@ -1,6 +1,5 @@
 # What all rules share: the checked configuration, and where files lie.
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,10 +7,9 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
 from emsuite.errors import BadInput
-from emsuite.workflow import load_flow
+from emsuite.workflow import load_flow, run_with_own_python
 
-# Stage scripts run with the Python that runs Snakemake, unless they run in a container.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+run_with_own_python()
 
 try:
     FLOW = load_flow(config, Path(workflow.basedir))
@@ -19,8 +17,8 @@ except BadInput as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
-RESULT = FLOW.results / "{part}"
-LOG = FLOW.results / "log"
+RESULT = f"{FLOW.results}/{{part}}"
+LOG = f"{FLOW.results}/log"
 
 
 def part_of(wildcards):

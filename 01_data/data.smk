@@ -18,7 +18,7 @@ if FLOW.dataset.synthesis:
         threads: FLOW.config.threads
         params:
             options=lambda wildcards: FLOW.dataset.synthesis_arguments(wildcards.volume),
-            out=str(VOLUME),
+            out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
             "python 01_data/synthesize.py --out {params.out} {params.options} 2>&1 | tee {log}"
 

@@ -6,11 +6,11 @@ rule predict:
         trained=str(FLOW.trained()),
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
-        RESULT / "prediction.zarr.manifest.json",
+        f"{RESULT}/prediction.zarr.manifest.json",
     log:
-        RESULT / "log/predict.log",
+        f"{RESULT}/log/predict.log",
     benchmark:
-        RESULT / "log/predict.tsv"
+        f"{RESULT}/log/predict.tsv"
     threads: FLOW.config.threads
     resources:
         gpu=1,

@@ -3,17 +3,17 @@
 
 rule extract_fragments:
     input:
-        RESULT / "prediction.zarr.manifest.json",
+        f"{RESULT}/prediction.zarr.manifest.json",
     output:
-        RESULT / "fragments.zarr.manifest.json",
-        RESULT / "graph/nodes.manifest.json",
+        f"{RESULT}/fragments.zarr.manifest.json",
+        f"{RESULT}/graph/nodes.manifest.json",
     log:
-        RESULT / "log/extract_fragments.log",
+        f"{RESULT}/log/extract_fragments.log",
     benchmark:
-        RESULT / "log/extract_fragments.tsv"
+        f"{RESULT}/log/extract_fragments.tsv"
     threads: FLOW.config.threads
     params:
-        affs=RESULT / "prediction.zarr/affs",
+        affs=f"{RESULT}/prediction.zarr/affs",
         out=RESULT,
         options=FLOW.segmentation.fragment_options + FLOW.segmentation.block_options,
     shell:
@@ -23,18 +23,18 @@ rule extract_fragments:
 
 rule agglomerate:
     input:
-        RESULT / "fragments.zarr.manifest.json",
+        f"{RESULT}/fragments.zarr.manifest.json",
     output:
-        RESULT / "graph/edges.manifest.json",
+        f"{RESULT}/graph/edges.manifest.json",
     log:
-        RESULT / "log/agglomerate.log",
+        f"{RESULT}/log/agglomerate.log",
     benchmark:
-        RESULT / "log/agglomerate.tsv"
+        f"{RESULT}/log/agglomerate.tsv"
     threads: FLOW.config.threads
     params:
-        affs=RESULT / "prediction.zarr/affs",
-        fragments=RESULT / "fragments.zarr/fragments",
-        out=RESULT / "graph/edges",
+        affs=f"{RESULT}/prediction.zarr/affs",
+        fragments=f"{RESULT}/fragments.zarr/fragments",
+        out=f"{RESULT}/graph/edges",
         merge_function=FLOW.segmentation.merge_function,
         options=FLOW.segmentation.context_option,
     shell:
@@ -44,17 +44,17 @@ rule agglomerate:
 
 rule find_segments:
     input:
-        nodes=RESULT / "graph/nodes.manifest.json",
-        edges=RESULT / "graph/edges.manifest.json",
+        nodes=f"{RESULT}/graph/nodes.manifest.json",
+        edges=f"{RESULT}/graph/edges.manifest.json",
     output:
-        RESULT / "lookup.manifest.json",
+        f"{RESULT}/lookup.manifest.json",
     log:
-        RESULT / "log/find_segments.log",
+        f"{RESULT}/log/find_segments.log",
     benchmark:
-        RESULT / "log/find_segments.tsv"
+        f"{RESULT}/log/find_segments.tsv"
     params:
-        graph=RESULT / "graph",
-        out=RESULT / "lookup",
+        graph=f"{RESULT}/graph",
+        out=f"{RESULT}/lookup",
         thresholds=FLOW.segmentation.thresholds,
     shell:
         "python 04_segment/find_segments.py --nodes {params.graph}/nodes --edges {params.graph}/edges"
@@ -63,20 +63,21 @@ rule find_segments:
 
 rule evaluate:
     input:
-        lookup=RESULT / "lookup.manifest.json",
+        lookup=f"{RESULT}/lookup.manifest.json",
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
-        csv=RESULT / "scores.csv",
-        json=RESULT / "scores.json",
+        csv=f"{RESULT}/scores.csv",
+        json=f"{RESULT}/scores.json",
         report=report(
-            RESULT / "report.html", category="Scores", labels={"volume": "{part}"}
+            f"{RESULT}/report.html", category="Scores", labels={"volume": "{part}"}
         ),
     log:
-        RESULT / "log/evaluate.log",
+        f"{RESULT}/log/evaluate.log",
     benchmark:
-        RESULT / "log/evaluate.tsv"
+        f"{RESULT}/log/evaluate.tsv"
     params:
         out=RESULT,
+        logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
         skeletons=lambda wildcards: FLOW.skeletons_option(part_of(wildcards)),
         roi=lambda wildcards: part_of(wildcards).roi_option,
@@ -84,25 +85,25 @@ rule evaluate:
         "python 04_segment/evaluate.py --fragments {params.out}/fragments.zarr/fragments --lookup {params.out}/lookup"
         " --labels {params.volume}/volumes/labels/neuron_ids --mask {params.volume}/volumes/labels/labels_mask"
         " --raw {params.volume}/volumes/raw --affs {params.out}/prediction.zarr/affs {params.skeletons} {params.roi}"
-        " $(find {LOG} {params.out}/log -maxdepth 1 -name '*.tsv' -printf ' --timings %p')"
+        " $(find {params.logs} {params.out}/log -maxdepth 1 -name '*.tsv' -printf ' --timings %p')"
         " --out {params.out} 2>&1 | tee {log}"
 
 
 rule extract_segmentation:
     input:
-        scores=RESULT / "scores.json",
-        lookup=RESULT / "lookup.manifest.json",
+        scores=f"{RESULT}/scores.json",
+        lookup=f"{RESULT}/lookup.manifest.json",
     output:
-        RESULT / "segmentation.zarr.manifest.json",
+        f"{RESULT}/segmentation.zarr.manifest.json",
     log:
-        RESULT / "log/extract_segmentation.log",
+        f"{RESULT}/log/extract_segmentation.log",
     benchmark:
-        RESULT / "log/extract_segmentation.tsv"
+        f"{RESULT}/log/extract_segmentation.tsv"
     threads: FLOW.config.threads
     params:
-        fragments=RESULT / "fragments.zarr/fragments",
-        lookup=RESULT / "lookup",
-        out=RESULT / "segmentation.zarr",
+        fragments=f"{RESULT}/fragments.zarr/fragments",
+        lookup=f"{RESULT}/lookup",
+        out=f"{RESULT}/segmentation.zarr",
     shell:
         "python 04_segment/extract_segmentation.py --fragments {params.fragments} --lookup {params.lookup}"
         " --scores {input.scores} --out {params.out} --workers {threads} 2>&1 | tee {log}"

@@ -1,6 +1,8 @@
 """The workflow's settings (config/config.yaml) and where each of its files lies; the Snakefile asks, this answers."""
 
+import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ class WorkflowConfig(Settings):
     device: str = "auto"
     threads: PositiveInt = 8
     segmentation: SegmentationSettings | None = None
+    container: str = "containers/emsuite.sif"
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,11 @@ def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
         there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
     return Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
+
+
+def run_with_own_python() -> None:
+    """Let stage scripts run with the Python that runs Snakemake, whether or not its environment is active."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def _lists(config: Mapping[str, Any]) -> dict[str, Any]:
