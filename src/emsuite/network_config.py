@@ -34,6 +34,7 @@ class Optimizer(Settings):
     learning_rate: float = Field(0.5e-4, gt=0)
     betas: tuple[float, float] = (0.95, 0.999)
     eps: float = Field(1e-8, gt=0)
+    clip_norm: float | None = Field(None, gt=0, description="longer gradients are scaled down to this norm")
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at `iterations`")
     warm_up: int = Field(0, ge=0, description="iterations over which the rate rises linearly from 0")
 

@@ -112,6 +112,8 @@ def train_step(state: TrainingState, config: NetworkConfig, batch: Sample, itera
     losses = {"loss": torch.stack([losses[n] * h.loss_weight for n, h in config.heads.items()]).sum()} | losses
     state.optimizer.zero_grad()
     losses["loss"].backward()
+    if config.training.optimizer.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(_trained(state.network), config.training.optimizer.clip_norm)
     state.optimizer.step()
     state.iteration = iteration
     if state.average is not None and config.training.average is not None:
