@@ -211,14 +211,15 @@ def test_tiles_leave_no_trace(monkeypatch, tile):
     np.testing.assert_allclose(local_shape_descriptors(labels, 60, (8, 8, 8), 2), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("sigma", [40, 1])  # 1 nm: the Gaussian reaches no other voxel
 @pytest.mark.parametrize("downsample", [1, 2, 3])
-def test_part_of_a_volume_is_described_as_in_the_whole(downsample):
+def test_part_of_a_volume_is_described_as_in_the_whole(downsample, sigma):
     labels = lumps(np.random.default_rng(6), (30, 41, 37), 8)
     labels[labels == 4] = 0
     labels[5::7, 17, 1::5] = np.arange(100, 132).reshape(4, 8)  # voxels alone, most of them without a sample
     part = (slice(5, 20), slice(17, 18), slice(0, None))
-    whole = local_shape_descriptors(labels, 40, (8, 8, 8), downsample)
-    found = local_shape_descriptors(labels, 40, (8, 8, 8), downsample, within=part)
+    whole = local_shape_descriptors(labels, sigma, (8, 8, 8), downsample)
+    found = local_shape_descriptors(labels, sigma, (8, 8, 8), downsample, within=part)
     np.testing.assert_allclose(found, whole[:, *part], atol=1e-6)
 
 
