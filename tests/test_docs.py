@@ -20,6 +20,7 @@ from skimage.io import imsave
 from emsuite.agglomerate import MERGE_FUNCTIONS
 from emsuite.dataset import Dataset, load_dataset
 from emsuite.evaluate import Scores
+from emsuite.geometry import output_shape, reach
 from emsuite.losses import LOSSES
 from emsuite.network_config import NetworkConfig, load_network
 from emsuite.segmentation_settings import SegmentationSettings
@@ -107,7 +108,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     links += re.findall(r'src="([^"]+)"', text)
     assert [link for link in links if not (page.parent / link).exists()] == []
     named = re.findall(r"`((?:0[0-9]_\w+|src|tests|docs|config|benchmarks|containers|\.ci)/[\w./-]+)`", text)
-    invented = ("mine", "DATASET", "NAME", "two_steps", "X.py")
+    invented = ("mine", "DATASET", "NAME", "small_lsds", "X.py")
     missing = [name for name in named if not (ROOT / name).exists() and not any(word in name for word in invented)]
     assert missing == []
 
@@ -232,11 +233,13 @@ def test_a_volume_of_ones_own_by_the_page(project: Path) -> None:
 
 
 def test_a_network_of_ones_own_by_the_page(project: Path) -> None:
-    folder = project / "02_train/fib25/two_steps"
+    folder = project / "02_train/fib25/small_lsds"
     folder.mkdir(parents=True)
     (folder.parent / "dataset.yaml").write_text((ROOT / "02_train/fib25/dataset.yaml").read_text())
     (shown,) = blocks(DOCS / "add_a_network.md", "yaml")
     (folder / "network.yaml").write_text(shown)
     config = load_network(folder)
-    assert config.heads["affs"].channels == 6
-    assert config.unet == load_network(ROOT / "02_train/fib25/baseline").unet
+    for shape in (config.training.input_shape, config.prediction.input_shape):
+        assert output_shape(config.unet, shape) == shape
+    assert reach(config.unet).step(config.prediction.input_shape) == (128, 128, 128)
+    assert set(config.heads) == {"affs", "lsds"}
