@@ -258,6 +258,7 @@ def test_work_grows_with_the_volume_and_not_with_its_labels(monkeypatch):
         (np.zeros((4, 4, 4), np.int64), {"sigma": (80, 80)}, "one value or 3"),
         (np.zeros((4, 4, 4), np.int64), {"sigma": float("nan")}, "sigma nan"),
         (np.zeros((4, 4, 4), np.int64), {"voxel_size": (8, 8)}, "expected 3 values in nm"),
+        (np.zeros((4, 4, 4), np.int64), {"voxel_size": 8}, "voxel size 8: expected 3 values in nm"),
         (np.zeros((4, 4, 4), np.int64), {"voxel_size": (8, 8, -8)}, "expected 3 values in nm above 0"),
         (np.zeros((4, 4, 4), np.int64), {"downsample": 0}, "downsample 0"),
         (np.zeros((4, 4, 4), np.int64), {"downsample": 1.5}, "downsample 1.5"),

@@ -105,13 +105,13 @@ def _grid(dims: int, sigma: float | Sequence[float], voxel_size: Sequence[float]
     if dims not in (2, 3):
         raise BadInput(f"labels: {dims} axes, expected z, y, x or y, x")
     sigmas = [float(value) for value in np.broadcast_to(sigma, dims if np.ndim(sigma) == 0 else np.shape(sigma))]
-    spacing = [float(value) * downsample for value in voxel_size]
+    spacing = [float(value) * downsample for value in np.atleast_1d(voxel_size)]
     if len(sigmas) != dims or not 0 < min(sigmas) <= max(sigmas) < math.inf:
         raise BadInput(f"sigma {sigma}: expected nm above 0, one value or {dims}")
     if downsample != int(downsample) or downsample < 1:
         raise BadInput(f"downsample {downsample}: expected a whole number above 0")
     if len(spacing) != dims or not 0 < min(spacing) <= max(spacing) < math.inf:
-        raise BadInput(f"voxel size {tuple(voxel_size)}: expected {dims} values in nm above 0")
+        raise BadInput(f"voxel size {voxel_size}: expected {dims} values in nm above 0")
     return _Grid(int(downsample), tuple(spacing), tuple(sigmas))
 
 
