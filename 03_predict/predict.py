@@ -39,7 +39,7 @@ def main(
     from emsuite.checkpoint import checkpoint_path, load_trained
     from emsuite.device import pick_device
     from emsuite.network_config import load_network
-    from emsuite.output import output
+    from emsuite.output import is_finished, output
     from emsuite.predict import check_raw, make_predictor, predict_volume, valid_roi
     from emsuite.volume import format_roi, open_volume, parse_roi
 
@@ -52,6 +52,9 @@ def main(
     predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
     settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw.path),
                 "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
+    if is_finished(out, settings):
+        click.echo(f"{out}: already there, made with the same settings")
+        return 0
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
     with output(out, settings, inputs=inputs) as made:
         predict_volume(predictor, raw, wanted, made)

@@ -62,7 +62,10 @@ def run(made: Network, raw: Volume, out: Path, largest: tuple[int, ...], roi: Ro
     return {name: open_volume(out / name) for name in ("affs", "lsds")}
 
 
-@pytest.mark.parametrize("unet", [ANISOTROPIC, STEM, STEM | {"padding": "same"}, ANISOTROPIC | {"padding": "same"}])
+DEEP = STEM | {"downsample_factors": [[2, 2, 2], [2, 2, 2]], "padding": "same"}
+
+
+@pytest.mark.parametrize("unet", [ANISOTROPIC, STEM, DEEP, ANISOTROPIC | {"padding": "same"}])
 def test_tiles_equal_one_whole_pass_voxel_for_voxel(tmp_path: Path, unet: dict) -> None:
     raw = volume(tmp_path, (37, 50, 61))
     made = network(unet)

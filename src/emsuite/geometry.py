@@ -94,15 +94,17 @@ def smallest_input(settings: UNetSettings) -> Shape:
 def context(settings: UNetSettings) -> Shape:
     """How many voxels a legal input is larger than the part of its output that is right: the receptive field less 1.
 
-    For valid networks, input less output. For same ones, where zeros leak in from the border, the same number rounded
-    up so that each half is a multiple of the stride.
+    For valid networks, input less output. For same ones, where zeros leak in from the border: half of that and the rest
+    of a stride on each side, as a voxel may lie anywhere in its voxel of the coarsest level, rounded up to strides.
     """
     valid = settings.model_copy(update={"padding": "valid"})
     smallest = smallest_input(valid)
     shrink = [n - m for n, m in zip(smallest, output_shape(valid, smallest), strict=True)]
     if settings.padding == "valid":
         return tuple(shrink)
-    return tuple(2 * stride * -(-s // (2 * stride)) for s, stride in zip(shrink, settings.stride, strict=True))
+    return tuple(
+        2 * stride * -(-(s // 2 + stride - 1) // stride) for s, stride in zip(shrink, settings.stride, strict=True)
+    )
 
 
 def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:

@@ -18,7 +18,7 @@ class SegmentationSettings(Settings):
     min_seed_distance: PositiveInt = Field(10, description="voxels")
     flood: Literal["distance", "affinity"] = Field(
         "affinity",
-        description="affinity: fragments meet where affinities are lowest; distance: as the paper, with gaps",
+        description="affinity: fragments meet where affinities are lowest; distance: as the paper",
     )
     filter_fragments: _Fraction = Field(0.0, description="fragments of a lower mean affinity are dropped")
     epsilon: _Fraction = Field(0.0, description="fragments are agglomerated up to here at once; 0: not at all")

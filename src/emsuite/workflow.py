@@ -32,7 +32,7 @@ class WorkflowConfig(Settings):
     seed: int | None = Field(None, ge=0)
     device: str = "auto"
     threads: PositiveInt = 8
-    segmentation: SegmentationSettings | None = None
+    segmentation: dict[str, Any] = Field(default_factory=dict)
     container: str = "containers/emsuite.sif"
 
 
@@ -45,11 +45,9 @@ class Part:
 
     @property
     def name(self) -> str:
-        """A folder name: the volume's, with the region where there is one."""
-        region = (
-            "" if self.roi is None else "_" + self.roi.replace(":", "-").replace(",", "_").replace("_-", "").rstrip("-")
-        )
-        return self.volume.stem + region
+        """A folder name: the volume's, with the region where there is one, as `trvol-250-2_z1040-1280`."""
+        ranges = zip("zyx", (self.roi or ":,:,:").split(","), strict=False)
+        return "_".join([self.volume.stem, *(axis + r.replace(":", "-") for axis, r in ranges if r != ":")])
 
     @property
     def argument(self) -> str:
@@ -78,8 +76,9 @@ class Flow:
 
     @property
     def segmentation(self) -> SegmentationSettings:
-        """How affinities become segments: the run's own settings, else the data set's."""
-        return self.config.segmentation or self.dataset.segmentation
+        """How affinities become segments: the data set's settings, the run's own over them."""
+        merged = self.dataset.segmentation.model_dump() | self.config.segmentation
+        return validate(SegmentationSettings, merged, "config/config.yaml: segmentation")
 
     @property
     def results(self) -> Path:
@@ -159,7 +158,9 @@ def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
     if not (folder / "network.yaml").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
-    return Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
+    flow = Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
+    _ = flow.segmentation  # checked now, not when it is needed
+    return flow
 
 
 def run_with_own_python() -> None:
