@@ -1,6 +1,7 @@
 """What a batch of labels means for each head of a network: targets, and weights of the voxels that count.
 
-Order, as the originals have it: grow the boundary, renumber components, then LSDs and affinities from the result.
+Order, as the originals have it: grow the boundary (where labels are known), renumber components, then LSDs and
+affinities from the result.
 Source: the training pipelines of funkelab/lsd_nm_experiments.
 """
 
@@ -47,7 +48,7 @@ def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration:
     samples: dict[str, list[Target]] = {name: [] for name in config.heads}
     for sample, sample_mask in zip(labels, mask, strict=True):
         if growth is not None:
-            sample = grow_boundary(sample, growth.steps, growth.in_plane)
+            sample = grow_boundary(sample, growth.steps, growth.in_plane, sample_mask)
         if renumber is not None and iteration > renumber:
             sample = connected_components(sample)
         for name, head in config.heads.items():
@@ -59,7 +60,7 @@ def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration:
 
 
 def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor, inner: Box, voxel_size: Shape) -> Target:
-    values = local_shape_descriptors(labels, head.sigma, voxel_size, head.downsample)[:, *inner]
+    values = local_shape_descriptors(labels, head.sigma, voxel_size, head.downsample, within=inner)
     labels, mask = labels[inner], mask[inner] != 0
     counts = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[head.weights]
     return Target(values, counts.float().expand(values.shape), labels)
