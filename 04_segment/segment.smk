@@ -3,42 +3,44 @@
 
 rule extract_fragments:
     input:
-        f"{RESULT}/prediction.zarr.manifest.json",
+        prediction=f"{RESULT}/prediction.zarr.manifest.json",
     output:
-        f"{RESULT}/fragments.zarr.manifest.json",
-        f"{RESULT}/graph/nodes.manifest.json",
+        fragments=f"{RESULT}/fragments.zarr.manifest.json",
+        nodes=f"{RESULT}/graph/nodes.manifest.json",
     log:
         f"{RESULT}/log/extract_fragments.log",
     benchmark:
         f"{RESULT}/log/extract_fragments.tsv"
     threads: FLOW.config.threads
     params:
-        affs=f"{RESULT}/prediction.zarr/affs",
-        out=RESULT,
+        prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        out=subpath(output.fragments, parent=True),
         options=FLOW.segmentation.fragment_options + FLOW.segmentation.block_options,
     shell:
-        "python 04_segment/extract_fragments.py --affs {params.affs} --out {params.out} {params.options}"
+        "python 04_segment/extract_fragments.py --affs {params.prediction}/affs --out {params.out} {params.options}"
         " --workers {threads} 2>&1 | tee {log}"
 
 
 rule agglomerate:
     input:
-        f"{RESULT}/fragments.zarr.manifest.json",
+        prediction=f"{RESULT}/prediction.zarr.manifest.json",
+        fragments=f"{RESULT}/fragments.zarr.manifest.json",
     output:
-        f"{RESULT}/graph/edges.manifest.json",
+        edges=f"{RESULT}/graph/edges.manifest.json",
     log:
         f"{RESULT}/log/agglomerate.log",
     benchmark:
         f"{RESULT}/log/agglomerate.tsv"
     threads: FLOW.config.threads
     params:
-        affs=f"{RESULT}/prediction.zarr/affs",
-        fragments=f"{RESULT}/fragments.zarr/fragments",
-        out=f"{RESULT}/graph/edges",
+        prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
+        out=subpath(output.edges, strip_suffix=".manifest.json"),
         merge_function=FLOW.segmentation.merge_function,
         options=FLOW.segmentation.context_option,
     shell:
-        "python 04_segment/agglomerate.py --affs {params.affs} --fragments {params.fragments} --out {params.out}"
+        "python 04_segment/agglomerate.py --affs {params.prediction}/affs --fragments {params.fragments}/fragments"
+        " --out {params.out}"
         " --merge-function {params.merge_function} {params.options} --workers {threads} 2>&1 | tee {log}"
 
 
@@ -47,22 +49,25 @@ rule find_segments:
         nodes=f"{RESULT}/graph/nodes.manifest.json",
         edges=f"{RESULT}/graph/edges.manifest.json",
     output:
-        f"{RESULT}/lookup.manifest.json",
+        lookup=f"{RESULT}/lookup.manifest.json",
     log:
         f"{RESULT}/log/find_segments.log",
     benchmark:
         f"{RESULT}/log/find_segments.tsv"
     params:
-        graph=f"{RESULT}/graph",
-        out=f"{RESULT}/lookup",
+        nodes=subpath(input.nodes, strip_suffix=".manifest.json"),
+        edges=subpath(input.edges, strip_suffix=".manifest.json"),
+        out=subpath(output.lookup, strip_suffix=".manifest.json"),
         thresholds=FLOW.segmentation.thresholds,
     shell:
-        "python 04_segment/find_segments.py --nodes {params.graph}/nodes --edges {params.graph}/edges"
+        "python 04_segment/find_segments.py --nodes {params.nodes} --edges {params.edges}"
         " --out {params.out} --thresholds {params.thresholds} 2>&1 | tee {log}"
 
 
 rule evaluate:
     input:
+        prediction=f"{RESULT}/prediction.zarr.manifest.json",
+        fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
@@ -76,15 +81,18 @@ rule evaluate:
     benchmark:
         f"{RESULT}/log/evaluate.tsv"
     params:
-        out=RESULT,
+        prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
+        lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
+        out=subpath(output.csv, parent=True),
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
         skeletons=lambda wildcards: FLOW.skeletons_option(part_of(wildcards)),
         roi=lambda wildcards: part_of(wildcards).roi_option,
     shell:
-        "python 04_segment/evaluate.py --fragments {params.out}/fragments.zarr/fragments --lookup {params.out}/lookup"
+        "python 04_segment/evaluate.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
         " --labels {params.volume}/volumes/labels/neuron_ids --mask {params.volume}/volumes/labels/labels_mask"
-        " --raw {params.volume}/volumes/raw --affs {params.out}/prediction.zarr/affs {params.skeletons} {params.roi}"
+        " --raw {params.volume}/volumes/raw --affs {params.prediction}/affs {params.skeletons} {params.roi}"
         " $(find {params.logs} {params.out}/log -maxdepth 1 -name '*.tsv' -printf ' --timings %p')"
         " --out {params.out} 2>&1 | tee {log}"
 
@@ -92,18 +100,19 @@ rule evaluate:
 rule extract_segmentation:
     input:
         scores=f"{RESULT}/scores.json",
+        fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
     output:
-        f"{RESULT}/segmentation.zarr.manifest.json",
+        segmentation=f"{RESULT}/segmentation.zarr.manifest.json",
     log:
         f"{RESULT}/log/extract_segmentation.log",
     benchmark:
         f"{RESULT}/log/extract_segmentation.tsv"
     threads: FLOW.config.threads
     params:
-        fragments=f"{RESULT}/fragments.zarr/fragments",
-        lookup=f"{RESULT}/lookup",
-        out=f"{RESULT}/segmentation.zarr",
+        fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
+        lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
+        out=subpath(output.segmentation, strip_suffix=".manifest.json"),
     shell:
-        "python 04_segment/extract_segmentation.py --fragments {params.fragments} --lookup {params.lookup}"
+        "python 04_segment/extract_segmentation.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
         " --scores {input.scores} --out {params.out} --workers {threads} 2>&1 | tee {log}"
