@@ -45,7 +45,8 @@ def test_they_fill_the_box(forest: Forest):
 
 def test_they_branch(forest: Forest):
     children = Counter(parent for parent in forest.parents if parent >= 0)
-    assert sum(count >= 2 for count in children.values()) > 5
+    # neurites that became a neighbour's branch make some, too: 66 here
+    assert sum(count >= 2 for count in children.values()) > 120
 
 
 def test_they_leave_the_box(forest: Forest):

@@ -17,7 +17,7 @@ from emsuite.volume import open_volume
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EMSUITE_TEST_DATA", HERE.parents[2] / "shared" / "data"))
 FIB25 = DATA / "fib25/training/trvol-250-2.zarr/volumes"
-SETTINGS = PhantomSettings(shape=(160, 250, 250), seed=3)
+SETTINGS = PhantomSettings(shape=(160, 250, 250), seed=2)
 CREDIT = (
     "FIB-25 (right): FlyEM, Janelia Research Campus, neuroproof_examples, training_sample2 (Takemura et al., PNAS "
     "2015);\nCreative Commons Attribution 3.0 US, creativecommons.org/licenses/by/3.0/us; cropped, labels coloured. "
@@ -46,7 +46,7 @@ def main() -> None:
     for axis, name in zip(axes[:, 0], ("x-y", "x-z", "x-y, neurons"), strict=True):
         axis.set_ylabel(name)
     axes[0, 0].plot([10, 10 + 500 / 8], [240, 240], color="white", linewidth=3)
-    axes[0, 0].text(10, 233, "500 nm", color="white", fontsize=9)
+    axes[0, 0].text(12, 230, "500 nm", color="white", fontsize=9, bbox={"color": "black", "pad": 1.5})
     figure.supxlabel(CREDIT, fontsize=7.5)
     figure.savefig(HERE / "phantom_beside_fib25.png", dpi=84)
 

@@ -19,7 +19,7 @@ _TRIES = 16  # directions a tip looks in
 _LONGEST = 2000  # steps of one tip
 _BRANCHING = 0.07  # chance per node
 # Radius of a class of neurites relative to the thickest, and the part of space that is filled when the next one begins
-_CLASSES = ((1.0, 0.22), (0.6, 0.40), (0.36, 0.54), (0.22, 0.64), (0.14, 0.72), (0.09, 1.0))
+_CLASSES = ((1.0, 0.30), (0.6, 0.48), (0.36, 0.60), (0.22, 0.68), (0.14, 0.75), (0.09, 1.0))
 
 
 def grow(extent: np.ndarray, thickest: float, rng: np.random.Generator) -> Forest:

@@ -24,7 +24,7 @@ class PhantomSettings(Settings):
     missing_sections: float = Field(0.0, ge=0, lt=1, description="Fraction of sections without an image (raw is 0).")
     shifted_sections: float = Field(0.0, ge=0, le=1, description="Fraction of sections moved in y and x.")
     max_shift: int = Field(0, ge=0, le=10_000, description="nm that a shifted section is moved at most, per axis.")
-    thickest: float = Field(220.0, ge=20, le=2000, description="Radius of the thickest class of neurites, nm.")
+    thickest: float = Field(260.0, ge=20, le=2000, description="Radius of the thickest class of neurites, nm.")
     mitochondria: float = Field(0.12, ge=0, le=0.4, description="Fraction of the tissue.")
     vesicles: float = Field(1500.0, ge=0, le=20_000, description="Number per cubic micrometre.")
     unevenness: float = Field(1.0, ge=0, le=10, description="Drift of the staining; 1 as in FIB-25.")
