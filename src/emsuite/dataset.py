@@ -140,7 +140,7 @@ class Dataset(Settings):
     def _can_be_synthesized(self) -> "Dataset":
         if self.synthesis:
             # Imported here because few data sets are synthesized, and the mathematics takes long to load.
-            from emsuite.synthesize import PhantomSettings
+            from emsuite.phantom_settings import PhantomSettings
         for volume, recipe in self.synthesis.items():
             if "voxel_size" in recipe:
                 raise ValueError(f"synthesis: {volume}: voxel_size is the data set's own")
