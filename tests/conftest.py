@@ -3,7 +3,9 @@
 A real part that is missing skips its tests with the reason; with EMSUITE_REQUIRE_PARTS=1 (as in CI) it fails them.
 """
 
+import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -113,6 +115,39 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
                               env=os.environ | environment)  # fmt: skip
 
     return run
+
+
+class Ended(NamedTuple):
+    """How a script ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call_script(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """As `run_script`, but inside this process, which saves the imports; what is no clean end is raised here."""
+    logger = logging.getLogger("emsuite")
+    before = logger.level, logger.propagate, logger.handlers
+
+    def call(script: str | Path, *arguments: Any, cwd: Path | None = None) -> Ended:
+        path = ROOT / script
+        spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.chdir(cwd or tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            module.main.main([str(argument) for argument in arguments])
+        return Ended(int(end.value.code or 0), *capsys.readouterr())
+
+    yield call
+    logger.level, logger.propagate, logger.handlers = before
 
 
 class Cells(NamedTuple):
