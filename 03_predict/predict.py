@@ -36,21 +36,23 @@ def main(
     overrides: tuple[str, ...],
 ) -> int:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
-    from emsuite.checkpoint import checkpoint_path, load_trained
+    from emsuite.checkpoint import checkpoint_path, digest, load_trained
     from emsuite.device import pick_device
     from emsuite.network_config import load_network
     from emsuite.output import is_finished, output
-    from emsuite.predict import check_raw, make_predictor, predict_volume, valid_roi
+    from emsuite.predict import check_name, check_raw, make_predictor, predict_volume, valid_roi
     from emsuite.volume import format_roi, open_volume, parse_roi
 
     config = load_network(network_dir, overrides)
+    check_name(out)
     raw = open_volume(raw_path.resolve())
     check_raw(raw, config.voxel_size)
     network, checkpoint = load_trained(network_dir, config, iteration)
-    wanted = parse_roi(roi, raw) if roi else raw.roi
-    wanted = wanted.intersect(valid_roi(network, raw)) if valid else wanted
+    wanted = raw.roi if roi is None else parse_roi(roi, raw)
+    wanted = valid_roi(network, raw, wanted) if valid else wanted
     predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
-    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration, "raw": str(raw.path),
+    settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration,
+                "weights": digest(checkpoint.best_weights), "raw": str(raw.path),
                 "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
     if is_finished(out, settings):
         click.echo(f"{out}: already there, made with the same settings")

@@ -202,3 +202,17 @@ def test_reading_json(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text('{"a": [1]}')
     assert read_json(tmp_path / "a.json") == {"a": [1]}
+
+
+def test_an_output_may_not_hold_its_own_input(tmp_path: Path) -> None:
+    make(tmp_path / "volume.zarr")  # made by this suite, so that it may be replaced by it
+    raw = tmp_path / "volume.zarr" / "0"
+    for place in (tmp_path / "volume.zarr", tmp_path / "x" / ".." / "volume.zarr", raw):
+        with (
+            pytest.raises(BadInput, match=r"holds .*, the raw it would be made from"),
+            output(place, {}, inputs={"raw": raw}),
+        ):
+            pass
+    assert raw.exists()
+    with output(tmp_path / "volume.zarr.other", {}, inputs={"raw": raw}):
+        (tmp_path / "volume.zarr.other").mkdir()

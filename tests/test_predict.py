@@ -119,12 +119,17 @@ def test_volumes_smaller_than_a_tile_are_predicted_whole(tmp_path: Path, shape: 
 
 def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
     made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
-    valid = predict.valid_roi(made, raw)
+    valid = predict.valid_roi(made, raw, raw.roi)
     assert tuple(valid.shape / raw.voxel_size) == tuple(
         n - c for n, c in zip(raw.shape, made.reach.context, strict=True)
     )
-    with pytest.raises(BadInput, match="context"):
-        predict.valid_roi(made, volume(tmp_path / "small", (10, 60, 66)))
+    inside = Roi(valid.offset, (10, 10, 10))
+    assert predict.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
+    small = volume(tmp_path / "small", (10, 60, 66))
+    with pytest.raises(BadInput, match="no more than the network's context"):
+        predict.valid_roi(made, small, small.roi)
+    with pytest.raises(BadInput, match=r"nothing of .* has real context"):
+        predict.valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
 
 
 def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +169,16 @@ def test_raw_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         predict.check_raw(labels, (10, 10, 10))
 
 
-def test_nan_in_raw_is_refused() -> None:
-    raw = torch.rand(4, 4, 4)
-    raw[1, 2, 3] = torch.nan
-    with pytest.raises(BadInput, match="NaN"):
-        predict.to_unit_range(raw)
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "holds NaN"), (np.inf, "to inf"), (-0.1, "from -0.1 to")])
+def test_floats_that_are_no_grey_values_are_refused(tmp_path: Path, value: float, message: str) -> None:
+    raw = create_volume(tmp_path / "raw.zarr/raw", (20, 20, 20), np.float32, (10, 10, 10), (0, 0, 0))
+    raw.array[...] = 0.5
+    made = run(network(ANISOTROPIC), raw, tmp_path / "good.zarr", (48, 48, 48))
+    raw.array[19, 18, 17] = value
+    with pytest.raises(BadInput, match=f"raw.zarr/raw: holds .*{message.removeprefix('holds ')}"):
+        run(network(ANISOTROPIC), raw, tmp_path / "p.zarr", (48, 48, 48))
+    assert made["affs"].read().any()
+    assert not (tmp_path / "p.zarr.manifest.json").exists()
 
 
 def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.errors import BadInput
-from emsuite.files import remove, write_json, write_text
+from emsuite.files import naming, remove, write_json, write_text
 from emsuite.provenance import provenance
 
 
@@ -50,6 +50,9 @@ def output(
     settings is continued (`Output.resumed`), anything else that lies at `path` is removed first.
     """
     path = Path(path)
+    for name, given in (inputs or {}).items():
+        if Path(given).resolve().is_relative_to(path.resolve()):
+            raise BadInput(f"{path}: holds {given}, the {name} it would be made from; choose another output")
     owned = path.with_name(f".{path.name}.emsuite")
     if path.exists() and not any(mark.exists() for mark in (owned, manifest_path(path), unfinished_path(path))):
         raise BadInput(
@@ -65,7 +68,8 @@ def output(
         write_json(unfinished_path(path), wanted)
     manifest_path(path).unlink(missing_ok=True)
     made = Output(path, resumed)
-    yield made
+    with naming(path):
+        yield made
     write_json(manifest_path(path), provenance(settings, inputs, seed) | made.notes)
     unfinished_path(path).unlink()
 

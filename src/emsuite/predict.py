@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -77,7 +78,9 @@ def predict_volume(predictor: Predictor, raw: Volume, roi: Roi, out: Output) -> 
 
 def _predict_tile(predictor: Predictor, raw: Volume, tile: tiles.Tile, arrays: dict[str, Volume]) -> None:
     read_begin = [b - o for b, o in zip(tile.begin, predictor.network.reach.offset, strict=True)]
-    predicted = predictor(tiles.read_reflected(raw, read_begin, predictor.input_shape))
+    voxels = tiles.read_reflected(raw, read_begin, predictor.input_shape)
+    check_range(raw, voxels)
+    predicted = predictor(voxels)
     place = Roi(Coordinate(tile.keep_begin) * raw.voxel_size + raw.offset, Coordinate(tile.keep_shape) * raw.voxel_size)
     for name, voxels in predicted.items():
         arrays[name].write(place, voxels[tile.kept_of_output])
@@ -103,8 +106,8 @@ def _in_voxels(raw: Volume, roi: Roi) -> tuple[Shape, Shape]:
     return tuple((roi.offset - raw.offset) / raw.voxel_size), tuple(roi.shape / raw.voxel_size)
 
 
-def valid_roi(network: AnyNetwork, raw: Volume) -> Roi:
-    """The part of `raw` (nm) that can be predicted from real voxels alone; raises BadInput if there is none."""
+def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi) -> Roi:
+    """The part of `roi` (nm) that can be predicted from real voxels alone; raises BadInput if there is none."""
     offset, context = Coordinate(network.reach.offset), Coordinate(network.reach.context)
     shape = raw.spatial_shape - context
     if min(shape) <= 0:
@@ -112,7 +115,16 @@ def valid_roi(network: AnyNetwork, raw: Volume) -> Roi:
             f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
             "leave out --valid to predict with reflected context"
         )
-    return Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
+    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
+    if valid.intersect(roi).empty:
+        raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
+    return valid.intersect(roi)
+
+
+def check_name(out: Path) -> None:
+    """Refuse a place for predictions that is no zarr, before anything is written there."""
+    if out.suffix != ".zarr":
+        raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr")
 
 
 def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
@@ -125,14 +137,16 @@ def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
         raise BadInput(f"{raw.path}: voxel size {tuple(raw.voxel_size)} nm, expected the network's {tuple(voxel_size)}")
 
 
+def check_range(raw: Volume, voxels: np.ndarray) -> None:
+    """Refuse `voxels` of `raw` that are floats outside [0, 1], or NaN."""
+    if voxels.dtype.kind == "f" and not ((voxels >= 0) & (voxels <= 1)).all():
+        held = "NaN" if np.isnan(voxels).any() else f"floats from {voxels.min():.3g} to {voxels.max():.3g}"
+        raise BadInput(f"{raw.path}: holds {held}, expected floats in [0, 1], or uint8")
+
+
 def to_unit_range(raw: Tensor) -> Tensor:
-    """uint8 as float32 in [0, 1]; floats are checked to lie there. Raises BadInput on NaN or other values."""
-    if raw.dtype == torch.uint8:
-        return raw.float() / 255.0
-    raw = raw.float()
-    if not bool(((raw >= 0) & (raw <= 1)).all()):
-        raise BadInput(f"raw: floats from {raw.min():.3g} to {raw.max():.3g} (NaN?), expected them in [0, 1], or uint8")
-    return raw
+    """uint8 as float32 in [0, 1]; floats, which lie there already, as float32."""
+    return raw.float() / 255.0 if raw.dtype == torch.uint8 else raw.float()
 
 
 def _to_uint8(name: str, predicted: Tensor) -> Tensor:

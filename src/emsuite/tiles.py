@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from funlib.geometry import Coordinate, Roi
 
 from emsuite.geometry import Reach
 from emsuite.unet import Shape
@@ -65,9 +66,9 @@ def read_reflected(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -
     Reads the part of the volume that is needed and no more, however far outside `begin` lies.
     """
     indices = [_reflect(np.arange(b, b + n), size) for b, n, size in zip(begin, shape, volume.shape, strict=True)]
-    box = tuple(slice(int(index.min()), int(index.max()) + 1) for index in indices)
-    voxels = np.asarray(volume.array[box])
-    return voxels[np.ix_(*(index - part.start for index, part in zip(indices, box, strict=True)))]
+    first, end = (Coordinate(bound) for bound in zip(*((i.min(), i.max() + 1) for i in indices), strict=True))
+    voxels = volume.read(Roi(volume.offset + first * volume.voxel_size, (end - first) * volume.voxel_size))
+    return voxels[np.ix_(*(index - low for index, low in zip(indices, first, strict=True)))]
 
 
 def _reflect(index: np.ndarray, size: int) -> np.ndarray:
