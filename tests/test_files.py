@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emsuite.files import atomic_path, remove, sha256, write_json, write_text
+from emsuite.files import atomic_path, naming, remove, sha256, write_json, write_text
 
 
 def half_write(path: Path) -> None:
@@ -92,3 +93,10 @@ def test_remove_takes_files_folders_and_links_but_not_what_they_point_to(tmp_pat
     for path in (file, folder, tmp_path / "never there"):
         remove(path)
     assert os.listdir(tmp_path) == []
+
+
+def test_errors_without_a_name_get_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device: 'made'"), naming(Path("made")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError, match="nowhere"), naming(Path("made")):
+        (tmp_path / "nowhere").read_text()

@@ -142,6 +142,8 @@ def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Pat
     train(lsd, volume, 6)  # now other LSD weights lie beside it
     with pytest.raises(BadInput, match="other weights of 'lsd'"):
         checkpoints.load_trained(both, load_network(both))
+    with pytest.raises(BadInput, match="other weights of 'lsd'"):
+        train(both, volume, 4)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tmp_path: Path, volume: Path) -> None:
@@ -151,6 +153,17 @@ def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tmp_path: Path,
     assert all("nan" not in str(checkpoints.read(path).weights) for path in folder.glob("checkpoints/*.pt"))
 
 
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, volume: Path) -> None:
+    """The loss is one of the weights before the step, and was fine."""
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    config = load_network(folder)
+    state = trainer.start_or_resume(folder, config, CPU)
+    state.network.heads["affs"].bias.data[1] = torch.inf
+    with pytest.raises(RunFailed, match=r"heads.affs.bias is no number after iteration 0; nothing was saved"):
+        trainer.save(folder, config, state, [])
+    assert not checkpoints.iterations(folder)
+
+
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, volume: Path) -> None:
     folder = write_network(tmp_path / "d/n", {"affs": AFFS})
     train(folder, volume, 1)
@@ -158,8 +171,10 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, volume: Path) -
     other = write_network(tmp_path / "d/other", {"affs": AFFS, "lsds": LSDS})
     (other / "checkpoints").mkdir()
     shutil.copy(path, other / "checkpoints")
-    with pytest.raises(BadInput, match="another network: its heads"):
+    with pytest.raises(BadInput, match=r"another network: its heads.lsds is None, expected \{'target': 'lsds'"):
         checkpoints.load(other, load_network(other))
+    with pytest.raises(BadInput, match=r"another network: its unet.num_fmaps is 4, expected 5 for d/n"):
+        checkpoints.load(folder, load_network(folder, ["unet.num_fmaps=5"]))
     with pytest.raises(BadInput, match="no checkpoint of iteration 7; it has 1"):
         checkpoints.load(folder, load_network(folder), 7)
     path.write_bytes(path.read_bytes()[:-1000])

@@ -7,6 +7,7 @@ A file is a plain dictionary of tensors, numbers and texts, read with `weights_o
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,11 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `checkpoint` into the network's folder, atomically."""
     path = checkpoint_path(folder, checkpoint.iteration)
-    with atomic_path(path) as temporary:
-        torch.save({"format": _FORMAT} | checkpoint.__dict__, temporary)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save({"format": _FORMAT} | checkpoint.__dict__, file)
+        except RuntimeError as error:  # how torch ends when a write failed, as on a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     write_manifest(path, checkpoint)
     return path
 
@@ -88,9 +92,7 @@ def read(path: Path) -> Checkpoint:
     """Read one file; raises BadInput if it is truncated, foreign or of another format."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if content.pop("format") != _FORMAT:
-            raise KeyError("format")
-        return Checkpoint(**content)
+        return _checked(content)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for a file that is cut off or foreign
@@ -102,9 +104,7 @@ def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = No
     """The network of a folder with the weights to predict with, its frozen network included."""
     checkpoint = load(folder, config, iteration)
     network, first = build_with_first(folder, config)
-    if checkpoint.first != first:
-        name = config.autocontext.network if config.autocontext else "?"
-        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
+    check_first(folder, config, checkpoint, first)
     load_weights(trained_part(network), checkpoint.best_weights, checkpoint_path(folder, checkpoint.iteration))
     return network, checkpoint
 
@@ -119,8 +119,23 @@ def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, s
         raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
     checkpoint = load(first_folder, first_config, config.autocontext.iteration)
     network = AutocontextNetwork(config, Network(first_config))
-    load_weights(network.first, checkpoint.best_weights, first_folder)
+    load_weights(network.first, checkpoint.best_weights, checkpoint_path(first_folder, checkpoint.iteration))
     return network, digest(checkpoint.best_weights)
+
+
+def check_first(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, first: str | None) -> None:
+    """Refuse a checkpoint that was trained on other weights of the frozen network than `first`, their digest."""
+    if checkpoint.first != first:
+        name = config.autocontext.network if config.autocontext else "?"
+        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Put the saved `state` into `optimizer`."""
+    try:
+        optimizer.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its optimizer does not fit the network: {error}") from None
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -140,11 +155,27 @@ def digest(weights: dict[str, Tensor]) -> str:
     return state.hexdigest()
 
 
+def _checked(content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        raise ValueError("it holds something else")
+    checkpoint = Checkpoint(**content)
+    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.weights, dict):
+        raise ValueError("its parts are of other types")
+    return checkpoint
+
+
 def _check_architecture(path: Path, held: dict[str, Any], config: NetworkConfig) -> None:
-    expected = config.architecture()
-    for key, value in expected.items():
-        if held.get(key) != value:
-            raise BadInput(
-                f"{path}: a checkpoint of another network: its {key} is {held.get(key)}, expected {value} "
-                f"for {config.dataset}/{config.network}"
-            )
+    for key, found, expected in _differences(held, config.architecture()):
+        raise BadInput(
+            f"{path}: a checkpoint of another network: its {key} is {found}, expected {expected} "
+            f"for {config.dataset}/{config.network}"
+        )
+
+
+def _differences(held: dict[str, Any], expected: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in expected | held:
+        found, wanted = held.get(key), expected.get(key)
+        if isinstance(found, dict) and isinstance(wanted, dict):
+            yield from _differences(found, wanted, f"{above}{key}.")
+        elif found != wanted:
+            yield above + key, found, wanted

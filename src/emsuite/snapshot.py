@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from emsuite.files import remove
+from emsuite.files import naming, remove
 from emsuite.losses import Target
 from emsuite.network_config import NetworkConfig
 from emsuite.volume import create_volume
@@ -29,8 +29,9 @@ def save_snapshot(
     for name, target in targets.items():
         arrays |= {f"targets/{name}": target.values[0], f"weights/{name}": target.weights[0]}
         arrays |= {f"predictions/{name}": predictions[name][0]}
-    for name, voxels in arrays.items():
-        _write(unfinished / name, voxels, raw.shape[1:], config.voxel_size)
+    with naming(path):
+        for name, voxels in arrays.items():
+            _write(unfinished / name, voxels, raw.shape[1:], config.voxel_size)
     remove(path)
     unfinished.rename(path)
 

@@ -127,7 +127,9 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     network, first = checkpoints.build_with_first(folder, config)
     saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
     if saved is not None:
-        checkpoints.load_weights(trained_part(network), saved.weights, folder)
+        checkpoints.check_first(folder, config, saved, first)
+        path = checkpoints.checkpoint_path(folder, saved.iteration)
+        checkpoints.load_weights(trained_part(network), saved.weights, path)
     network = network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = make_optimizer(_trained(network), config.training.optimizer)
     average = None
@@ -135,17 +137,22 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
         kept = (saved.averaged if saved else None) or trained_part(network).state_dict()
         average = {name: weights.detach().clone().to(device) for name, weights in kept.items()}
     if saved is not None and saved.optimizer is not None:
-        optimizer.load_state_dict(saved.optimizer)
+        checkpoints.load_optimizer(optimizer, saved.optimizer, path)
     if saved is not None:
         logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return TrainingState(network, optimizer, average, saved.iteration if saved else 0, first)
 
 
 def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[TrainingVolume]) -> None:
-    """Write a checkpoint of `state`, with provenance."""
+    """Write a checkpoint of `state`, with provenance. Raises RunFailed if a weight is no number."""
     inputs = {str(index): Path(volume.name) for index, volume in enumerate(volumes)}
     about = provenance(config.model_dump(mode="json"), inputs, config.training.sampling.seed)
     weights = {name: tensor.contiguous() for name, tensor in trained_part(state.network).state_dict().items()}
+    broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise RunFailed(
+            f"{folder}: {broken[0]} is no number after iteration {state.iteration}; nothing was saved since"
+        )
     content = Checkpoint(state.iteration, config.architecture(), weights, state.average,
                          state.optimizer.state_dict(), state.first, about)  # fmt: skip
     path = checkpoints.save(folder, content)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from emsuite.files import atomic_path
+from emsuite.files import atomic_path, naming
 
 
 class TrainingLog:
@@ -20,18 +20,21 @@ class TrainingLog:
             writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
             writer.writeheader()
             writer.writerows(rows)
-        self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
+        with naming(self.path.parent):
+            self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
         """Append one iteration: `loss`, a loss per head, `learning_rate`, `seconds` and the part spent `waiting`."""
-        with open(self.path, "a", newline="") as file:
+        with naming(self.path), open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow({"iteration": iteration} | values)
-        for name, value in values.items():
-            self.board.add_scalar(name, value, iteration)
+        with naming(self.path.parent):
+            for name, value in values.items():
+                self.board.add_scalar(name, value, iteration)
 
     def close(self) -> None:
         """Flush what TensorBoard still holds."""
-        self.board.close()
+        with naming(self.path.parent):
+            self.board.close()
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
