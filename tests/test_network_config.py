@@ -80,6 +80,7 @@ def test_a_wrong_value_among_those_of_the_network(folder: Path) -> None:
 def test_overrides_are_named_themselves(folder: Path) -> None:
     assert refused(folder, "training.batch_size=0").startswith("--set training.batch_size=0: training.batch_size: ")
     assert refused(folder, "training.bach_size=2").startswith("--set training.bach_size=2: training.bach_size: unknown")
+    assert "betas.1: Input should be less than 1; it holds 3" in refused(folder, "training.optimizer.betas=[0.9, 3]")
     assert load_network(folder, ["training.batch_size=2"]).training.batch_size == 2
 
 

@@ -71,6 +71,10 @@ def test_the_crop_takes_half_the_difference_rounded_down() -> None:
         ({"kernel_sizes_down": [[[3, 3, 3]]]}, "lists 1 levels, expected 3"),
         ({"kernel_sizes_up": [[[3, 3, 2]], [[3, 3, 3]]]}, "odd"),
         ({"stem": {"kernel": [3, 3, 3], "factor": [2, 2, 2]}}, "even number"),
+        ({"stem": {"kernel": [4, 4, 4], "factor": [0, 2, 2]}}, "greater than 0"),
+        ({"downsample_factors": [[2, 2, 0]]}, "greater than 0"),
+        ({"kernel_sizes_up": [[[3, 3, -1]], [[3, 3, 3]]]}, "greater than 0"),
+        ({"kernel_sizes_down": [[], [[3, 3, 3]], [[3, 3, 3]]]}, "at least 1 item"),
     ],
 )
 def test_settings_that_do_not_fit_together(more: dict, message: str) -> None:

@@ -6,7 +6,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -18,6 +18,7 @@ from emsuite.settings import Settings, load
 from emsuite.unet import UNetSettings
 
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Autocontext(Settings):
@@ -32,7 +33,7 @@ class Optimizer(Settings):
     """Adam (Kingma and Ba 2015), with an optional warm-up and decay of the learning rate."""
 
     learning_rate: float = Field(0.5e-4, gt=0)
-    betas: tuple[float, float] = (0.95, 0.999)
+    betas: tuple[Decay, Decay] = (0.95, 0.999)
     eps: float = Field(1e-8, gt=0)
     clip_norm: float | None = Field(None, gt=0, description="longer gradients are scaled down to this norm")
     schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at `iterations`")

@@ -12,10 +12,10 @@ Parameters are named as the published checkpoints name them behind their scope: 
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +23,8 @@ from emsuite.settings import Settings
 from emsuite.upsample import Upsample
 
 Shape = tuple[int, ...]
+Sizes = tuple[PositiveInt, ...]
+Kernels = Annotated[tuple[Sizes, ...], Field(min_length=1)]
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -35,8 +37,8 @@ class Stem(Settings):
     The arithmetic of a network falls by the product of the factor, its receptive field grows by the factor.
     """
 
-    kernel: Shape = Field(description="z, y, x")
-    factor: Shape = Field(description="voxels of raw per voxel of level 0, z, y, x")
+    kernel: Sizes = Field(description="z, y, x")
+    factor: Sizes = Field(description="voxels of raw per voxel of level 0, z, y, x")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Stem":
@@ -56,11 +58,11 @@ class UNetSettings(Settings):
     num_fmaps_out: int | None = Field(
         None, gt=0, description="feature maps of level 0 on the way up (default num_fmaps)"
     )
-    downsample_factors: tuple[Shape, ...] = Field(description="per step down, the factor along z, y, x")
-    kernel_sizes_down: tuple[tuple[Shape, ...], ...] | None = Field(
+    downsample_factors: tuple[Sizes, ...] = Field(description="per step down, the factor along z, y, x")
+    kernel_sizes_down: tuple[Kernels, ...] | None = Field(
         None, description="per level, the kernels of its convolutions on the way down (default two of 3x3x3)"
     )
-    kernel_sizes_up: tuple[tuple[Shape, ...], ...] | None = Field(
+    kernel_sizes_up: tuple[Kernels, ...] | None = Field(
         None, description="per level but the coarsest, its kernels on the way up (default two of 3x3x3)"
     )
     padding: Literal["valid", "same"] = Field("valid", description="valid shrinks, same pads with zeros")
@@ -145,13 +147,8 @@ class UNet(nn.Module):
             coarser = settings.fmaps_up(level + 1)
             factor = settings.downsample_factors[level]
             self.add_module(f"up_{level + 1}_to_{level}", Upsample(coarser, settings.fmaps(level), factor))
-            width = self._skip_width(level, in_channels) + settings.fmaps(level)
+            width = 2 * settings.fmaps(level)  # the skip and what comes up
             self._add_level(f"layer_{level}_right", width, settings.fmaps_up(level), settings.kernels_up(level))
-
-    def _skip_width(self, level: int, in_channels: int) -> int:
-        if self.settings.kernels_down(level):
-            return self.settings.fmaps(level)
-        return in_channels if level == 0 else self.settings.fmaps(level - 1)
 
     def _add(self, name: str, layer: nn.Module) -> None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
