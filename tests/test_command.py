@@ -48,6 +48,12 @@ def main(case, number, out):
         raise OSError("cannot write data:\\nno room")
     if case == "memory":
         raise MemoryError("cannot have 3 GiB")
+    if case == "memory of torch":
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    if case == "memory of a GPU":
+        raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if case == "other":
+        raise RuntimeError("a bug")
     if case == "bug":
         raise ZeroDivisionError("a bug")
     if case == "sleep":
@@ -99,6 +105,8 @@ def test_help_ends_with_the_example(script: Path, option: str) -> None:
         (("--case", "failed"), 1, "the loss is nan"),
         (("--case", "no number"), 1, "file system: cannot write data: no room"),
         (("--case", "memory"), 1, "out of memory: cannot have 3 GiB"),
+        (("--case", "memory of torch"), 1, "out of memory: [enforce fail"),
+        (("--case", "memory of a GPU"), 1, "out of memory: CUDA out of memory. Tried"),
         ((), 2, "Missing option '--case'. (--help shows what is expected)"),
         (("--case", "good", "--number", "x"), 2, "Invalid value for '--number': 'x' is not a valid integer. (--help"),
         (("--nothing",), 2, "No such option"),
@@ -118,8 +126,9 @@ def test_what_the_file_system_says_is_one_line(script: Path, number: int) -> Non
     assert run(script, "--case", "system", "--number", number) == (1, "", f"error: some/file: {os.strerror(number)}\n")
 
 
-def test_a_bug_is_not_hidden(script: Path) -> None:
-    code, _, error = run(script, "--case", "bug")
+@pytest.mark.parametrize("case", ["bug", "other"])
+def test_a_bug_is_not_hidden(script: Path, case: str) -> None:
+    code, _, error = run(script, "--case", case)
     assert code == 1
     assert "Traceback" in error
 

@@ -28,8 +28,17 @@ class StageCommand(click.Command):
             fail("interrupted", 130)
         except MemoryError as error:
             fail(f"out of memory: {error}", 1)
+        except RuntimeError as error:
+            if not _tells_of_memory(error):
+                raise
+            fail(f"out of memory: {error}", 1)
         except OSError as error:  # the disk is full, a folder cannot be written, ...
             fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+
+
+def _tells_of_memory(error: RuntimeError) -> bool:
+    # torch's own class on a GPU, not imported here because that takes seconds; no class of its own on a CPU
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def fail(message: str, code: int) -> None:
