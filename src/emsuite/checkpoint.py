@@ -6,6 +6,7 @@ A file is a plain dictionary of tensors, numbers and texts, read with `weights_o
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from emsuite.files import atomic_path, write_json
 from emsuite.network import AnyNetwork, AutocontextNetwork, Network, trained_part
 from emsuite.network_config import NetworkConfig, first_network_folder, load_network
 from emsuite.output import manifest_path
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
@@ -96,8 +99,8 @@ def read(path: Path) -> Checkpoint:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such checkpoint") from None
     except Exception as error:  # torch raises many kinds for a file that is cut off or foreign
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise BadInput(f"{path}: not a whole checkpoint of this suite ({reason})") from None
+        logger.debug("%s: %s", path, error)
+        raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
 
 
 def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = None) -> tuple[AnyNetwork, Checkpoint]:
