@@ -204,6 +204,16 @@ def test_reading_json(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") == {"a": [1]}
 
 
+def test_a_continued_output_keeps_no_half_written_chunks(tmp_path: Path) -> None:
+    stop(tmp_path / "x")
+    chunk = tmp_path / "x" / "c" / "0.1f.partial"
+    chunk.parent.mkdir()
+    chunk.write_text("half")
+    with output(tmp_path / "x", SETTINGS) as made:
+        assert made.resumed
+        assert not chunk.exists()
+
+
 def test_an_output_may_not_hold_its_own_input(tmp_path: Path) -> None:
     make(tmp_path / "volume.zarr")  # made by this suite, so that it may be replaced by it
     raw = tmp_path / "volume.zarr" / "0"
