@@ -1,0 +1,132 @@
+#!/usr/bin/env python
+"""The 21 published networks at full width: one training step and one prediction each; seconds and peak memory."""
+
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+import numpy as np
+
+from emsuite import options
+from emsuite.command import stage
+
+TRAIN = Path(__file__).resolve().parents[1] / "02_train"
+DATASETS = ("zebrafinch", "fib25", "hemi")
+NAMES = ("baseline", "long_range", "malis", "lsd", "mtlsd", "aclsd", "acrlsd")
+ITERATION = 10_001  # where MALIS has taken over
+COLUMNS = (
+    f"{'network':<22} {'parameters':>12} {'frozen':>12}  {'training':<27} {'seconds':>8} {'GiB':>6}  "
+    f"{'prediction':<27} {'seconds':>8} {'GiB':>6}"
+)
+
+
+@stage(
+    example="""
+benchmarks/published_networks.py --device cpu
+benchmarks/published_networks.py --device cuda --full-shape 02_train/zebrafinch/mtlsd
+"""
+)
+@click.argument("networks", nargs=-1, type=click.Path(path_type=Path), metavar="[NETWORK_DIR ...]")
+@options.device
+@click.option("--full-shape", is_flag=True, help="At the networks' own input shapes rather than their smallest.")
+@click.option("--memory", type=float, default=20.0, help="Leave out networks whose training step needs more, GiB.")
+def main(networks: tuple[Path, ...], device: str, full_shape: bool, memory: float) -> None:
+    """Train the networks (default: all published ones) for one iteration and predict one tile, with fresh weights."""
+    print(COLUMNS)
+    for folder in networks or [TRAIN / dataset / name for dataset in DATASETS for name in NAMES]:
+        # a process of its own, since the peak of a process never falls
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                row = pool.submit(measure, folder, device, full_shape, memory).result()
+            except BrokenProcessPool:
+                row = "was killed, for want of memory?"
+            print(f"{folder.resolve().parent.name + '/' + folder.resolve().name:<22} {row}", flush=True)
+
+
+def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
+    """The row of one network."""
+    import torch
+
+    from emsuite.describe import build_untrained, describe
+    from emsuite.device import pick_device
+    from emsuite.network_config import load_network
+
+    where = pick_device(device)
+    config = load_network(folder)
+    with torch.device("meta"):
+        reach = build_untrained(folder, config).reach
+    shape = config.training.input_shape if full_shape else reach.smallest
+    tile = reach.largest_within(config.prediction.input_shape) if full_shape else reach.input_for(reach.stride)
+    about = describe(folder, config, shape)
+    row = f"{about.trained:>12,} {about.frozen:>12,}  "
+    if about.training_bytes > memory * 2**30:
+        return row + f"left out: its training step takes some {about.training_bytes / 2**30:.1f} GiB"
+    torch.manual_seed(0)
+    network = build_untrained(folder, config).to(where, memory_format=torch.channels_last_3d)
+    seconds, peak = timed(lambda: train_once(network, config, shape, where), where)
+    row += f"{arrow(shape, about.output_shape):<27} {seconds:>8.2f} {peak:>6.2f}  "
+    seconds, peak = timed(lambda: predict_once(network, config, tile, where), where)
+    return row + f"{arrow(tile, network.output_shape(tile)):<27} {seconds:>8.2f} {peak:>6.2f}"
+
+
+def arrow(before, after) -> str:
+    """Two shapes as 84x268x268 -> 48x56x56."""
+    return " -> ".join("x".join(map(str, shape)) for shape in (before, after))
+
+
+def timed(work, where) -> tuple[float, float]:
+    """Seconds of `work`, and the peak memory in GiB: of the process until then, or on a GPU of the work alone."""
+    import torch
+
+    if where.type == "cuda":
+        work()  # once for the library to choose its kernels
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    work()
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter() - start, torch.cuda.max_memory_allocated() / 2**30
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def train_once(network, config, shape, where) -> None:
+    """One training step on random raw and blocks of labels; raises ValueError where the loss is no number."""
+    import torch
+
+    from emsuite.network import trained_part
+    from emsuite.optimizer import make_optimizer
+    from emsuite.sampler import Sample
+    from emsuite.targets import label_context
+    from emsuite.trainer import TrainingState, train_step
+
+    before, behind = label_context(config)
+    labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
+    rng = np.random.default_rng(0)
+    cells = rng.integers(1, 50, [n // 10 + 1 for n in labelled])
+    labels = cells.repeat(10, 0).repeat(10, 1).repeat(10, 2)[tuple(slice(n) for n in labelled)]
+    raw = torch.from_numpy(rng.random((1, *shape), np.float32))
+    batch = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
+    optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
+    state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None)
+    loss = float(train_step(state, config, batch, ITERATION, where).losses["loss"])
+    if not np.isfinite(loss):
+        raise ValueError(f"{config.dataset}/{config.network}: the loss is {loss}")
+
+
+def predict_once(network, config, tile, where) -> None:
+    """One tile of random raw."""
+    import torch
+
+    from emsuite.predict import Predictor
+
+    predictor = Predictor(network.eval(), where, tile, getattr(torch, config.prediction.precision))
+    predictor(np.random.default_rng(0).integers(0, 256, tile).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()
