@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 
 
@@ -22,13 +23,7 @@ python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
     metavar="VOLUME.zarr",
     help="A volume to show, zarr or HDF5; may be given again.",
 )
-@click.option(
-    "-b",
-    "--bind",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-    help="The address to listen on; any but this one lets others in.",
-)
+@options.bind
 def main(data: tuple[Path, ...], bind: str) -> None:
     """Show every array of the given volumes, each as the kind of layer that its name and type tell, in nm.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 
 
@@ -22,13 +23,7 @@ cd 02_train/fib25/mtlsd && python ../../view_batch.py
     metavar="SNAPSHOT",
     help="The snapshot to show; left out inside a network's folder, its newest.",
 )
-@click.option(
-    "-b",
-    "--bind",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-    help="The address to listen on; any but this one lets others in.",
-)
+@options.bind
 def main(snapshot: Path | None, bind: str) -> None:
     """Show what the network saw, what it was asked for and what it answered.
 

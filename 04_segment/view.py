@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 
 
@@ -26,13 +27,7 @@ python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/
 @array_option("fragments", "Fragments (supervoxels)")
 @array_option("segmentation", "A segmentation")
 @array_option("labels", "The ground truth")
-@click.option(
-    "-b",
-    "--bind",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-    help="The address to listen on; any but this one lets others in.",
-)
+@options.bind
 def main(results: Path | None, bind: str, **arrays: Path | None) -> None:
     """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr, and the arrays named.
 

@@ -63,3 +63,10 @@ context = click.option(
     show_default="a quarter of the block",
     help="What is read around a block, z,y,x in nm.",
 )
+bind = click.option(
+    "-b",
+    "--bind",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on; any but this one lets others in.",
+)
