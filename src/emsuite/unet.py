@@ -167,7 +167,7 @@ class UNet(nn.Module):
 
     def _level(self, name: str, x: Tensor, kernels: Sequence[Shape]) -> Tensor:
         for index in range(len(kernels)):
-            x = self.get_submodule(f"{name}_{index}")(x)
+            x = convolve(self.get_submodule(f"{name}_{index}"), x)
             if self.settings.norm == "batch":
                 x = self.get_submodule(f"{name}_{index}_norm")(x)
             x = functional.relu(x)
@@ -193,6 +193,19 @@ class UNet(nn.Module):
             x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
             x = self._level(f"layer_{level}_right", x, settings.kernels_up(level))
         return x
+
+
+def convolve(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer` of `x`; on a CPU in float32 where the gradient of its kernels would be garbage in bfloat16.
+
+    oneDNN leaves parts of it unwritten (and writes past its end) where a padded input has several sections, but fewer
+    than the kernel is deep; torch 2.13 with AVX-512 bf16.
+    """
+    thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
+    if thin and x.device.type == "cpu" and torch.is_grad_enabled():
+        with torch.autocast("cpu", enabled=False):
+            return layer(x.float())
+    return layer(x)
 
 
 def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
