@@ -1,75 +1,93 @@
 """Copies of what a store holds: parallel, resumable, verified, retried; a copy is whole when its manifest is there.
 
-Each object is written beside its place and renamed, so a file is there whole or not at all. Knows nothing of what the
-objects are.
+Knows nothing of what the objects are.
 """
 
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from shutil import disk_usage
 from typing import Any, TypeVar
 
-from emsuite import etag
+from emsuite import partial
 from emsuite.errors import BadInput, RunFailed
-from emsuite.files import atomic_path, remove, write_json
+from emsuite.files import remove, write_json
 from emsuite.output import is_finished, manifest_path, output, read_json, unfinished_path
+from emsuite.partial import Partial
 from emsuite.progress import progress
-from emsuite.retry import Stopped, Unreliable, retried
+from emsuite.retry import Stopped
 from emsuite.store import Store, StoredObject
+from emsuite.transfer import Task, Transfer, verified
 
 WORKERS = 16
 
+Choice = Callable[[list[StoredObject]], list[StoredObject]]
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """How many objects there are, how many were transferred now, how many could be verified by their size only."""
+    """What is there and verified, how many were transferred now, how many could be verified by their size only."""
 
-    objects: int
+    stored: tuple[StoredObject, ...]
     transferred: int
     by_size: int
 
+    @property
+    def objects(self) -> int:
+        """How many objects are there."""
+        return len(self.stored)
+
 
 def fetch_prefix(
-    store: Store, prefix: str, folder: Path, *, expected: Mapping[str, Any] | None = None, workers: int = WORKERS
+    store: Store,
+    prefix: str,
+    folder: Path,
+    *,
+    choose: Choice | None = None,
+    expected: Mapping[str, Any] | None = None,
+    workers: int = WORKERS,
 ) -> Fetched:
-    """Make `folder` a verified copy of all objects below `prefix`, going on where an earlier run stood.
+    """Make `folder` a verified copy of all objects below `prefix`, or of those that `choose` takes from the listing.
 
-    Files that are there and whole (size, and MD5 where the ETag tells it) are not fetched again; files that the store
-    does not have are left alone. The folder counts as unfinished until its manifest is written. `expected` says what
-    the source is known to hold: `objects` and `bytes` (counts), `listing` (as in the manifest). Raises BadInput for a
-    source that cannot be used and for keys that lead outside the folder, RunFailed where fetching failed.
+    Goes on where an earlier run stood: files that are there and whole (size, and MD5 where the ETag tells it) are not
+    fetched again, of large objects only the missing ranges are; files that were not chosen or that the store does not
+    have are left alone. The folder counts as unfinished until its manifest is written, which tells of the last choice.
+    `expected` says what is known to be there: `objects`, `bytes` (counts), `listing` (as in the manifest). Raises
+    BadInput for a source that cannot be used and keys that lead outside the folder, RunFailed where fetching failed.
     """
     folder = Path(folder)
     url = store.url(prefix)
     settings = {"source": url}
     _check_source(folder, url)
-    objects = store.list(prefix)
-    _check_contents(url, objects, expected)
+    listed = store.list(prefix)
+    objects = listed if choose is None else choose(listed)
+    if not objects:
+        raise BadInput(f"{url}: holds {len(listed)} objects, but none of those asked for")
+    contents = _contents(objects)
+    _check_contents(url, contents, expected)
     paths = local_paths(folder, objects)
-    _clear_leftovers(folder)
+    known = _clear_leftovers(folder, listed)
     state = _compare(store, objects, paths, workers)
-    _check_owner(folder, paths, state)
+    _check_owner(folder, paths, state, known)
     missing = [stored for stored, whole in zip(objects, state, strict=True) if whole is False]
-    if not missing and is_finished(folder, settings):
-        return Fetched(len(objects), 0, state.count(None))
+    if not missing and is_finished(folder, settings) and read_json(manifest_path(folder)).get("contents") == contents:
+        return Fetched(tuple(objects), 0, state.count(None))
     if folder.exists():
         # What is there has just been verified: let output() continue it rather than start anew.
         write_json(unfinished_path(folder), settings)
     with output(folder, settings) as made:
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
         by_size += state.count(None)
-        made.notes.update(contents=_contents(objects), verified_by_size_only=by_size)
+        made.notes.update(contents=contents, verified_by_size_only=by_size)
     if by_size:
         log.warning("%s: %d objects have no checksum to go by: verified by size only", folder, by_size)
-    return Fetched(len(objects), len(missing), by_size)
+    return Fetched(tuple(objects), len(missing), by_size)
 
 
 def fetch_objects(
@@ -80,18 +98,27 @@ def fetch_objects(
     Returns how many had no checksum that could be verified. Raises as `fetch_prefix` does; what was fetched stays.
     """
     paths = local_paths(folder, objects)
+    parts = {
+        stored: Partial(path, stored)
+        for stored, path in zip(objects, paths, strict=True)
+        if stored.size > partial.LARGE
+    }
     total = sum(stored.size for stored in objects)
-    _check_room(folder, total)
+    there = sum(part.bytes_there() for part in parts.values())
+    _check_room(folder, total - there)
     stop, lock = threading.Event(), threading.Lock()
-    with progress(what=what, total=total, unit="B") as bar, ThreadPoolExecutor(workers) as pool:
+    with progress(what=what, total=total, done=there, unit="B") as bar, ThreadPoolExecutor(workers) as pool:
 
         def count(received: int) -> None:
             with lock:
                 bar.update(received)
 
-        pairs = zip(objects, paths, strict=True)
-        jobs = [pool.submit(_fetch_object, store, stored, path, count, stop) for stored, path in pairs]
-        return sum(not verified for verified in _results(jobs, pool, stop))
+        transfer = Transfer(store, count, stop)
+        tasks: list[Task] = []
+        for stored, path in zip(objects, paths, strict=True):
+            tasks += transfer.in_ranges(stored, parts[stored]) if stored in parts else transfer.whole(stored, path)
+        jobs = [pool.submit(task) for task in tasks]
+        return sum(verified is False for verified in _results(jobs, pool, stop))
 
 
 def local_paths(folder: Path, objects: Sequence[StoredObject]) -> list[Path]:
@@ -110,38 +137,6 @@ def local_paths(folder: Path, objects: Sequence[StoredObject]) -> list[Path]:
         if PurePosixPath(stored.name) in folders:
             raise BadInput(f"key {stored.key!r} is a file and a folder at once; nothing was fetched")
     return [folder / stored.name for stored in objects]
-
-
-def _fetch_object(
-    store: Store, stored: StoredObject, path: Path, count: Callable[[int], None], stop: threading.Event
-) -> bool:
-    """Fetch one object to `path`; returns whether its checksum could be verified."""
-
-    def once() -> bool:
-        received = 0
-        try:
-            with atomic_path(path) as temporary:
-                with open(temporary, "wb") as file:
-                    for piece in store.read(stored):
-                        if stop.is_set():
-                            raise Stopped
-                        file.write(piece)
-                        received += len(piece)
-                        count(len(piece))
-                if received != stored.size:
-                    raise Unreliable(f"{store.url(stored.key)}: {received} bytes came, {stored.size} were announced")
-                good = etag.matches(temporary, stored.etag, _part_size(store, stored))
-                if good is False:
-                    raise Unreliable(f"{store.url(stored.key)}: what came differs from its checksum {stored.etag}")
-                return good is True
-        except Unreliable:
-            count(-received)
-            raise
-
-    try:
-        return retried(once, stop=stop)
-    except OSError as error:
-        raise RunFailed(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _results(jobs: Sequence["Future[Result]"], pool: ThreadPoolExecutor, stop: threading.Event) -> list[Result]:
@@ -163,17 +158,13 @@ def _compare(store: Store, objects: Sequence[StoredObject], paths: Sequence[Path
     def whole(stored: StoredObject, path: Path) -> bool | None:
         if path.is_symlink() or not path.is_file() or path.stat().st_size != stored.size:
             return False
-        return etag.matches(path, stored.etag, _part_size(store, stored))
+        return verified(store, stored, path)
 
     with ThreadPoolExecutor(workers) as pool:
         there = pool.map(whole, objects, paths)
         if not any(path.exists() for path in paths):
             return list(there)
         return list(progress(there, what="verifying what is there", total=len(objects)))
-
-
-def _part_size(store: Store, stored: StoredObject) -> int | None:
-    return store.part_size(stored) if etag.in_parts(stored.etag) else None
 
 
 def _check_source(folder: Path, url: str) -> None:
@@ -189,12 +180,12 @@ def _check_source(folder: Path, url: str) -> None:
         raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another place")
 
 
-def _check_owner(folder: Path, paths: Sequence[Path], state: Sequence[bool | None]) -> None:
+def _check_owner(folder: Path, paths: Sequence[Path], state: Sequence[bool | None], known: Set[Path]) -> None:
     """Refuse a folder that holds something else; an earlier copy, by whatever program, is continued."""
     if manifest_path(folder).exists() or unfinished_path(folder).exists():
         return
     differ = [path for path, whole in zip(paths, state, strict=True) if whole is False and path.exists()]
-    strangers = {path for path in folder.rglob("*") if not path.is_dir()} - set(paths)
+    strangers = {path for path in folder.rglob("*") if not path.is_dir()} - known
     if differ and strangers:
         raise BadInput(
             f"{folder}: holds something else (the source has no {min(strangers).relative_to(folder)}); "
@@ -202,8 +193,7 @@ def _check_owner(folder: Path, paths: Sequence[Path], state: Sequence[bool | Non
         )
 
 
-def _check_contents(url: str, objects: Sequence[StoredObject], expected: Mapping[str, Any] | None) -> None:
-    held = _contents(objects)
+def _check_contents(url: str, held: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
     for key, value in (expected or {}).items():
         if held[key] != value:
             raise RunFailed(f"{url}: {key}: the source holds {held[key]}, the data set's file says {value}")
@@ -216,10 +206,20 @@ def _check_room(folder: Path, needed: int) -> None:
         raise RunFailed(f"{folder}: {needed / 1e9:.3g} GB are to be fetched, but the disk has {free / 1e9:.3g} GB left")
 
 
-def _clear_leftovers(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed."""
+def _clear_leftovers(folder: Path, listed: Sequence[StoredObject]) -> set[Path]:
+    """Remove the temporary files of runs that were killed, but for parts of large objects that can be continued.
+
+    Returns all paths that have to do with what the source holds: its objects' own, and those of their parts.
+    """
+    known = {folder / stored.name for stored in listed}
+    for stored in listed:
+        part = Partial(folder / stored.name, stored)
+        if stored.size > partial.LARGE and part.is_there():
+            known |= {part.part, part.record}
     for leftover in folder.rglob(".*.part"):
-        leftover.unlink(missing_ok=True)
+        if leftover not in known:
+            leftover.unlink(missing_ok=True)
+    return known
 
 
 def _contents(objects: Sequence[StoredObject]) -> dict[str, Any]:

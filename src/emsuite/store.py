@@ -45,8 +45,8 @@ class Store(Protocol):
     def list(self, prefix: str) -> list[StoredObject]:
         """All objects below the folder `prefix`; BadInput where there are none."""
 
-    def read(self, stored: StoredObject) -> Iterator[bytes]:
-        """The object's bytes, piece by piece."""
+    def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The object's bytes from `begin` up to `end`, piece by piece; RunFailed where it is no longer the same."""
 
     def part_size(self, stored: StoredObject) -> int | None:
         """Bytes in the first part of an object that was put in parts; None where that is not known."""
@@ -100,10 +100,21 @@ class S3Store:
             raise BadInput(f"{self.url(prefix)}: holds no objects; expected a folder of the bucket")
         return found
 
-    def read(self, stored: StoredObject) -> Iterator[bytes]:
+    def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The object's bytes, piece by piece; Unreliable where the body ends early."""
-        body = self._ask(stored.key, lambda: self._client.get_object(Bucket=self.bucket, Key=stored.key)["Body"])
-        with body:
+        ask = {"Bucket": self.bucket, "Key": stored.key}
+        if stored.etag:
+            ask["IfMatch"] = f'"{stored.etag}"'
+        last = (stored.size if end is None else end) - 1
+        ranged = begin > 0 or last < stored.size - 1
+        if ranged:
+            ask["Range"] = f"bytes={begin}-{last}"
+        answer = self._ask(stored.key, lambda: self._client.get_object(**ask))
+        body = answer["Body"]
+        with body:  # not "as body": that would be the raw stream, which does not notice when it ends early
+            if ranged and not str(answer.get("ContentRange")).startswith(f"bytes {begin}-{last}/"):
+                held = answer.get("ContentRange", "all of it")
+                raise RunFailed(f"{self.url(stored.key)}: asked for bytes {begin}-{last}, the endpoint gave {held}")
             while piece := self._ask(stored.key, lambda: body.read(_PIECE)):
                 yield piece
 
@@ -148,6 +159,8 @@ class S3Store:
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _PASSING or status >= 500 or status == 429:
             return Unreliable(f"{where}: {status} {code}")
+        if status == 412:
+            return _changed(where)
         if code == "NoSuchBucket":
             return BadInput(f"{where}: there is no bucket '{self.bucket}'")
         if status == 403:
@@ -184,12 +197,17 @@ class FolderStore:
         with ThreadPoolExecutor(self._connections) as pool:
             return list(pool.map(lambda file: self._describe(file, folder), sorted(files)))
 
-    def read(self, stored: StoredObject) -> Iterator[bytes]:
+    def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The file's bytes, piece by piece."""
+        left = (stored.size if end is None else end) - begin
         try:
             with open(self.root / stored.key, "rb") as file:
-                while piece := file.read(_PIECE):
+                if os.fstat(file.fileno()).st_size != stored.size:
+                    raise _changed(self.url(stored.key))
+                file.seek(begin)
+                while piece := file.read(min(_PIECE, left)):
                     yield piece
+                    left -= len(piece)
         except OSError as error:
             raise _unreadable(self.root / stored.key, error) from None
 
@@ -209,3 +227,7 @@ class FolderStore:
 
 def _unreadable(file: Path, error: OSError) -> EmsuiteError:
     return RunFailed(f"{file}: cannot be read: {error.strerror}")
+
+
+def _changed(where: str) -> EmsuiteError:
+    return RunFailed(f"{where}: changed while it was fetched; the same command begins with what it is now")
