@@ -20,7 +20,9 @@ class AffinityVolume:
 
     def read(self, roi: Roi) -> np.ndarray:
         """(3, Z, Y, X) uint8, 0 to 255 stands for 0 to 1; raises BadInput for floats that are not in [0, 1]."""
-        voxels = self.volume.read(roi)[list(self.channels)]
+        voxels = self.volume.read(roi)
+        if self.channels != (0, 1, 2) or len(voxels) > 3:
+            voxels = voxels[list(self.channels)]
         if voxels.dtype == np.uint8:
             return voxels
         if not ((voxels >= 0) & (voxels <= 1)).all():

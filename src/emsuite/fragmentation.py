@@ -19,7 +19,7 @@ from emsuite.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.blocks import run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
-from emsuite.fragments import FragmentOptions, find_fragments, split_into_components
+from emsuite.fragments import FragmentOptions, find_fragments
 from emsuite.graph import Nodes, digest, write_block
 from emsuite.grid import Block, Grid, chunk_shape, make_grid
 from emsuite.output import Output, output
@@ -59,8 +59,7 @@ def extract_fragments(
     volume_path, nodes_path = out / "fragments.zarr", out / "graph" / "nodes"
     with output(volume_path, settings, inputs=inputs) as made, output(nodes_path, settings, inputs=inputs) as nodes:
         done = _prepare(made, nodes, source.volume, grid)
-        threads = workers if len(grid) == 1 else 1
-        process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options, threads)
+        process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
         run_blocks("fragments", grid, process, workers, done)
         number, made_from = digest(nodes_path, len(grid))
         nodes.notes |= {"blocks": len(grid), "fragments": number, "digest": made_from}
@@ -86,18 +85,16 @@ class _FragmentBlock:
     nodes: Path
     grid: Grid
     options: FragmentOptions
-    threads: int
 
     def __call__(self, block: Block) -> None:
         source = affinity_volume(open_volume(self.affs))
         voxel_size = source.volume.voxel_size
         mask = _open_mask(self.mask, source)
         masked = None if mask is None else _read_mask(mask, block.read)
-        found = find_fragments(source.read(block.read), self.options, masked, self.threads)
-        if block.read != block.write:
-            begin = (block.write.begin - block.read.begin) / voxel_size
-            end = begin + block.write.shape / voxel_size
-            found = split_into_components(found[tuple(slice(b, e) for b, e in zip(begin, end, strict=True))])
+        begin = (block.write.begin - block.read.begin) / voxel_size
+        end = begin + block.write.shape / voxel_size
+        inner = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
+        found = find_fragments(source.read(block.read), self.options, masked, inner)
         first = block.index * voxels_per_block(self.grid, voxel_size)
         ids = np.where(found > 0, found + np.uint64(first), np.uint64(0))
         open_volume(self.fragments, "r+").write(block.write, ids)

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import cc3d
-import edt
+import numba
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from emsuite.agglomerate import merge_regions
+from emsuite.distance import local_maxima, squared_distance
 from emsuite.watershed import seeded_watershed
 
 _EPSILON_FUNCTION = "hist_quant_25"
@@ -46,12 +46,15 @@ class FragmentOptions:
 
 
 def find_fragments(
-    affs: np.ndarray, options: FragmentOptions, mask: np.ndarray | None = None, threads: int = 1
+    affs: np.ndarray,
+    options: FragmentOptions,
+    mask: np.ndarray | None = None,
+    inner: tuple[slice, ...] = (slice(None),) * 3,
 ) -> np.ndarray:
     """Fragments of affinities (3, Z, Y, X; uint8, 0 to 255 stands for 0 to 1) as (Z, Y, X) uint32; 0 is background.
 
-    Background is where `mask` (Z, Y, X) is 0, and fragments whose mean affinity is 0 or below `filter_fragments`.
-    Ids are whole from 1 up, each fragment is connected over voxel faces.
+    Background is where `mask` (Z, Y, X) is 0, and fragments whose mean affinity is 0 or below `filter_fragments`. Only
+    the part at `inner` is returned. Ids are whole from 1 up, each fragment is connected over voxel faces.
     """
     used = affs[1:] if options.in_sections else affs
     strength = used.sum(axis=0, dtype=np.uint16)  # C * 255 where all are 1
@@ -59,34 +62,32 @@ def find_fragments(
     if options.in_sections:
         fragments, found = np.zeros(strength.shape, np.int32), 0
         for z in range(strength.shape[0]):
-            section = _watershed(strength[z : z + 1], len(used), (1, size, size), options.flood, threads)
+            section = _watershed(strength[z : z + 1], len(used), (1, size, size), options.flood)
             fragments[z : z + 1] = section + found
             found += int(section.max(initial=0))
     else:
-        fragments = _watershed(strength, len(used), (size, size, size), options.flood, threads)
+        fragments = _watershed(strength, len(used), (size, size, size), options.flood)
     if mask is not None:
         fragments[mask == 0] = 0
-    fragments[_is_background(fragments, strength, len(used), options.filter_fragments)[fragments]] = 0
+    _drop(fragments, strength, int(fragments.max(initial=0)), 255 * len(used), options.filter_fragments)
     if options.epsilon > 0:
         fragments = merge_regions(affs, fragments, _EPSILON_FUNCTION, options.epsilon)
-    return split_into_components(fragments)
+    return split_into_components(fragments[inner])
 
 
 def split_into_components(labels: np.ndarray) -> np.ndarray:
     """Number the parts of each label that touch over voxel faces from 1 up, in the order of their first voxels."""
-    return cc3d.connected_components(labels, connectivity=6, out_dtype=np.uint32)
+    return cc3d.connected_components(np.ascontiguousarray(labels), connectivity=6, out_dtype=np.uint32)
 
 
-def _watershed(
-    strength: np.ndarray, channels: int, filter_size: tuple[int, int, int], flood: str, threads: int
-) -> np.ndarray:
+def _watershed(strength: np.ndarray, channels: int, filter_size: tuple[int, int, int], flood: str) -> np.ndarray:
     # squared distances in voxels are whole numbers: they order voxels as distances do, exactly
-    squared = edt.edtsq(strength > 0.5 * 255 * channels, parallel=threads)
-    squared[np.isinf(squared)] = 0  # no boundary anywhere
-    peaks = maximum_filter(squared, filter_size) == squared
-    return seeded_watershed(
-        HEIGHTS[flood](squared, strength, channels), cc3d.connected_components(peaks, connectivity=6)
-    )
+    inside = strength > 0.5 * 255 * channels
+    squared = squared_distance(inside)
+    if inside.all():  # no boundary anywhere
+        squared[:] = 0
+    seeds = cc3d.connected_components(local_maxima(squared, filter_size), connectivity=6)
+    return seeded_watershed(HEIGHTS[flood](squared, strength, channels), seeds)
 
 
 def _distance_height(squared: np.ndarray, strength: np.ndarray, channels: int) -> np.ndarray:
@@ -109,9 +110,21 @@ HEIGHTS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 """What the watershed can flood, made from the squared distance to the boundary and the summed affinity of a voxel."""
 
 
-def _is_background(fragments: np.ndarray, strength: np.ndarray, channels: int, lowest: float) -> np.ndarray:
-    """For each id from 0 up, whether its mean affinity is 0 or below `lowest`."""
-    ids = fragments.ravel()
-    total = np.bincount(ids, weights=strength.ravel())
-    mean = total / np.maximum(1, np.bincount(ids)) / (255 * channels)
-    return (mean < lowest) | (mean == 0)
+@numba.njit(cache=True, nogil=True)
+def _drop(fragments: np.ndarray, strength: np.ndarray, number: int, full: int, lowest: float) -> None:
+    """Set the voxels of fragments whose mean affinity is 0 or below `lowest` to 0; `full` is the strength of 1."""
+    total, size = np.zeros(number + 1, np.int64), np.zeros(number + 1, np.int64)
+    for z in range(fragments.shape[0]):
+        for y in range(fragments.shape[1]):
+            for x in range(fragments.shape[2]):
+                total[fragments[z, y, x]] += strength[z, y, x]
+                size[fragments[z, y, x]] += 1
+    dropped = np.zeros(number + 1, np.bool_)
+    for label in range(1, number + 1):
+        dropped[label] = total[label] == 0 or total[label] / size[label] / full < lowest
+    if dropped.any():
+        for z in range(fragments.shape[0]):
+            for y in range(fragments.shape[1]):
+                for x in range(fragments.shape[2]):
+                    if dropped[fragments[z, y, x]]:
+                        fragments[z, y, x] = 0
