@@ -3,16 +3,19 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from emsuite import fetch, retry
+from emsuite import fetch, partial, retry
 from emsuite.errors import BadInput, RunFailed
 from emsuite.fetch import Fetched, fetch_objects, fetch_prefix, local_paths
 from emsuite.output import check_finished, manifest_path, unfinished_path
+from emsuite.partial import Partial
 from emsuite.store import FolderStore, S3Store, StoredObject
 
 MIB = 1 << 20
@@ -193,6 +196,94 @@ def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     store = Held(bodies(3))
     fetch_prefix(store, "v", tmp_path / "v")
     assert files_in(tmp_path / "v") == store.content
+
+
+def test_parts_of_large_objects_are_kept_if_they_can_be_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partial, "LARGE", 1000)
+    store = Held(bodies(3))
+    listed = store.list("v")
+    chosen, other, gone = (Partial(tmp_path / "v" / stored.name, stored) for stored in listed)
+    stale = Partial(tmp_path / "v/raw/1", replace(listed[1], etag="1" * 32))
+    for part in (chosen, other, gone, stale):
+        part.begin()
+    gone.record.unlink()
+    fetch_prefix(store, "v", tmp_path / "v", choose=lambda listed: listed[:1])
+    kept = {path.relative_to(tmp_path / "v").as_posix() for path in (other.part, other.record)}
+    assert set(files_in(tmp_path / "v")) == kept | {"raw/0"}
+    manifest_path(tmp_path / "v").unlink()
+    fetch_prefix(store, "v", tmp_path / "v")
+    assert files_in(tmp_path / "v") == store.content
+
+
+def test_some_of_the_objects_are_chosen(tmp_path: Path) -> None:
+    store, folder = (
+        Held({f"net_{n}.{kind}": bytes([n]) * 9 for n in (1, 2) for kind in ("index", "data")}),
+        tmp_path / "v",
+    )
+
+    def iteration(number: int) -> fetch.Choice:
+        return lambda listed: [stored for stored in listed if stored.name.startswith(f"net_{number}.")]
+
+    first = fetch_prefix(store, "v", folder, choose=iteration(1))
+    assert numbers(first) == (2, 2, 0)
+    assert first.stored == tuple(iteration(1)(store.list("v")))
+    assert set(files_in(folder)) == {"net_1.index", "net_1.data"}
+    manifest = json.loads(manifest_path(folder).read_text())
+    assert (manifest["settings"], manifest["contents"]["objects"]) == ({"source": "held://v"}, 2)
+    store.read_keys.clear()
+    second = fetch_prefix(store, "v", folder, choose=iteration(2))
+    assert numbers(second) == (2, 2, 0)
+    assert sorted(store.read_keys) == ["net_2.data", "net_2.index"]
+    assert files_in(folder) == store.content
+    store.read_keys.clear()
+    for number in (2, 1, 1):
+        again = fetch_prefix(store, "v", folder, choose=iteration(number))
+        assert numbers(again) == (2, 0, 0)
+        assert again.stored == tuple(iteration(number)(store.list("v")))
+        # the manifest tells of what was verified last
+        contents = json.loads(manifest_path(folder).read_text())["contents"]
+        fetch_prefix(store, "v", folder, choose=iteration(number), expected=contents)
+    assert store.read_keys == []
+    check_finished(folder)
+
+
+def test_a_choice_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="held://v: holds 2 objects, but none of those asked for"):
+        fetch_prefix(Held(bodies(2)), "v", tmp_path / "v", choose=lambda listed: [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_another_choice_by_another_program_are_no_strangers(tmp_path: Path) -> None:
+    store, folder = Held(bodies(3)), tmp_path / "v"
+    (folder / "raw").mkdir(parents=True)
+    (folder / "raw/0").write_bytes(b"half")
+    (folder / "raw/1").write_bytes(store.content["raw/1"])
+    fetched = fetch_prefix(store, "v", folder, choose=lambda listed: listed[:1])
+    assert numbers(fetched) == (1, 1, 0)
+    assert files_in(folder) == {name: store.content[name] for name in ("raw/0", "raw/1")}
+
+
+@pytest.mark.slow
+def test_choice_from_a_listing_of_several_pages(s3: Any, tmp_path: Path) -> None:
+    s3.public_bucket("fetch-choice", {})
+    client = s3.client()
+
+    def put(number: int) -> None:
+        key = f"net/train_net_checkpoint_{number:04}.index"
+        client.put_object(Bucket="fetch-choice", Key=key, Body=b"%d" % number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(1005)))
+    s3.faults(slowdown=0.2, truncate=0.2)
+    store = S3Store("fetch-choice", s3.url)
+    fetched = fetch_prefix(store, "net", tmp_path / "v", choose=lambda listed: listed[-1:])
+    assert [stored.name for stored in fetched.stored] == ["train_net_checkpoint_1004.index"]
+    assert files_in(tmp_path / "v") == {"train_net_checkpoint_1004.index": b"1004"}
+    s3.faults()
+    assert fetch_prefix(store, "net", tmp_path / "v", choose=lambda listed: listed[-1:]).transferred == 0
+    assert s3.counts() == {"GET": 2}
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/out", "a//out", "a\\..\\out", "./out", "a\nb", ".."])

@@ -46,6 +46,57 @@ def test_reading_gives_the_bytes_or_says_that_it_broke(s3: Any) -> None:
         list(store.read(stored))
 
 
+def test_parts_of_an_object(s3: Any, tmp_path: Path) -> None:
+    body = os.urandom(3 << 20)
+    s3.public_bucket("store-parts", {"f/a": body, "f/empty": b""})
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/a").write_bytes(body)
+    (tmp_path / "f/empty").write_bytes(b"")
+    for store in (S3Store("store-parts", s3.url), FolderStore(tmp_path)):
+        found = {stored.name: stored for stored in store.list("f")}
+        size = len(body)
+        for begin, end in [(0, 1), (0, 1 << 20), (5, 2_000_001), (size - 1, size), (0, size), (1, size)]:
+            assert b"".join(store.read(found["a"], begin, end)) == body[begin:end]
+        assert b"".join(store.read(found["a"], 7)) == body[7:]
+        assert b"".join(store.read(found["empty"])) == b""
+
+
+def test_parts_that_break(s3: Any) -> None:
+    s3.public_bucket("store-parts-break", {"f/a": os.urandom(3 << 20)})
+    store = S3Store("store-parts-break", s3.url)
+    (stored,) = store.list("f")
+    s3.faults(truncate=1.0)
+    with pytest.raises(Unreliable):
+        list(store.read(stored, 1 << 20, 2 << 20))
+
+
+def test_an_endpoint_that_knows_no_ranges(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.public_bucket("store-whole", {"f/a": b"0123456789"})
+    store = S3Store("store-whole", s3.url)
+    (stored,) = store.list("f")
+    get = store._client.get_object
+    monkeypatch.setattr(store._client, "get_object", lambda *, Range, **asked: get(**asked))
+    with pytest.raises(RunFailed, match="store-whole/f/a: asked for bytes 2-4, the endpoint gave all of it"):
+        list(store.read(stored, 2, 5))
+
+
+@pytest.mark.parametrize("span", [(0, 10), (2, 5)])
+def test_objects_that_change(s3: Any, tmp_path: Path, span: tuple[int, int]) -> None:
+    s3.public_bucket("store-change", {"f/a": b"0123456789"})
+    bucket = S3Store("store-change", s3.url)
+    (stored,) = bucket.list("f")
+    s3.client().put_object(Bucket="store-change", Key="f/a", Body=b"abcdefghij")
+    with pytest.raises(RunFailed, match="s3://store-change/f/a: changed while it was fetched"):
+        list(bucket.read(stored, *span))
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/a").write_bytes(b"0123456789")
+    folder = FolderStore(tmp_path)
+    (stored,) = folder.list("f")
+    (tmp_path / "f/a").write_bytes(b"more than that")
+    with pytest.raises(RunFailed, match="f/a: changed while it was fetched"):
+        list(folder.read(stored, *span))
+
+
 def test_objects_that_vanish(s3: Any) -> None:
     s3.public_bucket("store-vanish", {"f/a": b"x"})
     store = S3Store("store-vanish", s3.url)
