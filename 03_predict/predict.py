@@ -7,6 +7,7 @@ import click
 
 from emsuite import options
 from emsuite.command import stage
+from emsuite.errors import BadInput
 
 
 @stage(
@@ -20,8 +21,10 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--out", type=options.FILE, required=True, help="Zarr to write affs and/or lsds to, uint8.")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict z0:z1,y0:y1,x0:x1 (nm) alone, as 1040:1280,:,: (default: the whole volume).")
-@click.option("--valid", is_flag=True, help="Predict only what has real context; by default context is reflected.")
+@click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
 @click.option("--input-shape", type=options.Voxels(), help="Largest tile, voxels of raw (default: the network's).")
+@click.option("--tile", type=click.Choice(["stride", "original"]), default="stride", show_default=True,
+              help="original: the published experiments' tiles, zeros around the volume, for their bytes.")  # fmt: skip
 @options.device
 @options.overrides
 def main(
@@ -32,6 +35,7 @@ def main(
     roi: str | None,
     valid: bool,
     input_shape: tuple[int, ...] | None,
+    tile: str,
     device: str,
     overrides: tuple[str, ...],
 ) -> int:
@@ -41,19 +45,26 @@ def main(
     from emsuite.network_config import load_network
     from emsuite.output import is_finished, output
     from emsuite.predict import check_name, check_raw, make_predictor, predict_volume, valid_roi
+    from emsuite.tiles import BY_STRIDE, Original
     from emsuite.volume import format_roi, open_volume, parse_roi
 
+    if tile == "original" and input_shape is not None:
+        raise BadInput(
+            "--input-shape: original tiles are the network's own prediction.input_shape; leave out one of the two"
+        )
+    tiling = Original(valid) if tile == "original" else BY_STRIDE
     config = load_network(network_dir, overrides)
     check_name(out)
     raw = open_volume(raw_path.resolve())
     check_raw(raw, config.voxel_size)
     network, checkpoint = load_trained(network_dir, config, iteration)
     wanted = raw.roi if roi is None else parse_roi(roi, raw)
-    wanted = valid_roi(network, raw, wanted) if valid else wanted
-    predictor = make_predictor(network, pick_device(device), input_shape or config.prediction.input_shape, raw, wanted)
+    wanted = valid_roi(network, raw, wanted, tiling) if valid else wanted
+    input_shape = input_shape or config.prediction.input_shape
+    predictor = make_predictor(network, pick_device(device), input_shape, raw, wanted, tiling)
     settings = {"network": config.model_dump(mode="json"), "iteration": checkpoint.iteration,
                 "weights": digest(checkpoint.best_weights), "raw": str(raw.path),
-                "roi": format_roi(wanted), "input_shape": predictor.input_shape}  # fmt: skip
+                "roi": format_roi(wanted)} | predictor.settings  # fmt: skip
     if is_finished(out, settings):
         click.echo(f"{out}: already there, made with the same settings")
         return 0

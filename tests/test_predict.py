@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 
 from emsuite import predict
 from emsuite.errors import BadInput
-from emsuite.network import Network
+from emsuite.network import AnyNetwork, AutocontextNetwork, Network
 from emsuite.network_config import NetworkConfig
 from emsuite.output import Output, output
+from emsuite.tiles import BY_STRIDE, Original, Tiling
 from emsuite.volume import Volume, create_volume, open_volume
 
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
@@ -54,12 +55,20 @@ def volume(path: Path, shape: tuple[int, ...], offset: tuple[int, ...] = (0, 0, 
     return open_volume(made.path)
 
 
-def run(made: Network, raw: Volume, out: Path, largest: tuple[int, ...], roi: Roi | None = None) -> dict:
+def run(
+    made: AnyNetwork,
+    raw: Volume,
+    out: Path,
+    largest: tuple[int, ...],
+    roi: Roi | None = None,
+    tiling: Tiling = BY_STRIDE,
+) -> dict:
     """Predict and read everything back."""
-    predictor = predict.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi)
+    predictor = predict.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
         predict.predict_volume(predictor, raw, roi or raw.roi, unfinished)
-    return {name: open_volume(out / name) for name in ("affs", "lsds")}
+    assert not list(out.glob("*.txt"))
+    return {path.name: open_volume(path) for path in out.iterdir() if path.is_dir()}
 
 
 DEEP = STEM | {"downsample_factors": [[2, 2, 2], [2, 2, 2]], "padding": "same"}
@@ -152,10 +161,181 @@ def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(predict, "_predict_tile", lambda *a: predicted_tiles.append(a) or original(*a))
     continued = run(made, raw, tmp_path / "stopped.zarr", largest)
     predictor = predict.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
-    tiles = list(predict.tiles.grid(made.reach, predictor.input_shape, (0, 0, 0), raw.shape))
+    tiles = predictor.grid(raw, Roi((0, 0, 0), raw.shape))
     assert len(predicted_tiles) == len(tiles) + 1  # the stopped one twice, no other again
     for name, array in expected.items():
         np.testing.assert_array_equal(continued[name].read(), array.read())
+
+
+# ---- original tiles, against blocks cut by hand
+
+SHALLOW = {"downsample_factors": [[2, 3, 3]]}
+TILE = (26, 28, 28)  # 10x8x8 come out, along y and x no multiple of the stride of 2x3x3
+CONTEXT = (16, 20, 20)
+ORIGINAL, SCAN = Original(), Original(valid=True)
+
+
+def blocks(
+    made: Network, head: str, padded: torch.Tensor, starts: list, shape: tuple[int, ...], round_up: float = 0
+) -> np.ndarray:
+    """Predict block by block what belongs to `padded`, `(C, Z, Y, X)` floats with half the context around `shape`."""
+    channels = made.config.heads[head].channels
+    out = np.zeros((channels, *(n + 100 for n in shape)), np.uint8)
+    for z in starts[0]:
+        for y in starts[1]:
+            for x in starts[2]:
+                tile = padded[:, z : z + TILE[0], y : y + TILE[1], x : x + TILE[2]]
+                with torch.no_grad():
+                    predicted = torch.sigmoid(made(tile[None])[head][0]) * 255
+                out[:, z : z + 10, y : y + 8, x : x + 8] = (predicted.numpy() + round_up).astype(np.uint8)
+    return out[:, : shape[0], : shape[1], : shape[2]]
+
+
+def padded(voxels: np.ndarray, more: int = 40) -> np.ndarray:
+    """Zeros around the last three axes: half the context before, plenty behind."""
+    around = [(c // 2, c // 2 + more) for c in CONTEXT]
+    return np.pad(voxels, [(0, 0)] * (voxels.ndim - 3) + around)
+
+
+def as_read(raw: np.ndarray) -> torch.Tensor:
+    """`(1, Z, Y, X)` in [-1, 1]."""
+    return torch.from_numpy(raw).float()[None] / 255 * 2 - 1
+
+
+def overhanging(shape: tuple[int, ...]) -> list[range]:
+    return [range(0, n, step) for n, step in zip(shape, (10, 8, 8), strict=True)]
+
+
+def test_original_tiles_are_as_blocks_cut_by_hand(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (23, 30, 17), (100, 0, 50))
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, tiling=ORIGINAL)
+    for head in ("affs", "lsds"):
+        expected = blocks(made, head, as_read(padded(raw.read())), overhanging(raw.shape), raw.shape)
+        np.testing.assert_array_equal(predicted[head].read(), expected)
+        assert predicted[head].roi == raw.roi
+    ours = run(made, raw, tmp_path / "ours.zarr", TILE)["affs"].read()
+    assert (ours != predicted["affs"].read()).any(axis=(1, 2, 3)).all()
+
+
+def test_original_tiles_of_the_valid_part_are_as_a_scan_by_hand(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)["affs"]
+    starts = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]]  # 23x30x17 have real context
+    expected = blocks(made, "affs", as_read(raw.read()), starts, (23, 30, 17))
+    np.testing.assert_array_equal(predicted.read(), expected)
+    assert predicted.roi == valid
+    part = Roi(valid.offset + Coordinate(50, 90, 70), (150, 210, 100))
+    region = run(made, raw, tmp_path / "part.zarr", TILE, part, SCAN)["affs"]
+    np.testing.assert_array_equal(region.read(), predicted.read(part))
+
+
+def test_by_the_stride_tiles_are_as_ever(tmp_path: Path) -> None:
+    """Mirrored context, steps of 10x6x6, rounded: the bytes of the default, cut by hand."""
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (20, 30, 17))
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE)["affs"].read()
+    mirrored = raw.read()
+    for axis, n in enumerate(raw.shape):
+        period = 2 * max(1, n - 1)
+        index = np.abs(np.arange(-CONTEXT[axis] // 2, n + 60)) % period
+        mirrored = mirrored.take(np.minimum(index, period - index), axis)
+    starts = [range(0, 20, 10), range(0, 30, 6), range(0, 17, 6)]
+    expected = blocks(made, "affs", as_read(mirrored), starts, raw.shape, 0.5)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (2, 30, 4)])
+def test_a_volume_smaller_than_an_original_tile_is_overhung(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, shape)
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, tiling=ORIGINAL)["affs"].read()
+    expected = blocks(made, "affs", as_read(padded(raw.read())), overhanging(shape), shape)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_original_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW), volume(tmp_path, (25, 50, 50))
+    with pytest.raises(BadInput, match=r"\(26, 29, 28\) does not fit"):
+        run(made, raw, tmp_path / "p.zarr", (26, 29, 28), tiling=ORIGINAL)
+    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    with pytest.raises(BadInput, match=r"raw.zarr/raw: \(9, 30, 30\) voxels .* fewer than the \(10, 8, 8\) of one"):
+        run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)
+    assert not (tmp_path / "p.zarr").exists()
+
+
+def autocontext(with_raw: bool) -> AutocontextNetwork:
+    """A network that reads the LSDs of another; 26x28x28 of them per tile."""
+    torch.manual_seed(2)
+    first = network(SHALLOW, "float32")
+    first.config = first.config.model_copy(
+        update={"prediction": first.config.prediction.model_copy(update={"input_shape": TILE})}
+    )
+    content = config(SHALLOW, "float32").model_dump(mode="json")
+    content["heads"].pop("lsds")
+    content["autocontext"] = {"network": "n", "with_raw": with_raw}
+    made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
+    for parameter in made.second.heads.parameters():
+        parameter.data.mul_(10)
+    return made
+
+
+RAW_TILE = (42, 49, 49)  # 26x29x29 LSDs come out of it
+
+
+@pytest.mark.parametrize("with_raw", [False, True])
+def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw: bool) -> None:
+    """LSDs of the whole volume on their own grid, truncated; then the second network over them, zeros around both."""
+    made, raw = autocontext(with_raw), volume(tmp_path, (23, 30, 17), (100, 0, 50))
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, tiling=ORIGINAL)
+    assert predicted.keys() == {"affs", "input_lsds"}
+    seen = as_read(padded(raw.read()))
+    lsds = blocks(made.first, "lsds", seen, overhanging(raw.shape), raw.shape)
+    np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
+    read = torch.from_numpy(padded(lsds)).float() / 255
+    read = torch.cat([seen, read]) if with_raw else read
+    expected = blocks(made.second, "affs", read, overhanging(raw.shape), raw.shape)
+    np.testing.assert_array_equal(predicted["affs"].read(), expected)
+    assert expected.std() > 0.5
+    region = Roi(raw.offset + Coordinate(30, 110, 90), (180, 90, 70))
+    part = run(made, raw, tmp_path / "part.zarr", RAW_TILE, region, ORIGINAL)
+    np.testing.assert_array_equal(part["affs"].read(), predicted["affs"].read(region))
+
+
+def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) -> None:
+    """Where LSDs have real context; the second network finds raw around them, and zeros instead of LSDs."""
+    made, raw = autocontext(True), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, valid, SCAN)
+    starts, shape = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]], (23, 30, 17)
+    lsds = blocks(made.first, "lsds", as_read(raw.read()), starts, shape)
+    np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
+    read = torch.cat([as_read(raw.read()), torch.from_numpy(padded(lsds, 0)).float() / 255])
+    np.testing.assert_array_equal(predicted["affs"].read(), blocks(made.second, "affs", read, starts, shape))
+
+
+@pytest.mark.parametrize("stop", [2, 12, 30])
+def test_stopped_original_autocontext_continues_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    made, raw = autocontext(False), volume(tmp_path, (19, 22, 17))  # 18 tiles of either network
+    expected = run(made, raw, tmp_path / "whole.zarr", RAW_TILE, tiling=ORIGINAL)
+    begun, original = [], predict._predict_tile
+
+    def stop_once(*arguments: object) -> None:
+        begun.append(arguments)
+        if len(begun) == stop:
+            raise KeyboardInterrupt
+        original(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(predict, "_predict_tile", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    continued = run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    assert len(begun) == 2 * 18 + 1
+    for name, array in expected.items():
+        np.testing.assert_array_equal(continued[name].read(), array.read())
+
+
+# ---- bad input
 
 
 def test_raw_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -191,8 +371,10 @@ def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path
 
 
 def test_predictions_clip_and_never_wrap() -> None:
-    out = predict._to_uint8("affs", torch.tensor([-0.1, 0.0, 0.5, 1.0, 1.1]))
-    assert out.tolist() == [0, 0, 128, 255, 255]
+    held = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
+    for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
+        predictor = predict.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
+        assert predictor._to_uint8("affs", held).tolist() == expected
 
 
 def test_arrays_carry_their_place(tmp_path: Path) -> None:

@@ -4,18 +4,19 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
-from emsuite import tiles
 from emsuite.device import autocast
 from emsuite.errors import BadInput, RunFailed
-from emsuite.network import AnyNetwork, normalise, probabilities
+from emsuite.network import AnyNetwork, AutocontextNetwork, normalise, probabilities
 from emsuite.output import Output
 from emsuite.progress import progress
+from emsuite.tiles import BY_STRIDE, Tile, Tiling
 from emsuite.unet import Shape, centre_crop
 from emsuite.volume import Volume, create_volume, open_volume
 
@@ -24,96 +25,189 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network on a device, and the input shape of its tiles."""
+    """A trained network on a device, its tiles and the heads it writes.
+
+    `lsds` predicts what the network reads from storage; None: the network reads raw alone.
+    """
 
     network: AnyNetwork
     device: torch.device
-    input_shape: Shape
     precision: torch.dtype
+    tiling: Tiling
+    input_shape: Shape
+    heads: tuple[str, ...]
+    lsds: "Predictor | None" = None
 
-    def __call__(self, raw: np.ndarray) -> dict[str, np.ndarray]:
+    def __call__(self, raw: np.ndarray, lsds: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """`(Z, Y, X)` uint8, or float in [0, 1], of the input shape -> `(C, Z', Y', X')` uint8 per head.
 
-        0 to 255 stands for 0 to 1, rounded. Raises RunFailed where the network yields NaN.
+        0 to 255 stands for 0 to 1. `lsds` are `(10, Z, Y, X)` uint8. Raises RunFailed where the network yields NaN.
         """
-        x = normalise(to_unit_range(torch.from_numpy(raw).to(self.device)))[None, None]
-        x = x.to(memory_format=torch.channels_last_3d)
+        x = normalise(to_unit_range(torch.from_numpy(raw).to(self.device)))[None]
+        if lsds is not None:
+            descriptors = to_unit_range(torch.from_numpy(lsds).to(self.device))
+            autocontext = self.network.config.autocontext
+            x = torch.cat([x, descriptors]) if autocontext and autocontext.with_raw else descriptors
+        x = x[None].to(memory_format=torch.channels_last_3d)
         right = [n - c for n, c in zip(raw.shape, self.network.reach.context, strict=True)]
         with torch.inference_mode(), autocast(self.device, self.precision):
             predicted = probabilities(self.network(x))
-        return {name: _to_uint8(name, centre_crop(predicted[name][0], right)).cpu().numpy() for name in self.heads}
+        return {name: self._to_uint8(name, centre_crop(predicted[name][0], right)) for name in self.heads}
+
+    def _to_uint8(self, name: str, predicted: Tensor) -> np.ndarray:
+        if not bool(torch.isfinite(predicted).all()):
+            raise RunFailed(f"prediction of {name}: NaN from the network; its weights are broken")
+        return self.tiling.to_uint8(predicted * 255.0).clamp_(0, 255).to(torch.uint8).cpu().numpy()
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the heads that are written."""
-        return self.network.config.prediction.heads or tuple(self.network.config.heads)
+    def settings(self) -> dict[str, Any]:
+        """What of it, beside the network, decides the bytes of a prediction."""
+        lsds = {"lsds_input_shape": self.lsds.input_shape} if self.lsds else {}
+        return {"tiles": self.tiling.name, "input_shape": self.input_shape} | lsds
+
+    def grid(self, raw: Volume, wanted: Roi) -> list[Tile]:
+        """The tiles that cover `wanted` (voxels) of `raw`."""
+        return list(self.tiling.grid(self.network.reach, self.input_shape, self.whole(raw), wanted))
+
+    def whole(self, raw: Volume) -> Roi:
+        """What of `raw` the grid is laid over, in voxels."""
+        return self.tiling.whole((self.lsds or self).network.reach, _in_voxels(raw, raw.roi))
+
+    @property
+    def step(self) -> Shape:
+        """What a tile yields, voxels."""
+        return self.tiling.step(self.network.reach, self.input_shape)
 
 
 def make_predictor(
-    network: AnyNetwork, device: torch.device, largest_input: Sequence[int], raw: Volume, roi: Roi
+    network: AnyNetwork,
+    device: torch.device,
+    input_shape: Sequence[int],
+    raw: Volume,
+    roi: Roi,
+    tiling: Tiling = BY_STRIDE,
 ) -> Predictor:
-    """A predictor whose tiles suit `roi` (nm) of `raw`, none larger than `largest_input` voxels."""
-    begin, shape = _in_voxels(raw, roi)
-    input_shape = tiles.even_input_shape(network.reach, largest_input, begin, shape)
-    precision = getattr(torch, network.config.prediction.precision)
-    network = network.eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return Predictor(network, device, input_shape, precision)
+    """A predictor of `roi` (nm) of `raw`.
+
+    By the stride, its tiles suit `roi` and none is larger than `input_shape` voxels; original tiles are as large. Where
+    LSDs are stored, `input_shape` goes through both networks in a row to find what the second one reads, and the first
+    one's tiles are those of its own configuration. Raises BadInput where original tiles do not fit.
+    """
+    precision, heads = getattr(torch, network.config.prediction.precision), written_heads(network)
+    network.eval().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    wanted, lsds = _in_voxels(raw, roi), None
+    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
+        shape = tiling.input_shape(network.first.reach, network.first.config.prediction.input_shape, wanted)
+        lsds = Predictor(network.first, device, precision, tiling, shape, ("lsds",))
+        input_shape = network.second_input_shape(input_shape)
+        network = network.second
+    shape = tiling.input_shape(network.reach, input_shape, wanted)
+    made = Predictor(network, device, precision, tiling, shape, heads, lsds)
+    for part in (made, lsds or made):
+        _check_fits(raw, made.whole(raw), tiling.least(part.step))
+    return made
+
+
+def _check_fits(raw: Volume, whole: Roi, least: Shape) -> None:
+    if any(n < m for n, m in zip(whole.shape, least, strict=True)):
+        raise BadInput(
+            f"{raw.path}: {tuple(whole.shape)} voxels have real context, fewer than the {least} of one original tile; "
+            "leave out --valid, or --tile original"
+        )
 
 
 def predict_volume(predictor: Predictor, raw: Volume, roi: Roi, out: Output) -> None:
-    """Predict `roi` (nm) of `raw` into one zarr array per head below `out.path`, continuing an earlier run's tiles."""
-    begin, shape = _in_voxels(raw, roi)
-    arrays = _arrays(predictor, raw, roi, out)
-    todo = list(tiles.grid(predictor.network.reach, predictor.input_shape, begin, shape))
-    done_file = out.path / "done_tiles.txt"
-    done = set(done_file.read_text().split()) if done_file.exists() else set()
-    with open(done_file, "a") as record:
-        for index, tile in enumerate(progress(todo, what="predict", unit="tile")):
+    """Predict `roi` (nm) of `raw` into one zarr array per head below `out.path`, continuing an earlier run's tiles.
+
+    LSDs that are stored for the network to read lie there as `input_lsds`, uint8, as far as `roi` needs them.
+    """
+    wanted, sources = _in_voxels(raw, roi), [raw]
+    if predictor.lsds:
+        needed = _read_by(predictor, predictor.grid(raw, wanted)).intersect(predictor.whole(raw))
+        sources += _predict(predictor.lsds, [raw], needed, out, "input_").values()
+    _predict(predictor, sources, wanted, out)
+    for record in out.path.glob("done_*tiles.txt"):
+        record.unlink()
+
+
+def _read_by(predictor: Predictor, grid: list[Tile]) -> Roi:
+    first, last = Coordinate(grid[0].begin), Coordinate(grid[-1].begin)
+    return Roi(first - Coordinate(predictor.network.reach.offset), last - first + Coordinate(predictor.input_shape))
+
+
+def _predict(
+    predictor: Predictor, sources: list[Volume], wanted: Roi, out: Output, prefix: str = ""
+) -> dict[str, Volume]:
+    done_file = out.path / f"done_{prefix}tiles.txt"
+    continued = out.resumed and done_file.exists()
+    paths = {name: out.path / f"{prefix}{name}" for name in predictor.heads}
+    if continued:
+        arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
+    else:
+        arrays = _create(predictor, sources[0], wanted, paths)
+    done = set(done_file.read_text().split()) if continued else set()
+    todo = predictor.grid(sources[0], wanted)
+    with open(done_file, "a" if continued else "w") as record:
+        for index, tile in enumerate(progress(todo, what=f"predict {prefix}{predictor.heads[0]}", unit="tile")):
             if str(index) in done:
                 continue
-            _predict_tile(predictor, raw, tile, arrays)
+            _predict_tile(predictor, sources, tile, arrays)
             print(index, file=record, flush=True)
-    done_file.unlink()
+    return arrays
 
 
-def _predict_tile(predictor: Predictor, raw: Volume, tile: tiles.Tile, arrays: dict[str, Volume]) -> None:
-    read_begin = [b - o for b, o in zip(tile.begin, predictor.network.reach.offset, strict=True)]
-    voxels = tiles.read_reflected(raw, read_begin, predictor.input_shape)
-    check_range(raw, voxels)
-    predicted = predictor(voxels)
-    place = Roi(Coordinate(tile.keep_begin) * raw.voxel_size + raw.offset, Coordinate(tile.keep_shape) * raw.voxel_size)
-    for name, voxels in predicted.items():
-        arrays[name].write(place, voxels[tile.kept_of_output])
+def _predict_tile(predictor: Predictor, sources: list[Volume], tile: Tile, arrays: dict[str, Volume]) -> None:
+    raw = sources[0]
+    begin = Coordinate(tile.begin) - Coordinate(predictor.network.reach.offset)
+    voxels = [
+        predictor.tiling.read(source, begin - (source.offset - raw.offset) / raw.voxel_size, predictor.input_shape)
+        for source in sources
+    ]
+    check_range(raw, voxels[0])
+    place = _in_nm(raw, Roi(tile.keep_begin, tile.keep_shape))
+    for name, predicted in predictor(*voxels).items():
+        arrays[name].write(place, predicted[tile.kept_of_output])
 
 
-def _arrays(predictor: Predictor, raw: Volume, roi: Roi, out: Output) -> dict[str, Volume]:
-    names = {name: out.path / name for name in predictor.heads}
-    if out.resumed and (out.path / "done_tiles.txt").exists():
-        return {name: open_volume(path, "r+") for name, path in names.items()}
-    spatial = tuple(roi.shape / raw.voxel_size)
-    chunks = [min(n, c) for n, c in zip(predictor.network.reach.step(predictor.input_shape), spatial, strict=True)]
-    arrays = {}
-    for name in predictor.heads:
+def _create(predictor: Predictor, raw: Volume, wanted: Roi, paths: dict[str, Path]) -> dict[str, Volume]:
+    chunks = [min(n, c) for n, c in zip(predictor.step, wanted.shape, strict=True)]
+    offset, arrays = _in_nm(raw, wanted).offset, {}
+    for name, path in paths.items():
         head = predictor.network.config.heads[name]
-        shape, chunk = (head.channels, *spatial), (head.channels, *chunks)
-        arrays[name] = create_volume(names[name], shape, np.uint8, raw.voxel_size, roi.offset, chunk)
+        shape, chunk = (head.channels, *wanted.shape), (head.channels, *chunks)
+        arrays[name] = create_volume(path, shape, np.uint8, raw.voxel_size, offset, chunk)
         if head.target == "affinities":
             arrays[name].array.attrs["neighborhood"] = [list(offset) for offset in head.neighborhood]
     return arrays
 
 
-def _in_voxels(raw: Volume, roi: Roi) -> tuple[Shape, Shape]:
-    return tuple((roi.offset - raw.offset) / raw.voxel_size), tuple(roi.shape / raw.voxel_size)
+def written_heads(network: AnyNetwork) -> tuple[str, ...]:
+    """Names of the heads that a network's prediction consists of."""
+    return network.config.prediction.heads or tuple(network.config.heads)
 
 
-def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi) -> Roi:
-    """The part of `roi` (nm) that can be predicted from real voxels alone; raises BadInput if there is none."""
-    offset, context = Coordinate(network.reach.offset), Coordinate(network.reach.context)
+def _in_voxels(raw: Volume, roi: Roi) -> Roi:
+    return Roi((roi.offset - raw.offset) / raw.voxel_size, roi.shape / raw.voxel_size)
+
+
+def _in_nm(raw: Volume, voxels: Roi) -> Roi:
+    return Roi(voxels.offset * raw.voxel_size + raw.offset, voxels.shape * raw.voxel_size)
+
+
+def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE) -> Roi:
+    """The part of `roi` (nm) that can be predicted from real voxels alone; raises BadInput if there is none.
+
+    Where LSDs are stored, all that have real context, as in the originals: what reads them finds zeros around them.
+    """
+    reach = network.reach
+    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
+        reach = network.first.reach
+    offset, context = Coordinate(reach.offset), Coordinate(reach.context)
     shape = raw.spatial_shape - context
     if min(shape) <= 0:
         raise BadInput(
             f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
-            "leave out --valid to predict with reflected context"
+            "leave out --valid to predict with context made up"
         )
     valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
     if valid.intersect(roi).empty:
@@ -147,9 +241,3 @@ def check_range(raw: Volume, voxels: np.ndarray) -> None:
 def to_unit_range(raw: Tensor) -> Tensor:
     """uint8 as float32 in [0, 1]; floats, which lie there already, as float32."""
     return raw.float() / 255.0 if raw.dtype == torch.uint8 else raw.float()
-
-
-def _to_uint8(name: str, predicted: Tensor) -> Tensor:
-    if not bool(torch.isfinite(predicted).all()):
-        raise RunFailed(f"prediction of {name}: NaN from the network; its weights are broken")
-    return (predicted * 255.0).round_().clamp_(0, 255).to(torch.uint8)
