@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -179,3 +180,16 @@ def cells(tmp_path: Path) -> Cells:
         volume = create_volume(path / name, array.shape, array.dtype, (8, 8, 8), (80, 160, 240))
         volume.write(volume.roi, array)
     return Cells(path, labels, affs)
+
+
+@pytest.fixture
+def thin_networks(tmp_path: Path) -> Path:
+    """A copy of 02_train/*/*.yaml with few feature maps, as the recorded TensorFlow checkpoints have them."""
+    root = tmp_path / "02_train"
+    for path in (ROOT / "02_train").glob("*/**/*.yaml"):
+        text = re.sub(r"num_fmaps: \d+", "num_fmaps: 1", path.read_text())
+        text = re.sub(r"fmap_inc_factor: \d+", "fmap_inc_factor: 2", text)
+        copy = root / path.relative_to(ROOT / "02_train")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(re.sub(r"num_fmaps_out: \d+", "num_fmaps_out: 3", text))
+    return root

@@ -114,16 +114,25 @@ def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = No
 
 def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
     """A network with fresh weights, its frozen network (if it has one) loaded; with the digest of the latter."""
+    first = load_first(folder, config)
+    if first is None:
+        return Network(config), None
+    first_config, checkpoint = first
+    network = AutocontextNetwork(config, Network(first_config))
+    path = checkpoint_path(Path(folder).parent / first_config.network, checkpoint.iteration)
+    load_weights(network.first, checkpoint.best_weights, path)
+    return network, digest(checkpoint.best_weights)
+
+
+def load_first(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Checkpoint] | None:
+    """The frozen network whose LSDs the network of `folder` reads, and its checkpoint; None if it reads raw alone."""
     first_folder = first_network_folder(folder, config)
     if first_folder is None or config.autocontext is None:
-        return Network(config), None
+        return None
     first_config = load_network(first_folder)
     if "lsds" not in first_config.heads or first_config.autocontext is not None:
         raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
-    checkpoint = load(first_folder, first_config, config.autocontext.iteration)
-    network = AutocontextNetwork(config, Network(first_config))
-    load_weights(network.first, checkpoint.best_weights, checkpoint_path(first_folder, checkpoint.iteration))
-    return network, digest(checkpoint.best_weights)
+    return first_config, load(first_folder, first_config, config.autocontext.iteration)
 
 
 def check_first(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, first: str | None) -> None:

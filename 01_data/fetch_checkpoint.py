@@ -1,0 +1,70 @@
+#!/usr/bin/env python
+"""Fetch the published weights of a network from the public bucket and convert them to this suite's checkpoints."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+from emsuite.errors import BadInput
+from emsuite.fetch import WORKERS
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = click.Path(path_type=Path)
+
+
+@stage(
+    example="""
+python 01_data/fetch_checkpoint.py --dataset zebrafinch --network mtlsd
+python 01_data/fetch_checkpoint.py --dataset fib25 --all
+python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_train/zebrafinch/mtlsd
+"""
+)
+@click.option("-d", "--dataset", help="Data set whose networks were published: zebrafinch, fib25 or hemi.")
+@click.option("--network", "networks", multiple=True, help="Network to fetch, may be given again.")
+@click.option("--all", "everything", is_flag=True, help="Fetch all published networks of the data set.")
+@click.option("--local", type=(FILE, FILE), metavar="PREFIX NETWORK_DIR", help="Convert a checkpoint on this machine.")
+@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to go on training as the originals.")
+@click.option("--out", type=FILE, default=ROOT / "data", help="Data folder to fetch into.")
+@click.option("--bucket", default="open-neurodata", help="Another bucket, with the same layout.")
+@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+@click.option(
+    "--networks-dir", type=FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Connections at once.")
+def main(
+    dataset: str | None,
+    networks: tuple[str, ...],
+    everything: bool,
+    local: tuple[Path, Path] | None,
+    with_optimizer: bool,
+    out: Path,
+    bucket: str,
+    endpoint_url: str | None,
+    networks_dir: Path,
+    workers: int,
+) -> None:
+    """Write published weights to 02_train/<dataset>/<network>/checkpoints/, ready to predict with or to train on.
+
+    Networks that read another one's descriptors (aclsd, acrlsd) bring that one (lsd) along. Continues where an earlier
+    run stood; what was fetched stays below OUT.
+    """
+    from emsuite.published import convert, fetch_published, published_networks, with_first
+    from emsuite.store import S3Store
+
+    if local is not None:
+        if dataset or networks or everything:
+            raise BadInput("--local converts one checkpoint into the folder it names; expected no --dataset, --network")
+        click.echo(f"{convert(*local, with_optimizer)}: there")
+        return
+    if dataset is None or bool(networks) == everything:
+        raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
+    store = S3Store(bucket, endpoint_url, workers)
+    folder = networks_dir / dataset
+    for name in with_first(networks or published_networks(store, dataset, folder), folder):
+        prefix, source = fetch_published(store, dataset, name, out, workers)
+        click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: there")
+
+
+if __name__ == "__main__":
+    main()
