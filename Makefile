@@ -1,6 +1,7 @@
 # make demo   the whole suite on a synthetic volume, from nothing to a scored segmentation
 # make test   the tests            make lint   the checks
 # make venv   the environment alone
+# make bench  measured beside its peers, which get environments of their own: benchmarks/RESULTS.md
 
 PYTHON ?= python3
 CORES ?= $(shell nproc)
@@ -8,7 +9,7 @@ BIN := .venv/bin
 # Several test processes share the cores: each computes on one.
 TEST_WORKERS ?= $(CORES)
 
-.PHONY: venv demo test lint format lock
+.PHONY: venv demo test bench lint format lock
 
 venv: .venv/installed
 
@@ -28,6 +29,16 @@ demo: venv
 
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup tests
+
+PEERS := benchmarks/peers
+
+bench: venv $(PEERS)/gunpowder/.venv/installed $(PEERS)/volara/.venv/installed
+	$(BIN)/python benchmarks/run_all.py
+
+$(PEERS)/%/.venv/installed: $(PEERS)/%/requirements.lock
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lint: venv
 	$(BIN)/ruff check .

@@ -1,0 +1,90 @@
+#!/usr/bin/env python
+"""One training batch of the published zebrafinch mtlsd network, without the network: beside gunpowder and lsds."""
+
+import tempfile
+from pathlib import Path
+
+import click
+from measure import ask_peer, measure, peer_cost
+from table import Row, memory, report, seconds
+from table import peers as peers_option
+from table import save as save_option
+from volumes import mirrored, read, write
+from volumes import synthetic as synthetic_option
+from volumes import volume as volume_option
+
+from emsuite.command import stage
+
+NETWORK = Path(__file__).resolve().parents[1] / "02_train/zebrafinch/mtlsd"
+EXTENT = (160, 400, 400)
+"""Voxels, to which the volume is mirrored and which are taken as the network's."""
+
+
+@stage(example="python benchmarks/batch.py\npython benchmarks/batch.py --no-peers --device cuda --synthetic")
+@volume_option
+@synthetic_option
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Of ours.")
+@click.option("--batches", default=10, help="The median counts.")
+@peers_option
+@save_option
+def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, json_path: Path | None) -> None:
+    """Time raw 84x268x268 with targets of 48x56x56: location, elastic, mirror, intensity, boundary, LSDs, affinities.
+
+    The volume is mirrored to 160x400x400 and taken for voxels of 20x9x9 nm; ours and the peer's read the same.
+    """
+    from emsuite.network_config import load_network
+
+    config = load_network(NETWORK)
+    raw, labels = (mirrored(array, EXTENT) for array in read(volume, synthetic))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / "volume.zarr", raw, labels, config.voxel_size)
+        for workers in (1, 2) if device == "cpu" else (1,):
+            ours = time_batches(config, path, device, batches, workers)
+            what = f"training batch, zebrafinch mtlsd, {['', 'one process', 'two workers'][workers]}"
+            row = Row(what, seconds(ours.wall), memory=memory(ours.memory))
+            if device == "cuda":
+                row = Row("training batch, zebrafinch mtlsd, GPU", row.ours, goal="<= 8 ms", memory=row.memory)
+            if peers:
+                theirs = peer_cost(ask_peer("gunpowder", "batch.py", path, batches, workers))
+                ratio, peaks = theirs.wall / ours.wall, f"{memory(ours.memory)} / {memory(theirs.memory)}"
+                goal = ">= 4" if workers == 1 else ""
+                row = Row(what, row.ours, f"gunpowder {seconds(theirs.wall)}", ratio, goal, peaks)
+            rows.append(row)
+    report(rows, json_path)
+
+
+def time_batches(config, path: Path, device: str, number: int, workers: int):
+    """The cost of one batch, ready for the network, where `workers` threads make them; on the CPU one thread each."""
+    import torch
+
+    from emsuite.network import Network
+    from emsuite.prefetch import prefetch
+    from emsuite.sampler import Sampler
+    from emsuite.targets import label_context, make_targets
+    from emsuite.training_volume import load_training_volume
+
+    torch.set_num_threads(1)
+    training = config.training
+    with torch.device("meta"):
+        shape = Network(config).output_shape(training.input_shape)
+    volumes = [load_training_volume(path).to(device)]
+    sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
+
+    def make(iteration: int):
+        batch = sampler.batch(iteration, 1)
+        return batch.raw * 2 - 1, make_targets(config, batch.labels, batch.mask, iteration)
+
+    if workers == 1:
+        iterations = iter(range(1, 10**9))
+        return measure(lambda: make(next(iterations)), number, warm_up=2, device=device)
+    made = prefetch(make, 1, 10**9, ahead=2 * workers, workers=workers)
+    for _ in range(2 * workers):  # those made ahead while nobody waited
+        next(made)
+    cost = measure(lambda: [next(made) for _ in range(number)], repeats=1, warm_up=0, device=device)
+    made.close()
+    return type(cost)(cost.wall / number, cost.cpu / number, cost.memory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What work costs: wall and CPU seconds as medians of repeats after a warm-up, and the peak of resident memory."""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emsuite.errors import BadInput, RunFailed
+
+PEERS = Path(__file__).resolve().parent / "peers"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of wall clock, of CPU over all threads and finished children, and peak memory of a process in bytes."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def measure(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1, device: str = "cpu") -> Cost:
+    """The median cost of `work` in this process; on a GPU until the GPU is done, and the memory is the GPU's."""
+    synchronise, peak = _on_gpu() if device == "cuda" else (_nothing, _resident)
+    for _ in range(warm_up):
+        work()
+    wall, cpu = [], []
+    for _ in range(repeats):
+        synchronise()
+        started, cpu_before = time.perf_counter(), _cpu_seconds()
+        work()
+        synchronise()
+        wall.append(time.perf_counter() - started)
+        cpu.append(_cpu_seconds() - cpu_before)
+    return Cost(statistics.median(wall), statistics.median(cpu), peak())
+
+
+def run(command: Sequence[str | Path], **environment: str) -> Cost:
+    """The cost of a whole process and those it started; memory is that of the largest. Raises RunFailed."""
+    started = time.perf_counter()
+    child = subprocess.Popen([str(word) for word in command], env=os.environ | environment, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert child.stderr is not None
+    said = child.stderr.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise RunFailed(f"{Path(command[1]).name}: ended with {child.returncode}: {_last_line(said)}")
+    return Cost(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+
+
+def has_peer(name: str) -> bool:
+    """Whether `make bench` has built the environment of that peer."""
+    return (PEERS / name / ".venv" / "installed").exists()
+
+
+def ask_peer(name: str, script: str, *arguments: Any, **environment: str) -> Any:
+    """What benchmarks/peers/NAME/SCRIPT prints as its last line of JSON, run in that peer's environment."""
+    if not has_peer(name):
+        raise BadInput(f"{PEERS / name}: the peer is not installed; 'make bench' does that, --no-peers goes without")
+    python = PEERS / name / ".venv/bin/python"
+    environment = {"OMP_NUM_THREADS": "1", "PATH": f"{python.parent}:{os.environ['PATH']}"} | environment
+    done = subprocess.run([python, PEERS / name / script, *map(str, arguments)], capture_output=True, text=True,
+                          env=os.environ | environment, stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise RunFailed(f"{PEERS / name / script}: ended with {done.returncode}: {_last_line(done.stderr)}") from None
+
+
+def peer_cost(answer: dict[str, float]) -> Cost:
+    """The cost that a peer's script measured of itself."""
+    return Cost(answer["wall"], answer["cpu"], int(answer["memory"]))
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing was said"])[-1]
+
+
+def _cpu_seconds() -> float:
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, _EVERYONE))
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # children may be peers
+
+
+def _on_gpu() -> tuple[Callable[[], None], Callable[[], int]]:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.synchronize, torch.cuda.max_memory_allocated
+
+
+def _nothing() -> None:
+    pass
+
+
+_EVERYONE = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
