@@ -61,7 +61,7 @@ def test_from_the_bucket_to_predictions(s3: Any, call_script: Run, thin_networks
     raw = create_volume(tmp_path / "v.zarr/raw", (10, 40, 50), "uint8", (20, 9, 9), (0, 0, 0))
     raw.write(raw.roi, np.random.default_rng(0).integers(0, 256, (10, 40, 50), "uint8"))
     done = call_script("03_predict/predict.py", folder, "--raw", tmp_path / "v.zarr/raw", "--out", tmp_path / "p.zarr",
-                       "--input-shape", "42,214,241")  # fmt: skip
+                       "--input-shape", "42,241,241")  # fmt: skip
     assert done.code == 0, done.err
     assert open_volume(tmp_path / "p.zarr/affs").shape == (3, 10, 40, 50)
     assert open_volume(tmp_path / "p.zarr/lsds").shape == (10, 10, 40, 50)
