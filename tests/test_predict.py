@@ -1,5 +1,7 @@
 """Prediction: tiles against one whole pass, the volume's border, bad raw, a killed run."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from emsuite import predict
+from emsuite import checkpoint, predict
 from emsuite.errors import BadInput
 from emsuite.network import AnyNetwork, AutocontextNetwork, Network
 from emsuite.network_config import NetworkConfig
@@ -15,6 +17,7 @@ from emsuite.output import Output, output
 from emsuite.tiles import BY_STRIDE, Original, Tiling
 from emsuite.volume import Volume, create_volume, open_volume
 
+PREDICT = "03_predict/predict.py"
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
 STEM = {"downsample_factors": [[2, 2, 2]], "stem": {"kernel": [4, 4, 4], "factor": [2, 2, 2]}, "norm": "batch"}
 
@@ -333,6 +336,64 @@ def test_stopped_original_autocontext_continues_to_the_same_bytes(
     assert len(begun) == 2 * 18 + 1
     for name, array in expected.items():
         np.testing.assert_array_equal(continued[name].read(), array.read())
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """The folder of an autocontext network, its LSD network's beside it, with weights."""
+    made = autocontext(True)
+    made.first.config = made.first.config.model_copy(update={"network": "lsd"})
+    for name, part in (("lsd", made.first), ("acrlsd", made.second)):
+        content = part.config.model_dump(mode="json", exclude={"dataset", "network"})
+        if name == "acrlsd":
+            content["autocontext"]["network"] = "lsd"
+            content["prediction"]["input_shape"] = RAW_TILE
+        folder = tmp_path / "d" / name
+        folder.mkdir(parents=True)
+        (folder / "network.yaml").write_text(json.dumps(content))
+        first = checkpoint.digest(made.first.state_dict()) if name == "acrlsd" else None
+        held = (part.config.architecture(), part.state_dict(), None, None, first, {})
+        checkpoint.save(folder, checkpoint.Checkpoint(1, *held))
+    return folder
+
+
+def test_the_script_predicts_as_the_originals_did(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    raw, out = volume(tmp_path, (23, 30, 17)), tmp_path / "p.zarr"
+    arguments = [folders, "--raw", raw.path, "--out", out, "--device", "cpu", "--tile", "original"]
+    assert call_script(PREDICT, *arguments).code == 0
+    expected = run(autocontext(True), raw, tmp_path / "expected.zarr", RAW_TILE, tiling=ORIGINAL)
+    np.testing.assert_array_equal(open_volume(out / "affs").read(), expected["affs"].read())
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["tiles"] == "original"
+    assert (settings["input_shape"], settings["lsds_input_shape"]) == ([*TILE], [*TILE])
+    assert call_script(PREDICT, *arguments).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments[:-2]).code == 0  # by the stride: other settings, made anew
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"affs"}
+    assert (open_volume(out / "affs").read() != expected["affs"].read()).any()
+
+
+def test_the_script_predicts_the_valid_part_as_the_originals_did(
+    tmp_path: Path, folders: Path, call_script: Callable
+) -> None:
+    raw, out = volume(tmp_path, (39, 50, 37)), tmp_path / "p.zarr"
+    arguments = ["--raw", raw.path, "--out", out, "--device", "cpu", "--tile", "original", "--valid"]
+    assert call_script(PREDICT, folders, *arguments).code == 0
+    assert open_volume(out / "affs").shape == (3, 23, 30, 17)
+    made = autocontext(True)
+    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    expected = run(made, raw, tmp_path / "expected.zarr", RAW_TILE, valid, SCAN)["affs"].read()
+    np.testing.assert_array_equal(open_volume(out / "affs").read(), expected)
+
+
+def test_the_script_refuses_another_input_shape_for_original_tiles(
+    tmp_path: Path, folders: Path, call_script: Callable
+) -> None:
+    raw, out = volume(tmp_path, (23, 30, 17)), tmp_path / "p.zarr"
+    arguments = [folders, "--raw", raw.path, "--out", out, "--tile", "original"]
+    ended = call_script(PREDICT, *arguments, "--input-shape", "42,49,49")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("error: --input-shape: original tiles are the network's own")
+    assert not out.exists()
 
 
 # ---- bad input

@@ -146,9 +146,9 @@ def _predict(
     else:
         arrays = _create(predictor, sources[0], wanted, paths)
     done = set(done_file.read_text().split()) if continued else set()
-    todo = predictor.grid(sources[0], wanted)
+    todo, what = predictor.grid(sources[0], wanted), "predict stored LSDs" if prefix else "predict"
     with open(done_file, "a" if continued else "w") as record:
-        for index, tile in enumerate(progress(todo, what=f"predict {prefix}{predictor.heads[0]}", unit="tile")):
+        for index, tile in enumerate(progress(todo, what=what, unit="tile")):
             if str(index) in done:
                 continue
             _predict_tile(predictor, sources, tile, arrays)
