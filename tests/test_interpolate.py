@@ -43,7 +43,7 @@ def test_linear_on_and_between_voxels(function):
 def test_nearest_is_scipys_and_keeps_large_ids(function, places):
     source = torch.from_numpy(np.random.default_rng(2).integers(2**30, 2**31 - 1, SHAPE).astype(np.int32))
     found = torch.empty(places.shape[1], dtype=torch.int32)
-    function(source, places, found)
+    function([source], places, [found])
     expected = map_coordinates(source.double().numpy(), places.numpy(), order=0, mode="grid-constant", cval=0)
     np.testing.assert_array_equal(found.numpy(), expected)
 
@@ -52,5 +52,5 @@ def test_nearest_is_scipys_and_keeps_large_ids(function, places):
 def test_half_way_the_higher_voxel_is_nearest(function):
     source = torch.tensor([[[1, 2, 3]]], dtype=torch.int32)
     found = torch.empty(4, dtype=torch.int32)
-    function(source, torch.tensor([[0.0] * 4, [0.0] * 4, [-0.6, -0.5, 0.5, 2.5]]), found)
+    function([source], torch.tensor([[0.0] * 4, [0.0] * 4, [-0.6, -0.5, 0.5, 2.5]]), [found])
     assert found.tolist() == [0, 1, 2, 0]

@@ -65,7 +65,7 @@ def test_without_augmentation_a_sample_is_a_piece_of_the_volume():
     assert torch.equal(sample.raw, raw[z : z + 12, y : y + 14, x : x + 16].float() / 255)
     z, y, x = begin
     assert sample.labels[1, 2, 3] == whole.labels[z, y, x]
-    assert sample.labels.dtype == torch.int64
+    assert sample.labels.dtype == torch.int32
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -6,28 +6,33 @@
 The convention of malis and gunpowder (`seg_to_affgraph`, https://github.com/TuragaLab/malis).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from emsuite.errors import BadInput
-from emsuite.tensors import Array, Index, as_given, label_tensor
+from emsuite.tensors import Array, Index, as_given, as_tensor, label_tensor
 
 
-def affinities(labels: Array, neighborhood: Sequence[Sequence[int]]) -> Array:
+def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
     """1 where a voxel and its partner carry the same label, not 0.
 
     labels: integers (..., Z, Y, X), or (..., Y, X) with 2-D offsets. neighborhood: one offset in voxels per channel.
+    within: compute these voxels alone (a slice per axis of the offsets); the rest holds partners.
     -> uint8 {0, 1} (..., C, Z, Y, X), on the labels' device. A voxel whose partner lies outside the array gets 0:
-    give labels that reach farther than the affinities wanted, and crop. Raises BadInput on labels that are no
-    integers and on offsets that do not suit them.
+    give labels that reach farther than the affinities wanted. Raises BadInput on labels that are no integers and on
+    offsets that do not suit them.
     """
-    return as_given(labels, _related(label_tensor(labels), neighborhood))
+    voxels = label_tensor(labels)
+    related = _pairs(voxels, neighborhood, within, torch.eq)
+    related &= _pairs(voxels != 0, [[0] * _dims(neighborhood)], within, torch.bitwise_and)
+    return as_given(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
-def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]]) -> Array:
-    """1 where a voxel and its partner are both masked in (not 0): axes, type and edges as `affinities`."""
-    return affinities(mask != 0, neighborhood)
+def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
+    """1 where a voxel and its partner are both masked in (not 0): axes, type, edges and `within` as `affinities`."""
+    both = _pairs(as_tensor(mask) != 0, neighborhood, within, torch.bitwise_and)
+    return as_given(mask, both.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
 def partners(offset: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]:
@@ -41,19 +46,35 @@ def partners(offset: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]
     return (..., *here), (..., *there)
 
 
-def _related(seen: torch.Tensor, neighborhood: Sequence[Sequence[int]]) -> torch.Tensor:
-    offsets = _offsets(neighborhood, seen.ndim)
-    dims = len(offsets[0])
-    result = torch.zeros((len(offsets), *seen.shape), dtype=torch.uint8, device=seen.device)
-    for channel, offset in zip(result, offsets, strict=True):
-        here, there = partners(offset, seen.shape[-dims:])
-        channel[here] = (seen[here] == seen[there]) & (seen[here] != 0)
-    return result.movedim(0, -dims - 1)
+def _pairs(
+    seen: torch.Tensor,
+    neighborhood: Sequence[Sequence[int]],
+    within: Sequence[slice] | None,
+    compare: Callable[..., torch.Tensor],
+) -> torch.Tensor:
+    """What `compare` says of each wanted voxel and its partner, False without one: bool (C, ..., Z, Y, X)."""
+    dims = _dims(neighborhood)
+    if dims > seen.ndim:
+        raise BadInput(
+            f"neighborhood {neighborhood}: expected offsets of 2 voxels each, for labels of {seen.ndim} axes"
+        )
+    around = seen.shape[-dims:]
+    wanted = [part.indices(length)[:2] for part, length in zip(within or [slice(None)] * dims, around, strict=True)]
+    shape = [end - begin for begin, end in wanted]
+    result = torch.zeros((len(neighborhood), *seen.shape[:-dims], *shape), dtype=torch.bool, device=seen.device)
+    for channel, offset in zip(result, neighborhood, strict=True):
+        here, there = seen, seen
+        for axis, ((begin, end), step) in enumerate(zip(wanted, offset, strict=True), start=-dims):
+            low = min(max(begin, -step), end)
+            length = max(min(end, around[axis] - step) - low, 0)
+            channel = channel.narrow(axis, low - begin, length)
+            here, there = here.narrow(axis, low, length), there.narrow(axis, low + step if length else 0, length)
+        compare(here, there, out=channel)
+    return result
 
 
-def _offsets(neighborhood: Sequence[Sequence[int]], dims: int) -> list[tuple[int, ...]]:
-    offsets = [tuple(int(step) for step in offset) for offset in neighborhood]
-    lengths = {len(offset) for offset in offsets}
-    if lengths not in ({2}, {3}) or max(lengths) > dims:
-        raise BadInput(f"neighborhood {offsets}: expected offsets of 2 or 3 voxels each, for labels of {dims} axes")
-    return offsets
+def _dims(neighborhood: Sequence[Sequence[int]]) -> int:
+    lengths = {len(offset) for offset in neighborhood}
+    if lengths not in ({2}, {3}):
+        raise BadInput(f"neighborhood {neighborhood}: expected offsets of 2 or 3 voxels each")
+    return max(lengths)

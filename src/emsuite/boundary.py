@@ -1,13 +1,13 @@
 """The boundary between neurons, grown into their labels, and the pieces that it leaves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import cc3d
 import numpy as np
 import torch
 
 from emsuite.errors import BadInput
-from emsuite.tensors import Array, Index, as_given_labels, as_tensor, label_tensor
+from emsuite.tensors import Array, as_given_labels, as_tensor, label_tensor
 
 
 def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: Array | None = None) -> Array:
@@ -22,16 +22,21 @@ def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: A
     within reach carry one label, not 0. Raises BadInput on labels that are no integers and on a mask of another shape.
     """
     value = label_tensor(labels)
-    known = torch.ones_like(value, dtype=torch.bool) if mask is None else as_tensor(mask) != 0
-    if known.shape != value.shape:
-        raise BadInput(f"labels {tuple(value.shape)} and mask {tuple(known.shape)}: expected the same shape")
-    axes = range(-2 if in_plane else -min(3, value.ndim), 0)
-    grown = value.clone()
-    mixed = torch.zeros_like(known)
+    lowest, highest = value, value
+    if mask is not None:
+        unknown = as_tensor(mask) == 0
+        if unknown.shape != value.shape:
+            raise BadInput(f"labels {tuple(value.shape)} and mask {tuple(unknown.shape)}: expected the same shape")
+        limits = torch.iinfo(value.dtype)
+        lowest, highest = value.masked_fill(unknown, limits.max), value.masked_fill(unknown, limits.min)
+    axes = range(value.ndim - (2 if in_plane else min(3, value.ndim)), value.ndim)
     for _ in range(steps):
-        value, known, mixed = _look_around(value, known, mixed, axes)
-    grown[mixed | (known & (value == 0))] = 0
-    return as_given_labels(labels, grown)
+        lowest = _spread(lowest, torch.minimum, axes)
+        highest = _spread(highest, torch.maximum, axes)
+    # where no label is known within reach, the lowest is higher than the highest
+    one = lowest >= highest
+    one &= (lowest != 0) | (highest != 0)
+    return as_given_labels(labels, value * one)
 
 
 def connected_components(labels: Array) -> Array:
@@ -53,23 +58,12 @@ def connected_components(labels: Array) -> Array:
     return renumbered.numpy().astype(labels.dtype)
 
 
-def _look_around(
-    value: torch.Tensor, known: torch.Tensor, mixed: torch.Tensor, axes: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What is seen one voxel farther: a known label in reach, is one in reach, are there several?"""
-    seen, is_known, is_mixed = value.clone(), known.clone(), mixed.clone()
-    for here, there in _neighbors(axes):
-        differ = is_known[here] & known[there] & (seen[here] != value[there])
-        is_mixed[here] |= mixed[there] | differ
-        seen[here] = torch.where(is_known[here], seen[here], value[there])
-        is_known[here] |= known[there]
-    return seen, is_known, is_mixed
-
-
-def _neighbors(axes: Sequence[int]) -> Iterator[tuple[Index, Index]]:
+def _spread(value: torch.Tensor, extreme: Callable[..., torch.Tensor], axes: Sequence[int]) -> torch.Tensor:
+    """The `extreme` of every voxel and its neighbours along `axes`."""
+    seen = value.clone()
     for axis in axes:
-        behind = [slice(None)] * (-axis - 1)
-        first: Index = (..., slice(None, -1), *behind)
-        last: Index = (..., slice(1, None), *behind)
-        yield first, last
-        yield last, first
+        length = value.shape[axis] - 1
+        for here, there in ((0, 1), (1, 0)):
+            part = seen.narrow(axis, here, length)
+            extreme(part, value.narrow(axis, there, length), out=part)
+    return seen

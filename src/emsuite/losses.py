@@ -21,7 +21,7 @@ class Target:
     weights: Tensor
     """as `values`, 0 where a voxel does not count"""
     labels: Tensor
-    """(B, Z, Y, X) int64 that the values were made from"""
+    """(B, Z, Y, X) int32 that the values were made from"""
     neighborhood: Sequence[Sequence[int]] | None = None
     """offsets of the channels in voxels, of affinities"""
 

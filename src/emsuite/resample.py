@@ -1,44 +1,53 @@
 """Reading a volume through a warp: linearly for raw, the nearest voxel for labels and masks; 0 outside the volume."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
-from funlib.geometry import Roi
+from funlib.geometry import Coordinate, Roi
 
 from emsuite.interpolate import linear, nearest
 from emsuite.warp import Warp
 
 
-def read_linear(source: torch.Tensor, warp: Warp, box: Roi, place: Sequence[int]) -> torch.Tensor:
+class Source(Protocol):
+    """A volume of which a piece is read: a tensor, or an array on disk that yields tensors."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Voxels, z y x."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the voxels."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pieces lie."""
+
+    def __getitem__(self, box: tuple[slice, ...], /) -> torch.Tensor:
+        """The voxels of a box inside the volume."""
+
+
+def read_linear(source: Source, warp: Warp, box: Roi, place: Sequence[int]) -> torch.Tensor:
     """`source` (Z, Y, X) over the sample's `box` (voxels), interpolated linearly: float32, values as in the source.
 
     `place` is the voxel of `source` that the warp's coordinates count from.
     """
-    return _read([source], [torch.float32], warp, box, place, linear)[0]
+
+    def interpolate(pieces: Sequence[torch.Tensor], places: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
+        linear(pieces[0], places, outs[0])
+
+    return _read([source], [torch.float32], warp, box, place, interpolate)[0]
 
 
-def read_nearest(
-    sources: Sequence[torch.Tensor], warp: Warp, box: Roi, place: Sequence[int]
-) -> tuple[torch.Tensor, ...]:
+def read_nearest(sources: Sequence[Source], warp: Warp, box: Roi, place: Sequence[int]) -> tuple[torch.Tensor, ...]:
     """As `read_linear`, the nearest voxels of several volumes on one grid, each in its own type."""
     return _read(sources, [source.dtype for source in sources], warp, box, place, nearest)
 
 
-def crop(source: torch.Tensor, begin: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-    """`shape` voxels of `source` from `begin` on; where these lie outside, 0. A view where none do."""
-    low = [min(max(b, 0), n) for b, n in zip(begin, source.shape, strict=True)]
-    high = [min(max(b + s, 0), n) for b, s, n in zip(begin, shape, source.shape, strict=True)]
-    inside = source[tuple(slice(a, z) for a, z in zip(low, high, strict=True))]
-    if tuple(inside.shape) == tuple(shape):
-        return inside
-    padded = source.new_zeros(tuple(shape))
-    if inside.numel():
-        padded[tuple(slice(a - b, z - b) for a, z, b in zip(low, high, begin, strict=True))] = inside
-    return padded
-
-
 def _read(
-    sources: Sequence[torch.Tensor],
+    sources: Sequence[Source],
     dtypes: Sequence[torch.dtype],
     warp: Warp,
     box: Roi,
@@ -46,13 +55,16 @@ def _read(
     interpolate: Callable,
 ) -> tuple[torch.Tensor, ...]:
     image = warp.turn.image(box)
-    found = [torch.empty(image.shape, dtype=dtype, device=sources[0].device) for dtype in dtypes]
-    if warp.rest is None:
-        begin = [p + b for p, b in zip(place, image.begin, strict=True)]
-        for source, voxels in zip(sources, found, strict=True):
-            voxels.copy_(crop(source, begin, image.shape))
-    else:
-        for part, places in warp.slabs(image, place, sources[0].device):
-            for source, voxels in zip(sources, found, strict=True):
-                interpolate(source, places, voxels[part])
+    device = sources[0].device
+    found = [torch.zeros(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes]
+    needed = warp.bounds(image) + Coordinate(place)
+    used = needed.intersect(Roi((0, 0, 0), sources[0].shape))
+    if not used.empty:
+        pieces = [source[used.to_slices()] for source in sources]
+        if warp.rest is None:
+            for piece, voxels in zip(pieces, found, strict=True):
+                voxels[(used - needed.begin).to_slices()] = piece
+        else:
+            for part, places in warp.slabs(image, Coordinate(place) - used.begin, device):
+                interpolate(pieces, places, [voxels[part] for voxels in found])
     return tuple(warp.turn.apply(voxels).contiguous() for voxels in found)

@@ -39,7 +39,7 @@ class Sample:
     raw: torch.Tensor
     """(Z, Y, X) float32 of the input shape, 0 to 1; 0 outside the volume."""
     labels: torch.Tensor
-    """(Z, Y, X) int64 over the output and its label context; 0 outside the labels."""
+    """(Z, Y, X) int32 over the output and its label context; 0 outside the labels."""
     mask: torch.Tensor
     """(Z, Y, X) uint8 {0, 1}, as `labels`."""
     volumes: tuple[int, ...]
@@ -95,7 +95,7 @@ class Sampler:
             raw.div_(255)
         change_values(self._steps, raw, random)
         labels, mask = read_nearest((volume.labels, volume.mask), warp, self._labelled, place)
-        return raw, labels.long(), mask
+        return raw, labels, mask
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
         """The samples `first` to `first + size - 1` of the batch of `iteration`, stacked: (B, Z, Y, X)."""

@@ -6,6 +6,7 @@ Source: the training pipelines of funkelab/lsd_nm_experiments.
 """
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from emsuite.heads import AffinitiesHead, LsdsHead
 from emsuite.losses import Target
 from emsuite.lsds import local_shape_descriptors
 from emsuite.network_config import NetworkConfig
+from emsuite.tensors import as_numbers
 from emsuite.unet import Shape
 
 Box = tuple[slice, ...]
@@ -41,42 +43,43 @@ def label_context(config: NetworkConfig) -> tuple[Shape, Shape]:
 
 
 def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration: int) -> dict[str, Target]:
-    """Targets per head from `(B, Z, Y, X)` int64 labels and uint8 mask, both with `label_context` around the output."""
+    """Targets per head from `(B, Z, Y, X)` int32 labels and uint8 mask, both with `label_context` around the output."""
     growth, renumber = config.training.grow_boundary, config.training.renumber_components_from
     before, behind = label_context(config)
     inner = tuple(slice(b, n - e) for b, e, n in zip(before, behind, labels.shape[1:], strict=True))
-    samples: dict[str, list[Target]] = {name: [] for name in config.heads}
-    for sample, sample_mask in zip(labels, mask, strict=True):
-        if growth is not None:
-            sample = grow_boundary(sample, growth.steps, growth.in_plane, sample_mask)
-        if renumber is not None and iteration > renumber:
-            sample = connected_components(sample)
-        for name, head in config.heads.items():
-            if head.target == "lsds":
-                samples[name].append(_lsds(head, sample, sample_mask, inner, config.voxel_size))
-            else:
-                samples[name].append(_affinities(head.at(iteration), sample, sample_mask, inner))
-    return {name: _stack(made) for name, made in samples.items()}
+    if growth is not None:
+        labels = grow_boundary(labels, growth.steps, growth.in_plane, mask)
+    if renumber is not None and iteration > renumber:
+        labels = torch.stack([connected_components(sample) for sample in labels])
+    found = {}
+    for name, head in config.heads.items():
+        if head.target == "lsds":
+            found[name] = _lsds(head, labels, mask, inner, config.voxel_size)
+        else:
+            found[name] = _affinities(head.at(iteration), labels, mask, inner)
+    return found
 
 
 def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor, inner: Box, voxel_size: Shape) -> Target:
-    values = local_shape_descriptors(labels, head.sigma, voxel_size, head.downsample, within=inner)
-    labels, mask = labels[inner], mask[inner] != 0
+    values = _each(local_shape_descriptors(each, head.sigma, voxel_size, head.downsample, inner) for each in labels)
+    labels, mask = labels[:, *inner], mask[:, *inner] != 0
     counts = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[head.weights]
-    return Target(values, counts.float().expand(values.shape), labels)
+    return Target(values, as_numbers(counts)[:, None].expand(values.shape), labels)
 
 
 def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor, inner: Box) -> Target:
-    values = affinities(labels, head.neighborhood)[:, *inner].float()
-    counts = affinities_mask(mask, head.neighborhood)[:, *inner].float()
-    weights = balance_weights(values, counts) if head.weights == "balance" else counts
-    return Target(values, weights, labels[inner], head.neighborhood)
+    values = affinities(labels, head.neighborhood, inner)
+    counts = affinities_mask(mask, head.neighborhood, inner)
+    if head.weights == "balance":
+        weights = _each(
+            balance_weights(*each) for each in zip(values.view(torch.bool), counts.view(torch.bool), strict=True)
+        )
+    else:
+        weights = counts.float()
+    return Target(values.float(), weights, labels[:, *inner], head.neighborhood)
 
 
-def _stack(made: list[Target]) -> Target:
-    return Target(
-        torch.stack([target.values for target in made]),
-        torch.stack([target.weights for target in made]),
-        torch.stack([target.labels for target in made]),
-        made[0].neighborhood,
-    )
+def _each(made: Iterable[Tensor]) -> Tensor:
+    """One result per sample of a batch, stacked; a single one, as most batches have, without a copy."""
+    samples = list(made)
+    return samples[0][None] if len(samples) == 1 else torch.stack(samples)

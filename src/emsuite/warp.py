@@ -62,6 +62,21 @@ class Step:
         whole = np.array_equal(self.matrix, np.rint(self.matrix)) and np.array_equal(self.offset, np.rint(self.offset))
         return whole and self.lattice is None and self.slides is None
 
+    def bounds(self, box: Roi) -> tuple[np.ndarray, np.ndarray]:
+        """Between which coordinates the places of `box` lie, voxels; (3,) each."""
+        ends = np.array([box.begin, box.end - 1])
+        spans = self.matrix[None] * ends[:, None]
+        low, high = spans.min(axis=0).sum(axis=1) + self.offset, spans.max(axis=0).sum(axis=1) + self.offset
+        if self.lattice:
+            shares = [np.abs(weights).sum(axis=1).max() for weights in self.lattice.weights]
+            reach = np.abs(self.lattice.vectors).max(axis=(1, 2, 3)) * np.prod(shares)
+            low, high = low - reach, high + reach
+        if self.slides:
+            first = box.begin[0] - self.slides.first
+            used = self.slides.vectors[first : first + box.shape[0]]
+            low, high = low + used.min(axis=0), high + used.max(axis=0)
+        return low, high
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -103,6 +118,15 @@ class Warp:
         if step.lattice or step.slides:
             raise ValueError("a displacement upstream of another step cannot be composed")
         return Warp(self.turn, _affine_after(self.rest, step))
+
+    def bounds(self, box: Roi) -> Roi:
+        """A box that holds the places of all q in `box` and the voxels on both sides of them; not the least one."""
+        if self.rest is None:
+            return box
+        low, high = self.rest.bounds(box)
+        # a hundredth of a voxel for rounding
+        first, last = np.floor(low - 0.01), np.floor(high + 0.01) + 1
+        return Roi(_whole(first), _whole(last - first + 1))
 
     def slabs(self, box: Roi, place: Sequence[int], device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
         """The places of the q in `box`, some sections at a time: (sections in the box, (3, sections, Y, X) float32).
