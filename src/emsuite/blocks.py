@@ -1,113 +1,99 @@
 """Running a function on every block of a volume, in this process or on many workers, so that a run can be resumed.
 
-A block is done when its marker exists, which is made after the function returned: a block that failed, or whose
-worker was killed, never looks done, and a later run does those blocks alone that have no marker.
+daisy hands the blocks out, to processes on this machine or to jobs of Slurm; a later run does those blocks alone that
+have no marker (see `block_worker`).
 """
 
 import contextlib
 import json
 import logging
 import os
-import threading
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from funlib.geometry import Roi
 
+from emsuite.block_worker import Work, end_with, serve
 from emsuite.errors import BadInput, EmsuiteError, RunFailed
-from emsuite.files import write_json
+from emsuite.files import atomic_path
 from emsuite.grid import Block, Grid
+from emsuite.nursery import nursery
 from emsuite.progress import progress
+from emsuite.slurm import SlurmLauncher, SlurmSettings
 
-_REFUSED = "refused.json"
+Workers = int | SlurmSettings
+"""That many processes on this machine, or jobs of Slurm."""
+
 _NO_TIMEOUT = 1e9  # seconds; daisy would kill a block after ten minutes
+_LIVES = 10  # of each worker, before so many deaths are taken for a fault of the machine
 _log = logging.getLogger(__name__)
 
 
 def run_blocks(
-    name: str, grid: Grid, process: Callable[[Block], None], workers: int, done_folder: Path, retries: int = 2
+    name: str, grid: Grid, process: Callable[[Block], None], workers: Workers, done_folder: Path, retries: int = 2
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`; shows progress as `name`.
 
-    One block, or one worker, runs in this process; else blocks are handed out by daisy to as many worker processes,
-    over loopback alone, and `process` must be picklable. What `process` raises is tried again `retries` times, unless
-    it is an EmsuiteError, which ends the run. Raises that error, or RunFailed naming a block that kept failing.
+    One block, or one worker, runs in this process. Slurm's workers need `process` to be picklable, and a file system
+    that all machines share. What `process` raises is tried again `retries` times, unless it is an EmsuiteError, which
+    ends the run. Raises that error, or RunFailed naming a block that kept failing.
     """
     done_folder.mkdir(parents=True, exist_ok=True)
-    for old in (*done_folder.glob("*.failed.json"), done_folder / _REFUSED):
+    work = Work(grid, process, done_folder)
+    for old in (*done_folder.glob("*.failed.json"), work.refusal(), work.finished()):
         old.unlink(missing_ok=True)
-    work = _Work(grid, process, done_folder)
     waiting = [index for index in range(len(grid)) if not work.marker(index).exists()]
-    workers = min(workers, len(waiting))
+    number = min(workers if isinstance(workers, int) else workers.workers, len(waiting))
+    here, crash = number == 0 or workers == 1 or (isinstance(workers, int) and number == 1), ""
     with progress(what=name, total=len(grid), done=len(grid) - len(waiting), unit="block") as bar:
-        if workers <= 1:
+        if here:
             _run_here(work, waiting, retries, bar)
         else:
-            crash = _run_on_workers(name, work, waiting, workers, retries, bar)
+            with _launcher(work, workers) as launch:
+                host = "127.0.0.1" if isinstance(workers, int) else None
+                crash = _run_on_workers(name, work, waiting, launch, number, host, retries, bar)
     missing = [index for index in waiting if not work.marker(index).exists()]
     if missing:
-        raise _failure(name, work, missing, retries, "" if workers <= 1 else crash)
+        raise _failure(name, work, missing, retries, crash)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Does blocks: calls the function, makes the marker, and leaves behind why a block failed."""
-
-    grid: Grid
-    process: Callable[[Block], None]
-    folder: Path
-
-    def marker(self, index: int) -> Path:
-        return self.folder / f"{index}.done"
-
-    def failure(self, index: int) -> Path:
-        return self.folder / f"{index}.failed.json"
-
-    def refusal(self) -> Path:
-        return self.folder / _REFUSED
-
-    def do(self, index: int) -> bool:
-        """Whether the block is done; no block is begun once one was refused."""
-        if self.refusal().exists():
-            return False
-        try:
-            self.process(self.grid.block(index))
-            self.marker(index).touch()
-        except EmsuiteError as error:
-            self._note(self.refusal(), {"error": str(error), "exit_code": error.exit_code})
-            return False
-        except Exception as error:
-            lines = traceback.format_exc()
-            self._note(self.failure(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
-            return False
-        return True
-
-    @staticmethod
-    def _note(path: Path, content: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk has no room for the news that it is full
-            write_json(path, content)
-
-    def __call__(self, block: Any) -> None:
-        """What a worker of daisy calls with daisy's block."""
-        from daisy.v2 import BlockStatus
-
-        _end_with_parent()
-        if not self.do(self.grid.index_at(block.write_roi.begin)):
-            block.status = BlockStatus.FAILED
-
-
-def _run_here(work: _Work, waiting: Sequence[int], retries: int, bar: Any) -> None:
+def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> None:
     for index in waiting:
         if any(work.do(index) for _ in range(retries + 1)):
             bar.update()
 
 
-def _run_on_workers(name: str, work: _Work, waiting: Sequence[int], workers: int, retries: int, bar: Any) -> str:
+@contextlib.contextmanager
+def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
+    """What daisy calls in a process of its own to have one worker."""
+    if isinstance(workers, int):
+
+        def be_worker(connections: tuple[Any, ...]) -> None:
+            end_with(*connections)
+            serve(work)
+
+        with nursery(be_worker) as launch:
+            yield launch
+        return
+    saved = (work.folder / "work.pickle").resolve()
+    with atomic_path(saved) as temporary:
+        temporary.write_bytes(pickle.dumps(work))
+    yield SlurmLauncher(workers.options, saved, work.finished().resolve())
+
+
+def _run_on_workers(
+    name: str,
+    work: Work,
+    waiting: Sequence[int],
+    launch: Callable[..., None],
+    number: int,
+    host: str | None,
+    retries: int,
+    bar: Any,
+) -> str:
     """Run the waiting blocks through daisy; returns what a worker that died last said."""
     # daisy's scheduler logs each failed attempt; the failure that counts is reported once, at the end
     os.environ.setdefault("RUST_LOG", "error")
@@ -124,19 +110,19 @@ def _run_on_workers(name: str, work: _Work, waiting: Sequence[int], workers: int
         grid.total.grow(grid.context, grid.context),
         Roi(nowhere - grid.context, grid.block_size + grid.context * 2),
         Roi(nowhere, grid.block_size),
-        process_function=work,
+        process_function=launch,
         read_write_conflict=False,
         fit="shrink",
-        max_workers=workers,
+        max_workers=number,
         max_retries=retries,
-        max_worker_restarts=workers * (retries + 1),
+        max_worker_restarts=number * _LIVES,
         timeout=_NO_TIMEOUT,
         tracking_path=False,
         skip_mask=skip.reshape(tuple(grid.shape)),
     )
     try:
         states = run_blockwise(
-            task, progress=_Observer(bar), return_states=True, host="127.0.0.1", summary=False, block_tracking=False
+            task, progress=_Observer(bar), return_states=True, host=host, summary=False, block_tracking=False
         )
     except RuntimeError as error:  # so many workers died that daisy gave up
         return str(error)
@@ -162,7 +148,7 @@ class _Observer:
         self.on_progress(states)
 
 
-def _failure(name: str, work: _Work, missing: Sequence[int], retries: int, crash: str) -> EmsuiteError:
+def _failure(name: str, work: Work, missing: Sequence[int], retries: int, crash: str) -> EmsuiteError:
     if work.refusal().exists():
         refused = json.loads(work.refusal().read_text())
         kind = BadInput if refused["exit_code"] == BadInput.exit_code else RunFailed
@@ -179,19 +165,3 @@ def _failure(name: str, work: _Work, missing: Sequence[int], retries: int, crash
     return RunFailed(
         f"{name}: block {index} ({work.grid.block(index).write} nm) failed {retries + 1} times: {why}{more}"
     )
-
-
-_watching = threading.Event()
-
-
-def _end_with_parent() -> None:
-    """Let this worker die within a second of the process that started it, even if that one was killed."""
-    if not _watching.is_set():
-        _watching.set()
-        threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
