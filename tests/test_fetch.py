@@ -92,7 +92,8 @@ def test_copies_all_and_leaves_a_manifest(s3: Any, tmp_path: Path) -> None:
     assert not unfinished_path(folder).exists()
 
 
-def test_faults_of_all_kinds_are_overcome(s3: Any, tmp_path: Path) -> None:
+def test_faults_of_all_kinds_are_overcome(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "_TRIES", 50)  # with nine, one such run in thirty would fail by chance
     content = bodies(60)
     store = bucket(s3, "fetch-faults", content)
     s3.faults(slowdown=0.2, error=0.1, truncate=0.2)
@@ -266,7 +267,7 @@ def test_files_of_another_choice_by_another_program_are_no_strangers(tmp_path: P
 
 
 @pytest.mark.slow
-def test_choice_from_a_listing_of_several_pages(s3: Any, tmp_path: Path) -> None:
+def test_choice_from_a_listing_of_several_pages(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.public_bucket("fetch-choice", {})
     client = s3.client()
 
@@ -276,6 +277,7 @@ def test_choice_from_a_listing_of_several_pages(s3: Any, tmp_path: Path) -> None
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(put, range(1005)))
+    monkeypatch.setattr(retry, "_TRIES", 50)
     s3.faults(slowdown=0.2, truncate=0.2)
     store = S3Store("fetch-choice", s3.url)
     fetched = fetch_prefix(store, "net", tmp_path / "v", choose=lambda listed: listed[-1:])

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,10 @@ def test_belongs_to_one_object(tmp_path: Path, other: StoredObject) -> None:
 
 
 def test_belongs_to_one_size_of_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Partial(tmp_path / "data", OBJECT).begin()
-    monkeypatch.setattr(partial, "RANGE", 5)
-    assert not Partial(tmp_path / "data", OBJECT).is_there()
+    nine = replace(OBJECT, size=9)  # three ranges of four bytes at most, and also of three
+    Partial(tmp_path / "data", nine).begin()
+    monkeypatch.setattr(partial, "RANGE", 3)
+    assert not Partial(tmp_path / "data", nine).is_there()
 
 
 @pytest.mark.parametrize("spoil", ["no record", "short record", "no bytes", "fewer bytes", "a link"])
@@ -83,7 +85,7 @@ def test_what_does_not_fit_together_begins_anew(tmp_path: Path, spoil: str) -> N
         part.part.write_bytes(b"0123")
     else:
         part.part.unlink()
-        (tmp_path / "elsewhere").write_bytes(b"not to touch")
+        (tmp_path / "elsewhere").write_bytes(b"hands off!")
         part.part.symlink_to(tmp_path / "elsewhere")
     assert part.bytes_there() == 0
     part.begin()
