@@ -150,6 +150,24 @@ def test_progress_begins_with_what_is_there(tmp_path: Path, bars: list[Any]) -> 
     assert sorted(begin // RANGE for begin, _ in store.spans) == [1, 2, 4, 5, 6, 7, 8, 9, 10]
 
 
+def test_bytes_are_on_the_disk_before_they_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, steps = Noted(lab(tmp_path)), list[str]()
+    mark_done, fsync = Partial.mark_done, os.fsync
+
+    def note_mark(part: Partial, span: partial.Range) -> None:
+        steps.append("recorded")
+        mark_done(part, span)
+
+    def note_sync(file: int) -> None:
+        steps.append("on the disk")
+        fsync(file)
+
+    monkeypatch.setattr(Partial, "mark_done", note_mark)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    fetch_objects(store, store.list("net"), tmp_path / "out", what="test", workers=1)
+    assert steps == ["on the disk", "recorded"] * 12 + ["on the disk"]
+
+
 def test_killed_before_the_last_step_nothing_is_fetched_again(tmp_path: Path) -> None:
     store = Noted(lab(tmp_path))
     (stored,) = store.list("net")
