@@ -265,14 +265,14 @@ def test_original_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "p.zarr").exists()
 
 
-def autocontext(with_raw: bool) -> AutocontextNetwork:
+def autocontext(with_raw: bool, **of_the_second: object) -> AutocontextNetwork:
     """A network that reads the LSDs of another; 26x28x28 of them per tile."""
     torch.manual_seed(2)
     first = network(SHALLOW, "float32")
     first.config = first.config.model_copy(
         update={"prediction": first.config.prediction.model_copy(update={"input_shape": TILE})}
     )
-    content = config(SHALLOW, "float32").model_dump(mode="json")
+    content = config(SHALLOW | of_the_second, "float32").model_dump(mode="json")
     content["heads"].pop("lsds")
     content["autocontext"] = {"network": "n", "with_raw": with_raw}
     made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
@@ -313,6 +313,19 @@ def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) 
     np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
     read = torch.cat([as_read(raw.read()), torch.from_numpy(padded(lsds, 0)).float() / 255])
     np.testing.assert_array_equal(predicted["affs"].read(), blocks(made.second, "affs", read, starts, shape))
+
+
+def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> None:
+    """Of raw 39x50x37, 23x30x17 LSDs have it, however far the second network looks."""
+    raw = volume(tmp_path, (39, 50, 37))
+    made = autocontext(False, kernel_sizes_up=[[[3, 3, 3]]])
+    assert made.second.reach.offset == (7, 9, 9)
+    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    assert valid == Roi((80, 100, 100), (230, 300, 170))
+    predictor = predict.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
+    assert predictor.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, Roi((150, 180, 150), (40, 30, 20)), SCAN)
+    assert predicted["input_lsds"].roi.intersect(valid) == predicted["input_lsds"].roi
 
 
 @pytest.mark.parametrize("stop", [2, 12, 30])
