@@ -29,6 +29,7 @@ ENGINES = {
     "fetch",
     "fragmentation",
     "predict",
+    "published",
     "report",
     "segmentation",
     "trainer",
