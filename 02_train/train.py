@@ -48,8 +48,7 @@ def main(
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])
     loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
-    train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
-    return 0
+    return train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
 
 
 if __name__ == "__main__":

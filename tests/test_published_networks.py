@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 from emsuite import checkpoint as checkpoints
 from emsuite import trainer
 from emsuite.affinities import affinities
+from emsuite.batches import make_batch
 from emsuite.describe import build_untrained
 from emsuite.network_config import NetworkConfig, load_network
 from emsuite.targets import label_context, make_targets
@@ -398,7 +399,8 @@ def test_a_step_at_full_width(volumes: dict) -> None:
     before = state.network.unet.layer_3_left_1.weight[0].clone()
     sampler = trainer.Sampler([data], (39, 214, 214), (3, 2, 2), label_context(config), config.training.augment,
                               config.training.sampling)  # fmt: skip
-    made = trainer.train_step(state, config, sampler.batch(1, 1), 1, torch.device("cpu"))
+    batch = make_batch(config, sampler.batch(1, 1), 1, torch.device("cpu"))
+    made = trainer.train_step(state, config, iter([batch]), 1)
     assert sum(p.numel() for p in state.network.parameters()) == 95_856_355
     assert {name: tuple(x.shape) for name, x in made.logits.items()} == {
         "lsds": (1, 10, 3, 2, 2),

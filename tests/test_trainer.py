@@ -1,7 +1,12 @@
 """Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +22,7 @@ from emsuite.training_log import read_losses
 from emsuite.volume import create_volume, open_volume
 
 CPU = torch.device("cpu")
+TRAIN = Path(__file__).resolve().parents[1] / "02_train/train.py"
 NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 LSDS = {"target": "lsds", "sigma": 30, "downsample": 1}
 AFFS = {"target": "affinities", "neighborhood": NEAREST}
@@ -87,6 +93,101 @@ def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more
         assert torch.equal(averages[0][name], averages[1][name])
         assert name.endswith("bias") or not torch.equal(averages[0][name], straight[name])
     assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 3, 4, 5, 6]
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 0) -> bool:
+    return found.keys() == expected.keys() and all(
+        torch.allclose(found[name], expected[name], rtol=tolerance, atol=tolerance) for name in expected
+    )
+
+
+def test_a_batch_in_parts_gives_the_same_weights(tmp_path: Path, volume: Path) -> None:
+    # where gradients are next to nothing, Adam's steps would depend on their last digit
+    heads, gentle = {"affs": AFFS, "lsds": LSDS}, {"optimizer": {"learning_rate": 0.003, "eps": 1e-3}}
+    weights = []
+    for parts in (1, 2, 4):
+        training = gentle | {"batch_size": 4, "accumulate": parts}
+        weights.append(train(write_network(tmp_path / str(parts) / "n", heads, training=training), volume, 3))
+    alone = train(write_network(tmp_path / "one/n", heads, training=gentle), volume, 3)
+    assert same(weights[1], weights[0], 1e-5)
+    assert same(weights[2], weights[0], 1e-5)
+    assert not same(alone, weights[0], 1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS}, training={"batch_size": 3, "accumulate": 2})
+    with pytest.raises(BadInput, match=r"batch_size: 3 samples for 1 processes with training\.accumulate 2"):
+        train(folder, volume, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    training = {"average": 0.9, "checkpoint_every": 100}
+    straight = train(write_network(tmp_path / "a/n", {"affs": AFFS}, training=training), volume, 6)
+    folder = write_network(tmp_path / "b/n", {"affs": AFFS}, training=training)
+    config = load_network(folder)
+    data = load_training_data(config, [str(volume)], folder)
+    step = trainer.train_step
+
+    def step_with_signal(state: trainer.TrainingState, *arguments: Any) -> trainer.Step:
+        if state.iteration == 3:
+            os.kill(os.getpid(), number)  # in the midst of the fourth iteration, which is finished
+        return step(state, *arguments)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    monkeypatch.setattr(trainer, "train_step", step_with_signal)
+    assert trainer.train(folder, config, data, 6, CPU) == 128 + number
+    assert checkpoints.iterations(folder) == [4]
+    assert read_losses(folder / "log/losses.csv")[-1]["iteration"] == 4
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    monkeypatch.undo()
+    assert trainer.train(folder, config, data, 6, CPU) == 0
+    both = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt") for name in "ab"]
+    assert same(both[1].weights, straight)
+    assert same(both[1].averaged or {}, both[0].averaged or {})
+    states = [checkpoint.optimizer["state"] for checkpoint in both if checkpoint.optimizer]
+    assert all(same(states[1][number], states[0][number]) for number in states[0])
+
+
+@pytest.mark.slow
+def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: Path) -> None:
+    """torchrun on the CPU goes on: two processes with two samples each, one after the other, against one with all."""
+    heads, training = {"affs": AFFS, "lsds": LSDS}, {"optimizer": {"learning_rate": 0.003, "eps": 1e-3}}
+    training |= {"batch_size": 4, "average": 0.9}
+    alone = train(write_network(tmp_path / "a/n", heads, training=training), volume, 6)
+    folder = write_network(tmp_path / "b/n", heads, training=training | {"accumulate": 2})
+    train(folder, volume, 3)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", TRAIN, folder,
+               "--data", volume, "--iterations", 6, "--device", "cpu"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert same(checkpoints.load(folder, load_network(folder)).weights, alone, 1e-5)
+    losses = [read_losses(tmp_path / f"{name}/n/log/losses.csv") for name in "ab"]
+    assert [row["iteration"] for row in losses[1]] == [1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in losses[1]] == pytest.approx([row["loss"] for row in losses[0]], rel=1e-4)
+
+
+def test_a_compiled_network_computes_the_same_and_resumes_uncompiled(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_quickly(network: torch.nn.Module) -> Any:
+        compiled.append(network)
+        return torch_compile(network, backend="eager")  # traced, and then run as it is
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    folders = [write_network(tmp_path / name / "n", {"affs": AFFS}) for name in "ab"]
+    expected = train(folders[0], volume, 3)
+    assert not compiled
+    assert same(train(folders[1], volume, 3, "training.compile=true", "training.deterministic=true"), expected, 1e-4)
+    assert len(compiled) == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert same(train(folders[1], volume, 4), train(folders[0], volume, 4), 1e-4)
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, volume: Path) -> None:
@@ -160,7 +261,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, volume: Path)
     state = trainer.start_or_resume(folder, config, CPU)
     state.network.heads["affs"].bias.data[1] = torch.inf
     with pytest.raises(RunFailed, match=r"heads.affs.bias is no number after iteration 0; nothing was saved"):
-        trainer.save(folder, config, state, [])
+        trainer.save(folder, config, state, ())
     assert not checkpoints.iterations(folder)
 
 

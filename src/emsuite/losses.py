@@ -1,11 +1,13 @@
 """The losses by name. A new one is a function here and its name in `LOSSES`.
 
-Each takes a head's logits `(B, C, Z, Y, X)` float32 and its target, and returns a scalar, 0 where no voxel counts.
+Each takes a head's logits `(B, C, Z, Y, X)` float32 and its target, and returns a scalar, the mean over the
+samples, 0 where no voxel counts.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,26 +32,31 @@ Loss = Callable[[Tensor, Target], Tensor]
 
 
 def weighted_mse(logits: Tensor, target: Target) -> Tensor:
-    """sum(w (p - t)^2) / count(w != 0), p being the sigmoid of the logits.
+    """sum(w (p - t)^2) / count(w != 0) of each sample, p being the sigmoid of the logits.
 
     Source: tf.losses.mean_squared_error, as the published networks used it.
     """
     squares = (logits.sigmoid() - target.values).square()
-    return (squares * target.weights).sum() / target.weights.count_nonzero().clamp(min=1)
+    return _mean(squares * target.weights, target.weights)
 
 
 def bce(logits: Tensor, target: Target) -> Tensor:
     """Binary cross entropy of the logits, weighted and averaged as `weighted_mse`; learns faster early on."""
-    total = functional.binary_cross_entropy_with_logits(logits, target.values, target.weights, reduction="sum")
-    return total / target.weights.count_nonzero().clamp(min=1)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target.values, target.weights, reduction="none")
+    return _mean(entropy, target.weights)
 
 
 def malis(logits: Tensor, target: Target) -> Tensor:
-    """Maximin affinity learning (Turaga et al. 2009), see `emsuite.malis`; the batch's losses are added up."""
+    """Maximin affinity learning (Turaga et al. 2009), see `emsuite.malis`."""
     assert target.neighborhood is not None, "only affinities have a MALIS loss"
     parts = zip(logits.sigmoid(), target.values, target.weights, target.labels, strict=True)
     losses = [malis_loss(p, values, labels, target.neighborhood, weights) for p, values, weights, labels in parts]
-    return sum(losses[1:], losses[0])
+    return torch.stack(losses).mean()
+
+
+def _mean(terms: Tensor, weights: Tensor) -> Tensor:
+    # a sample's share must not depend on the others it is trained with: they may lie on other GPUs
+    return (terms.flatten(1).sum(1) / weights.flatten(1).count_nonzero(1).clamp(min=1)).mean()
 
 
 LOSSES: dict[str, Loss] = {"weighted_mse": weighted_mse, "bce": bce, "malis": malis}

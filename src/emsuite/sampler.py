@@ -77,6 +77,11 @@ class Sampler:
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
         self._chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are made."""
+        return self._volumes[0].raw.device
+
     def draw(self, iteration: int, index: int = 0) -> Sample:
         """The sample `index` of the batch of `iteration`. On the CPU it takes one core: draw several side by side."""
         with one_core():

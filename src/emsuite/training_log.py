@@ -1,8 +1,10 @@
 """Losses over iterations, for people (TensorBoard) and for programs (CSV), going on where a resumed run goes on."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from emsuite.files import atomic_path, naming
@@ -24,12 +26,21 @@ class TrainingLog:
             self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
-        """Append one iteration: `loss`, a loss per head, `learning_rate`, `seconds` and the part spent `waiting`."""
+        """Append one iteration: `loss`, a loss per head, `learning_rate`, `seconds` and the part spent `waiting`.
+
+        Other values go to TensorBoard alone.
+        """
         with naming(self.path), open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, self.columns).writerow({"iteration": iteration} | values)
+            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow({"iteration": iteration} | values)
         with naming(self.path.parent):
             for name, value in values.items():
                 self.board.add_scalar(name, value, iteration)
+
+    def add_images(self, iteration: int, images: Mapping[str, Tensor]) -> None:
+        """Append pictures `(1 or 3, Y, X)`, 0 to 1, to TensorBoard."""
+        with naming(self.path.parent):
+            for name, image in images.items():
+                self.board.add_image(name, image.detach().cpu().clamp(0, 1), iteration)
 
     def close(self) -> None:
         """Flush what TensorBoard still holds."""

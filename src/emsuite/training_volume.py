@@ -1,5 +1,6 @@
 """A volume to train on, resident in memory: raw, labels and labels mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def load_training_volume(path: str | Path, roi: Roi | None = None) -> TrainingVo
         labels_offset=used.offset,
         name=str(path),
     )
+
+
+def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[TrainingVolume]:
+    """The volumes on `device`, or, if they would take more than a quarter of a GPU's free memory, where they are."""
+    if device.type != "cuda":
+        return list(volumes)
+    tensors = [tensor for volume in volumes for tensor in (volume.raw, volume.labels, volume.mask)]
+    if sum(tensor.nbytes for tensor in tensors) > torch.cuda.mem_get_info(device)[0] // 4:
+        return list(volumes)
+    return [volume.to(device) for volume in volumes]
 
 
 def _holds_mask(path: Path) -> bool:

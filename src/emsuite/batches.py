@@ -1,0 +1,109 @@
+"""Batches for training: samples and their targets on the device that trains, made ahead of the step where it pays."""
+
+import os
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from emsuite.losses import Target
+from emsuite.network_config import NetworkConfig
+from emsuite.prefetch import prefetch
+from emsuite.sampler import Sample, Sampler
+from emsuite.targets import make_targets
+
+_MOST_WORKERS = 8  # threads that draw on the processors for a GPU
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one pass through the network takes."""
+
+    iteration: int
+    raw: Tensor
+    """(B, Z, Y, X) float32, 0 to 1"""
+    targets: dict[str, Target]
+    """by head"""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All there are in it."""
+        found = [self.raw]
+        for target in self.targets.values():
+            found += [target.values, target.weights, target.labels]
+        return found
+
+
+@dataclass(frozen=True)
+class Share:
+    """The samples of a batch that one process trains on, in `parts` passes of `size` samples, from `first` on."""
+
+    first: int
+    size: int
+    parts: int = 1
+
+
+def make_batch(config: NetworkConfig, sample: Sample, iteration: int, device: torch.device) -> Batch:
+    """Move `sample`, a stack of samples, to `device`, and make its targets there."""
+    raw, labels, mask = (_moved(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
+    return Batch(iteration, raw, make_targets(config, labels, mask, iteration))
+
+
+class Batches:
+    """The batches of `iterations`, in order, `share.parts` for each; `waited` is how long they were waited for."""
+
+    def __init__(self, config: NetworkConfig, sampler: Sampler, share: Share, iterations: range, device: torch.device):
+        """A GPU's batches are made on a stream of its own, ahead, by one thread or, of volumes that do not lie on it,
+        by several."""
+        self._config, self._sampler, self._share, self._device = config, sampler, share, device
+        self.waited = 0.0
+        """Seconds."""
+        first, last = iterations.start * share.parts, iterations.stop * share.parts
+        # Where the network trains on the processors too, a thread that draws ahead only gets into its way: every
+        # convolution then waits for the core that draws (measured: 143 against 120 ms per iteration on two cores).
+        if device.type == "cpu":
+            self._batches = (self._make(number) for number in range(first, last))
+        else:
+            workers = 1 if sampler.device == device else min(_MOST_WORKERS, len(os.sched_getaffinity(0)))
+            stream = torch.cuda.Stream(device)
+            made = prefetch(lambda number: self._make_on(stream, number), first, last, workers + 1, workers)
+            self._batches = _received(made, device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        asked = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - asked
+        return batch
+
+    def close(self) -> None:
+        """End the threads."""
+        self._batches.close()
+
+    def _make(self, number: int) -> Batch:
+        iteration, part = divmod(number, self._share.parts)
+        sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
+        return make_batch(self._config, sample, iteration, self._device)
+
+    def _make_on(self, stream: torch.cuda.Stream, number: int) -> tuple[Batch, torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            return self._make(number), stream.record_event()
+
+
+def _received(made: Iterable[tuple[Batch, torch.cuda.Event]], device: torch.device) -> Generator[Batch, None, None]:
+    for batch, ready in made:
+        stream = torch.cuda.current_stream(device)
+        stream.wait_event(ready)
+        for tensor in batch.tensors:
+            tensor.record_stream(stream)  # else its memory could go to the next batch while this one is in use
+        yield batch
+
+
+def _moved(voxels: Tensor, device: torch.device) -> Tensor:
+    if voxels.device.type == "cpu" and device.type == "cuda":
+        voxels = voxels.pin_memory()  # from elsewhere a copy would hold up the thread
+    return voxels.to(device, non_blocking=True)

@@ -1,0 +1,82 @@
+"""What training changes, from one checkpoint to the next."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emsuite import checkpoint as checkpoints
+from emsuite.checkpoint import Checkpoint
+from emsuite.errors import RunFailed
+from emsuite.network import AnyNetwork, trained_part
+from emsuite.network_config import NetworkConfig
+from emsuite.optimizer import make_optimizer
+from emsuite.provenance import provenance
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainingState:
+    """What training changes: all of it is in a checkpoint, so that a resumed run goes on as if never stopped."""
+
+    network: AnyNetwork
+    optimizer: torch.optim.Adam
+    average: dict[str, Tensor] | None
+    iteration: int
+    first: str | None
+    """digest of the frozen network's weights, in an autocontext network"""
+    forward: nn.Module
+    """the network as it is called: compiled or shared with other processes, where it is"""
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The weights that training changes."""
+        return list(trained_part(self.network).parameters())
+
+
+def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
+    """The newest checkpoint of `folder` as a state on `device`, or a fresh one from the seed."""
+    torch.manual_seed(config.training.sampling.seed)
+    network, first = checkpoints.build_with_first(folder, config)
+    saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
+    if saved is not None:
+        checkpoints.check_first(folder, config, saved, first)
+        path = checkpoints.checkpoint_path(folder, saved.iteration)
+        checkpoints.load_weights(trained_part(network), saved.weights, path)
+    network = network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
+    average = None
+    if config.training.average is not None:
+        kept = (saved.averaged if saved else None) or trained_part(network).state_dict()
+        average = {name: weights.detach().clone().to(device) for name, weights in kept.items()}
+    if saved is not None and saved.optimizer is not None:
+        checkpoints.load_optimizer(optimizer, saved.optimizer, path)
+    if saved is not None:
+        logger.info("%s: going on from iteration %d", folder, saved.iteration)
+    forward: nn.Module = network
+    if config.training.compile:
+        forward = torch.compile(network)  # type: ignore[assignment]
+    return TrainingState(network, optimizer, average, saved.iteration if saved else 0, first, forward)
+
+
+def save(folder: Path, config: NetworkConfig, state: TrainingState, names: Sequence[str]) -> None:
+    """Write a checkpoint of `state`, with provenance; `names` are the paths of the volumes it was trained on.
+
+    Raises RunFailed if a weight is no number.
+    """
+    inputs = {str(index): Path(name) for index, name in enumerate(names)}
+    about = provenance(config.model_dump(mode="json"), inputs, config.training.sampling.seed)
+    weights = {name: tensor.contiguous() for name, tensor in trained_part(state.network).state_dict().items()}
+    broken = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise RunFailed(
+            f"{folder}: {broken[0]} is no number after iteration {state.iteration}; nothing was saved since"
+        )
+    content = Checkpoint(state.iteration, config.architecture(), weights, state.average,
+                         state.optimizer.state_dict(), state.first, about)  # fmt: skip
+    path = checkpoints.save(folder, content)
+    logger.debug("saved %s", path)
