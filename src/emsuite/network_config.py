@@ -52,7 +52,12 @@ class Training(Settings):
 
     iterations: PositiveInt = Field(description="trained to here unless told otherwise")
     input_shape: Triple = Field(description="voxels of raw per sample, z y x")
-    batch_size: PositiveInt = 1
+    batch_size: PositiveInt = Field(1, description="samples per iteration, shared out among all GPUs")
+    accumulate: PositiveInt = Field(
+        1, description="passes per iteration, each with its part of the batch: saves memory"
+    )
+    compile: bool = Field(False, description="have torch compile the network: minutes at the start")
+    deterministic: bool = Field(False, description="the same bytes on the same GPU, at the cost of speed")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; weights are float32")
     optimizer: Optimizer = Optimizer()
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
