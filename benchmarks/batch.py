@@ -64,7 +64,6 @@ def time_batches(config, path: Path, device: str, number: int, workers: int):
     from emsuite.targets import label_context, make_targets
     from emsuite.training_volume import load_training_volume
 
-    torch.set_num_threads(1)
     training = config.training
     with torch.device("meta"):
         shape = Network(config).output_shape(training.input_shape)
@@ -72,6 +71,7 @@ def time_batches(config, path: Path, device: str, number: int, workers: int):
     sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
 
     def make(iteration: int):
+        torch.set_num_threads(1)  # of this thread alone
         batch = sampler.batch(iteration, 1)
         return batch.raw * 2 - 1, make_targets(config, batch.labels, batch.mask, iteration)
 

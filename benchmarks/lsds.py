@@ -29,7 +29,7 @@ LARGEST_OF_PEER = 160**3  # beyond that it takes minutes
 @peers_option
 @save_option
 def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, json_path: Path | None) -> None:
-    """Time local shape descriptors on cuts of a volume, mirrored where they exceed it; on the CPU with 1 and 2 threads."""
+    """Time local shape descriptors on cuts of a volume, mirrored where they exceed it; with 1 and 2 CPU threads."""
     import torch
 
     _, labels = read(volume, synthetic)

@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""A training iteration, data included, beside the bare step (forward, backward, update) on a resident batch."""
+
+import itertools
+import statistics
+import tempfile
+from pathlib import Path
+
+import click
+from measure import measure
+from networks import copy_network
+from networks import network as network_argument
+from table import Row, memory, report, seconds
+from table import save as save_option
+from volumes import mirrored, read, write
+from volumes import synthetic as synthetic_option
+from volumes import volume as volume_option
+
+from emsuite import options
+from emsuite.command import stage
+
+EVERY = 10
+"""Iterations between two looks at the clock."""
+
+
+@stage(
+    example="""
+python benchmarks/iteration.py
+python benchmarks/iteration.py 02_train/zebrafinch/mtlsd --device cuda --synthetic --set training.precision=bfloat16
+"""
+)
+@network_argument
+@volume_option
+@synthetic_option
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="The median of each 10 counts.")
+@click.option("--goal", default="", help="For the results: what an iteration was to take, as '<= 15 ms'.")
+@options.overrides
+@save_option
+def main(
+    network: Path,
+    volume: Path,
+    synthetic: bool,
+    device: str,
+    iterations: int,
+    goal: str,
+    overrides: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Train the network in NETWORK_DIR (default: fib25/small) from fresh weights, as 02_train/train.py does.
+
+    The volume is mirrored to 160x400x400 and taken for voxels of the network's size.
+    """
+    import torch
+
+    from emsuite.training_volume import load_training_volume
+
+    with tempfile.TemporaryDirectory() as temporary:
+        quiet = [f"training.log_every={EVERY}", *(f"training.{k}_every={10**9}" for k in ("checkpoint", "snapshot"))]
+        folder, config = copy_network(network, Path(temporary), [*quiet, *overrides])
+        raw, labels = (mirrored(array, (160, 400, 400)) for array in read(volume, synthetic))
+        volumes = [load_training_volume(write(Path(temporary) / "volume.zarr", raw, labels, config.voxel_size))]
+        before = time_bare_step(folder, config, volumes, device, iterations // 2)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        whole = time_iteration(folder, config, volumes, device, iterations)
+        peak = torch.cuda.max_memory_allocated() if device == "cuda" else before.memory
+        (folder / "checkpoints").rename(folder / "trained")
+        after = time_bare_step(folder, config, volumes, device, iterations // 2)
+    bare = (before.wall + after.wall) / 2
+    what = f"training, {config.dataset} {config.network}, {config.training.precision}: iteration with its data"
+    goals = "<= 1.1" + (f", {goal}" if goal else "")
+    report([Row(what, seconds(whole), f"bare step {seconds(bare)}", whole / bare, goals, memory(peak))], json_path)
+
+
+def time_iteration(folder: Path, config, volumes, device: str, iterations: int) -> float:
+    """Seconds per iteration of the trainer, by the times at which it logged; the first ones do not count."""
+    import torch
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from emsuite.trainer import train
+
+    train(folder, config, volumes, iterations, torch.device(device))
+    events = EventAccumulator(str(folder / "log")).Reload()
+    logged = [event for event in events.Scalars("loss") if event.step % EVERY == 0]
+    return statistics.median((b.wall_time - a.wall_time) / (b.step - a.step) for a, b in itertools.pairwise(logged))
+
+
+def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
+    """The cost of forward, loss, backward and update, with raw and targets on the device."""
+    import torch
+
+    from emsuite.device import autocast
+    from emsuite.losses import LOSSES
+    from emsuite.sampler import Sampler
+    from emsuite.targets import label_context, make_targets
+    from emsuite.trainer import start_or_resume
+
+    where, training = torch.device(device), config.training
+    state = start_or_resume(folder, config, where)
+    shape = state.network.output_shape(training.input_shape)
+    sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
+    batch = sampler.batch(1, training.batch_size)
+    raw = (batch.raw.to(where) * 2 - 1)[:, None].to(memory_format=torch.channels_last_3d)
+    targets = make_targets(config, batch.labels.to(where), batch.mask.to(where), 1)
+    weights = list(state.network.parameters())
+
+    def step() -> None:
+        with autocast(where, getattr(torch, training.precision)):
+            logits = state.network(raw)
+        parts = [LOSSES[head.loss](logits[name].float(), targets[name]) for name, head in config.heads.items()]
+        state.optimizer.zero_grad()
+        torch.stack(parts).sum().backward()
+        if training.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(weights, training.optimizer.clip_norm)
+        state.optimizer.step()
+
+    def steps_in_a_row() -> None:
+        for _ in range(EVERY):
+            step()
+
+    cost = measure(steps_in_a_row, max(1, steps // EVERY), device=device)
+    return type(cost)(cost.wall / EVERY, cost.cpu / EVERY, cost.memory)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Copies of a network's folder to train and predict with, so that the project's own stays as it is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import yaml
+
+from emsuite.files import write_text
+from emsuite.network_config import NetworkConfig, load_network
+
+TRAIN = Path(__file__).resolve().parents[1] / "02_train"
+SMALL = TRAIN / "fib25" / "small"
+
+network = click.argument("network", type=click.Path(path_type=Path), default=SMALL, metavar="[NETWORK_DIR]")
+
+
+def copy_network(network: Path, into: Path, overrides: Sequence[str] = ()) -> tuple[Path, NetworkConfig]:
+    """A folder in `into` with the network's configuration, `overrides` (KEY=VALUE) included; no checkpoints."""
+    config = load_network(network, overrides)
+    folder = into / config.dataset / config.network
+    content = config.model_dump(mode="json", exclude={"dataset", "network"}, exclude_none=True)
+    write_text(folder / "network.yaml", yaml.safe_dump(content))
+    return folder, load_network(folder)
+
+
+def save_untrained(folder: Path, config: NetworkConfig) -> None:
+    """Put a checkpoint of iteration 1 with fresh weights into the folder: speed does not depend on them."""
+    import torch
+
+    from emsuite import checkpoint
+    from emsuite.network import Network
+    from emsuite.provenance import provenance
+
+    torch.manual_seed(0)
+    weights = Network(config).state_dict()
+    about = provenance(config.model_dump(mode="json"))
+    checkpoint.save(folder, checkpoint.Checkpoint(1, config.architecture(), weights, None, None, None, about))

@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""Prediction of a volume to zarr, end to end, beside the forward passes alone and beside gunpowder's Scan."""
+
+import json
+import math
+import runpy
+import tempfile
+from pathlib import Path
+
+import click
+from measure import Cost, ask_peer, measure, peer_cost
+from networks import copy_network, save_untrained
+from networks import network as network_argument
+from table import Row, memory, rate, report, seconds
+from table import peers as peers_option
+from table import save as save_option
+from volumes import mirrored, read, write
+from volumes import synthetic as synthetic_option
+from volumes import volume as volume_option
+
+from emsuite import options
+from emsuite.command import stage
+from emsuite.errors import RunFailed
+
+PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
+
+
+@stage(
+    example="""
+python benchmarks/prediction.py
+python benchmarks/prediction.py 02_train/zebrafinch/mtlsd --no-peers --device cuda --synthetic \\
+    --extent 240,1080,1080 --input-shape 96,484,484 --set prediction.precision=bfloat16
+"""
+)
+@network_argument
+@volume_option
+@synthetic_option
+@click.option("--extent", type=options.Voxels(), default="128,256,256", help="Voxels to which the volume is mirrored.")
+@click.option("--input-shape", type=options.Voxels(), default="352,352,352", help="The largest tile, voxels of raw.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--repeats", default=1, help="The median counts; a first run does not.")
+@click.option("--goal", default="", help="For the results: what was to be reached besides, as '>= 100 Mvoxel/s'.")
+@options.overrides
+@peers_option
+@save_option
+def main(
+    network: Path,
+    volume: Path,
+    synthetic: bool,
+    extent: tuple[int, ...],
+    input_shape: tuple[int, ...],
+    device: str,
+    repeats: int,
+    goal: str,
+    overrides: tuple[str, ...],
+    peers: bool,
+    json_path: Path | None,
+) -> None:
+    """Predict with the network in NETWORK_DIR (default: fib25/small), fresh weights, as 03_predict/predict.py does.
+
+    The forward passes alone are one pass, raw on the device, times the tiles; the peer gets the same network and tiles.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, config = copy_network(network, Path(temporary), overrides)
+        save_untrained(folder, config)
+        raw = mirrored(read(volume, synthetic)[0], extent)
+        path = write(Path(temporary) / "volume.zarr", raw, None, config.voxel_size) / "volumes/raw"
+        out = Path(temporary) / "prediction.zarr"
+        ours = measure(lambda: predict(folder, path, out, input_shape, device), repeats, device=device)
+        tile, count = tiles_of(out, folder, config, raw.shape)
+        bare = time_forward(folder, config, tile, device)
+        forward = bare.wall * count
+        name = f"prediction, {config.dataset} {config.network}, {config.prediction.precision}, {count} tiles of "
+        name += "x".join(map(str, tile))
+        took = f"{seconds(ours.wall)}, {rate(raw.size, ours.wall)}"
+        goals = (">= 0.9" if device == "cpu" else ">= 0.8") + (f", {goal}" if goal else "")
+        rows = [Row(name, took, f"forward alone {seconds(forward)}", forward / ours.wall, goals, memory(ours.memory))]
+        if peers:
+            theirs = ask_scan(folder, config, path, tile, Path(temporary))
+            peaks = f"{memory(ours.memory)} / {memory(theirs.memory)}"
+            rows.append(Row(name, took, f"gunpowder {seconds(theirs.wall)}", theirs.wall / ours.wall, "", peaks))
+    report(rows, json_path)
+
+
+def predict(folder: Path, raw: Path, out: Path, input_shape, device: str) -> None:
+    """What 03_predict/predict.py does, in this process."""
+    out.with_name(out.name + ".manifest.json").unlink(missing_ok=True)
+    command = runpy.run_path(str(PREDICT))["main"]
+    words = [folder, "--raw", raw, "--out", out, "--device", device, "--input-shape", ",".join(map(str, input_shape))]
+    try:
+        command.main([str(word) for word in words])
+    except SystemExit as end:
+        if end.code:
+            raise RunFailed(f"{PREDICT.name}: ended with {end.code}, see above") from None
+
+
+def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
+    """The input shape that the prediction chose for its tiles, and how many cover the volume."""
+    from emsuite import geometry
+
+    manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text())
+    tile = tuple(manifest["settings"]["input_shape"])
+    step = geometry.reach(config.unet).step(tile)
+    return tile, math.prod(-(-n // width) for n, width in zip(shape, step, strict=True))
+
+
+def time_forward(folder: Path, config, tile, device: str) -> Cost:
+    """The cost of one forward pass, raw and predictions on the device."""
+    import torch
+
+    from emsuite.device import autocast
+
+    network, where = trained(folder, config).to(device), torch.device(device)
+    raw = torch.rand((1, 1, *tile), device=where).to(memory_format=torch.channels_last_3d)
+
+    def forward() -> None:
+        with torch.inference_mode(), autocast(where, getattr(torch, config.prediction.precision)):
+            network(raw)
+
+    return measure(forward, 3, device=device)
+
+
+def trained(folder: Path, config):
+    """The network, ready to predict."""
+    import torch
+
+    from emsuite.checkpoint import load_trained
+
+    return load_trained(folder, config)[0].eval().to(memory_format=torch.channels_last_3d)
+
+
+def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
+    """What gunpowder's Scan, torch's Predict and ZarrWrite take, with the same network and tiles."""
+    from emsuite import geometry
+
+    reach = geometry.reach(config.unet)
+    kept = [slice(first, first + n) for first, n in zip(reach.offset, reach.step(tile), strict=True)]
+    exported = temporary / "network.pt"
+    export_affinities(trained(folder, config), config, tile, kept, exported)
+    numbers = [",".join(map(str, shape)) for shape in (tile, reach.step(tile), reach.offset)]
+    return peer_cost(ask_peer("gunpowder", "predict.py", raw, exported, *numbers, OMP_NUM_THREADS=str(threads())))
+
+
+def export_affinities(network, config, tile, kept: list[slice], path: Path) -> None:
+    """Write the network as TorchScript, which needs nothing of ours: raw -1 to 1 to affinities 0 to 1 of `kept`."""
+    import torch
+
+    class Affinities(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, raw):
+            raw = raw.to(memory_format=torch.channels_last_3d)
+            with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32, cache_enabled=False):
+                logits = self.network(raw)["affs"]
+            return torch.sigmoid(logits.float())[:, :, kept[0], kept[1], kept[2]]
+
+    precision = getattr(torch, config.prediction.precision)
+    with torch.no_grad():
+        torch.jit.trace(Affinities().eval(), torch.rand((1, 1, *tile)), check_trace=False).save(str(path))
+
+
+def threads() -> int:
+    """CPU threads that torch takes here; the peer gets as many."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+if __name__ == "__main__":
+    main()
