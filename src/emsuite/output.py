@@ -67,8 +67,9 @@ def output(
         remove(path)
         write_json(unfinished_path(path), wanted)
     manifest_path(path).unlink(missing_ok=True)
-    for leftover in path.rglob("*.partial"):  # chunks that zarr was writing when the run was killed
-        leftover.unlink()
+    for pattern in ("*.partial", ".*.part"):  # what zarr, or `atomic_path`, was writing when the run was killed
+        for leftover in path.rglob(pattern):
+            leftover.unlink()
     made = Output(path, resumed)
     with naming(path):
         yield made
