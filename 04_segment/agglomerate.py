@@ -3,6 +3,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,7 +31,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @options.context
 @options.workers
 def main(
-    affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: int
+    affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: Any
 ) -> None:
     """Score each contact of two fragments by the threshold at which agglomeration (waterz) merges them.
 

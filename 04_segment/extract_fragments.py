@@ -3,6 +3,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,7 +49,7 @@ def main(
     mask: Path | None,
     block_size: tuple[int, ...] | None,
     context: tuple[int, ...] | None,
-    workers: int,
+    workers: Any,
     min_seed_distance: int,
     filter_fragments: float,
     epsilon: float,

@@ -3,6 +3,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +25,7 @@ python 04_segment/extract_segmentation.py --fragments results/fragments.zarr/fra
 @click.option("--scores", type=options.FILE, metavar="JSON", help="Take the best threshold that evaluate.py found.")
 @click.option("--out", type=options.FILE, metavar="ZARR", required=True, help="Zarr for the array 'segmentation'.")
 @options.workers
-def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | None, out: Path, workers: int) -> None:
+def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | None, out: Path, workers: Any) -> None:
     """Write OUT/segmentation: every voxel of the fragments with the id of its segment. A stopped run continues."""
     if (threshold is None) == (scores is None):
         raise click.UsageError("expected either --threshold or --scores")

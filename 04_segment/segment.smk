@@ -16,9 +16,10 @@ rule extract_fragments:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         out=subpath(output.fragments, parent=True),
         options=FLOW.segmentation.fragment_options + FLOW.segmentation.block_options,
+        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
         "python 04_segment/extract_fragments.py --affs {params.prediction}/affs --out {params.out} {params.options}"
-        " --workers {threads} 2>&1 | tee {log}"
+        " {params.workers} 2>&1 | tee {log}"
 
 
 rule agglomerate:
@@ -38,10 +39,11 @@ rule agglomerate:
         out=subpath(output.edges, strip_suffix=".manifest.json"),
         merge_function=FLOW.segmentation.merge_function,
         options=FLOW.segmentation.context_option,
+        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
         "python 04_segment/agglomerate.py --affs {params.prediction}/affs --fragments {params.fragments}/fragments"
         " --out {params.out}"
-        " --merge-function {params.merge_function} {params.options} --workers {threads} 2>&1 | tee {log}"
+        " --merge-function {params.merge_function} {params.options} {params.workers} 2>&1 | tee {log}"
 
 
 rule find_segments:
@@ -113,6 +115,7 @@ rule extract_segmentation:
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
         out=subpath(output.segmentation, strip_suffix=".manifest.json"),
+        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
         "python 04_segment/extract_segmentation.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
-        " --scores {input.scores} --out {params.out} --workers {threads} 2>&1 | tee {log}"
+        " --scores {input.scores} --out {params.out} {params.workers} 2>&1 | tee {log}"

@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 DATA = Path(os.environ.get("EMSUITE_TEST_DATA", SHARED / "data"))
+START_SLURM = Path(os.environ.get("EMSUITE_TEST_START_SLURM", SHARED / "tools" / "start-slurm"))
 S3_SERVER = Path(os.environ.get("EMSUITE_TEST_S3_SERVER", SHARED / "tools" / "s3-server"))
 
 
@@ -102,6 +103,25 @@ def s3(s3_endpoint: S3) -> Iterator[S3]:
     s3_endpoint.faults()
     yield s3_endpoint
     s3_endpoint.faults()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    """A Slurm that takes jobs: the machine's own, or one of three nodes that is started here and stopped afterwards."""
+
+    def succeeds(*command: Any, **more: str) -> bool:
+        try:
+            return subprocess.run(command, capture_output=True, check=False, env=os.environ | more).returncode == 0
+        except FileNotFoundError:
+            return False
+
+    if succeeds("sinfo"):
+        yield
+        return
+    need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
+    need(succeeds(START_SLURM, SLURM_TEST_NODES="3"), f"a Slurm that {START_SLURM} can start")
+    yield
+    succeeds(START_SLURM.with_name("stop-slurm"))
 
 
 @pytest.fixture

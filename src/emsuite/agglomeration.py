@@ -15,7 +15,7 @@ import numpy as np
 
 from emsuite.affinity_volume import affinity_volume
 from emsuite.agglomerate import MERGE_FUNCTIONS, agglomerate
-from emsuite.blocks import run_blocks
+from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
 from emsuite.fragmentation import voxels_per_block
@@ -33,7 +33,7 @@ def agglomerate_fragments(
     merge_function: str,
     *,
     context: Sequence[int] | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> int:
     """Write the edges between `fragments`, scored by `affs`, to the folder `out`, and return their number.
 

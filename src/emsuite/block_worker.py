@@ -19,6 +19,7 @@ from typing import Any
 from emsuite.errors import EmsuiteError
 from emsuite.files import write_json
 from emsuite.grid import Block, Grid
+from emsuite.slurm import began_mark, finished_mark
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,6 @@ class Work:
     def refusal(self) -> Path:
         """Why no block can be done; no block is begun once this is there."""
         return self.folder / "refused.json"
-
-    def finished(self) -> Path:
-        """Touched by each worker that was told that there are no more blocks."""
-        return self.folder / "finished"
 
     def do(self, index: int) -> bool:
         """Do one block; returns whether it is done."""
@@ -80,7 +77,7 @@ def serve(work: Work) -> None:
                 break
             if not work.do(work.grid.index_at(block.write_roi.begin)):
                 block.status = BlockStatus.FAILED
-    work.finished().touch()
+    finished_mark(work.folder).touch()
 
 
 def end_with(*connections: Any) -> None:
@@ -105,7 +102,9 @@ def main() -> None:
         end_with(socket.create_connection((context["hostname"], int(context["port"]))))
     except ConnectionRefusedError:
         return  # the stage ended before this worker began
-    serve(pickle.loads(Path(sys.argv[1]).read_bytes()))
+    saved = Path(sys.argv[1])
+    began_mark(saved.parent, context["worker_id"]).touch()
+    serve(pickle.loads(saved.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def run_blocks(
     """
     done_folder.mkdir(parents=True, exist_ok=True)
     work = Work(grid, process, done_folder)
-    for old in (*done_folder.glob("*.failed.json"), work.refusal(), work.finished()):
+    for old in (*done_folder.glob("*.failed.json"), work.refusal()):
         old.unlink(missing_ok=True)
     waiting = [index for index in range(len(grid)) if not work.marker(index).exists()]
     number = min(workers if isinstance(workers, int) else workers.workers, len(waiting))
@@ -81,7 +81,7 @@ def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
     saved = (work.folder / "work.pickle").resolve()
     with atomic_path(saved) as temporary:
         temporary.write_bytes(pickle.dumps(work))
-    yield SlurmLauncher(workers.options, saved, work.finished().resolve())
+    yield SlurmLauncher(workers.options, saved)
 
 
 def _run_on_workers(

@@ -16,7 +16,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.affinity_volume import AffinityVolume, affinity_volume
-from emsuite.blocks import run_blocks
+from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
 from emsuite.fragments import FragmentOptions, find_fragments
@@ -37,7 +37,7 @@ def extract_fragments(
     mask: Path | None = None,
     block_size: Sequence[int] | None = None,
     context: Sequence[int] | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
 ) -> int:
     """Write the fragments of an array of affinities below `out`, and return their number.
 

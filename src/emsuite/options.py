@@ -1,6 +1,8 @@
 """Command-line options that several stage scripts share, under the same names."""
 
+import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,50 @@ def network_folder(_context: click.Context, _option: click.Parameter, value: Pat
 
 network = click.argument("network_dir", type=FILE, required=False, callback=network_folder)
 
-workers = click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=lambda: len(os.sched_getaffinity(0)),
-    show_default="processors",
-    help="Processes at work.",
-)
+
+class Workers(click.ParamType):
+    """A number of processes, or `slurm`."""
+
+    name = "number|slurm"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or the word."""
+        if value == "slurm" or (isinstance(value, int) and value >= 1):
+            return value
+        if not (str(value).isdigit() and int(value) >= 1):
+            self.fail(f"{value!r}: expected a number above 0, or slurm", param, ctx)
+        return int(value)
+
+
+def workers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--workers` and `--slurm`, which together become `workers`: a number, or settings for Slurm."""
+
+    @click.option(
+        "--workers",
+        type=Workers(),
+        default=lambda: len(os.sched_getaffinity(0)),
+        show_default="processors",
+        help="Processes at work on this machine; or slurm, for jobs on a cluster.",
+    )
+    @click.option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="What to ask Slurm for, as workers=10 or partition=cpu; docs/segmentation.md lists the keys.",
+    )
+    @functools.wraps(function)
+    def with_workers(*args: Any, workers: int | str, slurm: tuple[str, ...], **others: Any) -> Any:
+        if workers != "slurm":
+            if slurm:
+                raise click.UsageError("--slurm goes with --workers slurm")
+            return function(*args, workers=workers, **others)
+        from emsuite.slurm import read_slurm_settings
+
+        return function(*args, workers=read_slurm_settings(slurm), **others)
+
+    return with_workers
+
+
 block_size = click.option(
     "--block-size", type=Voxels(), metavar="NM", show_default="the whole volume", help="Size of a block, z,y,x in nm."
 )

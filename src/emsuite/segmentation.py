@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from emsuite.agglomeration import fragments_manifest
-from emsuite.blocks import run_blocks
+from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
 from emsuite.grid import Block, chunk_shape, make_grid
@@ -17,7 +17,7 @@ from emsuite.segments import lookup_manifest, read_lookup
 from emsuite.volume import create_volume, open_volume, split_path
 
 
-def extract_segmentation(fragments: Path, lookup: Path, threshold: float, out: Path, *, workers: int = 1) -> None:
+def extract_segmentation(fragments: Path, lookup: Path, threshold: float, out: Path, *, workers: Workers = 1) -> None:
     """Write `out`/segmentation (Z, Y, X) uint64: the segment at `threshold` of each voxel of `fragments`, 0 stays 0.
 
     What a stopped run of the same settings did is kept. Raises BadInput for lookup tables of other fragments.

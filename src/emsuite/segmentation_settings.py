@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.settings import Settings
+from emsuite.slurm import SlurmSettings
 
 _Nanometres = tuple[PositiveInt, PositiveInt, PositiveInt]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -25,11 +26,16 @@ class SegmentationSettings(Settings):
     in_sections: bool = Field(False, description="fragments section by section, for anisotropic volumes")
     block_size: _Nanometres | None = Field(None, description="nm, z y x; none: the whole volume at once")
     context: _Nanometres | None = Field(None, description="nm, z y x, around each block")
+    slurm: SlurmSettings | None = Field(None, description="jobs to ask Slurm for; none: processes on this machine")
 
     @property
     def block_options(self) -> str:
         """`--block-size ... --context ...` of the scripts that work in blocks, or nothing."""
         return _option("--block-size", self.block_size) + self.context_option
+
+    def workers_option(self, threads: int) -> str:
+        """`--workers ...`: that many processes, or Slurm's jobs."""
+        return f"--workers {threads}" if self.slurm is None else self.slurm.arguments
 
     @property
     def context_option(self) -> str:
