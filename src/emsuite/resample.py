@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 
 from emsuite.interpolate import linear, nearest
 from emsuite.warp import Warp
@@ -57,14 +58,18 @@ def _read(
     image = warp.turn.image(box)
     device = sources[0].device
     found = [torch.zeros(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes]
-    needed = warp.bounds(image) + Coordinate(place)
-    used = needed.intersect(Roi((0, 0, 0), sources[0].shape))
-    if not used.empty:
-        pieces = [source[used.to_slices()] for source in sources]
+    begin, end = warp.bounds(image) + np.array(place)
+    low, high = np.maximum(begin, 0), np.minimum(end, sources[0].shape)
+    if (low < high).all():
+        pieces = [source[_slices(low, high)] for source in sources]
         if warp.rest is None:
             for piece, voxels in zip(pieces, found, strict=True):
-                voxels[(used - needed.begin).to_slices()] = piece
+                voxels[_slices(low - begin, high - begin)] = piece
         else:
-            for part, places in warp.slabs(image, Coordinate(place) - used.begin, device):
+            for part, places in warp.slabs(image, np.array(place) - low, device):
                 interpolate(pieces, places, [voxels[part] for voxels in found])
     return tuple(warp.turn.apply(voxels).contiguous() for voxels in found)
+
+
+def _slices(begin: np.ndarray, end: np.ndarray) -> tuple[slice, ...]:
+    return tuple(map(slice, begin.tolist(), end.tolist()))

@@ -1,6 +1,7 @@
 """Training samples: a random place in a random volume, augmented, the same for the same seed and iteration."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,7 @@ class Sampler:
         self._labelled = Roi(before * -1, output + before + behind)
         self._centre = np.array(self._input.begin) + (np.array(input_shape) - 1) / 2
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
+        self._threads = ThreadPoolExecutor(thread_name_prefix="labels")
         self._chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
 
     @property
@@ -83,7 +85,7 @@ class Sampler:
         return self._volumes[0].raw.device
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
-        """The sample `index` of the batch of `iteration`. On the CPU it takes one core: draw several side by side."""
+        """The sample `index` of the batch of `iteration`. On the CPU it takes a core for raw and one for labels."""
         with one_core():
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
             number = int(np.searchsorted(self._chances, random.random() * self._chances[-1], side="right"))
@@ -94,13 +96,25 @@ class Sampler:
 
     def _read(self, volume: TrainingVolume, place: Coordinate, random: np.random.Generator) -> tuple[torch.Tensor, ...]:
         warp = draw_warp(self._steps, self._input.union(self._labelled), self._centre, random)
+        known = self._aside(lambda: read_nearest((volume.labels, volume.mask), warp, self._labelled, place))
         in_raw = place + (volume.labels_offset - volume.raw_offset) / volume.voxel_size
         raw = read_linear(volume.raw, warp, self._input, in_raw)
         if volume.raw.dtype == torch.uint8:
             raw.div_(255)
         change_values(self._steps, raw, random)
-        labels, mask = read_nearest((volume.labels, volume.mask), warp, self._labelled, place)
-        return raw, labels, mask
+        return raw, *known()
+
+    def _aside(self, read: Callable[[], tuple[torch.Tensor, ...]]) -> Callable[[], tuple[torch.Tensor, ...]]:
+        """Read on another core, and wait for it where what is returned is called; on a GPU at once."""
+        if self.device.type != "cpu":
+            done = read()
+            return lambda: done
+
+        def on_one_core() -> tuple[torch.Tensor, ...]:
+            with one_core():
+                return read()
+
+        return self._threads.submit(on_one_core).result
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
         """The samples `first` to `first + size - 1` of the batch of `iteration`, stacked: (B, Z, Y, X)."""

@@ -119,14 +119,14 @@ class Warp:
             raise ValueError("a displacement upstream of another step cannot be composed")
         return Warp(self.turn, _affine_after(self.rest, step))
 
-    def bounds(self, box: Roi) -> Roi:
-        """A box that holds the places of all q in `box` and the voxels on both sides of them; not the least one."""
+    def bounds(self, box: Roi) -> tuple[np.ndarray, np.ndarray]:
+        """Begin and end, (3,) whole voxels each, of a box that holds the places of all q in `box` and the voxels on
+        both sides of them; not the least such box."""
         if self.rest is None:
-            return box
+            return np.array(box.begin), np.array(box.end)
         low, high = self.rest.bounds(box)
         # a hundredth of a voxel for rounding
-        first, last = np.floor(low - 0.01), np.floor(high + 0.01) + 1
-        return Roi(_whole(first), _whole(last - first + 1))
+        return np.floor(low - 0.01).astype(int), np.floor(high + 0.01).astype(int) + 2
 
     def slabs(self, box: Roi, place: Sequence[int], device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
         """The places of the q in `box`, some sections at a time: (sections in the box, (3, sections, Y, X) float32).
