@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from cost import print_cost
 
 BIAS = -0.5
+DEBRIS = 64  # voxels: the boundary's own would each become a fragment and a row of the database
 
 
 def make_pipeline(path, out, workers, block, context):
@@ -28,7 +29,7 @@ def make_pipeline(path, out, workers, block, context):
     roi = open_ds(path).roi
     in_blocks = {"db": database, "affs_data": affs, "frags_data": fragments, "block_size": Coordinate([block] * 3),
                  "context": Coordinate([context] * 3), "num_workers": workers}  # fmt: skip
-    extract = ExtractFrags(bias=[BIAS] * 3, **in_blocks)
+    extract = ExtractFrags(bias=[BIAS] * 3, remove_debris=DEBRIS, **in_blocks)
     agglomerate = AffAgglom(scores={"affinity": affs.neighborhood}, **in_blocks)
     graph = GraphMWS(db=database, lut=lookup, weights={"affinity": (1.0, BIAS)}, roi=[roi.begin, roi.shape])
     relabel = Relabel(frags_data=fragments, seg_data=Labels(store=out / "volara.zarr/segments"), lut=lookup,
