@@ -10,6 +10,8 @@ import click
 from emsuite import options
 from emsuite.command import stage
 
+SHARE = click.FloatRange(0, 1)
+
 
 @stage(
     example="""
@@ -27,12 +29,8 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
     default=10,
     help="Seeds are the maxima of a filter this wide, voxels.",
 )
-@click.option(
-    "--filter-fragments", type=click.FloatRange(0, 1), default=0.0, help="Drop fragments of a lower mean affinity."
-)
-@click.option(
-    "--epsilon", type=click.FloatRange(0, 1), default=0.0, help="Agglomerate fragments up to this threshold at once."
-)
+@click.option("--filter-fragments", type=SHARE, default=0.0, help="Drop fragments of a lower mean affinity.")
+@click.option("--epsilon", type=SHARE, default=0.0, help="Agglomerate fragments up to this threshold at once.")
 @click.option("--in-sections", is_flag=True, help="Each z-section alone, for anisotropic volumes.")
 @click.option(
     "--flood",
@@ -40,6 +38,19 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
     default="distance",
     help="What the watershed floods: the distance to the boundary, as the paper, or the affinities themselves.",
 )
+@click.option(
+    "--seeds",
+    type=click.Choice(["distance", "mutex"]),
+    default="distance",
+    help="Where fragments begin: at maxima of the distance to the boundary, or as a mutex watershed's pieces.",
+)
+@click.option(
+    "--bias",
+    type=(SHARE, SHARE),
+    default=(0.5, 0.5),
+    help="Of mutex seeds: affinities above attract, those below repel; to neighbours, and farther.",
+)
+@click.option("--debris", type=click.IntRange(0), default=64, help="Smaller pieces are no mutex seeds, voxels.")
 @options.block_size
 @options.context
 @options.workers
@@ -50,21 +61,17 @@ def main(
     block_size: tuple[int, ...] | None,
     context: tuple[int, ...] | None,
     workers: Any,
-    min_seed_distance: int,
-    filter_fragments: float,
-    epsilon: float,
-    in_sections: bool,
-    flood: str,
+    **chosen: Any,
 ) -> None:
-    """Make fragments from affinities: a watershed on the distance to the boundary.
+    """Make fragments from affinities: a watershed from seeds inside neurons.
 
     Writes OUT/fragments.zarr/fragments and, a table per block, OUT/graph/nodes. A stopped run continues.
     """
     from emsuite.fragmentation import extract_fragments
     from emsuite.fragments import FragmentOptions
 
-    chosen = FragmentOptions(min_seed_distance, filter_fragments, epsilon, in_sections, flood)
-    number = extract_fragments(affs, out, chosen, mask=mask, block_size=block_size, context=context, workers=workers)
+    blocks = {"block_size": block_size, "context": context, "workers": workers}
+    number = extract_fragments(affs, out, FragmentOptions(**chosen), mask=mask, **blocks)
     logging.getLogger("emsuite").info(f"{number} fragments; {out / 'fragments.zarr'}")
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt, label, maximum_filter
 from skimage.segmentation import watershed
 
-from emsuite.fragments import HEIGHTS, FragmentOptions, find_fragments, split_into_components
+from emsuite.fragments import HEIGHTS, NEAR, FragmentOptions, find_fragments, split_into_components
 
 
 def affinities(shape, boundary=()):
@@ -120,3 +120,34 @@ def test_as_scipy_and_scikit_image_make_them():
 def test_components_are_numbered_in_the_order_of_their_voxels():
     labels = np.array([[[4, 4, 0, 4, 9, 9, 4]]], np.uint32)
     assert split_into_components(labels).ravel().tolist() == [1, 1, 0, 2, 3, 3, 4]
+
+
+def test_mutex_seeds_heed_far_affinities():
+    # near affinities say one object; that its ends are two is told by the far ones alone
+    affs = affinities((4, 6, 24))
+    affs[2, :, :, 12] = 140
+    assert find_fragments(affs, FragmentOptions(seeds="mutex")).max() == 1
+    far = np.full((4, 6, 24), 255, np.uint8)
+    far[:, :, 12:18] = 0  # from these voxels to those 6 before
+    fragments = find_fragments(
+        np.concatenate([affs, far[None]]), FragmentOptions(seeds="mutex"), offsets=[*NEAR, (0, 0, -6)]
+    )
+    assert (fragments[:, :, :12] == 1).all()
+    assert (fragments[:, :, 12:] == 2).all()
+
+
+def test_small_pieces_are_no_mutex_seeds_and_are_flooded():
+    affs = affinities((4, 6, 24), [np.s_[:, :, 12]])
+    affs[:, 2, 3, 5] = affs[2, 2, 3, 6] = affs[1, 2, 4, 5] = affs[0, 3, 3, 5] = 0  # one voxel on its own
+    kept = find_fragments(affs, FragmentOptions(seeds="mutex", flood="affinity"))
+    assert kept.max() == 2
+    assert (kept[:, :, :12] == 1).all()
+
+
+def test_mutex_seeds_of_sections_heed_y_and_x_alone():
+    affs = affinities((3, 12, 24), [np.s_[1, :, 12]])
+    affs[0] = 255
+    fragments = find_fragments(affs, FragmentOptions(seeds="mutex", in_sections=True))
+    assert [np.unique(section[:, :12]).size for section in fragments] == [1, 1, 1]
+    assert fragments.max() == 4
+    np.testing.assert_array_equal(fragments[1][:, :12] == fragments[1, 0, 0], True)

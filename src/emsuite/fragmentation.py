@@ -94,7 +94,8 @@ class _FragmentBlock:
         begin = (block.write.begin - block.read.begin) / voxel_size
         end = begin + block.write.shape / voxel_size
         inner = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
-        found = find_fragments(source.read(block.read), self.options, masked, inner)
+        affs = source.read_all(block.read) if self.options.seeds == "mutex" else source.read(block.read)
+        found = find_fragments(affs, self.options, masked, inner, source.offsets[: len(affs)])
         first = block.index * voxels_per_block(self.grid, voxel_size)
         ids = np.where(found > 0, found + np.uint64(first), np.uint64(0))
         open_volume(self.fragments, "r+").write(block.write, ids)

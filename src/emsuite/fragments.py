@@ -2,6 +2,8 @@
 
     affinities -> inside or boundary -> distance to the boundary -> seeds at its maxima -> watershed -> fragments
 
+Seeds may also be the pieces of a mutex watershed, for affinities to far voxels.
+
 The flood covers the boundary too: voxels without a fragment would count as one big segment in every score. There, where
 all distances are 0, it climbs from high to low affinity instead of at random.
 
@@ -9,7 +11,7 @@ Source: Sheridan et al., "Local shape descriptors for neuron segmentation", 2022
 segmentation with structured loss based deep learning for connectome reconstruction", 2018.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +21,11 @@ import numpy as np
 
 from emsuite.agglomerate import merge_regions
 from emsuite.distance import local_maxima, squared_distance
+from emsuite.mutex import mutex_pieces
 from emsuite.watershed import seeded_watershed
+
+NEAR = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+"""Offsets in voxels of the three affinities that there always are, to the voxels before in z, y and x."""
 
 _EPSILON_FUNCTION = "hist_quant_25"
 
@@ -31,7 +37,8 @@ class FragmentOptions:
     `min_seed_distance` (voxels): width of the maximum filter that seeds are the maxima of. `filter_fragments` (0 to
     1): fragments of a lower mean affinity become background. `epsilon` (0 to 1): fragments are agglomerated up to
     this threshold at once. `in_sections`: each z-section alone, by the affinities in y and x. `flood`: what the
-    watershed floods, `distance` to the boundary, or the `affinity` itself.
+    watershed floods, `distance` to the boundary, or the `affinity` itself. `seeds`: where it begins, at the maxima of
+    the `distance`, or from the pieces of a `mutex` watershed, for which `bias` and `debris` are (see `mutex_pieces`).
     """
 
     min_seed_distance: int = 10
@@ -39,6 +46,9 @@ class FragmentOptions:
     epsilon: float = 0.0
     in_sections: bool = False
     flood: str = "distance"
+    seeds: str = "distance"
+    bias: tuple[float, float] = (0.5, 0.5)
+    debris: int = 64
 
     def as_settings(self) -> dict[str, Any]:
         """For the manifest."""
@@ -50,28 +60,34 @@ def find_fragments(
     options: FragmentOptions,
     mask: np.ndarray | None = None,
     inner: tuple[slice, ...] = (slice(None),) * 3,
+    offsets: Sequence[Sequence[int]] = NEAR,
 ) -> np.ndarray:
-    """Fragments of affinities (3, Z, Y, X; uint8, 0 to 255 stands for 0 to 1) as (Z, Y, X) uint32; 0 is background.
+    """Fragments of affinities (C, Z, Y, X; uint8, 0 to 255 stands for 0 to 1) as (Z, Y, X) uint32; 0 is background.
 
-    Background is where `mask` (Z, Y, X) is 0, and fragments whose mean affinity is 0 or below `filter_fragments`. Only
-    the part at `inner` is returned. Ids are whole from 1 up, each fragment is connected over voxel faces.
+    `offsets` in voxels, one per channel, the first three as NEAR; others are for mutex seeds alone. Background is where
+    `mask` (Z, Y, X) is 0, and fragments whose mean affinity is 0 or below `filter_fragments`. Only the part at `inner`
+    is returned. Ids are whole from 1 up, each fragment is connected over voxel faces.
     """
-    used = affs[1:] if options.in_sections else affs
-    strength = used.sum(axis=0, dtype=np.uint16)  # C * 255 where all are 1
-    size = options.min_seed_distance
+    used = [c for c, offset in enumerate(offsets) if not (options.in_sections and offset[0])]
+    near = [c for c in used if c < 3]
+    strength = (affs[:3] if near == [0, 1, 2] else affs[near]).sum(axis=0, dtype=np.uint16)  # C * 255 where all are 1
+    pieces = None
+    if options.seeds == "mutex":
+        pieces = mutex_pieces(affs[used], [offsets[c] for c in used], options.bias, options.debris)
     if options.in_sections:
         fragments, found = np.zeros(strength.shape, np.int32), 0
         for z in range(strength.shape[0]):
-            section = _watershed(strength[z : z + 1], len(used), (1, size, size), options.flood)
-            fragments[z : z + 1] = section + found
-            found += int(section.max(initial=0))
+            section = np.s_[z : z + 1]
+            labels = _watershed(strength[section], None if pieces is None else pieces[section], len(near), options)
+            fragments[section] = labels if options.seeds == "mutex" else labels + found
+            found += int(labels.max(initial=0))
     else:
-        fragments = _watershed(strength, len(used), (size, size, size), options.flood)
+        fragments = _watershed(strength, pieces, len(near), options)
     if mask is not None:
         fragments[mask == 0] = 0
-    _drop(fragments, strength, int(fragments.max(initial=0)), 255 * len(used), options.filter_fragments)
+    _drop(fragments, strength, int(fragments.max(initial=0)), 255 * len(near), options.filter_fragments)
     if options.epsilon > 0:
-        fragments = merge_regions(affs, fragments, _EPSILON_FUNCTION, options.epsilon)
+        fragments = merge_regions(affs[:3], fragments, _EPSILON_FUNCTION, options.epsilon)
     return split_into_components(fragments[inner])
 
 
@@ -80,14 +96,18 @@ def split_into_components(labels: np.ndarray) -> np.ndarray:
     return cc3d.connected_components(np.ascontiguousarray(labels), connectivity=6, out_dtype=np.uint32)
 
 
-def _watershed(strength: np.ndarray, channels: int, filter_size: tuple[int, int, int], flood: str) -> np.ndarray:
+def _watershed(strength: np.ndarray, seeds: np.ndarray | None, channels: int, options: FragmentOptions) -> np.ndarray:
+    """Flood a volume, or one section, from `seeds`; without any, from the maxima of the distance to the boundary."""
     # squared distances in voxels are whole numbers: they order voxels as distances do, exactly
     inside = strength > 0.5 * 255 * channels
-    squared = squared_distance(inside)
+    squared = squared_distance(inside) if seeds is None or options.flood == "distance" else np.empty(0, np.int32)
     if inside.all():  # no boundary anywhere
         squared[:] = 0
-    seeds = cc3d.connected_components(local_maxima(squared, filter_size), connectivity=6)
-    return seeded_watershed(HEIGHTS[flood](squared, strength, channels), seeds)
+    if seeds is None:
+        width = options.min_seed_distance
+        maxima = local_maxima(squared, (1 if options.in_sections else width, width, width))
+        seeds = cc3d.connected_components(maxima, connectivity=6)
+    return seeded_watershed(HEIGHTS[options.flood](squared, strength, channels), seeds)
 
 
 def _distance_height(squared: np.ndarray, strength: np.ndarray, channels: int) -> np.ndarray:

@@ -21,6 +21,11 @@ class SegmentationSettings(Settings):
         "affinity",
         description="affinity: fragments meet where affinities are lowest; distance: as the paper",
     )
+    seeds: Literal["distance", "mutex"] = Field(
+        "distance", description="where fragments begin: maxima of the distance to the boundary, or mutex watershed"
+    )
+    bias: tuple[_Fraction, _Fraction] = Field((0.5, 0.5), description="of mutex seeds: to neighbours, and farther")
+    debris: int = Field(64, ge=0, description="voxels; smaller pieces are no mutex seeds")
     filter_fragments: _Fraction = Field(0.0, description="fragments of a lower mean affinity are dropped")
     epsilon: _Fraction = Field(0.0, description="fragments are agglomerated up to here at once; 0: not at all")
     in_sections: bool = Field(False, description="fragments section by section, for anisotropic volumes")
@@ -49,6 +54,7 @@ class SegmentationSettings(Settings):
             f"--min-seed-distance {self.min_seed_distance} --flood {self.flood}"
             f" --filter-fragments {self.filter_fragments} --epsilon {self.epsilon}"
             + (" --in-sections" if self.in_sections else "")
+            + (f" --seeds mutex --bias {self.bias[0]} {self.bias[1]} --debris {self.debris}" * (self.seeds == "mutex"))
         )
 
 
