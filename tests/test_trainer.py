@@ -19,6 +19,7 @@ from emsuite.errors import BadInput, RunFailed
 from emsuite.network_config import load_network
 from emsuite.training_data import load_training_data
 from emsuite.training_log import read_losses
+from emsuite.training_volume import memory_needed
 from emsuite.volume import create_volume, open_volume
 
 CPU = torch.device("cpu")
@@ -188,6 +189,30 @@ def test_a_compiled_network_computes_the_same_and_resumes_uncompiled(
     assert len(compiled) == 1
     assert not torch.are_deterministic_algorithms_enabled()
     assert same(train(folders[1], volume, 4), train(folders[0], volume, 4), 1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_volumes_may_stay_on_disk(tmp_path: Path, volume: Path, masked: bool) -> None:
+    path = tmp_path / "v.zarr"
+    shutil.copytree(volume, path)
+    if masked:
+        mask = np.zeros((28, 28, 28), np.uint8)
+        mask[4:, :20] = 1
+        create_volume(path / "volumes/labels/labels_mask", mask.shape, np.uint8, (10,) * 3, (0,) * 3).array[...] = mask
+    jitter = {"name": "elastic", "control_point_spacing": [5, 5, 5], "jitter_sigma": [1, 1, 1], "rotation": [0, 1.5]}
+    training = {"sampling": {"label_padding": [40, 40, 40]}, "augment": [jitter]}
+    folders = [write_network(tmp_path / name / "n", {"affs": AFFS}, training=training) for name in "ab"]
+    expected = train(folders[0], path, 4, "training.stream=false")
+    assert same(train(folders[1], path, 4, "training.stream=true"), expected)
+
+
+def test_volumes_larger_than_memory_stay_on_disk(tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_network(write_network(tmp_path / "d/n", {"affs": AFFS}))
+    needed = memory_needed(volume)
+    for free, there in ((2 * needed, 3), (2 * needed - 2, 0)):
+        monkeypatch.setattr("emsuite.training_data.free_memory", lambda free=free: free)
+        (loaded,) = load_training_data(config, [str(volume)], tmp_path)
+        assert len(loaded.tensors) == there
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, volume: Path) -> None:

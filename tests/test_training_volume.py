@@ -9,7 +9,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.errors import BadInput
-from emsuite.training_volume import load_training_volume
+from emsuite.training_volume import load_training_volume, memory_needed
 from emsuite.volume import create_volume
 
 SHAPE = (6, 8, 10)
@@ -116,3 +116,44 @@ def test_a_roi_elsewhere_or_a_volume_that_is_not_there_is_refused(tmp_path):
         load_training_volume(write(tmp_path, **good()), Roi((4000, 0, 0), (40, 4, 4)))
     with pytest.raises(BadInput, match="no such volume"):
         load_training_volume(tmp_path / "other.zarr")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_what_stays_on_disk_reads_as_what_lies_in_memory(tmp_path, masked):
+    mask = {"mask": ((RAW > 99).astype(np.uint8), (0, 0, 0), (40, 4, 4))} if masked else {}
+    path = write(tmp_path, **good(**mask))
+    roi = Roi((40, 8, 16), (120, 16, 16))
+    memory, disk = (load_training_volume(path, roi, stream) for stream in (False, True))
+    assert len(memory.tensors) == 3
+    assert not disk.tensors
+    assert disk.to("cpu") is disk
+    box = (slice(1, 3), slice(None), slice(0, 2))
+    for name in ("raw", "labels", "mask"):
+        stored, loaded = getattr(disk, name), getattr(memory, name)
+        assert stored.dtype == loaded.dtype
+        assert tuple(stored.shape) == tuple(loaded.shape)
+        assert stored.device == loaded.device
+        piece = stored[box]
+        assert piece.dtype == loaded.dtype
+        # labels of a piece have numbers of their own
+        numbers = {(int(a), int(b)) for a, b in zip(piece.flatten(), loaded[box].flatten(), strict=True)}
+        assert len(numbers) == len({a for a, _ in numbers}) == len({b for _, b in numbers})
+        assert name == "labels" or all(a == b for a, b in numbers)
+        assert all((a == 0) == (b == 0) for a, b in numbers)
+
+
+def test_the_memory_that_a_volume_needs(tmp_path):
+    path = write(tmp_path, **good())
+    assert memory_needed(path) == RAW.size + LABELS.size * 13
+    assert memory_needed(path, Roi((40, 8, 12), (40, 16, 16))) == RAW.size + LABELS.size // 4 * 13
+    floats = write(tmp_path / "floats", **good(raw=(RAW / np.float32(255), (0, 0, 0), (40, 4, 4))))
+    assert memory_needed(floats) == RAW.size * 8 + LABELS.size * 13
+
+
+def test_bad_voxels_on_disk_are_refused_when_they_are_read(tmp_path):
+    raw = (RAW / np.float32(255)).copy()
+    raw[3, 3, 3] = 2
+    volume = load_training_volume(write(tmp_path, **good(raw=(raw, (0, 0, 0), (40, 4, 4)))), stream=True)
+    assert volume.raw[:2, :, :].dtype == torch.float32
+    with pytest.raises(BadInput, match=r"volumes/raw: floats from .* to 2, expected 0 to 1"):
+        volume.raw[2:4, :, :]

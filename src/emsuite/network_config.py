@@ -58,6 +58,9 @@ class Training(Settings):
     )
     compile: bool = Field(False, description="have torch compile the network: minutes at the start")
     deterministic: bool = Field(False, description="the same bytes on the same GPU, at the cost of speed")
+    stream: bool | None = Field(
+        None, description="read volumes from disk as samples need them (default: if memory does not hold them twice)"
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; weights are float32")
     optimizer: Optimizer = Optimizer()
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")

@@ -15,8 +15,9 @@ from emsuite.augment_ranges import NonNegative, Probability
 from emsuite.cores import one_core
 from emsuite.errors import BadInput
 from emsuite.locations import Locations
-from emsuite.resample import read_linear, read_nearest
+from emsuite.resample import Source, read_linear, read_nearest
 from emsuite.settings import Settings
+from emsuite.stored_voxels import Ones
 from emsuite.training_volume import TrainingVolume
 
 
@@ -83,6 +84,11 @@ class Sampler:
     def device(self) -> torch.device:
         """Where the samples are made."""
         return self._volumes[0].raw.device
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no sample needs to read from disk."""
+        return all(volume.tensors for volume in self._volumes)
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
         """The sample `index` of the batch of `iteration`. On the CPU it takes a core for raw and one for labels."""
@@ -165,13 +171,20 @@ def _check_steps(steps: tuple[Augmentation, ...], volume: TrainingVolume) -> Non
 
 
 def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSettings) -> Locations:
-    padding = Coordinate(settings.label_padding)
-    mask = volume.mask.cpu().numpy()
-    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked)
+    padding, mask = Coordinate(settings.label_padding), volume.mask
+    full = isinstance(mask, Ones)
+    if isinstance(mask, torch.Tensor):
+        full, mask = bool(mask.all()), mask.cpu()
+    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked, full)
     if not len(locations):
         raise BadInput(
-            f"{volume.name}: labels of {mask.shape} voxels, {mask.astype(bool).mean():.0%} of them masked in, padded "
+            f"{volume.name}: labels of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "
             f"by {tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
             f"{settings.min_masked:.0%} masked in"
         )
     return locations
+
+
+def _share(mask: Source) -> float:
+    sections = mask.shape[0]
+    return float(np.mean([np.asarray(mask[z : z + 1, :, :]).mean() for z in range(sections)]))

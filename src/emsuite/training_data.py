@@ -1,21 +1,35 @@
 """Which volumes a network is trained on: named on the command line, or the training split of its data set."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from funlib.geometry import Roi
+
 from emsuite.dataset import load_dataset
 from emsuite.errors import BadInput
+from emsuite.memory import free_memory
 from emsuite.network_config import NetworkConfig
-from emsuite.training_volume import TrainingVolume, load_training_volume
+from emsuite.training_volume import LABELS, TrainingVolume, load_training_volume, memory_needed
 from emsuite.volume import open_volume, parse_roi
+
+logger = logging.getLogger(__name__)
 
 
 def load_training_data(config: NetworkConfig, given: Sequence[str], project: Path) -> list[TrainingVolume]:
     """Read `VOLUME.zarr` or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` (labels inside that ROI, nm), each of the network's voxels.
 
-    Without any given: the training split of the data set, from the project's data folder.
+    Without any given: the training split of the data set, from the project's data folder. They stay on disk if
+    `training.stream` says so, or, where it says nothing, if they would take more than half of the free memory.
     """
-    return [_load(config, text) for text in given or _split(config, project)]
+    parts = [_part(config, text) for text in given or _split(config, project)]
+    stream = config.training.stream
+    if stream is None:
+        needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
+        stream = needed > free // 2
+        if stream:
+            logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
+    return [load_training_volume(path, roi, stream) for path, roi in parts]
 
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
@@ -30,11 +44,11 @@ def _split(config: NetworkConfig, project: Path) -> list[str]:
     return [f"{path}@{roi}" if roi else str(path) for path, roi in there]
 
 
-def _load(config: NetworkConfig, text: str) -> TrainingVolume:
+def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:
     path, at, roi = text.partition("@")
-    labels = open_volume(Path(path) / "volumes/labels/neuron_ids")
+    labels = open_volume(Path(path) / LABELS)
     if tuple(labels.voxel_size) != config.voxel_size:
         raise BadInput(
             f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
         )
-    return load_training_volume(path, parse_roi(roi, labels) if at else None)
+    return path, parse_roi(roi, labels) if at else None

@@ -1,5 +1,6 @@
-"""A volume to train on, resident in memory: raw, labels and labels mask."""
+"""A volume to train on: raw, labels and labels mask, in memory or read from disk as samples need them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.errors import BadInput
+from emsuite.resample import Source
+from emsuite.stored_voxels import Ones, StoredVoxels
 from emsuite.volume import Volume, open_volume, split_path
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
@@ -20,11 +23,11 @@ RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/
 class TrainingVolume:
     """Raw, labels and mask of one volume on one device, on the same voxel grid."""
 
-    raw: torch.Tensor
+    raw: Source
     """(Z, Y, X) uint8, or float32 0 to 1."""
-    labels: torch.Tensor
-    """(Z, Y, X) int32, renumbered from 1; 0 is background."""
-    mask: torch.Tensor
+    labels: Source
+    """(Z, Y, X) int32, renumbered from 1, every piece on its own where they are read as needed; 0 is background."""
+    mask: Source
     """(Z, Y, X) uint8 {0, 1}, as `labels`."""
     voxel_size: Coordinate
     """nm, z y x."""
@@ -35,47 +38,59 @@ class TrainingVolume:
     name: str
     """For messages: the path it was read from."""
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Raw, labels and mask, if they lie in memory, else nothing."""
+        return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
+
     def to(self, device: torch.device | str) -> "TrainingVolume":
-        """The same volume on `device`."""
-        return replace(self, raw=self.raw.to(device), labels=self.labels.to(device), mask=self.mask.to(device))
+        """The same volume on `device`; as it is if it lies on disk."""
+        if not self.tensors:
+            return self
+        raw, labels, mask = (tensor.to(device) for tensor in self.tensors)
+        return replace(self, raw=raw, labels=labels, mask=mask)
 
 
-def load_training_volume(path: str | Path, roi: Roi | None = None) -> TrainingVolume:
+def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
     """Read `volumes/raw`, `volumes/labels/neuron_ids` and, where there is one, `volumes/labels/labels_mask`.
 
-    Labels are used inside `roi` (nm) and inside raw; raw is kept whole, as context. Raises BadInput for arrays that are
-    missing or of the wrong type, that do not share their voxels, or that do not overlap.
+    Labels are used inside `roi` (nm) and inside raw; raw is kept whole, as context. If `stream`, all stays on disk
+    until samples need it. Raises BadInput for arrays that are missing or of the wrong type, that do not share their
+    voxels, or that do not overlap.
     """
     path = Path(path)
     raw, labels = open_volume(path / RAW), open_volume(path / LABELS)
     mask = open_volume(path / MASK) if _holds_mask(path) else None
     _check_axes(raw, labels, *([mask] if mask else []))
     _check_types(raw, labels)
-    used = labels.roi.intersect(raw.roi)
-    if used.empty:
-        raise BadInput(f"{path}: labels cover {labels.roi} nm and raw {raw.roi} nm, expected them to overlap")
-    if roi is not None:
-        used = used.intersect(roi)
-        if used.empty:
-            raise BadInput(f"{path}: labels cover {labels.roi} nm, nothing of {roi}, the ROI to train in")
-    numbers = _read_labels(labels, used)
-    return TrainingVolume(
-        raw=_read_raw(raw),
-        labels=numbers,
-        mask=_read_mask(mask, used) if mask else torch.ones_like(numbers, dtype=torch.uint8),
-        voxel_size=raw.voxel_size,
-        raw_offset=raw.offset,
-        labels_offset=used.offset,
-        name=str(path),
+    used = _used(path, raw, labels, roi)
+    if mask and not mask.roi.contains(used):
+        raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
+    grey = torch.uint8 if raw.dtype == np.uint8 else torch.float32
+    known = StoredVoxels(labels, used, _labels, torch.int32)
+    sources: tuple[Source, Source, Source] = (
+        StoredVoxels(raw, raw.roi, _raw, grey),
+        known,
+        StoredVoxels(mask, used, _mask, torch.uint8) if mask else Ones(known.shape),
     )
+    voxels, numbers, mask_voxels = sources if stream else [source[:, :, :] for source in sources]
+    return TrainingVolume(voxels, numbers, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path))
+
+
+def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
+    """Bytes that a volume takes in memory while it is read, at most."""
+    raw, labels = open_volume(Path(path) / RAW), open_volume(Path(path) / LABELS)
+    used = labels.roi if roi is None else labels.roi.intersect(roi)
+    grey = 1 if raw.dtype == np.uint8 else raw.dtype.itemsize + 4
+    labelled = math.prod(used.shape / labels.voxel_size)
+    return math.prod(raw.shape) * grey + labelled * (labels.dtype.itemsize + 5)  # an int32 and the mask
 
 
 def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[TrainingVolume]:
     """The volumes on `device`, or, if they would take more than a quarter of a GPU's free memory, where they are."""
     if device.type != "cuda":
         return list(volumes)
-    tensors = [tensor for volume in volumes for tensor in (volume.raw, volume.labels, volume.mask)]
-    if sum(tensor.nbytes for tensor in tensors) > torch.cuda.mem_get_info(device)[0] // 4:
+    if sum(tensor.nbytes for volume in volumes for tensor in volume.tensors) > torch.cuda.mem_get_info(device)[0] // 4:
         return list(volumes)
     return [volume.to(device) for volume in volumes]
 
@@ -111,26 +126,36 @@ def _check_types(raw: Volume, labels: Volume) -> None:
         raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
 
 
-def _read_raw(raw: Volume) -> torch.Tensor:
-    voxels = np.ascontiguousarray(raw.read())
+def _used(path: Path, raw: Volume, labels: Volume, roi: Roi | None) -> Roi:
+    used = labels.roi.intersect(raw.roi)
+    if used.empty:
+        raise BadInput(f"{path}: labels cover {labels.roi} nm and raw {raw.roi} nm, expected them to overlap")
+    if roi is not None:
+        used = used.intersect(roi)
+        if used.empty:
+            raise BadInput(f"{path}: labels cover {labels.roi} nm, nothing of {roi}, the ROI to train in")
+    return used
+
+
+def _raw(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    voxels = np.ascontiguousarray(voxels)
     if voxels.dtype == np.uint8:
         return torch.from_numpy(voxels)
     if np.isnan(voxels).any():
-        raise BadInput(f"{raw.path}: holds NaN, in {int(np.isnan(voxels).sum())} voxels, expected numbers from 0 to 1")
-    if voxels.min() < 0 or voxels.max() > 1:
-        raise BadInput(f"{raw.path}: floats from {voxels.min():g} to {voxels.max():g}, expected 0 to 1")
+        nans = int(np.isnan(voxels).sum())
+        raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")
+    if voxels.size and (voxels.min() < 0 or voxels.max() > 1):
+        raise BadInput(f"{volume.path}: floats from {voxels.min():g} to {voxels.max():g}, expected 0 to 1")
     return torch.from_numpy(voxels.astype(np.float32))
 
 
-def _read_mask(mask: Volume, used: Roi) -> torch.Tensor:
-    if not mask.roi.contains(used):
-        raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    return torch.from_numpy((mask.read(used) != 0).astype(np.uint8))
+def _mask(_volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy((voxels != 0).astype(np.uint8))
 
 
-def _read_labels(labels: Volume, used: Roi) -> torch.Tensor:
-    voxels = np.ascontiguousarray(labels.read(used))
-    if voxels.dtype.kind == "i" and voxels.min() < 0:
-        raise BadInput(f"{labels.path}: holds the label {voxels.min()}, expected 0 for background and labels above")
+def _labels(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    voxels = np.ascontiguousarray(voxels)
+    if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
+        raise BadInput(f"{volume.path}: holds the label {voxels.min()}, expected 0 for background and labels above")
     renumbered, _ = fastremap.renumber(voxels, in_place=True)
     return torch.from_numpy(renumbered.astype(np.int32))
