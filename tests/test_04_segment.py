@@ -3,7 +3,7 @@ import pytest
 
 from emsuite.scores import variation_of_information
 from emsuite.segments import read_thresholds
-from emsuite.volume import open_volume
+from emsuite.volume import create_volume, open_volume
 
 
 @pytest.fixture
@@ -53,18 +53,23 @@ def test_from_affinities_to_the_cells(chain, cells, tmp_path, run_script):
     assert (voi.split, voi.merge) == pytest.approx((0, 0), abs=1e-9)
 
 
-def test_affinities_of_nothing_are_an_empty_segmentation(chain, cells, tmp_path):
-    affs = open_volume(cells.path / "affs", "r+")
-    affs.write(affs.roi, np.zeros(affs.shape, np.uint8))
-    for stage, more in [
-        ("extract_fragments", ()),
-        ("agglomerate", ()),
-        ("find_segments", ()),
-        ("extract_segmentation", ("--threshold", 0.5)),
-    ]:
-        done = chain(stage, *more)
-        assert done.returncode == 0, done.stderr
-    assert not open_volume(tmp_path / "segmentation.zarr/segmentation").read().any()
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [(0, "affs: yields no fragment"), (1, "affs: all affinities are 1"), (np.nan, "affs: holds nan to nan (or NaN)")],
+)
+def test_affinities_that_say_nothing_end_in_one_line(chain, cells, tmp_path, value, line):
+    affs = create_volume(cells.path / "affs", cells.affs.shape, np.float32, (8, 8, 8), (80, 160, 240))
+    affs.write(affs.roi, np.full(affs.shape, value, np.float32))
+    done = chain("extract_fragments")
+    assert done.returncode == 2, done.stderr
+    assert [row for row in done.stderr.splitlines() if not row.startswith("fragments: ")] == done.stderr.splitlines()[
+        -1:
+    ]
+    assert line in done.stderr
+    assert not list(tmp_path.rglob("*.manifest.json"))
+    done = chain("agglomerate")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "fragments.zarr: unfinished" in done.stderr
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(chain, tmp_path):

@@ -70,14 +70,24 @@ def test_background_is_where_the_mask_is_0_or_does_not_reach(cells, tmp_path):
     assert voxels[5:, :, :40][cells.labels[5:, :, :40] != 0].all()
 
 
-@pytest.mark.parametrize("value", [0, 255])
-def test_affinities_that_are_all_0_or_all_1(tmp_path, value, caplog):
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [(0, "p.zarr/affs: yields no fragment; the aff"), (255, "p.zarr/affs: all affinities are 1, expect")],
+)
+@pytest.mark.parametrize("options", [FragmentOptions(), FragmentOptions(in_sections=True)])
+def test_affinities_that_are_all_0_or_all_1_are_refused(tmp_path, value, line, options):
     affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
     affs.write(affs.roi, np.full(affs.shape, value, np.uint8))
-    number = extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS)
-    assert number == {0: 0, 255: 2}[value]
-    assert read_nodes(tmp_path / "graph/nodes").id.size == number
-    assert ("no fragments" in caplog.text) == (value == 0)
+    with pytest.raises(BadInput, match=line):
+        extract_fragments(tmp_path / "p.zarr/affs", tmp_path, options, **BLOCKS)
+    assert not manifest_path(tmp_path / "fragments.zarr").exists()
+    assert not manifest_path(tmp_path / "graph/nodes").exists()
+
+
+def test_one_fragment_without_a_boundary_is_fine_where_affinities_are_not_1(tmp_path):
+    affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
+    affs.write(affs.roi, np.full(affs.shape, 250, np.uint8))
+    assert extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS) == 2
 
 
 def test_nan_ends_the_run_and_nothing_looks_whole(tmp_path):

@@ -85,6 +85,10 @@ class _EdgeBlock:
     grid: Grid
     merge_function: str
 
+    def warm_up(self) -> None:
+        """Load the compiled loops, and waterz."""
+        agglomerate(np.zeros((3, 1, 1, 2), np.uint8), np.array([[[1, 2]]], np.uint32), self.merge_function)
+
     def __call__(self, block: Block) -> None:
         volume = open_volume(self.fragments)
         labels, numbers = fastremap.renumber(volume.read(block.read), preserve_zero=True)

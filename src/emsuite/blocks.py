@@ -37,9 +37,10 @@ def run_blocks(
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`; shows progress as `name`.
 
-    One block, or one worker, runs in this process. Slurm's workers need `process` to be picklable, and a file system
-    that all machines share. What `process` raises is tried again `retries` times, unless it is an EmsuiteError, which
-    ends the run. Raises that error, or RunFailed naming a block that kept failing.
+    One block, or one worker, runs in this process. Workers on this machine are forked from a process in which
+    `process.warm_up` was called, if there is such a method: it loads what is heavy. Slurm's workers need `process` to
+    be picklable, and a file system that all machines share. What `process` raises is tried again `retries` times,
+    unless it is an EmsuiteError, which ends the run. Raises that error, or RunFailed naming a block that kept failing.
     """
     done_folder.mkdir(parents=True, exist_ok=True)
     work = Work(grid, process, done_folder)
@@ -75,7 +76,7 @@ def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
             end_with(*connections)
             serve(work)
 
-        with nursery(be_worker) as launch:
+        with nursery(be_worker, getattr(work.process, "warm_up", lambda: None)) as launch:
             yield launch
         return
     saved = (work.folder / "work.pickle").resolve()

@@ -5,7 +5,6 @@
 A block numbers its fragments from `block * voxels in a block + 1` up: ids are unique, and tell the block.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,6 @@ from emsuite.grid import Block, Grid, chunk_shape, make_grid
 from emsuite.output import Output, output
 from emsuite.provenance import checksum
 from emsuite.volume import Volume, create_volume, open_volume, split_path
-
-_log = logging.getLogger(__name__)
 
 
 def extract_fragments(
@@ -62,11 +59,10 @@ def extract_fragments(
         process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
         run_blocks("fragments", grid, process, workers, done)
         number, made_from = digest(nodes_path, len(grid))
+        _check_boundaries(source, grid, number, options)
         nodes.notes |= {"blocks": len(grid), "fragments": number, "digest": made_from}
         made.notes |= nodes.notes
         remove(done)
-    if number == 0:
-        _log.warning(f"{affs}: no fragments; the affinities are 0, below filter_fragments, or masked everywhere")
     return number
 
 
@@ -85,6 +81,10 @@ class _FragmentBlock:
     nodes: Path
     grid: Grid
     options: FragmentOptions
+
+    def warm_up(self) -> None:
+        """Load the compiled loops."""
+        find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentOptions(flood=self.options.flood))
 
     def __call__(self, block: Block) -> None:
         source = affinity_volume(open_volume(self.affs))
@@ -112,6 +112,18 @@ def _prepare(made: Output, nodes: Output, affs: Volume, grid: Grid) -> Path:
         create_volume(made.path / "fragments", shape, np.uint64, affs.voxel_size, affs.offset, chunks)
         nodes.path.mkdir(parents=True)
     return done
+
+
+def _check_boundaries(affs: AffinityVolume, grid: Grid, number: int, options: FragmentOptions) -> None:
+    """Refuse affinities that are 0 or 1 everywhere: what is made from them looks like a segmentation, but is none."""
+    path = affs.volume.path
+    if number == 0:
+        raise BadInput(
+            f"{path}: yields no fragment; the affinities are 0, below filter_fragments, or masked everywhere"
+        )
+    alike = len(grid) * (grid.block_size[0] // affs.volume.voxel_size[0] if options.in_sections else 1)
+    if number <= alike and all((affs.read(block.write) == 255).all() for block in grid):
+        raise BadInput(f"{path}: all affinities are 1, expected lower ones where neurons touch")
 
 
 def _nodes(found: np.ndarray, first: int, roi: Roi, voxel_size: Coordinate) -> Nodes:

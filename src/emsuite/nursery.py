@@ -40,10 +40,12 @@ class LocalLauncher:
 
 
 @contextlib.contextmanager
-def nursery(be_worker: Callable[[tuple[Any, ...]], None]) -> Iterator[LocalLauncher]:
+def nursery(
+    be_worker: Callable[[tuple[Any, ...]], None], prepare: Callable[[], object] = lambda: None
+) -> Iterator[LocalLauncher]:
     """Within the block, workers can be launched; each calls `be_worker` with the connections whose end is its own.
 
-    `be_worker` finds DAISY_CONTEXT in the environment. On leaving, all workers end.
+    `be_worker` finds DAISY_CONTEXT in the environment, and done what `prepare` does. On leaving, all workers end.
     """
     folder = Path(tempfile.mkdtemp(prefix="emsuite-"))
     watch, alive = os.pipe()
@@ -53,7 +55,7 @@ def nursery(be_worker: Callable[[tuple[Any, ...]], None]) -> Iterator[LocalLaunc
         keeper = _fork()
         if keeper == 0:
             os.close(alive)
-            _child(lambda: _keep(listener, watch, be_worker))
+            _child(lambda: _keep(listener, watch, be_worker, prepare))
     os.close(watch)
     try:
         yield LocalLauncher(str(folder / "nursery"))
@@ -63,9 +65,15 @@ def nursery(be_worker: Callable[[tuple[Any, ...]], None]) -> Iterator[LocalLaunc
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep(listener: socket.socket, watch: int, be_worker: Callable[[tuple[Any, ...]], None]) -> int:
+def _keep(
+    listener: socket.socket,
+    watch: int,
+    be_worker: Callable[[tuple[Any, ...]], None],
+    prepare: Callable[[], object],
+) -> int:
     """The nursery: fork a minder for each launcher that asks, until the stage ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, with which all others end
+    prepare()
     while _is_called(listener, watch):
         launcher, _ = listener.accept()
         if _fork() == 0:

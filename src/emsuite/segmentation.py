@@ -62,6 +62,10 @@ class _RelabelBlock:
     threshold: float
     out: Path
 
+    def warm_up(self) -> None:
+        """Load the compiled loops."""
+        relabel(np.zeros(1, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+
     def __call__(self, block: Block) -> None:
         voxels = open_volume(self.fragments).read(block.write)
         segments = relabel(voxels, *_lookup(self.lookup, self.threshold))
