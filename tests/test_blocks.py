@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -5,6 +6,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import psutil
 import pytest
@@ -151,3 +153,54 @@ def wait_for(what, seconds=30.0):
     while not what():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+KILLED_RUN = """
+import os, sys, time
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blocks import run_blocks
+from emsuite.grid import Grid
+
+folder = Path(sys.argv[1])
+
+def work(block):
+    with open(folder / f"{block.index}.calls", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(0.05)
+    (folder / f"{block.index}.result").write_text(str(block.index))
+
+if __name__ == "__main__":
+    run_blocks("test", Grid(Roi((0,), (60,)), Coordinate((1,)), Coordinate((0,))), work, 2, folder / "done")
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_cost_the_blocks_at_work_and_nothing_else(tmp_path):
+    (tmp_path / "run.py").write_text(KILLED_RUN)
+    random, kills, runs = Random(0), 0, 0
+    begun = set()
+    while True:
+        stage = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path], stderr=subprocess.DEVNULL)
+        runs += 1
+        while stage.poll() is None:
+            time.sleep(random.uniform(0, 0.6))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = [psutil.Process(stage.pid), *psutil.Process(stage.pid).children(recursive=True)]
+                begun |= set(family)
+                if kills < 20:
+                    random.choice(family).kill()
+                    kills += 1
+        if stage.returncode == 0:
+            break
+        assert runs < 60
+        wait_for(partial(all_gone, begun), 5)
+    assert kills >= 5
+    calls = [len((tmp_path / f"{i}.calls").read_text().splitlines()) for i in range(60)]
+    assert [(tmp_path / f"{i}.result").read_text() for i in range(60)] == [str(i) for i in range(60)]
+    assert sum(calls) - 60 <= 2 * kills, "a kill costs at most the blocks that both workers were at"
+    assert all_gone(begun)
+
+
+def all_gone(processes):
+    return not any(process.is_running() for process in processes)
