@@ -14,7 +14,7 @@ configfile: "config/config.yaml"
 include: "common.smk"
 
 
-container: FLOW.config.container
+container: FLOW.image.place
 
 
 include: "01_data/data.smk"

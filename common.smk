@@ -4,18 +4,28 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 sys.path.insert(0, str(Path(workflow.basedir) / "src"))
-from emsuite.errors import BadInput
-from emsuite.workflow import load_flow, run_with_own_python
+from emsuite.errors import EmsuiteError
+from emsuite.workflow import load_flow, prepare_image, run_with_own_python
 
 run_with_own_python()
 
+# Steps run in an image; the job that a step is (on a cluster, say) need not look at it again.
+IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+
 try:
     FLOW = load_flow(config, Path(workflow.basedir))
-except BadInput as error:
+    if IN_IMAGE and workflow.exec_mode == ExecMode.DEFAULT:
+        prepare_image(FLOW)
+except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(error.exit_code)
+
+if IN_IMAGE:
+    shell.prefix("python containers/check.py || exit 2; ")
 
 RESULT = f"{FLOW.results}/{{part}}"
 LOG = f"{FLOW.results}/log"

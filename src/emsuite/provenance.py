@@ -1,5 +1,6 @@
 """Where an output comes from: settings, seed, code, packages, inputs, machine and what it cost."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.files import sha256
+from emsuite.image import digest as image_digest
 
 _PACKAGES = (
     "emsuite",
@@ -78,10 +80,15 @@ def checksum(path: Path) -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout this library lies in, with `+changes` if the work tree differs; None outside one."""
+    """The commit of the checkout this library lies in, with `+changes` if the work tree differs; None outside one.
+
+    An image has no git: there the library's own note of it counts, or for a checkout what the workflow says.
+    """
+    here = Path(__file__).parent
+    with contextlib.suppress(OSError):
+        return (here.parents[1] / "COMMIT").read_text(encoding="utf-8").strip()
     if commit := os.environ.get("EMSUITE_GIT_COMMIT"):
         return commit
-    here = Path(__file__).parent
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
@@ -105,11 +112,15 @@ def package_versions() -> dict[str, str]:
 
 
 def container() -> dict[str, str] | None:
-    """The image this process runs in, with its digest where the image tells it; None outside a container."""
+    """The image this process runs in, with its digest; None outside a container.
+
+    From inside, an image can be read if it lies in a folder that is visible there; else the workflow tells its digest.
+    """
     image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
     if not image:
         return None
-    return {"image": Path(image).name, "digest": os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")}
+    found = image_digest(Path(image)) if Path(image).is_file() else os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")
+    return {"image": Path(image).name, "digest": found}
 
 
 def machine() -> dict[str, Any]:

@@ -100,6 +100,11 @@ class S3Store:
             raise BadInput(f"{self.url(prefix)}: holds no objects; expected a folder of the bucket")
         return found
 
+    def describe(self, key: str) -> StoredObject:
+        """One object, under its whole key as name; BadInput where there is none."""
+        answer = self._ask_again(key, lambda: self._client.head_object(Bucket=self.bucket, Key=key))
+        return StoredObject(key, key, answer["ContentLength"], answer["ETag"].strip('"'))
+
     def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The object's bytes, piece by piece; Unreliable where the body ends early."""
         ask = {"Bucket": self.bucket, "Key": stored.key}
@@ -161,6 +166,8 @@ class S3Store:
             return Unreliable(f"{where}: {status} {code}")
         if status == 412:
             return _changed(where)
+        if code == "404":  # of a HEAD, which comes without a body that says more
+            return BadInput(f"{where}: there is no such object")
         if code == "NoSuchBucket":
             return BadInput(f"{where}: there is no bucket '{self.bucket}'")
         if status == 403:

@@ -12,8 +12,11 @@ from pydantic import Field, PositiveInt
 
 from emsuite.dataset import Dataset, load_dataset
 from emsuite.errors import BadInput
+from emsuite.image import Image, check_image, parse_image
+from emsuite.image_fetch import fetch_image, find_image
 from emsuite.network_config import first_network_folder, load_network
 from emsuite.output import manifest_path
+from emsuite.provenance import git_commit
 from emsuite.segmentation_settings import SegmentationSettings
 from emsuite.settings import Settings, validate
 
@@ -79,6 +82,11 @@ class Flow:
         """How affinities become segments: the data set's settings, the run's own over them."""
         merged = self.dataset.segmentation.model_dump() | self.config.segmentation
         return validate(SegmentationSettings, merged, "config/config.yaml: segmentation")
+
+    @property
+    def image(self) -> Image:
+        """What --use-singularity runs every step in."""
+        return parse_image(self.config.container, Path("containers"))
 
     @property
     def results(self) -> Path:
@@ -159,8 +167,23 @@ def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
         there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
     flow = Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
-    _ = flow.segmentation  # checked now, not when it is needed
+    _ = flow.segmentation, flow.image  # checked now, not when they are needed
     return flow
+
+
+def prepare_image(flow: Flow) -> None:
+    """Fetch the image if it comes from S3, see that it can be used, and tell the steps its digest and the commit.
+
+    An image that Apptainer itself fetches from a URI is checked by each step alone. Raises BadInput or RunFailed.
+    """
+    if commit := git_commit():
+        os.environ["EMSUITE_GIT_COMMIT"] = commit
+    file = flow.image.file
+    if file is None:
+        return
+    if flow.image.s3 and not file.exists():
+        fetch_image(find_image(flow.image.s3, flow.project / "containers/images.yaml"), file)
+    os.environ["EMSUITE_IMAGE_DIGEST"] = check_image(file, flow.project)
 
 
 def run_with_own_python() -> None:

@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Fetch container images from S3: the suite's own, those of the original experiments, or any by its key."""
+
+from pathlib import Path
+
+import click
+
+from emsuite.command import stage
+from emsuite.fetch import WORKERS
+from emsuite.image import digest
+from emsuite.image_fetch import fetch_image, find_image
+
+HERE = Path(__file__).resolve().parent
+FILE = click.Path(path_type=Path)
+
+
+@stage(
+    example="""
+python containers/fetch_images.py lsd lsd_legacy
+python containers/fetch_images.py s3://my-lab/images/emsuite.sif --sha256 53d1...
+"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--sha256", help="What the image must have. [default: what --known says]")
+@click.option("--out", type=FILE, default=HERE, help="Folder to fetch into.")
+@click.option("--known", type=FILE, default=HERE / "images.yaml", help="Names, places and digests of images.")
+@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Connections at once.")
+def main(
+    images: tuple[str, ...], sha256: str | None, out: Path, known: Path, endpoint_url: str | None, workers: int
+) -> None:
+    """Fetch each IMAGE, a name of --known or s3://BUCKET/KEY, into OUT under the last part of its key.
+
+    Continues where an earlier run stood. An image has its name only once it is whole and verified.
+    """
+    for name in images:
+        source = find_image(name, known, sha256)
+        target = out / source.name
+        how = fetch_image(source, target, endpoint_url, workers)
+        click.echo(f"{target}: {how}; sha256 {digest(target)}")
+
+
+if __name__ == "__main__":
+    main()

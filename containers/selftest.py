@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""What an image is tested with when it is built: it imports every package and predicts a tiny volume."""
+
+import importlib
+import pkgutil
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Ends with a traceback where something is missing."""
+    import_all()
+    predict()
+    print("all packages and modules import, a prediction ran")
+
+
+def import_all() -> None:
+    """Every module of the suite, and every package of requirements.lock at its pinned version."""
+    import emsuite
+
+    for module in pkgutil.iter_modules(emsuite.__path__):
+        importlib.import_module(f"emsuite.{module.name}")
+    pinned = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line)
+    for name, version in pinned.items():
+        found = metadata.version(name).partition("+")[0]
+        if found != version:
+            sys.exit(f"{name}: is {found}, requirements.lock says {version}")
+
+
+def predict() -> None:
+    """The small network with random weights, over a cube of noise, by the stage's own script."""
+    import numpy as np
+
+    from emsuite.checkpoint import Checkpoint, save
+    from emsuite.network import Network
+    from emsuite.network_config import load_network
+    from emsuite.volume import create_volume, open_volume
+
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(ROOT / "02_train/phantom", Path(place) / "phantom")
+        folder, raw, out = Path(place) / "phantom/small", Path(place) / "noise.zarr/raw", Path(place) / "out.zarr"
+        config = load_network(folder)
+        save(folder, Checkpoint(1, config.architecture(), Network(config).state_dict(), None, None, None, {}))
+        noise = np.random.default_rng(0).integers(0, 256, (40, 40, 40), np.uint8)
+        volume = create_volume(raw, noise.shape, noise.dtype, config.voxel_size, (0, 0, 0))
+        volume.write(volume.roi, noise)
+        script = [sys.executable, ROOT / "03_predict/predict.py", folder, "--raw", raw, "--out", out]
+        subprocess.run([*script, "--device", "cpu", "--input-shape", "104,104,104"], check=True)
+        if open_volume(out / "affs").array.shape != (3, *noise.shape):
+            sys.exit(f"{out}: the prediction has not the shape of its volume")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Whether the packages that are installed are those that requirements.lock pins.
+
+Imports nothing but Python's own, so that it can tell what an image lacks, whatever that is.
+"""
+
+import re
+from importlib import metadata
+from pathlib import Path
+
+from emsuite.errors import BadInput
+
+_SHOWN = 3
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """The version of each package that a lock file (`name==version` lines) names; raises BadInput if it is none."""
+    try:
+        text = lock.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{lock}: {error.strerror}; expected the list of pinned packages") from None
+    return dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", text, re.MULTILINE))
+
+
+def differences(lock: Path) -> list[str]:
+    """What is missing here or of another version, as `torch 2.12.0, expected 2.13.0`; empty if nothing is."""
+    found = []
+    for name, version in pinned(lock).items():
+        try:
+            here = metadata.version(name).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            here = "none"
+        if here != version:
+            found.append(f"{name} {here}, expected {version}")
+    return found
+
+
+def check_packages(lock: Path, where: str) -> None:
+    """Raise BadInput, naming `where`, unless all that `lock` pins is installed here at these versions."""
+    if found := differences(lock):
+        more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise BadInput(
+            f"{where}: its packages are not those of {lock.name}: {'; '.join(found[:_SHOWN])}{more}. "
+            "Build it again with containers/build, or fetch the one that belongs to this version"
+        )
