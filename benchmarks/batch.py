@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from measure import ask_peer, measure, peer_cost
+from measure import device as device_option
 from table import Row, memory, report, seconds
 from table import peers as peers_option
 from table import save as save_option
@@ -23,7 +24,7 @@ EXTENT = (160, 400, 400)
 @stage(example="python benchmarks/batch.py\npython benchmarks/batch.py --no-peers --device cuda --synthetic")
 @volume_option
 @synthetic_option
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Of ours.")
+@device_option
 @click.option("--batches", default=10, help="The median counts.")
 @peers_option
 @save_option

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from measure import device as device_option
 from measure import measure
 from networks import copy_network
 from networks import network as network_argument
@@ -32,7 +33,7 @@ python benchmarks/iteration.py 02_train/zebrafinch/mtlsd --device cuda --synthet
 @network_argument
 @volume_option
 @synthetic_option
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@device_option
 @click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="The median of each 10 counts.")
 @click.option("--goal", default="", help="For the results: what an iteration was to take, as '<= 15 ms'.")
 @options.overrides
@@ -64,13 +65,13 @@ def main(
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         whole = time_iteration(folder, config, volumes, device, iterations)
-        peak = torch.cuda.max_memory_allocated() if device == "cuda" else before.memory
+        most = torch.cuda.max_memory_allocated() if device == "cuda" else before.memory
         (folder / "checkpoints").rename(folder / "trained")
         after = time_bare_step(folder, config, volumes, device, iterations // 2)
     bare = (before.wall + after.wall) / 2
     what = f"training, {config.dataset} {config.network}, {config.training.precision}: iteration with its data"
     goals = "<= 1.1" + (f", {goal}" if goal else "")
-    report([Row(what, seconds(whole), f"bare step {seconds(bare)}", whole / bare, goals, memory(peak))], json_path)
+    report([Row(what, seconds(whole), f"bare step {seconds(bare)}", whole / bare, goals, memory(most))], json_path)
 
 
 def time_iteration(folder: Path, config, volumes, device: str, iterations: int) -> float:

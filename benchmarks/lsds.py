@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 from measure import Cost, ask_peer, measure, peer_cost
+from measure import device as device_option
 from table import Row, memory, rate, report, seconds
 from table import peers as peers_option
 from table import save as save_option
@@ -24,7 +25,7 @@ LARGEST_OF_PEER = 160**3  # beyond that it takes minutes
 @stage(example="python benchmarks/lsds.py\npython benchmarks/lsds.py --no-peers --device cuda --synthetic")
 @volume_option
 @synthetic_option
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Of ours.")
+@device_option
 @click.option("--repeats", default=5, help="The median counts.")
 @peers_option
 @save_option

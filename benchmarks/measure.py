@@ -11,9 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+from table import memory
+
 from emsuite.errors import BadInput, RunFailed
 
 PEERS = Path(__file__).resolve().parent / "peers"
+ENOUGH = 20.0
+"""Seconds after which work is not repeated again."""
+
+
+def _there(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if value == "cuda":
+        from emsuite.device import pick_device
+
+        pick_device(value)
+    return value
+
+
+device = click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", callback=_there, help="That ours computes on."
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +44,11 @@ class Cost:
 
 
 def measure(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1, device: str = "cpu") -> Cost:
-    """The median cost of `work` in this process; on a GPU until the GPU is done, and the memory is the GPU's."""
-    synchronise, peak = _on_gpu() if device == "cuda" else (_nothing, _resident)
+    """The median cost of `work` in this process; on a GPU until the GPU is done, and the memory is the GPU's.
+
+    There are fewer repeats where they take long.
+    """
+    synchronise, most = _on_gpu() if device == "cuda" else (_nothing, _resident)
     for _ in range(warm_up):
         work()
     wall, cpu = [], []
@@ -38,7 +59,14 @@ def measure(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1, device:
         synchronise()
         wall.append(time.perf_counter() - started)
         cpu.append(_cpu_seconds() - cpu_before)
-    return Cost(statistics.median(wall), statistics.median(cpu), peak())
+        if sum(wall) > ENOUGH:
+            break
+    return Cost(statistics.median(wall), statistics.median(cpu), most())
+
+
+def peak(cost: Cost, device: str) -> str:
+    """The peak memory of work that `measure` did: on a GPU the GPU's, and beside it the process's until now."""
+    return f"{memory(cost.memory)} GPU, {memory(_resident())} host" if device == "cuda" else memory(cost.memory)
 
 
 def run(command: Sequence[str | Path], **environment: str) -> Cost:

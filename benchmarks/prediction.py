@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 import click
-from measure import Cost, ask_peer, measure, peer_cost
+from measure import Cost, ask_peer, measure, peak, peer_cost
+from measure import device as device_option
 from networks import copy_network, save_untrained
 from networks import network as network_argument
 from table import Row, memory, rate, report, seconds
@@ -29,15 +30,15 @@ PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
     example="""
 python benchmarks/prediction.py
 python benchmarks/prediction.py 02_train/zebrafinch/mtlsd --no-peers --device cuda --synthetic \\
-    --extent 240,1080,1080 --input-shape 96,484,484 --set prediction.precision=bfloat16
+    --extent 240,1080,1080 --set prediction.precision=bfloat16
 """
 )
 @network_argument
 @volume_option
 @synthetic_option
 @click.option("--extent", type=options.Voxels(), default="128,256,256", help="Voxels to which the volume is mirrored.")
-@click.option("--input-shape", type=options.Voxels(), default="352,352,352", help="The largest tile, voxels of raw.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu")
+@click.option("--input-shape", type=options.Voxels(), help="The largest tile, voxels of raw (default: as predict.py).")
+@device_option
 @click.option("--repeats", default=1, help="The median counts; a first run does not.")
 @click.option("--goal", default="", help="For the results: what was to be reached besides, as '>= 100 Mvoxel/s'.")
 @options.overrides
@@ -48,7 +49,7 @@ def main(
     volume: Path,
     synthetic: bool,
     extent: tuple[int, ...],
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, ...] | None,
     device: str,
     repeats: int,
     goal: str,
@@ -72,9 +73,10 @@ def main(
         forward = bare.wall * count
         name = f"prediction, {config.dataset} {config.network}, {config.prediction.precision}, {count} tiles of "
         name += "x".join(map(str, tile))
+        used = peak(ours, device)
         took = f"{seconds(ours.wall)}, {rate(raw.size, ours.wall)}"
         goals = (">= 0.9" if device == "cpu" else ">= 0.8") + (f", {goal}" if goal else "")
-        rows = [Row(name, took, f"forward alone {seconds(forward)}", forward / ours.wall, goals, memory(ours.memory))]
+        rows = [Row(name, took, f"forward alone {seconds(forward)}", forward / ours.wall, goals, used)]
         if peers:
             theirs = ask_scan(folder, config, path, tile, Path(temporary))
             peaks = f"{memory(ours.memory)} / {memory(theirs.memory)}"
@@ -86,7 +88,8 @@ def predict(folder: Path, raw: Path, out: Path, input_shape, device: str) -> Non
     """What 03_predict/predict.py does, in this process."""
     out.with_name(out.name + ".manifest.json").unlink(missing_ok=True)
     command = runpy.run_path(str(PREDICT))["main"]
-    words = [folder, "--raw", raw, "--out", out, "--device", device, "--input-shape", ",".join(map(str, input_shape))]
+    words = [folder, "--raw", raw, "--out", out, "--device", device]
+    words += ["--input-shape", ",".join(map(str, input_shape))] if input_shape else []
     try:
         command.main([str(word) for word in words])
     except SystemExit as end:
