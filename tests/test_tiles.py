@@ -135,3 +135,8 @@ def test_reading_with_zeros_outside(tmp_path: Path) -> None:
     channels.array[...] = both = np.stack([voxels, voxels + 100])
     read = read_with_zeros(channels, (0, -1, 0), (2, 4, 5))
     np.testing.assert_array_equal(read, np.pad(both, ((0, 0), (0, 0), (1, 0), (0, 0))))
+
+
+def test_tiles_smaller_than_a_stride_are_made_to_yield_one() -> None:
+    reach = Reach(smallest=(39, 214, 214), stride=(3, 27, 27), context=(36, 212, 212), offset=(18, 106, 106))
+    assert even_input_shape(reach, (42, 214, 241), (0, 0, 0), (6, 27, 54)) == (42, 241, 241)

@@ -192,8 +192,12 @@ BY_STRIDE = ByStride()
 
 
 def even_input_shape(reach: Reach, largest: Sequence[int], begin: Sequence[int], shape: Sequence[int]) -> Shape:
-    """The input shape, no larger than `largest`, that covers `shape` in as few tiles, as small as they can be."""
-    step = reach.step(reach.largest_within(largest))
+    """The input shape that covers `shape` in as few tiles, as small as they can be.
+
+    No larger than `largest`, unless nothing that small comes out as a whole stride.
+    """
+    smallest = reach.input_for(reach.stride)
+    step = reach.step(reach.largest_within([max(pair) for pair in zip(largest, smallest, strict=True)]))
     outputs = []
     for first, n, stride, width in zip(begin, shape, reach.stride, step, strict=True):
         extent = n + first % stride
