@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 from snakemake_interface_executor_plugins.settings import ExecMode
 
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+PROJECT = Path(str(workflow.current_basedir)).resolve()
+sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.errors import EmsuiteError
 from emsuite.workflow import load_flow, prepare_image, run_with_own_python
 
@@ -17,7 +17,7 @@ run_with_own_python()
 IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 
 try:
-    FLOW = load_flow(config, Path(workflow.basedir))
+    FLOW = load_flow(config, PROJECT)
     if IN_IMAGE and workflow.exec_mode == ExecMode.DEFAULT:
         prepare_image(FLOW)
 except EmsuiteError as error:
