@@ -1,6 +1,7 @@
 """Elastic deformation: closed form, against SciPy's zoom, and by its statistics."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from funlib.geometry import Roi
 from pydantic import ValidationError
 from scipy.ndimage import zoom
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare, ks_2samp
 
 from emsuite.augment_elastic import Elastic, draw_elastic
 from emsuite.resample import read_linear, read_nearest
 from emsuite.warp import Warp
 
+PEERS = Path(__file__).parent / "fixtures" / "peers_elastic.npz"
 SHAPE = (12, 32, 32)
 BOX = Roi((0, 0, 0), SHAPE)
 CENTRE = (np.array(SHAPE) - 1) / 2
@@ -21,6 +23,27 @@ CENTRE = (np.array(SHAPE) - 1) / 2
 
 def elastic(**settings) -> Elastic:
     return Elastic(**({"name": "elastic", "control_point_spacing": (4, 8, 8), "jitter_sigma": (0, 0, 0)} | settings))
+
+
+def moments(fields: np.ndarray) -> dict[str, np.ndarray]:
+    """As tests/fixtures/make_peers_elastic.py: over draws and voxels, and how alike voxels at a distance are."""
+    deviation, along_y = fields.std(axis=(0, 2, 3, 4)), fields[:, 2] / fields[:, 2].std()
+    pairs = [
+        [(np.take(along_y, range(along_y.shape[axis] - lag), axis)
+          * np.take(along_y, range(lag, along_y.shape[axis]), axis)).mean() for lag in (1, 2, 4, 8, 16)]
+        for axis in (1, 2, 3)
+    ]  # fmt: skip
+    quantiles = np.quantile(fields[:, 2], (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999))
+    return {"mean": fields.mean(axis=(0, 2, 3, 4)), "std": deviation, "quantiles": quantiles, "alike": np.array(pairs)}
+
+
+def moved(settings: Elastic, seed: int, box: Roi) -> np.ndarray:
+    """Where each voxel is taken from, less where it lies: (3, *box)."""
+    warp = Warp().then(draw(settings, seed, box))
+    if warp.rest is None:
+        return np.zeros((3, *box.shape))
+    places = torch.cat([part for _, part in warp.slabs(box, (0, 0, 0), torch.device("cpu"))], dim=1).numpy()
+    return places - np.stack(np.meshgrid(*map(np.arange, box.shape), indexing="ij"))
 
 
 def draw(settings: Elastic, seed: int = 0, box: Roi = BOX):
@@ -123,6 +146,47 @@ def test_rates_and_range_of_misalignment():
     assert shifted.any(axis=1).mean() == pytest.approx(0.05 * (1 - 1 / 49), abs=0.006)
     assert np.abs(shifted).max() == 3
     assert not shifted[:, 0].any()
+
+
+def test_a_rotation_is_gunpowders():
+    with np.load(PEERS) as peers:
+        expected = peers["rotation"]
+    box = Roi((0, 0, 0), expected.shape[1:])
+    np.testing.assert_allclose(moved(elastic(rotation=(0.5, 0.5)), 0, box), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["zebrafinch", "fib25", "fine"])
+def test_jitter_is_distributed_as_gunpowders(name):
+    """Size, tails and smoothness of the field; tolerances are a few of what is left to chance."""
+    spacing, sigma, subsample = {"zebrafinch": ((4, 4, 10), (0, 2, 2), 8), "fib25": ((40, 40, 40), (2, 2, 2), 8),
+                                 "fine": ((8, 8, 8), (1, 2, 3), 1)}[name]  # fmt: skip
+    with np.load(PEERS) as peers:
+        expected = {what: peers[f"{name}_{what}"] for what in ("mean", "std", "quantiles", "alike")}
+    settings = elastic(control_point_spacing=spacing, jitter_sigma=sigma, subsample=subsample)
+    draws, chance = (40, 0.15) if name == "fib25" else (20, 0.02)  # points far apart: few of them in a draw
+    box = Roi((0, 0, 0), (40, 80, 80))
+    fields = np.stack([moved(settings, seed, box) for seed in range(draws)])
+    found = moments(fields)
+    deviation = np.maximum(expected["std"], 1e-3)
+    assert np.abs((found["mean"] - expected["mean"]) / deviation).max() < 2 * chance
+    np.testing.assert_allclose(found["std"], expected["std"], rtol=1.5 * chance, atol=1e-6)
+    np.testing.assert_allclose(found["quantiles"], expected["quantiles"], rtol=2 * chance, atol=4 * chance)
+    np.testing.assert_allclose(found["alike"], expected["alike"], atol=3 * chance)
+
+
+def test_sections_slip_and_shift_as_often_and_as_far_as_gunpowders():
+    with np.load(PEERS) as peers:
+        expected = peers["sections"]
+    settings, box = elastic(slip=0.05, shift=0.05, max_misalign=10), Roi((0, 0, 0), (200, 2, 2))
+    found = np.stack([moved(settings, seed, box)[:, :, 0, 0] for seed in range(200)]).round().astype(int)
+    for sections in (found, expected):
+        assert not sections[:, 0].any()
+        # a shift makes one jump, a slip two
+        assert np.diff(sections, axis=2).any(axis=1).mean() == pytest.approx(0.05 + 2 * 0.05, abs=0.012)
+    jumps = [np.histogram(np.abs(np.diff(s[:, 1:], axis=2)).ravel(), [1, 3, 6, 11, 200])[0] for s in (found, expected)]
+    assert chi2_contingency(jumps).pvalue > 1e-3
+    ends = [np.abs(s[:, 1:, -1]).ravel() for s in (found, expected)]  # a random walk of shifts
+    assert ks_2samp(*ends).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(

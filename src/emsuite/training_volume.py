@@ -45,7 +45,7 @@ class TrainingVolume:
 
     def to(self, device: torch.device | str) -> "TrainingVolume":
         """The same volume on `device`; as it is if it lies on disk."""
-        if not self.tensors:
+        if len(self.tensors) < 3:
             return self
         raw, labels, mask = (tensor.to(device) for tensor in self.tensors)
         return replace(self, raw=raw, labels=labels, mask=mask)
