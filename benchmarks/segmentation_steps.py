@@ -1,0 +1,24 @@
+"""The scripts of 04_segment with their options, from affinities to a segmentation at one threshold."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+BLOCK, CONTEXT, THRESHOLD = 128, 32, 0.5  # voxels; threshold where segments are read
+_SCRIPTS = Path(__file__).resolve().parents[1] / "04_segment"
+
+
+def commands(affs: Path, out: Path, voxel_size: Sequence[int], workers: Sequence[object]) -> dict[str, list[str]]:
+    """The command of each step, by name, in their order; `workers` as `["--workers", 2]`."""
+    block, context = (",".join(str(n * v) for v in voxel_size) for n in (BLOCK, CONTEXT))
+    fragments, graph, lookup = out / "fragments.zarr/fragments", out / "graph", out / "lookup"
+    steps = {
+        "extract_fragments": ["--affs", affs, "--out", out, "--block-size", block, "--context", context, *workers],
+        "agglomerate": ["--affs", affs, "--fragments", fragments, "--out", graph / "edges", "--context", context,
+                        "--merge-function", "hist_quant_50", *workers],
+        "find_segments": ["--nodes", graph / "nodes", "--edges", graph / "edges", "--out", lookup,
+                          "--thresholds", f"{THRESHOLD},{THRESHOLD},1"],
+        "extract_segmentation": ["--fragments", fragments, "--lookup", lookup, "--threshold", THRESHOLD,
+                                 "--out", out / "segmentation.zarr", *workers],
+    }  # fmt: skip
+    return {name: [sys.executable, str(_SCRIPTS / f"{name}.py"), *map(str, words)] for name, words in steps.items()}
