@@ -85,17 +85,20 @@ def recorded(image: Path) -> dict[str, Any]:
         return {}
 
 
+def container_program() -> str:
+    """`apptainer` or `singularity`, whichever is on PATH; raises BadInput if neither is."""
+    for name in ("apptainer", "singularity"):
+        if shutil.which(name):
+            return name
+    raise BadInput("no apptainer (or singularity) on PATH, which runs steps in an image; install it, or run bare")
+
+
 def check_image(image: Path, project: Path) -> str:
     """The digest of an image that Apptainer runs and that has the packages of `project`/requirements.lock.
 
     Raises BadInput, one line, where there is no Apptainer, no image, a damaged one or one with other packages.
     """
-    program = next((name for name in ("apptainer", "singularity") if shutil.which(name)), None)
-    if program is None:
-        raise BadInput(
-            "no apptainer (or singularity) on PATH, which runs steps in an image; install it, or run without"
-        )
-    found = digest(image)
+    program, found = container_program(), digest(image)
     command = [program, "--quiet", "exec", "--bind", str(project), "--pwd", str(project), str(image)]
     ran = subprocess.run([*command, "python3", "containers/check.py"], capture_output=True, text=True, check=False)
     if ran.returncode == 0:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 
 from emsuite.dataset import Dataset, load_dataset
 from emsuite.errors import BadInput
-from emsuite.image import Image, check_image, parse_image
+from emsuite.image import Image, check_image, container_program, parse_image
 from emsuite.image_fetch import fetch_image, find_image
 from emsuite.network_config import first_network_folder, load_network
 from emsuite.output import manifest_path
@@ -104,6 +104,14 @@ class Flow:
         return {part.name: part for part in self._parts(self.config.test, "test")}
 
     @property
+    def outside_folders(self) -> list[Path]:
+        """Folders of data and results that do not lie in the project, which an image shows only if told to."""
+        named = [self.config.data, self.config.results, *self.config.shared]
+        named += [part.volume.parent for part in (*self.train_parts, *self.test_parts.values())]
+        found = {folder.resolve() for folder in named if folder.is_dir()}
+        return sorted(folder for folder in found if not folder.is_relative_to(self.project.resolve()))
+
+    @property
     def seed_option(self) -> str:
         """`--seed N`, or nothing."""
         return "" if self.config.seed is None else f"--seed {self.config.seed}"
@@ -172,10 +180,15 @@ def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
 
 
 def prepare_image(flow: Flow) -> None:
-    """Fetch the image if it comes from S3, see that it can be used, and tell the steps its digest and the commit.
+    """Fetch the image if it comes from S3, and see that it can be used.
 
-    An image that Apptainer itself fetches from a URI is checked by each step alone. Raises BadInput or RunFailed.
+    Steps are told its digest and the commit by their environment, and see the folders outside the project that the
+    configuration names. An image that Apptainer itself fetches from a URI is checked by each step alone. Raises
+    BadInput or RunFailed.
     """
+    bind = f"{container_program().upper()}_BIND"
+    folders = [os.environ.get(bind, ""), *map(str, flow.outside_folders)]
+    os.environ[bind] = ",".join(filter(None, folders))
     if commit := git_commit():
         os.environ["EMSUITE_GIT_COMMIT"] = commit
     file = flow.image.file
