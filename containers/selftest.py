@@ -51,7 +51,7 @@ def predict() -> None:
         volume = create_volume(raw, noise.shape, noise.dtype, config.voxel_size, (0, 0, 0))
         volume.write(volume.roi, noise)
         script = [sys.executable, ROOT / "03_predict/predict.py", folder, "--raw", raw, "--out", out]
-        subprocess.run([*script, "--device", "cpu", "--input-shape", "104,104,104"], check=True)
+        subprocess.run([*script, "--device", "cpu", "--input-shape", "144,144,144"], check=True)
         if open_volume(out / "affs").array.shape != (3, *noise.shape):
             sys.exit(f"{out}: the prediction has not the shape of its volume")
 
