@@ -212,22 +212,27 @@ def test_as_users_of_the_originals_call_it(project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_gives_the_weights_of_one_that_was_not(
-    call_script: Callable, tmp_path: Path, volume: Path
+    call_script: Callable, tmp_path: Path, volume: Path, number: signal.Signals
 ) -> None:
+    """Killed outright it goes on from its last checkpoint; asked to end, it saves one where it stands."""
     until, cadence = 300, {"checkpoint_every": 10, "log_every": 7, "average": 0.9}
     straight, killed = (write_network(tmp_path / name / "n", **cadence) for name in "de")
     options = ["--data", volume, "--iterations", until, "--device", "cpu"]
     assert call_script(TRAIN, straight, *options).code == 0
     command = [sys.executable, ROOT / TRAIN, killed, *options]
     deadline = time.monotonic() + 120
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         while len(checkpoints.iterations(killed)) < 3:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "it did not begin"
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
+        said = process.communicate()[1]
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     reached = checkpoints.iterations(killed)[-1]
+    assert (f"asked to end, saved at iteration {reached}\n" in said) == (number == signal.SIGTERM)
     assert 30 <= reached < until
     ended = call_script(TRAIN, killed, *options)
     assert ended.code == 0
