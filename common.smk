@@ -36,6 +36,20 @@ def part_of(wildcards):
     return FLOW.test_parts[wildcards.part]
 
 
+# Snakemake does not compare what functions of `resources` return with what it was in an earlier run. So what says how
+# something is made, but not what, makes nothing anew.
+
+
+def device(wildcards, resources):
+    """What computes."""
+    return FLOW.config.device
+
+
+def source_option(wildcards, resources):
+    """Where a volume is copied from rather than downloaded."""
+    return FLOW.source_option(wildcards.volume)
+
+
 def masks_of(parts):
     """The files that say the volumes of these parts are there and masked."""
     return sorted({f"{part.volume}.masks.json" for part in parts})

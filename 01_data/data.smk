@@ -34,7 +34,7 @@ elif FLOW.dataset.bucket:
         params:
             dataset=FLOW.dataset.name,
             data=FLOW.config.data,
-            source=lambda wildcards: FLOW.source_option(wildcards.volume),
+            source=source_option,
         shell:
             "python 01_data/fetch_data.py --dataset {params.dataset} --volume {wildcards.volume} --out {params.data}"
             " {params.source} 2>&1 | tee {log}"

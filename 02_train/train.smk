@@ -23,7 +23,7 @@ rule train:
     params:
         folder=subpath(input.network, parent=True),
         data=" ".join(f"--data '{part.argument}'" for part in FLOW.train_parts),
-        device=FLOW.config.device,
+        device=device,
         seed=FLOW.seed_option,
     shell:
         "python 02_train/train.py {params.folder} --iterations {wildcards.iterations} {params.data}"

@@ -20,7 +20,7 @@ rule predict:
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
         roi=lambda wildcards: part_of(wildcards).roi_option,
         out=subpath(output[0], strip_suffix=".manifest.json"),
-        device=FLOW.config.device,
+        device=device,
     shell:
         "python 03_predict/predict.py {params.network} --iteration {params.iterations} --raw {params.raw}"
         " {params.roi} --out {params.out} --device {params.device} 2>&1 | tee {log}"
