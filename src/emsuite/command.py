@@ -26,6 +26,8 @@ class StageCommand(click.Command):
             fail(str(error), error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             fail("interrupted", 130)
+        except ModuleNotFoundError as error:
+            fail(f"this Python lacks the package {error.name}; expected what requirements.lock pins", 1)
         except MemoryError as error:
             fail(f"out of memory: {error}", 1)
         except RuntimeError as error:

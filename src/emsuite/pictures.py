@@ -2,6 +2,8 @@
 
     curves/CURVE.svg
     sections/PLACE/PICTURE.jpg
+
+Both folders lie in that of the scores.
 """
 
 import re
