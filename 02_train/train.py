@@ -13,6 +13,7 @@ from emsuite.command import stage
     example="""
 python 02_train/train.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
 cd 02_train/zebrafinch/mtlsd && python ../../train.py --iterations 400001
+torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
 """
 )
 @options.network
@@ -38,7 +39,8 @@ def main(
 ) -> int:
     """Train the network in NETWORK_DIR (default: the folder you stand in).
 
-    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/.
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save and
+    end the run, with exit code 143 or 138; called again it goes on.
     """
     from emsuite.device import pick_device
     from emsuite.network_config import load_network

@@ -38,29 +38,39 @@ class TrainingState:
         return list(trained_part(self.network).parameters())
 
 
-def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
-    """The newest checkpoint of `folder` as a state on `device`, or a fresh one from the seed."""
+def start(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
+    """A state on `device` with fresh weights, from the seed; `folder` says where a frozen network lies."""
     torch.manual_seed(config.training.sampling.seed)
     network, first = checkpoints.build_with_first(folder, config)
-    saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
-    if saved is not None:
-        checkpoints.check_first(folder, config, saved, first)
-        path = checkpoints.checkpoint_path(folder, saved.iteration)
-        checkpoints.load_weights(trained_part(network), saved.weights, path)
     network = network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
     average = None
     if config.training.average is not None:
-        kept = (saved.averaged if saved else None) or trained_part(network).state_dict()
-        average = {name: weights.detach().clone().to(device) for name, weights in kept.items()}
-    if saved is not None and saved.optimizer is not None:
-        checkpoints.load_optimizer(optimizer, saved.optimizer, path)
-    if saved is not None:
-        logger.info("%s: going on from iteration %d", folder, saved.iteration)
+        weights = trained_part(network).state_dict()
+        average = {name: tensor.detach().clone() for name, tensor in weights.items()}
     forward: nn.Module = network
     if config.training.compile:
         forward = torch.compile(network)  # type: ignore[assignment]
-    return TrainingState(network, optimizer, average, saved.iteration if saved else 0, first, forward)
+    return TrainingState(network, optimizer, average, 0, first, forward)
+
+
+def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
+    """The newest checkpoint of `folder` as a state on `device`, or a fresh one from the seed."""
+    saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
+    state = start(folder, config, device)
+    if saved is None:
+        return state
+    checkpoints.check_first(folder, config, saved, state.first)
+    path = checkpoints.checkpoint_path(folder, saved.iteration)
+    checkpoints.load_weights(trained_part(state.network), saved.weights, path)
+    if state.average is not None:
+        kept = saved.averaged or saved.weights
+        state.average = {name: weights.clone().to(device) for name, weights in kept.items()}
+    if saved.optimizer is not None:
+        checkpoints.load_optimizer(state.optimizer, saved.optimizer, path)
+    state.iteration = saved.iteration
+    logger.info("%s: going on from iteration %d", folder, saved.iteration)
+    return state
 
 
 def save(folder: Path, config: NetworkConfig, state: TrainingState, names: Sequence[str]) -> None:

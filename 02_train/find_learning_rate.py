@@ -1,0 +1,64 @@
+#!/usr/bin/env python
+"""Suggest a learning rate for a network: train it for a while at rates from very low to very high."""
+
+from pathlib import Path
+
+import click
+
+from emsuite import options
+from emsuite.command import stage
+
+
+@stage(
+    example="""
+python 02_train/find_learning_rate.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
+cd 02_train/fib25/small && python ../../find_learning_rate.py --steps 300
+"""
+)
+@options.network
+@click.option(
+    "--data",
+    "volumes",
+    metavar="VOLUME.zarr[@ROI]",
+    multiple=True,
+    help="Volume to train on, as train.py has it. Default: the data set's training split below data/.",
+)
+@click.option(
+    "--lowest", type=click.FloatRange(min=0, min_open=True), default=1e-6, help="Rate of the first iteration."
+)
+@click.option("--highest", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Rate of the last iteration.")
+@click.option("--steps", type=click.IntRange(min=2), default=200, help="Iterations.")
+@click.option("--out", type=options.FILE, help="Table of rates and losses (default: log/learning_rates.csv there).")
+@options.device
+@options.overrides
+def main(
+    network_dir: Path,
+    volumes: tuple[str, ...],
+    lowest: float,
+    highest: float,
+    steps: int,
+    out: Path | None,
+    device: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Print the learning rate that suits the network in NETWORK_DIR: a tenth of the one at which its loss is lowest.
+
+    Weights and checkpoints of the folder are left as they are.
+    """
+    from emsuite.device import pick_device
+    from emsuite.errors import BadInput
+    from emsuite.learning_rate_range import try_rates
+    from emsuite.network_config import load_network
+    from emsuite.training_data import load_training_data
+
+    if lowest >= highest:
+        raise BadInput(f"--lowest {lowest:g}: expected a rate below --highest, {highest:g}")
+    config = load_network(network_dir, overrides)
+    loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
+    tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
+    tried.write(out or network_dir / "log" / "learning_rates.csv")
+    click.echo(f"{tried.suggested:.2g}")
+
+
+if __name__ == "__main__":
+    main()
