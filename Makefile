@@ -52,8 +52,13 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile *.smk 0*/*.smk
 
+PINS := $(BIN)/python -m pip freeze --all | grep -Ev '^(emsuite|pip)( |=)' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'
+
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade ".[workflow,development]"
+	$(BIN)/python -m pip install --quiet --upgrade .
+	$(PINS) > .venv/stages
+	$(BIN)/python -m pip install --quiet --upgrade --constraint .venv/stages ".[workflow,development]"
 	{ echo "# Everything that runs the suite, its tests and its checks, pinned; made by 'make lock' from pyproject.toml."; \
-	  $(BIN)/python -m pip freeze | grep -v '^emsuite' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'; } > requirements.lock
+	  echo "# What the stages need, and so every image:"; cat .venv/stages; \
+	  echo "# What the workflow, the tests and the checks need besides:"; $(PINS) | grep -vxFf .venv/stages; } > requirements.lock

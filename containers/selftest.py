@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,16 +20,13 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """Every module of the suite, and every package of requirements.lock at its pinned version."""
+    """Every module of the suite; every package that requirements.lock names for the stages has its pinned version."""
     import emsuite
+    from emsuite.packages import check_packages
 
     for module in pkgutil.iter_modules(emsuite.__path__):
         importlib.import_module(f"emsuite.{module.name}")
-    pinned = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line)
-    for name, version in pinned.items():
-        found = metadata.version(name).partition("+")[0]
-        if found != version:
-            sys.exit(f"{name}: is {found}, requirements.lock says {version}")
+    check_packages(ROOT / "requirements.lock", "this image")
 
 
 def predict() -> None:

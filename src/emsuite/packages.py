@@ -9,16 +9,20 @@ from pathlib import Path
 
 from emsuite.errors import BadInput
 
+_BESIDES = "# What the workflow"
 _SHOWN = 3
 
 
 def pinned(lock: Path) -> dict[str, str]:
-    """The version of each package that a lock file (`name==version` lines) names; raises BadInput if it is none."""
+    """The version of each package that a lock file (`name==version` lines) names for the stages.
+
+    What only the workflow and the tests need follows behind a comment that says so. Raises BadInput for no such file.
+    """
     try:
         text = lock.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{lock}: {error.strerror}; expected the list of pinned packages") from None
-    return dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", text, re.MULTILINE))
+    return dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", text.partition(_BESIDES)[0], re.MULTILINE))
 
 
 def differences(lock: Path) -> list[str]:
