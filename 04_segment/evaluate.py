@@ -3,71 +3,67 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
-
-FILE = click.Path(path_type=Path)
 
 
 @stage(
     example="""
 python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup lookup --out scores \\
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids --raw trvol-250-2.zarr/volumes/raw
+python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup lookup --out scores \\
+    --labels volume.zarr/labels --skeletons volume.skeletons --edges graph/edges --workers 16
 python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out scores \\
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
-@click.option("--fragments", type=FILE, metavar="ARRAY", help="Fragments that --lookup merges.")
-@click.option("--lookup", type=FILE, metavar="FOLDER", help="Lookup tables of find_segments.py.")
-@click.option("--segmentation", type=FILE, metavar="ARRAY", help="A segmentation to score as it is, instead.")
-@click.option("--labels", type=FILE, metavar="ARRAY", required=True, help="Ground truth; label 0 is left out.")
-@click.option("--mask", type=FILE, metavar="ARRAY", help="Leave out what is 0 here.")
-@click.option("--skeletons", type=FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments that --lookup merges.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="Lookup tables of find_segments.py.")
+@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="A segmentation to score as it is, instead.")
+@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; label 0 is left out.")
+@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Leave out what is 0 here.")
+@click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", help="As agglomerate.py wrote, for the min-cut metric.")
+@click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
 @click.option("--roi", metavar="NM", help="Score z0:z1,y0:y1,x0:x1 alone.", show_default="all that is covered")
-@click.option("--raw", type=FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
-@click.option("--affs", type=FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
-@click.option("--timings", type=FILE, multiple=True, help="A manifest.json or benchmark .tsv of an earlier stage.")
+@click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
+@click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
+@click.option("--timings", type=options.FILE, multiple=True, help="A manifest.json or benchmark .tsv of a stage.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
+@click.option("--block-size", type=options.Voxels(), metavar="NM", help="What a worker holds.  [default: 256 voxels]")
+@options.workers
 def main(
     lookup: Path | None,
     skeletons: Path | None,
+    edges: Path | None,
+    edits: str,
     roi: str | None,
     timings: tuple[Path, ...],
     out: Path,
+    block_size: tuple[int, ...] | None,
+    workers: Any,
     **arrays: Path | None,
 ) -> None:
     """Score fragments under every lookup table, or one segmentation, against ground truth.
 
     VOI in bits, adapted Rand, and expected run lengths where there are skeletons. Writes scores.csv (a row per
-    threshold), report.html, and scores.json (the threshold with the smallest VOI sum).
+    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the smallest VOI sum). A stopped
+    run continues.
     """
-    if (arrays["fragments"] is None) == (arrays["segmentation"] is None) or (lookup is None) != (
-        arrays["fragments"] is None
-    ):
+    if not (arrays["fragments"] is None) == (lookup is None) == (arrays["segmentation"] is not None):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
-    from emsuite.evaluate import evaluate, write_scores
-    from emsuite.provenance import provenance
-    from emsuite.report import write_report
-    from emsuite.sections import sections
-    from emsuite.skeletons import load_skeletons
-    from emsuite.timings import read_timings
-    from emsuite.truth import Truth
-    from emsuite.volume import format_roi, open_volume, parse_roi, split_path
+    if edges is not None and (skeletons is None or lookup is None):
+        raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
+    from emsuite.scoring import Tables, score
 
-    opened = {name: open_volume(path) for name, path in arrays.items() if path is not None}
-    stages = read_timings(timings)
-    segmentation = opened.get("fragments") or opened["segmentation"]
-    truth = Truth(opened["labels"], opened.get("mask"), load_skeletons(skeletons) if skeletons else None)
-    evaluation = evaluate(segmentation, truth, lookup, parse_roi(roi, truth.labels) if roi else None)
-    pictures = sections(evaluation, truth, segmentation, opened.get("raw"), opened.get("affs"))
-    inputs = {name: path for name, path in (arrays | {"lookup": lookup, "skeletons": skeletons}).items() if path}
-    record = provenance({"roi": format_roi(evaluation.roi)}, inputs)
-    title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
-    write_report(out / "report.html", evaluation, pictures, stages, record, title)
-    write_scores(out, evaluation, record)
-    best = evaluation.best
+    given = {name: path for name, path in arrays.items() if path is not None}
+    tables = Tables(lookup, edges, skeletons, timings)
+    found = score(given, tables, out, roi=roi, every_edit=edits == "all", block_size=block_size, workers=workers)
+    best = found.best
     logging.getLogger("emsuite").info(
         f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"
         + (f" at threshold {best.threshold}" if lookup else "")

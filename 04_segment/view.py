@@ -17,7 +17,7 @@ def array_option(name: str, what: str) -> click.Option:
 @stage(
     example="""
 python 04_segment/view.py results/fib25/small
-python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/labels/neuron_ids
+python 04_segment/view.py results/fib25/small --position 1140,668,1172 --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
 @click.argument("results", type=click.Path(path_type=Path), required=False)
@@ -27,17 +27,19 @@ python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/
 @array_option("fragments", "Fragments (supervoxels)")
 @array_option("segmentation", "A segmentation")
 @array_option("labels", "The ground truth")
+@click.option("--position", metavar="NM", help="Where to look, z,y,x, as errors.csv lists.", show_default="the centre")
 @options.bind
-def main(results: Path | None, bind: str, **arrays: Path | None) -> None:
+def main(results: Path | None, position: str | None, bind: str, **arrays: Path | None) -> None:
     """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr, and the arrays named.
 
     Arrays are named by container and place, as VOLUME.zarr/volumes/raw; one that is named replaces that of RESULTS.
     Prints the address to open in a browser and serves until Ctrl-C.
     """
-    from emsuite.view import serve
+    from emsuite.view import parse_position, serve
     from emsuite.view_contents import result_layers
 
-    serve([result_layers(results, arrays)], bind)
+    place = parse_position(position) if position else None
+    serve([result_layers(results, arrays)], bind, place)
 
 
 if __name__ == "__main__":

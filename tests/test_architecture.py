@@ -19,18 +19,22 @@ STAGES = sorted(ROOT.glob("0[0-9]_*/"))
 # but the engines.
 FILES = {"files", "provenance", "output", "progress", "store", "volume"}
 MATHEMATICS = {
-    "affinities", "agglomerate", "balance", "boundary", "boxes", "contingency", "fragments", "geometry", "interpolate",
-    "locations", "losses", "lsds", "malis", "mistakes", "moments", "network", "resample", "run_length", "scores",
+    "affinities", "agglomerate", "balance", "boundary", "boxes", "contingency", "edits", "faults", "fragments",
+    "geometry", "interpolate", "locations", "losses", "lsds", "malis", "mistakes", "moments", "network", "resample", "run_length", "scores",
     "tensors", "unet", "warp", "watershed",
 } | {name for name in LIBRARY if name.startswith(("augment", "phantom_"))}  # fmt: skip
 ENGINES = {
     "agglomeration",
+    "comparison",
     "evaluate",
+    "fault_positions",
     "fetch",
     "fragmentation",
+    "learning_rate_range",
     "predict",
     "published",
     "report",
+    "scoring",
     "segmentation",
     "trainer",
     "view",
@@ -88,7 +92,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
 def test_only_engines_import_engines() -> None:
     # what an engine's result looks like may be known to those that show it
-    shows = {"curves": {"evaluate"}, "sections": {"evaluate"}}
+    shows = dict.fromkeys(("curves", "pictures", "sections"), {"evaluate"})
     for name in LIBRARY.keys() - ENGINES:
         assert GRAPH[name] & ENGINES <= shows.get(name, set()), name
     for name in MATHEMATICS | FILES:

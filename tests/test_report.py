@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ from funlib.geometry import Roi
 from emsuite.contingency import contingency
 from emsuite.curves import curves
 from emsuite.evaluate import Evaluation, Scores
+from emsuite.faults import Fault
 from emsuite.provenance import provenance
 from emsuite.report import write_report
 from emsuite.sections import Section
@@ -27,9 +29,11 @@ def evaluation(*rows, best=0):
 def report(tmp_path, found, **changed):
     content = {
         "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
+        "faults": [],
         "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
         "provenance": provenance({"roi": "0:8,0:8,0:8"}),
         "title": "Segmentation of a <b>volume</b>",
+        "look": ["04_segment/view.py", "my results"],
     }
     write_report(tmp_path / "report.html", found, **content | changed)
     return (tmp_path / "report.html").read_text()
@@ -72,3 +76,26 @@ def test_curves_are_the_same_bytes_every_time(erl, count):
     found = evaluation(row(0.1, 2.5, erl), row(0.2, 1.25, erl), row(0.3, 2, erl), best=1)
     assert len(curves(found)) == count
     assert curves(found) == curves(found)
+
+
+def test_the_worst_faults_say_where_to_look(tmp_path):
+    faults = [
+        Fault("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
+        Fault("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
+    ]
+    text = report(tmp_path, evaluation(row(0.1, 2.5)), faults=faults)
+    words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
+    assert "1,500 25.0 % 7 31 30 8,16,24 900" not in words  # each kind has a table of its own
+    assert "1,500 25.0 % 7 31 30 8,16,24" in words
+    assert "900 50.0 % 8 40 9 1,2,3 (the two do not touch there)" in words
+    assert "python 04_segment/view.py &#39;my results&#39; --position 8,16,24" in text
+    assert "most wrong" not in report(tmp_path, evaluation(row(0.1, 2.5)))
+
+
+def test_edits_are_told_where_they_were_counted(tmp_path):
+    counted = dataclasses.replace(row(0.1, 2, 900), splits_needed=3, merges_needed=5, unsplittable=1)
+    text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
+    assert "3 splits and 5 merges of the region graph" in text
+    assert "but for 1 fragments" in text
+    assert text.count("splits needed") == 1
+    assert "Min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))

@@ -5,6 +5,7 @@ import pytest
 from funlib.geometry import Roi
 from PIL import Image
 
+from emsuite.comparison import compare
 from emsuite.errors import BadInput
 from emsuite.evaluate import evaluate
 from emsuite.mistakes import Mistake
@@ -40,9 +41,13 @@ def scene(tmp_path, depth=12, height=32, width=48):
     return Truth(volume(tmp_path, "labels", labels)), *volumes
 
 
+def scored_over(found, truth, tmp_path, roi=None):
+    return evaluate(compare(found, truth, roi or truth.common_roi(found), tmp_path / "compared"))
+
+
 def test_shows_three_sections_and_a_cut_across(tmp_path):
     truth, found, raw, affinities = scene(tmp_path)
-    made = sections(evaluate(found, truth), truth, found, raw, affinities)
+    made = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)
     assert [section.place for section in made] == [
         "x, y at z = 140 nm", "x, y at z = 220 nm", "x, y at z = 300 nm", "x, z at y = 80 nm"
     ]  # fmt: skip
@@ -55,8 +60,8 @@ def test_shows_three_sections_and_a_cut_across(tmp_path):
 
 def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):
     truth, found, raw, affinities = scene(tmp_path)
-    shown = {name: picture(content) for name, content in
-             sections(evaluate(found, truth), truth, found, raw, affinities)[0].pictures.items()}  # fmt: skip
+    first = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)[0]
+    shown = {name: picture(content) for name, content in first.pictures.items()}
     right, wrong = np.s_[:, :36], np.s_[:, 40:]
     assert np.abs(shown["segmentation"][right] - shown["ground truth"][right]).mean() < 4
     assert np.abs(shown["segmentation"][wrong] - shown["ground truth"][wrong]).mean() > 20
@@ -71,21 +76,21 @@ def test_shows_a_window_of_what_all_cover(tmp_path):
     labels[:, :, 94:606] = 2  # the 512 in the middle
     truth = Truth(volume(tmp_path, "labels", labels))
     raw = volume(tmp_path, "raw", np.zeros((2, 100, 700), np.uint16), offset=(100, 50, 0))
-    made = sections(evaluate(truth.labels, truth), truth, truth.labels, raw, None)
+    made = sections(scored_over(truth.labels, truth, tmp_path), truth, truth.labels, raw, None)
     assert [picture(section.pictures["ground truth"]).shape for section in made] == [(100, 512, 3)] * 3 + [(8, 512, 3)]
     assert picture(made[0].pictures["ground truth"]).std(axis=(0, 1)).max() < 1
 
 
 def test_without_raw_there_are_colors_alone(tmp_path):
     truth, found, _, _ = scene(tmp_path)
-    assert list(sections(evaluate(found, truth), truth, found, None, None)[0].pictures) == [
+    assert list(sections(scored_over(found, truth, tmp_path), truth, found, None, None)[0].pictures) == [
         "segmentation", "ground truth", "errors"
     ]  # fmt: skip
 
 
 def test_a_part_without_some_of_the_segments_can_be_shown(tmp_path):
     truth, found, raw, _ = scene(tmp_path)
-    scored = evaluate(found, truth, roi=Roi((100, 0, 0), (40, 160, 100)))
+    scored = scored_over(found, truth, tmp_path, Roi((100, 0, 0), (40, 160, 100)))
     assert len(sections(scored, truth, found, raw, None)) == 4
 
 
@@ -104,4 +109,4 @@ def test_raw_of_another_place_is_refused(tmp_path, voxel_size, offset, message):
     truth, found, _, _ = scene(tmp_path)
     raw = volume(tmp_path, "other/raw", np.zeros((4, 4, 4), np.uint8), voxel_size, offset)
     with pytest.raises(BadInput, match=message):
-        sections(evaluate(found, truth), truth, found, raw, None)
+        sections(scored_over(found, truth, tmp_path), truth, found, raw, None)

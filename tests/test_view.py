@@ -18,7 +18,7 @@ from funlib.geometry import Coordinate
 from neuroglancer.local_volume import MeshesNotSupportedForVolume
 
 from emsuite.errors import BadInput
-from emsuite.view import open_viewer, viewer_state
+from emsuite.view import open_viewer, parse_position, viewer_state
 from emsuite.view_layers import Kind, Layer, kind_of, neuroglancer_layer
 from emsuite.volume import Volume
 
@@ -131,6 +131,21 @@ def test_a_voxel_of_known_nm_lies_there_also_off_the_grid() -> None:
     begin_of_voxel = np.array(transform["matrix"]) @ [0, 1, 2, 3, 1]
     metres = [scales[axis][0] * n for axis, n in zip("zyx", begin_of_voxel[1:], strict=True)]
     assert metres == pytest.approx([100e-9, 28e-9, 27e-9])
+
+
+def test_a_position_in_nm_is_looked_at() -> None:
+    layers = [layer("image", np.zeros((10, 20, 20), np.uint8), offset=(400, 0, 0))]
+    assert viewer_state([layers]).position.tolist() == [15, 10, 10]
+    assert viewer_state([layers], parse_position("420,10,7")).position.tolist() == [10.5, 2.5, 1.75]
+    flat = layer("image", np.zeros((20, 20), np.uint8), voxel_size=(4, 4), offset=(0, 0))
+    with pytest.raises(BadInput, match="has 2 axes, expected the three that a position is in"):
+        viewer_state([[flat]], (1, 2, 3))
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "1,2,x", "1,2,nan"])
+def test_a_position_is_three_numbers(text: str) -> None:
+    with pytest.raises(BadInput, match=rf"--position {text}: expected three numbers in nm as z,y,x"):
+        parse_position(text)
 
 
 def test_two_dimensional_arrays_are_shown_flat() -> None:

@@ -6,7 +6,8 @@
         3      9       81
 
 Tables of blocks add up to the table of the volume (`merge`), and a table of fragments becomes the table of any
-agglomeration of them (`Contingency.map`): a sweep of thresholds reads the voxels once.
+agglomeration of them (`Contingency.map`): a sweep of thresholds reads the voxels once. Since every sum is one of
+integers, blocks give exactly the table that the whole volume gives.
 """
 
 from collections.abc import Iterable
@@ -45,12 +46,14 @@ class Contingency:
     @cached_property
     def by_segment(self) -> Group:
         """The segments and their sizes; segment 0 is among them where labelled voxels have none."""
-        return _group(self.segments, self.counts)
+        starts = _run_starts(self.segments)
+        row = np.repeat(np.arange(starts.size), np.diff(starts, append=self.segments.size))
+        return _group(self.segments[starts], row, self.counts)
 
     @cached_property
     def by_label(self) -> Group:
         """The labels and their sizes."""
-        return _group(self.labels, self.counts)
+        return _group(*np.unique(self.labels, return_inverse=True), self.counts)
 
     @cached_property
     def main_label(self) -> np.ndarray:
@@ -68,7 +71,10 @@ class Contingency:
 
         Raises BadInput if the table holds a fragment that the lookup table does not.
         """
-        ids = apply_lookup(self.by_segment.ids, fragments, segments)
+        return self.relabelled(apply_lookup(self.by_segment.ids, fragments, segments))
+
+    def relabelled(self, ids: np.ndarray) -> "Contingency":
+        """The table after each of `by_segment.ids` became the one of the same place in `ids` (uint64)."""
         return _summed(ids[self.by_segment.row], self.labels, self.counts)
 
     @staticmethod
@@ -106,23 +112,39 @@ def apply_lookup(ids: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -
 
     Raises BadInput if an id is not among `fragments`.
     """
+    return segments_at(lookup_places(ids, fragments), segments)
+
+
+def lookup_places(ids: np.ndarray, fragments: np.ndarray) -> np.ndarray:
+    """Where in `fragments` (integers, any order) each of `ids` (integers of any shape) stands; -1 for id 0.
+
+    Raises BadInput if an id is not among `fragments`.
+    """
     # all in uint64: NumPy compares int64 with uint64 as floats, which confuses large ids
     ids, fragments = ids.astype(np.uint64, copy=False), fragments.astype(np.uint64, copy=False)
-    order = np.argsort(fragments, kind="stable")
-    known = fragments[order]
+    ascending = bool((fragments[1:] > fragments[:-1]).all())
+    order = np.arange(fragments.size) if ascending else np.argsort(fragments, kind="stable")
+    known = fragments if ascending else fragments[order]
     place = np.searchsorted(known, ids)
-    found = np.zeros(ids.shape, bool)
-    inside = place < known.size
-    found[inside] = known[place[inside]] == ids[inside]
+    found = place < known.size
+    found[found] = known[place[found]] == ids[found]
     if missing := np.count_nonzero(~found & (ids != 0)):
         first = ids[~found & (ids != 0)].min()
         raise BadInput(
             f"lookup table: has no segment for {missing} fragments, {first} the first; expected the table "
             "that was made from these fragments"
         )
-    mapped = np.zeros(ids.shape, np.uint64)
-    mapped[found] = segments[order][place[found]]
-    mapped[ids == 0] = 0
+    places = np.full(ids.shape, -1)
+    places[found] = order[place[found]]
+    places[ids == 0] = -1
+    return places
+
+
+def segments_at(places: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """The segment (uint64) at each of the `places` that `lookup_places` found; 0 where that is -1."""
+    mapped = np.zeros(places.shape, np.uint64)
+    inside = places >= 0
+    mapped[inside] = segments[places[inside]]
     return mapped
 
 
@@ -143,9 +165,10 @@ def _count(a: np.ndarray, b: np.ndarray) -> Contingency:
     return _summed(a[starts], b[starts], np.diff(starts, append=a.size))
 
 
-def _run_starts(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    changes = np.flatnonzero((a[1:] != a[:-1]) | (b[1:] != b[:-1])) + 1
-    return np.concatenate([[0], changes])[: a.size]
+def _run_starts(*columns: np.ndarray) -> np.ndarray:
+    # where a run of equal rows begins
+    changes = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return np.concatenate([[0], np.flatnonzero(changes) + 1])[: columns[0].size]
 
 
 def _summed(segments: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> Contingency:
@@ -166,11 +189,10 @@ def _joined(tables: list[Contingency]) -> Contingency:
     )
 
 
-def _group(ids: np.ndarray, counts: np.ndarray) -> Group:
-    distinct, row = np.unique(ids, return_inverse=True)
-    voxels = np.zeros(distinct.size, np.int64)
+def _group(ids: np.ndarray, row: np.ndarray, counts: np.ndarray) -> Group:
+    voxels = np.zeros(ids.size, np.int64)
     np.add.at(voxels, row, counts)
-    return Group(distinct, voxels, row)
+    return Group(ids, voxels, row)
 
 
 _EMPTY = Contingency(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.int64))

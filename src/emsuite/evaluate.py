@@ -1,36 +1,43 @@
 """Score a segmentation, or fragments under every lookup table of a sweep, against ground truth.
 
-    fragments --+-- blocks --> contingency table, nodes' fragments --- lookup table of each threshold --> scores
-    truth ------+
+    comparison --> contingency table, fragments under nodes --- lookup table of each threshold --> scores
+    graph -------------------------------------------------------------------------------------> edits
 
-Voxels are read once; what a threshold costs depends on the number of fragments alone.
+What a threshold costs depends on the number of fragments alone: voxels and nodes were read once.
 """
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from funlib.geometry import Roi
 
-from emsuite.contingency import Contingency, apply_lookup
+from emsuite.comparison import Comparison
+from emsuite.contingency import Contingency, apply_lookup, lookup_places, segments_at
+from emsuite.edits import count_edits
 from emsuite.errors import BadInput
+from emsuite.faults import Fault
 from emsuite.files import write_json, write_text
+from emsuite.graph import graph_manifest, read_edges
 from emsuite.output import manifest_path, read_json
 from emsuite.progress import progress
 from emsuite.run_length import expected_run_length
 from emsuite.scores import adapted_rand_of, variation_of_information_of
 from emsuite.segments import lookup_manifest, read_lookup, read_thresholds
 from emsuite.skeletons import Skeletons
-from emsuite.truth import Truth
 from emsuite.volume import Volume, format_roi, split_path
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One row of scores.csv: bits, shares of 1, nm (`erl`) and numbers; None where there are no skeletons."""
+    """One row of scores.csv: bits, shares of 1, nm (`erl`) and numbers.
+
+    None are the scores of skeletons, and the edits that they need, where there are none, or these were not counted.
+    """
 
     threshold: float | None
     voi_split: float
@@ -44,6 +51,9 @@ class Scores:
     splits: int | None
     merges: int | None
     segments: int
+    splits_needed: int | None = None
+    merges_needed: int | None = None
+    unsplittable: int | None = None
 
 
 class Lookup(NamedTuple):
@@ -68,26 +78,57 @@ class Evaluation:
         return voxels if self.lookup is None else apply_lookup(voxels, *self.lookup)
 
 
-def evaluate(segmentation: Volume, truth: Truth, lookup: Path | None = None, roi: Roi | None = None) -> Evaluation:
-    """Score `segmentation` (Z, Y, X; fragments, if `lookup` holds their lookup tables) over what it and `truth` cover.
+def check_lookup(lookup: Path, fragments: Volume, edges: Path | None = None) -> None:
+    """Raises BadInput for lookup tables, or edges, that tell of other fragments, and for ones that are not there."""
+    # fragments of another run may carry the same ids: only their digest tells them apart
+    manifest = read_json(manifest_path(split_path(fragments.path)[0])) or {}
+    digest, of_lookup = manifest.get("digest"), lookup_manifest(lookup).get("fragments_digest")
+    if digest is not None and digest != of_lookup:
+        raise BadInput(f"{lookup}: was made from other fragments than {fragments.path}; find their segments first")
+    if not read_thresholds(lookup):
+        raise BadInput(f"{lookup}: holds no threshold, expected the lookup tables of a sweep")
+    if edges is not None and graph_manifest(edges).get("fragments_digest") != of_lookup:
+        raise BadInput(f"{edges}: was made from other fragments than {lookup}; agglomerate these first")
 
-    `roi` (nm) is scored instead, if given. The best threshold has the smallest VOI sum, the lowest such one among
-    equals. Raises BadInput for arrays that do not fit each other and for tables of other fragments.
+
+def evaluate(comparison: Comparison, lookup: Path | None = None) -> Evaluation:
+    """Score what was compared: a segmentation, or fragments under each of their lookup tables.
+
+    The best threshold has the smallest VOI sum, the lowest such one among equals. Raises BadInput for tables of other
+    fragments, and where nothing is labelled.
     """
-    thresholds = [] if lookup is None else _thresholds(lookup, segmentation)
-    roi = truth.common_roi(segmentation, roi)
-    table, skeletons, nodes = truth.compare(segmentation, roi)
+    roi = comparison.grid.total
     if lookup is None:
-        row = _score(None, table, skeletons, nodes)
-        return Evaluation([row], row, roi, table, None)
-    rows = []
-    for threshold in progress(thresholds, what="thresholds"):
-        merged, mapped, _ = _agglomerated(lookup, threshold, table, nodes)
-        rows.append(_score(threshold, merged, skeletons, mapped))
-    best = min(rows, key=lambda row: row.voi_sum)
-    assert best.threshold is not None
-    merged, _, tables = _agglomerated(lookup, best.threshold, table, nodes)
-    return Evaluation(rows, best, roi, merged, tables)
+        row = _score(None, comparison.table, comparison.skeletons, comparison.nodes)
+        return Evaluation([row], row, roi, comparison.table, None)
+    rows, best = [], None
+    thresholds = sorted(read_thresholds(lookup))
+    for threshold, table, nodes, tables in _sweep(comparison, lookup, progress(thresholds, what="thresholds")):
+        rows.append(_score(threshold, table, comparison.skeletons, nodes))
+        if best is None or rows[-1].voi_sum < best.best.voi_sum:
+            best = Evaluation(rows, rows[-1], roi, table, tables)
+    assert best is not None
+    return best
+
+
+def with_edits(evaluation: Evaluation, comparison: Comparison, lookup: Path, edges: Path, every: bool) -> Evaluation:
+    """The evaluation with the edits needed at the best threshold, or at `every` one, by the graph's `edges`.
+
+    Raises BadInput without skeletons, and for edges whose scores are NaN.
+    """
+    if comparison.skeletons is None:
+        raise BadInput(f"{edges}: edits are counted by skeletons, and there are none; name some with --skeletons")
+    graph = read_edges(edges)
+    chosen = evaluation.rows if every else [evaluation.best]
+    thresholds = progress([row.threshold for row in chosen if row.threshold is not None], what="edits")
+    counted: dict[float | None, Scores] = {}
+    for row, (threshold, _, nodes, _) in zip(chosen, _sweep(comparison, lookup, thresholds), strict=True):
+        edits = count_edits(comparison.skeletons, comparison.nodes, nodes, graph, threshold)
+        counted[threshold] = replace(
+            row, splits_needed=edits.splits, merges_needed=edits.merges, unsplittable=edits.unsplittable
+        )
+    rows = [counted.get(row.threshold, row) for row in evaluation.rows]
+    return replace(evaluation, rows=rows, best=counted[evaluation.best.threshold])
 
 
 def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any]) -> None:
@@ -101,23 +142,37 @@ def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any
     write_json(folder / "scores.json", best | {"provenance": provenance})
 
 
-def _thresholds(lookup: Path, fragments: Volume) -> list[float]:
-    # fragments of another run may carry the same ids: only their digest tells them apart
-    manifest = read_json(manifest_path(split_path(fragments.path)[0])) or {}
-    digest = manifest.get("digest")
-    if digest is not None and digest != lookup_manifest(lookup).get("fragments_digest"):
-        raise BadInput(f"{lookup}: was made from other fragments than {fragments.path}; find their segments first")
-    return sorted(read_thresholds(lookup))
+def write_faults(path: Path, faults: list[Fault]) -> None:
+    """Write a table of faults, largest first: what is wrong, its ids, and where to look (nm)."""
+    text = io.StringIO()
+    names = ["kind", "voxels", "share", "label", "segment", "other_label", "other_segment", "z", "y", "x", "touching"]
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    for fault in faults:
+        other = {"other_segment" if fault.kind == "split" else "other_label": fault.other}
+        place = dict(zip("zyx", fault.position or (), strict=False))
+        own = {name: getattr(fault, name) for name in ("kind", "voxels", "label", "segment")}
+        table.writerow(own | other | place | {"share": round(fault.share, 6), "touching": int(fault.touching)})
+    write_text(path, text.getvalue())
 
 
-def _agglomerated(
-    lookup: Path, threshold: float, table: Contingency, nodes: np.ndarray
-) -> tuple[Contingency, np.ndarray, Lookup]:
-    tables = Lookup(*read_lookup(lookup, threshold))
-    try:
-        return table.map(*tables), apply_lookup(nodes, *tables), tables
-    except BadInput as error:
-        raise BadInput(f"{lookup}, threshold {threshold}: {error}") from None
+def _sweep(
+    comparison: Comparison, lookup: Path, thresholds: Iterable[float]
+) -> Iterator[tuple[float, Contingency, np.ndarray, Lookup]]:
+    # the table, the segments under nodes and the lookup table at each threshold
+    known, places = np.empty(0, np.uint64), [np.empty(0, np.int64)] * 2
+    ids = (comparison.table.by_segment.ids, comparison.nodes)
+    for threshold in thresholds:
+        tables = Lookup(*read_lookup(lookup, threshold))
+        try:
+            if not all(np.issubdtype(column.dtype, np.integer) for column in tables):
+                raise BadInput(f"holds {tables.segments.dtype}, expected the id of a segment for each fragment")
+            if not np.array_equal(tables.fragments, known):
+                known, places = tables.fragments, [lookup_places(held, tables.fragments) for held in ids]
+        except BadInput as error:
+            raise BadInput(f"{lookup}, threshold {threshold}: {error}") from None
+        merged, nodes = (segments_at(place, tables.segments) for place in places)
+        yield threshold, comparison.table.relabelled(merged), nodes, tables
 
 
 def _score(threshold: float | None, table: Contingency, skeletons: Skeletons | None, nodes: np.ndarray) -> Scores:

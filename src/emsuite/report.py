@@ -1,6 +1,7 @@
 """The report of one evaluation: a single HTML file that needs nothing beside it, neither network nor scripts."""
 
 import base64
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ import jinja2
 
 from emsuite.curves import curves
 from emsuite.evaluate import Evaluation
+from emsuite.faults import Fault
 from emsuite.files import write_text
 from emsuite.mistakes import Mistake, mistake_shares
 from emsuite.sections import COLORS, Section
@@ -20,11 +22,16 @@ def write_report(
     path: Path,
     evaluation: Evaluation,
     sections: Sequence[Section],
+    faults: Sequence[Fault],
     timings: Sequence[Timing],
     provenance: dict[str, Any],
     title: str,
+    look: Sequence[str],
 ) -> None:
-    """Write the report: scores, curves over thresholds, pictures, timings and provenance."""
+    """Write the report: scores, curves over thresholds, pictures, the worst faults, timings and provenance.
+
+    `look` is the command, in words, that shows the volumes; with `--position` after it, it shows a place in them.
+    """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"duration": _duration, "memory": _memory, "embed": _embed}
     template = environment.from_string(files("emsuite").joinpath("report.html").read_text(encoding="utf-8"))
@@ -36,6 +43,8 @@ def write_report(
         curves=curves(evaluation),
         sections=sections,
         mistakes=_legend(evaluation),
+        faults={kind: [fault for fault in faults if fault.kind == kind] for kind in ("split", "merge")},
+        look=shlex.join(["python", *look]),
         timings=timings,
         provenance=provenance,
         machine=machine_name(provenance["machine"]),

@@ -7,8 +7,6 @@ segment      1    1  | 2    2            segment there covers: edges with both e
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from emsuite.errors import BadInput
 from emsuite.skeletons import Skeletons
@@ -41,8 +39,9 @@ def expected_run_length(skeletons: Skeletons, segments: np.ndarray) -> RunLength
         raise BadInput(f"{skeletons.source}: no edges in the region that is scored, expected skeletons to run along")
     distinct, segment = np.unique(segments, return_inverse=True)
     segmented = segments != 0
-    piece = _pieces(skeletons)
-    touched = _partners(segment[segmented], skeletons.skeleton[segmented], distinct.size)
+    piece = skeletons.pieces
+    _, skeleton = np.unique(skeletons.skeleton, return_inverse=True)
+    touched = _partners(segment[segmented], skeleton[segmented], distinct.size)
     parts = _partners(piece[segmented], segment[segmented], piece.max() + 1)
     near, far = segment[ends].T
     right = (near == far) & segmented[ends[:, 0]] & (touched[near] <= 1)
@@ -56,20 +55,21 @@ def expected_run_length(skeletons: Skeletons, segments: np.ndarray) -> RunLength
     )
 
 
-def _pieces(skeletons: Skeletons) -> np.ndarray:
-    # which connected piece each node belongs to
-    size, (near, far) = skeletons.ids.size, skeletons.ends.T
-    graph = coo_array((np.ones(near.size, bool), (near, far)), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
-
-
 def _partners(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     # for each of the numbers below `size`: with how many different b it comes together
-    pairs = np.unique(np.stack([a, b], axis=1), axis=0)
-    return np.bincount(pairs[:, 0], minlength=size)
+    return np.bincount(np.unique(_pairs(a, b)) // _width(b), minlength=size)
 
 
 def _run_lengths(piece: np.ndarray, segment: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     # the length that each segment covers of each piece
-    _, run = np.unique(np.stack([piece, segment], axis=1), axis=0, return_inverse=True)
+    _, run = np.unique(_pairs(piece, segment), return_inverse=True)
     return np.bincount(run, weights=lengths)
+
+
+def _pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    # both are numbered from 0 up, no further than there are nodes: a pair fits one int64, which sorts fast
+    return a * _width(b) + b
+
+
+def _width(b: np.ndarray) -> int:
+    return int(b.max(initial=0)) + 1

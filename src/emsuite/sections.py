@@ -41,14 +41,22 @@ def sections(
     """Three sections in x and y at different z, and one in x and z, through the middle of what was scored.
 
     `raw` (Z, Y, X) and `affinities` (C, Z, Y, X; the first three channels are shown as red, green, blue) are left out
-    if None. Raises BadInput where they do not cover any of what was scored or have another voxel size.
+    if None. Raises BadInput as `shown_roi`.
     """
-    shown = evaluation.roi
-    for array in (raw, affinities):
-        shown = shown if array is None else _overlap(shown, array, truth.labels)
+    shown = shown_roi(evaluation.roi, truth, raw, affinities)
     cuts = [_cut(shown, truth.labels.voxel_size, 0, depth) for depth in _DEPTHS]
     cuts.append(_cut(shown, truth.labels.voxel_size, 1, 0.5))
     return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in cuts]
+
+
+def shown_roi(scored: Roi, truth: Truth, raw: Volume | None, affinities: Volume | None) -> Roi:
+    """What can be shown of the ROI that is scored, nm.
+
+    Raises BadInput where an array does not cover any of it or has another voxel size than the labels.
+    """
+    for array in (raw, affinities):
+        scored = scored if array is None else _overlap(scored, array, truth.labels)
+    return scored
 
 
 def id_colors(ids: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from emsuite.errors import BadInput
 from emsuite.files import atomic_path
@@ -55,6 +57,13 @@ class Skeletons:
     def lengths(self) -> np.ndarray:
         """The physical length of each edge in nm, float64 (M,)."""
         return np.linalg.norm(self.positions[self.ends[:, 0]] - self.positions[self.ends[:, 1]], axis=1)
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """Which connected piece each node belongs to, int64 (N,) from 0 up; the border of a region cuts skeletons."""
+        near, far = self.ends.T
+        graph = coo_array((np.ones(near.size, bool), (near, far)), shape=(self.ids.size, self.ids.size))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
 
     def subset(self, nodes: np.ndarray) -> "Skeletons":
         """What is left with only the nodes that the boolean array `nodes` keeps: edges need both of their ends."""

@@ -4,6 +4,7 @@ The server is neuroglancer's own, in this process, with its client bundled: it n
 loopback address alone, unless another is asked for.
 """
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -17,19 +18,36 @@ LOOPBACK = "127.0.0.1"
 _PIXELS = 400
 
 
-def viewer_state(columns: Sequence[Sequence[Layer]]) -> neuroglancer.ViewerState:
-    """Neuroglancer's state that shows the layers, one view per column, centred on the first layer.
+def parse_position(text: str) -> tuple[float, ...]:
+    """`z,y,x` in nm; raises BadInput."""
+    try:
+        position = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        position = ()
+    if len(position) != 3 or not all(map(math.isfinite, position)):
+        raise BadInput(f"--position {text}: expected three numbers in nm as z,y,x, as 1200,400,864")
+    return position
+
+
+def viewer_state(
+    columns: Sequence[Sequence[Layer]], position: Sequence[float] | None = None
+) -> neuroglancer.ViewerState:
+    """Neuroglancer's state that shows the layers, one view per column, at `position` (nm, z y x).
+
+    Without one it is centred on the first layer, which must have three axes if there is one.
 
     Positions are in voxels of the first layer, z y x, from the world's origin. Hidden at first are masks, and whatever
     would cover an image (or a segmentation) that is shown in the same column.
     """
     first = columns[0][0].volume
-    centre = zip(first.roi.begin, first.roi.end, first.voxel_size, strict=True)
+    if position is not None and len(position) != first.voxel_size.dims:
+        raise BadInput(f"{first.path}: has {first.voxel_size.dims} axes, expected the three that a position is in")
+    centre = position or [(begin + end) / 2 for begin, end in zip(first.roi.begin, first.roi.end, strict=True)]
     largest = max(first.roi.shape) / min(first.voxel_size)
     state = neuroglancer.ViewerState(
         dimensions=world(first),
         display_dimensions=axes(first)[::-1],
-        position=[(begin + end) / 2 / size for begin, end, size in centre],
+        position=[nm / size for nm, size in zip(centre, first.voxel_size, strict=True)],
         cross_section_scale=min(1.0, largest / _PIXELS),
         hide_cross_section_background_3d=True,
         projection_scale=1.6 * min(largest, _PIXELS),
@@ -49,11 +67,13 @@ def viewer_state(columns: Sequence[Sequence[Layer]]) -> neuroglancer.ViewerState
     return state
 
 
-def open_viewer(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK) -> neuroglancer.Viewer:
+def open_viewer(
+    columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Sequence[float] | None = None
+) -> neuroglancer.Viewer:
     """A viewer of the layers, served while the object lives, by this process's one server, on the address `bind`."""
     if not bind:
         raise BadInput("--bind: empty, which would listen on every address; expected one, as 127.0.0.1 or 0.0.0.0")
-    state = viewer_state(columns)
+    state = viewer_state(columns, position)
     neuroglancer.set_server_bind_address(bind)
     try:
         viewer = neuroglancer.Viewer(allow_credentials=False)
@@ -63,9 +83,9 @@ def open_viewer(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK) -> neu
     return viewer
 
 
-def serve(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK) -> None:
-    """Show the layers until Ctrl-C; prints them and the address to open in a browser."""
-    viewer = open_viewer(columns, bind)
+def serve(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Sequence[float] | None = None) -> None:
+    """Show the layers (see `viewer_state`) until Ctrl-C; prints them and the address to open in a browser."""
+    viewer = open_viewer(columns, bind, position)
     for layer in (layer for column in columns for layer in column):
         volume = layer.volume
         print(
