@@ -17,7 +17,8 @@ def array_option(name: str, what: str) -> click.Option:
 @stage(
     example="""
 python 04_segment/view.py results/fib25/small
-python 04_segment/view.py results/fib25/small --position 1140,668,1172 --labels trvol-250-2.zarr/volumes/labels/neuron_ids
+python 04_segment/view.py results/fib25/small --position 1140,668,1172
+python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
 @click.argument("results", type=click.Path(path_type=Path), required=False)

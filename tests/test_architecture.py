@@ -20,8 +20,8 @@ STAGES = sorted(ROOT.glob("0[0-9]_*/"))
 FILES = {"files", "provenance", "output", "progress", "store", "volume"}
 MATHEMATICS = {
     "affinities", "agglomerate", "balance", "boundary", "boxes", "contingency", "edits", "faults", "fragments",
-    "geometry", "interpolate", "locations", "losses", "lsds", "malis", "mistakes", "moments", "network", "resample", "run_length", "scores",
-    "tensors", "unet", "warp", "watershed",
+    "geometry", "interpolate", "locations", "losses", "lsds", "malis", "mistakes", "moments", "network", "resample",
+    "run_length", "scores", "tensors", "unet", "warp", "watershed",
 } | {name for name in LIBRARY if name.startswith(("augment", "phantom_"))}  # fmt: skip
 ENGINES = {
     "agglomeration",
@@ -92,7 +92,7 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
 
 def test_only_engines_import_engines() -> None:
     # what an engine's result looks like may be known to those that show it
-    shows = dict.fromkeys(("curves", "pictures", "sections"), {"evaluate"})
+    shows = {name: {"evaluate"} for name in ("curves", "pictures", "sections")}
     for name in LIBRARY.keys() - ENGINES:
         assert GRAPH[name] & ENGINES <= shows.get(name, set()), name
     for name in MATHEMATICS | FILES:
