@@ -5,6 +5,8 @@ import os
 import resource
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,14 @@ from emsuite.errors import BadInput, RunFailed
 PEERS = Path(__file__).resolve().parent / "peers"
 ENOUGH = 20.0
 """Seconds after which work is not repeated again."""
+_LAUNCH = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[2:])
+_, status, used = os.wait4(child.pid, 0)
+cost = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss
+open(sys.argv[1], "w").write(json.dumps(cost))
+"""
+# between us and the process that is measured, since Linux counts its starter's memory as its own
 
 
 def _there(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -71,16 +81,16 @@ def peak(cost: Cost, device: str) -> str:
 
 def run(command: Sequence[str | Path], **environment: str) -> Cost:
     """The cost of a whole process and those it started; memory is that of the largest. Raises RunFailed."""
-    started = time.perf_counter()
-    child = subprocess.Popen([str(word) for word in command], env=os.environ | environment, stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    assert child.stderr is not None
-    said = child.stderr.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RunFailed(f"{Path(command[1]).name}: ended with {child.returncode}: {_last_line(said)}")
-    return Cost(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    with tempfile.TemporaryDirectory() as folder:
+        said, started = Path(folder) / "cost.json", time.perf_counter()
+        launched = [sys.executable, "-S", "-c", _LAUNCH, said, *map(str, command)]
+        done = subprocess.run(launched, env=os.environ | environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
+        wall = time.perf_counter() - started
+        code, cpu, largest = json.loads(said.read_text())
+    if code:
+        raise RunFailed(f"{Path(command[1]).name}: ended with {code}: {_last_line(done.stderr)}")
+    return Cost(wall, cpu, largest * 1024)
 
 
 def has_peer(name: str) -> bool:
@@ -89,13 +99,15 @@ def has_peer(name: str) -> bool:
 
 
 def ask_peer(name: str, script: str, *arguments: Any, **environment: str) -> Any:
-    """What benchmarks/peers/NAME/SCRIPT prints as its last line of JSON, run in that peer's environment."""
+    """What benchmarks/peers/NAME/SCRIPT prints as its last line of JSON; paths are absolute."""
     if not has_peer(name):
         raise BadInput(f"{PEERS / name}: the peer is not installed; 'make bench' does that, --no-peers goes without")
     python = PEERS / name / ".venv/bin/python"
     environment = {"OMP_NUM_THREADS": "1", "PATH": f"{python.parent}:{os.environ['PATH']}"} | environment
-    done = subprocess.run([python, PEERS / name / script, *map(str, arguments)], capture_output=True, text=True,
-                          env=os.environ | environment, stdin=subprocess.DEVNULL, check=False)  # fmt: skip
+    command = [python, PEERS / name / script, *map(str, arguments)]
+    with tempfile.TemporaryDirectory() as folder:  # some leave logs where they are started
+        done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, check=False)  # fmt: skip
     try:
         return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
