@@ -52,3 +52,13 @@ def test_equals_gunpowder_bit_for_bit(name):
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(BadInput, match=r"targets \(3,\) and mask \(4,\)"):
         balance_weights(np.ones(3), np.ones(4))
+
+
+def test_counts_are_exact_however_many_there_are(monkeypatch):
+    random = np.random.default_rng(0)
+    targets, mask = (random.random((3, 5, 7)) < share for share in (0.3, 0.8))
+    expected = balance_weights(targets, mask)
+    monkeypatch.setattr("emsuite.balance._EXACT", 8)
+    assert np.array_equal(balance_weights(targets, mask), expected)
+    assert np.array_equal(balance_weights(torch.from_numpy(targets), torch.from_numpy(mask)).numpy(), expected)
+    assert targets.any()  # and left as they were
