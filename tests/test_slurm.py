@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from emsuite.errors import BadInput
+from emsuite.segmentation_settings import SegmentationSettings
 from emsuite.settings import validate
 from emsuite.slurm import SlurmSettings, read_slurm_settings
 
@@ -53,8 +54,12 @@ def test_odd_settings_are_refused(pairs, line):
         read_slurm_settings(pairs)
 
 
-def test_settings_as_a_block_of_yaml():
-    assert validate(SlurmSettings, {"workers": 2, "account": "lab"}, "config").options[0] == "--account=lab"
+def test_settings_as_a_block_of_the_segmentation():
+    assert SegmentationSettings().workers_option(3) == "--workers 3"
+    settings = validate(SegmentationSettings, {"slurm": {"workers": 2, "account": "lab"}}, "config")
+    assert settings.workers_option(3) == """--workers slurm --slurm workers=2 --slurm 'account="lab"'"""
+    with pytest.raises(BadInput, match="config: slurm.acount: unknown key"):
+        validate(SegmentationSettings, {"slurm": {"acount": "lab"}}, "config")
 
 
 @pytest.mark.slow
