@@ -165,6 +165,7 @@ def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: P
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("going on from iteration 3") == 1  # one speaks for all
     assert same(checkpoints.load(folder, load_network(folder)).weights, alone, 1e-5)
     losses = [read_losses(tmp_path / f"{name}/n/log/losses.csv") for name in "ab"]
     assert [row["iteration"] for row in losses[1]] == [1, 2, 3, 4, 5, 6]

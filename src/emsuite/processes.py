@@ -1,5 +1,6 @@
 """The processes that train one network together, each on its share of every batch, as `torchrun` starts them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
                 f"{torch.cuda.device_count()} GPUs"
             )
         torch.cuda.set_device(device)
+    if rank:
+        logging.getLogger("emsuite").setLevel(logging.WARNING)  # all would say the same
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         # what the processes tell each other beside gradients must not wait for the GPU
