@@ -10,13 +10,14 @@ from pathlib import Path
 import click
 import numpy as np
 from measure import Cost, run
-from segmentation_steps import BLOCK, CONTEXT, commands
+from segmentation_steps import commands
 from table import Row, memory, report, seconds
 from table import save as save_option
 
 from emsuite.command import stage
 
 VOXEL_SIZE = (8, 8, 8)  # nm
+BLOCK, CONTEXT = 96, 24  # voxels; three blocks a side, so that some have context all around in the smallest volume
 TIMES = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2)}
 """How often the affinities stand beside each other, mirrored, along z, y and x."""
 
@@ -27,7 +28,7 @@ TIMES = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2)}
 @click.option("--workers", default=2, help="Processes.")
 @save_option
 def main(prediction: Path, workers: int, json_path: Path | None) -> None:
-    """Segment 1, 4 and 16 times the affinities, in blocks of 128 voxels with a context of 32.
+    """Segment 1, 4 and 16 times the affinities, in blocks of 96 voxels with a context of 24.
 
     Time is that of all processors together, start-up aside, per million voxels read: blocks inside a volume read their
     context on all sides, those at its faces do not, so the share of context grows with the volume.
@@ -38,7 +39,7 @@ def main(prediction: Path, workers: int, json_path: Path | None) -> None:
             affs = tiled(prediction, along, Path(temporary) / "affs.zarr")
             out = Path(temporary) / "out"
             shutil.rmtree(out, ignore_errors=True)
-            for name, command in commands(affs, out, VOXEL_SIZE, ["--workers", workers]).items():
+            for name, command in commands(affs, out, VOXEL_SIZE, ["--workers", workers], BLOCK, CONTEXT).items():
                 cost = run(command, OMP_NUM_THREADS="1")
                 read = voxels_read(affs, 0 if name in ("find_segments", "extract_segmentation") else CONTEXT)
                 rows += both(name, times, cost, read, first.setdefault(name, (cost, read)))
@@ -71,11 +72,11 @@ def voxels_read(affs: Path, context: int) -> int:
 
 
 def tiled(prediction: Path, along: Sequence[int], path: Path) -> Path:
-    """Affinities, mirrored to whole blocks, that stand beside each other that often."""
+    """Affinities, mirrored to three blocks a side, that stand beside each other that often."""
     from emsuite.volume import create_volume, open_volume
 
     whole = open_volume(prediction).read()[:3]
-    whole = np.pad(whole, [(0, 0), *((0, -n % BLOCK) for n in whole.shape[1:])], "symmetric")
+    whole = np.pad(whole, [(0, 0), *((0, -n % (3 * BLOCK)) for n in whole.shape[1:])], "symmetric")
     shape = [n * t for n, t in zip(whole.shape[1:], along, strict=True)]
     volume = create_volume(path / "affs", (3, *shape), np.uint8, VOXEL_SIZE, (0, 0, 0), (3, BLOCK, BLOCK, BLOCK))
     for place in np.ndindex(*along):

@@ -8,9 +8,16 @@ BLOCK, CONTEXT, THRESHOLD = 128, 32, 0.5  # voxels; threshold where segments are
 _SCRIPTS = Path(__file__).resolve().parents[1] / "04_segment"
 
 
-def commands(affs: Path, out: Path, voxel_size: Sequence[int], workers: Sequence[object]) -> dict[str, list[str]]:
-    """The command of each step, by name, in their order; `workers` as `["--workers", 2]`."""
-    block, context = (",".join(str(n * v) for v in voxel_size) for n in (BLOCK, CONTEXT))
+def commands(
+    affs: Path,
+    out: Path,
+    voxel_size: Sequence[int],
+    workers: Sequence[object],
+    block_width: int = BLOCK,
+    context_width: int = CONTEXT,
+) -> dict[str, list[str]]:
+    """The command of each step, by name, in their order; `workers` as `["--workers", 2]`, widths in voxels."""
+    block, context = (",".join(str(n * v) for v in voxel_size) for n in (block_width, context_width))
     fragments, graph, lookup = out / "fragments.zarr/fragments", out / "graph", out / "lookup"
     steps = {
         "extract_fragments": ["--affs", affs, "--out", out, "--block-size", block, "--context", context, *workers],

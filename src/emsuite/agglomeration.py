@@ -5,10 +5,9 @@ block or on the far side of its border, so one voxel of context shows them whole
 scored it is not asked. The grid is that of the fragments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fastremap
 import numpy as np
@@ -19,9 +18,9 @@ from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
 from emsuite.fragmentation import voxels_per_block
-from emsuite.graph import Edges, digest, write_block
+from emsuite.graph import Edges, digest, fragments_manifest, write_block
 from emsuite.grid import Block, Grid, make_grid
-from emsuite.output import manifest_path, output, read_json
+from emsuite.output import output
 from emsuite.provenance import checksum
 from emsuite.volume import Volume, open_volume, split_path
 
@@ -62,17 +61,6 @@ def agglomerate_fragments(
         made.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
         remove(done)
     return number
-
-
-def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
-    """The manifest of fragments that extract_fragments.py wrote; raises BadInput for others."""
-    path = manifest_path(split_path(fragments)[0])
-    manifest = read_json(path)
-    if manifest is None or "digest" not in manifest or "block_size" not in manifest["settings"]:
-        raise BadInput(
-            f"{fragments}: has no {path.name} that tells its blocks; expected fragments of extract_fragments.py"
-        )
-    return manifest
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,18 @@ def graph_manifest(folder: Path) -> Mapping[str, Any]:
     return manifest
 
 
+def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
+    """The manifest of fragments that extract_fragments.py wrote; raises BadInput for others."""
+    container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
+    path = manifest_path(container)
+    manifest = read_json(path)
+    if manifest is None or "digest" not in manifest or "block_size" not in manifest["settings"]:
+        raise BadInput(
+            f"{fragments}: has no {path.name} that tells its blocks; expected fragments of extract_fragments.py"
+        )
+    return manifest
+
+
 def _read(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
     blocks = graph_manifest(folder).get("blocks", 0)
     files = [folder / f"{block}.parquet" for block in range(blocks)]

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numba
+import fastremap
 import numpy as np
 
-from emsuite.agglomeration import fragments_manifest
 from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
+from emsuite.graph import fragments_manifest
 from emsuite.grid import Block, chunk_shape, make_grid
 from emsuite.output import output, read_json
 from emsuite.segments import lookup_manifest, read_lookup
@@ -62,10 +62,6 @@ class _RelabelBlock:
     threshold: float
     out: Path
 
-    def warm_up(self) -> None:
-        """Load the compiled loops."""
-        relabel(np.zeros(1, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-
     def __call__(self, block: Block) -> None:
         voxels = open_volume(self.fragments).read(block.write)
         segments = relabel(voxels, *_lookup(self.lookup, self.threshold))
@@ -77,32 +73,19 @@ def relabel(voxels: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -> 
 
     Raises BadInput if a voxel holds another id.
     """
-    mapped = np.empty(voxels.shape, np.uint64)
-    unknown = _relabel(np.ascontiguousarray(voxels).ravel(), fragments, segments, mapped.ravel())
-    if unknown:
-        raise BadInput(f"lookup table: has no segment for fragment {unknown}; expected the table of these fragments")
-    return mapped
+    ids = fastremap.unique(voxels)
+    ids = ids[ids != 0]
+    places = np.searchsorted(fragments, ids)
+    known = places < fragments.size
+    known[known] = fragments[places[known]] == ids[known]
+    if not known.all():
+        raise BadInput(
+            f"lookup table: has no segment for fragment {ids[~known][0]}; expected the table of these fragments"
+        )
+    table = dict(zip(ids.tolist(), segments[places].tolist(), strict=True))
+    return fastremap.remap(voxels, table | {0: 0}, preserve_missing_labels=False)
 
 
 @lru_cache(maxsize=1)
 def _lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     return read_lookup(lookup, threshold)
-
-
-@numba.njit(cache=True, nogil=True)
-def _relabel(voxels: np.ndarray, fragments: np.ndarray, segments: np.ndarray, mapped: np.ndarray) -> np.uint64:
-    """Fill `mapped`; returns an id that is not in the table, or 0."""
-    last, segment = np.uint64(0), np.uint64(0)
-    for i in range(voxels.size):
-        # neighbours along x mostly carry the same id: few voxels need a search
-        if voxels[i] != last:
-            last = voxels[i]
-            place = np.searchsorted(fragments, last)
-            if last == 0:
-                segment = np.uint64(0)
-            elif place == fragments.size or fragments[place] != last:
-                return last
-            else:
-                segment = segments[place]
-        mapped[i] = segment
-    return np.uint64(0)
