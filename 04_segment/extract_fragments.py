@@ -67,8 +67,8 @@ def main(
 
     Writes OUT/fragments.zarr/fragments and, a table per block, OUT/graph/nodes. A stopped run continues.
     """
+    from emsuite.fragment_options import FragmentOptions
     from emsuite.fragmentation import extract_fragments
-    from emsuite.fragments import FragmentOptions
 
     blocks = {"block_size": block_size, "context": context, "workers": workers}
     number = extract_fragments(affs, out, FragmentOptions(**chosen), mask=mask, **blocks)

@@ -6,7 +6,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from emsuite.errors import BadInput
-from emsuite.fragments import NEAR
+from emsuite.fragment_options import NEAR
 from emsuite.volume import Volume
 
 

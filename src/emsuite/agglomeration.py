@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import fastremap
 import numpy as np
 
 from emsuite.affinity_volume import affinity_volume
-from emsuite.agglomerate import MERGE_FUNCTIONS, agglomerate
 from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
 from emsuite.fragmentation import voxels_per_block
 from emsuite.graph import Edges, digest, fragments_manifest, write_block
 from emsuite.grid import Block, Grid, make_grid
+from emsuite.merge_functions import MERGE_FUNCTIONS
 from emsuite.output import output
 from emsuite.provenance import checksum
 from emsuite.volume import Volume, open_volume, split_path
@@ -75,9 +74,15 @@ class _EdgeBlock:
 
     def warm_up(self) -> None:
         """Load the compiled loops, and waterz."""
+        from emsuite.agglomerate import agglomerate
+
         agglomerate(np.zeros((3, 1, 1, 2), np.uint8), np.array([[[1, 2]]], np.uint32), self.merge_function)
 
     def __call__(self, block: Block) -> None:
+        import fastremap
+
+        from emsuite.agglomerate import agglomerate
+
         volume = open_volume(self.fragments)
         labels, numbers = fastremap.renumber(volume.read(block.read), preserve_zero=True)
         ids = np.zeros(len(numbers) + 1, np.uint64)

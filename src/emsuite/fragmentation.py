@@ -2,6 +2,8 @@
 
     out/fragments.zarr/fragments  (Z, Y, X) uint64       out/graph/nodes/<block>.parquet
 
+What is heavy to import is imported where blocks are done, since the stage itself only waits for its workers.
+
 A block numbers its fragments from `block * voxels in a block + 1` up: ids are unique, and tell the block.
 """
 
@@ -10,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
@@ -18,7 +19,7 @@ from emsuite.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.blocks import Workers, run_blocks
 from emsuite.errors import BadInput
 from emsuite.files import remove
-from emsuite.fragments import FragmentOptions, find_fragments
+from emsuite.fragment_options import FragmentOptions
 from emsuite.graph import Nodes, digest, write_block
 from emsuite.grid import Block, Grid, chunk_shape, make_grid
 from emsuite.output import Output, output
@@ -84,9 +85,13 @@ class _FragmentBlock:
 
     def warm_up(self) -> None:
         """Load the compiled loops."""
+        from emsuite.fragments import find_fragments
+
         find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentOptions(flood=self.options.flood))
 
     def __call__(self, block: Block) -> None:
+        from emsuite.fragments import find_fragments
+
         source = affinity_volume(open_volume(self.affs))
         voxel_size = source.volume.voxel_size
         mask = _open_mask(self.mask, source)
@@ -127,6 +132,8 @@ def _check_boundaries(affs: AffinityVolume, grid: Grid, number: int, options: Fr
 
 
 def _nodes(found: np.ndarray, first: int, roi: Roi, voxel_size: Coordinate) -> Nodes:
+    import cc3d
+
     statistics: Any = cc3d.statistics(np.ascontiguousarray(found), no_slice_conversion=True)
     size = statistics["voxel_counts"][1:].astype(np.int64)
     centres = (statistics["centroids"][1:] + 0.5) * np.array(voxel_size) + np.array(roi.begin)
