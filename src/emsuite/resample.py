@@ -57,10 +57,14 @@ def _read(
 ) -> tuple[torch.Tensor, ...]:
     image = warp.turn.image(box)
     device = sources[0].device
-    found = [torch.zeros(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes]
+    found = [torch.empty(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes]
     begin, end = warp.bounds(image) + np.array(place)
     low, high = np.maximum(begin, 0), np.minimum(end, sources[0].shape)
-    if (low < high).all():
+    inside = bool((low < high).all())
+    if not inside or warp.rest is None:  # else every voxel is written
+        for voxels in found:
+            voxels.zero_()
+    if inside:
         pieces = [source[_slices(low, high)] for source in sources]
         if warp.rest is None:
             for piece, voxels in zip(pieces, found, strict=True):

@@ -75,8 +75,10 @@ class Sampler:
         output = Coordinate(output_shape)
         self._input = Roi((Coordinate(input_shape) - output) // 2 * -1, input_shape)
         self._labelled = Roi(before * -1, output + before + behind)
+        self._all = self._input.union(self._labelled)
         self._centre = np.array(self._input.begin) + (np.array(input_shape) - 1) / 2
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
+        self._in_raw = [(v.labels_offset - v.raw_offset) / v.voxel_size for v in self._volumes]
         self._threads = ThreadPoolExecutor(thread_name_prefix="labels")
         self._chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
 
@@ -96,15 +98,15 @@ class Sampler:
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
             number = int(np.searchsorted(self._chances, random.random() * self._chances[-1], side="right"))
             place = Coordinate(self._locations[number].draw(random))
-            raw, labels, mask = self._read(self._volumes[number], place, random)
+            raw, labels, mask = self._read(number, place, random)
         origin = self._volumes[number].labels_offset + place * self._volumes[number].voxel_size
         return Sample(raw, labels, mask, (number,), (origin,))
 
-    def _read(self, volume: TrainingVolume, place: Coordinate, random: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        warp = draw_warp(self._steps, self._input.union(self._labelled), self._centre, random)
+    def _read(self, number: int, place: Coordinate, random: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        volume = self._volumes[number]
+        warp = draw_warp(self._steps, self._all, self._centre, random)
         known = self._aside(lambda: read_nearest((volume.labels, volume.mask), warp, self._labelled, place))
-        in_raw = place + (volume.labels_offset - volume.raw_offset) / volume.voxel_size
-        raw = read_linear(volume.raw, warp, self._input, in_raw)
+        raw = read_linear(volume.raw, warp, self._input, place + self._in_raw[number])
         if volume.raw.dtype == torch.uint8:
             raw.div_(255)
         change_values(self._steps, raw, random)

@@ -64,7 +64,8 @@ class Step:
 
     def bounds(self, box: Roi) -> tuple[np.ndarray, np.ndarray]:
         """Between which coordinates the places of `box` lie, voxels; (3,) each."""
-        ends = np.array([box.begin, box.end - 1])
+        first = np.array(box.begin)
+        ends = np.stack([first, first + box.shape - 1])
         spans = self.matrix[None] * ends[:, None]
         low, high = spans.min(axis=0).sum(axis=1) + self.offset, spans.max(axis=0).sum(axis=1) + self.offset
         if self.lattice:
@@ -87,7 +88,8 @@ class Turn:
 
     def image(self, box: Roi) -> Roi:
         """The box of all q of the p in `box`."""
-        first, last = np.array(box.begin), np.array(box.end) - 1
+        first = np.array(box.begin)
+        last = first + box.shape - 1
         corners = np.stack([self.matrix @ first, self.matrix @ last]) + self.offset
         low, high = corners.min(axis=0), corners.max(axis=0)
         return Roi(_whole(low), _whole(high - low + 1))
@@ -123,7 +125,7 @@ class Warp:
         """Begin and end, (3,) whole voxels each, of a box that holds the places of all q in `box` and the voxels on
         both sides of them; not the least such box."""
         if self.rest is None:
-            return np.array(box.begin), np.array(box.end)
+            return np.array(box.begin), np.array(box.begin) + box.shape
         low, high = self.rest.bounds(box)
         # a hundredth of a voxel for rounding
         return np.floor(low - 0.01).astype(int), np.floor(high + 0.01).astype(int) + 2
@@ -158,7 +160,7 @@ class _Places:
     """Evaluates a step over a box."""
 
     def __init__(self, step: Step, box: Roi, place: Sequence[int], device: torch.device):
-        axes = [np.arange(begin, end, dtype=np.float64) for begin, end in zip(box.begin, box.end, strict=True)]
+        axes = [begin + np.arange(size, dtype=np.float64) for begin, size in zip(box.begin, box.shape, strict=True)]
         along_z = step.matrix[:, :1] * axes[0] + (step.offset + np.array(place))[:, None]
         if step.slides:
             first = box.begin[0] - step.slides.first
