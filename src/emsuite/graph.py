@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emsuite.errors import BadInput, RunFailed
-from emsuite.files import atomic_path, sha256
+from emsuite.files import sha256
 from emsuite.output import check_finished, manifest_path, read_json
+from emsuite.parquet import number_of_rows, read_columns, write_columns
 
 
 class Nodes(NamedTuple):
@@ -51,9 +50,8 @@ def write_block(folder: Path, block: int, table: Table) -> None:
     """Write one block's table, atomically; raises RunFailed for scores that are NaN."""
     if isinstance(table, Edges) and np.isnan(table.score).any():
         raise RunFailed(f"block {block}: an edge scores NaN; the affinities there hold no usable values")
-    columns = {name: pa.array(np.asarray(getattr(table, name), _TYPES[name])) for name in table._fields}
-    with atomic_path(folder / f"{block}.parquet") as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    columns = {name: np.asarray(getattr(table, name), _TYPES[name]) for name in table._fields}
+    write_columns(folder / f"{block}.parquet", columns)
 
 
 def read_nodes(folder: Path) -> Nodes:
@@ -77,7 +75,7 @@ def read_edges(folder: Path) -> Edges:
 def digest(folder: Path, blocks: int) -> tuple[int, str]:
     """The number of rows in the tables of `blocks` blocks, and a digest of their content."""
     files = [folder / f"{block}.parquet" for block in range(blocks)]
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    rows = sum(number_of_rows(file) for file in files)
     return rows, hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
 
 
@@ -110,13 +108,7 @@ def _read(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
     missing = [file.name for file in files if not file.exists()]
     if missing or not files:
         raise BadInput(f"{folder}: lacks {len(missing)} of {blocks} blocks ({missing[:3]}), expected all; make it anew")
-    tables = []
-    for file in files:
-        try:
-            tables.append(pq.read_table(file, columns=list(names)))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BadInput(f"{file}: is no table with {', '.join(names)}: {error}") from None
-        if len(tables[-1].column_names) != len(names):
-            raise BadInput(f"{file}: holds {pq.read_schema(file).names}, expected {', '.join(names)}")
-    whole = pa.concat_tables(tables)
-    return [whole[name].to_numpy().astype(_TYPES[name], copy=False) for name in names]
+    tables = [read_columns(file, names) for file in files]
+    return [
+        np.concatenate([table[i] for table in tables]).astype(_TYPES[name], copy=False) for i, name in enumerate(names)
+    ]

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emsuite.errors import BadInput
-from emsuite.files import atomic_path
 from emsuite.graph import Edges, graph_manifest, read_edges, read_nodes
 from emsuite.output import check_finished, manifest_path, output, read_json
+from emsuite.parquet import column_names, read_columns, write_columns
 
 _TABLE = "segments.parquet"
 _FRAGMENT = "fragment"
@@ -68,19 +66,19 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
     settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": origin["digest"]}
     with output(out, settings, inputs={"nodes": nodes, "edges": edges}) as made:
         fragments = read_nodes(nodes).id
-        columns, counts = {_FRAGMENT: pa.array(fragments)}, {}
+        columns, counts = {_FRAGMENT: fragments}, {}
         for threshold, segments in components(fragments, read_edges(edges), thresholds):
-            columns[_column(threshold)] = pa.array(segments)
+            columns[_column(threshold)] = segments
             counts[threshold] = int(np.count_nonzero(segments == fragments))
-        with atomic_path(out / _TABLE) as temporary:
-            pq.write_table(pa.table(columns), temporary)
+        write_columns(out / _TABLE, columns)
         made.notes |= {"fragments_digest": origin["digest"], "merge_function": scored["settings"]["merge_function"]}
     return counts
 
 
 def read_thresholds(lookup: Path) -> list[float]:
     """The thresholds that a folder of lookup tables holds, ascending; raises BadInput if there are none."""
-    return [float(name) for name in _schema(lookup).names if name != _FRAGMENT]
+    lookup_manifest(lookup)
+    return [float(name) for name in column_names(lookup / _TABLE) if name != _FRAGMENT]
 
 
 def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -92,8 +90,8 @@ def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]
             f"{lookup}: has no table for threshold {threshold}, only for {len(thresholds)} from {thresholds[0]} to "
             f"{thresholds[-1]}; the nearest is {near}"
         )
-    table = pq.read_table(lookup / _TABLE, columns=[_FRAGMENT, _column(threshold)])
-    return table[0].to_numpy(), table[1].to_numpy()
+    fragments, segments = read_columns(lookup / _TABLE, [_FRAGMENT, _column(threshold)])
+    return fragments, segments
 
 
 def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
@@ -103,14 +101,6 @@ def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
     if manifest is None or not (lookup / _TABLE).exists():
         raise BadInput(f"{lookup}: no lookup tables there, expected a folder that find_segments.py wrote")
     return manifest
-
-
-def _schema(lookup: Path) -> pa.Schema:
-    lookup_manifest(lookup)
-    try:
-        return pq.read_schema(lookup / _TABLE)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(f"{lookup / _TABLE}: cannot be read as Parquet: {error}") from None
 
 
 def _column(threshold: float) -> str:
