@@ -14,6 +14,9 @@ configfile: "config/config.yaml"
 include: "common.smk"
 
 
+report: "workflow/report/workflow.rst"
+
+
 container: FLOW.image.place
 
 

@@ -76,7 +76,28 @@ rule evaluate:
         csv=f"{RESULT}/scores.csv",
         json=f"{RESULT}/scores.json",
         report=report(
-            f"{RESULT}/report.html", category="Scores", labels={"volume": "{part}"}
+            f"{RESULT}/report.html",
+            caption="../workflow/report/scores.rst",
+            category="Scores",
+            labels={"volume": "{part}"},
+        ),
+        curves=report(
+            directory(f"{RESULT}/curves"),
+            patterns=["{curve}.svg"],
+            caption="../workflow/report/curves.rst",
+            category="Curves",
+            labels={"volume": "{part}", "curve": "{curve}"},
+        ),
+        sections=report(
+            directory(f"{RESULT}/sections"),
+            patterns=["{section}/{picture}.jpg"],
+            caption="../workflow/report/sections.rst",
+            category="Sections",
+            labels={
+                "volume": "{part}",
+                "section": "{section}",
+                "picture": "{picture}",
+            },
         ),
     log:
         f"{RESULT}/log/evaluate.log",
