@@ -3,12 +3,21 @@ import pickle
 
 import numpy as np
 import pytest
+import skimage.metrics
 from funlib.geometry import Roi
 
 from emsuite.comparison import compare
 from emsuite.contingency import contingency
 from emsuite.errors import BadInput
 from emsuite.output import manifest_path, unfinished_path
+from emsuite.scores import (
+    adapted_rand,
+    adapted_rand_of,
+    rand_index,
+    rand_index_of,
+    variation_of_information,
+    variation_of_information_of,
+)
 from emsuite.skeletons import Skeletons
 from emsuite.truth import Truth
 from emsuite.volume import create_volume
@@ -54,6 +63,29 @@ def test_blocks_give_exactly_the_table_of_the_volume(tmp_path, block_size, worke
     assert sum(table.voxels for _, table in compared.blocks()) == compared.table.voxels
     assert manifest_path(tmp_path / "out").exists()
     assert not unfinished_path(tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_blocks_are_those_of_the_volume_and_of_scikit_image(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(5, 40, 3))
+    labels, segmentation = (random_ids(10 * seed + i, shape, ids) for i, ids in ((1, 6), (2, 30)))
+    found, truth = volume(tmp_path, "seg", segmentation), Truth(volume(tmp_path, "labels", labels))
+    block = tuple(int(n) * size for n, size in zip(rng.integers(1, 20, 3), SIZE, strict=True))
+    table = compare(found, truth, found.roi, tmp_path / "out", block_size=block).table
+    voi, rand = variation_of_information_of(table), adapted_rand_of(table)
+    assert voi == variation_of_information(segmentation, labels)
+    assert rand == adapted_rand(segmentation, labels)
+    assert rand_index_of(table) == rand_index(segmentation, labels)
+    expected = skimage.metrics.variation_of_information(labels, segmentation, ignore_labels=[0])
+    assert (voi.split, voi.merge) == pytest.approx(tuple(expected), rel=1e-9)
+    # scikit-image gives what is called recall here before precision, and knows no voxels without a segment
+    inside = np.where(segmentation == 0, 99, segmentation).astype(np.uint64)
+    of_all = compare(volume(tmp_path, "all", inside), truth, found.roi, tmp_path / "all", block_size=block).table
+    whole = adapted_rand_of(of_all)
+    assert (whole.error, whole.recall, whole.precision) == pytest.approx(
+        skimage.metrics.adapted_rand_error(labels, inside, ignore_labels=[0]), rel=1e-9
+    )
 
 
 def test_a_roi_is_compared_alone(tmp_path):

@@ -12,14 +12,14 @@ from emsuite.evaluate import check_lookup, evaluate, with_edits, write_faults, w
 from emsuite.faults import Fault
 from emsuite.files import write_json
 from emsuite.output import manifest_path
-from emsuite.scores import adapted_rand, variation_of_information
+from emsuite.scores import adapted_rand, rand_index, variation_of_information
 from emsuite.skeletons import Skeletons
 from emsuite.truth import Truth
 from emsuite.volume import create_volume
 
 THRESHOLDS = [0.1, 0.28, 0.29, 0.5]
-COLUMNS = ["threshold", "voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "precision", "recall", "erl", "nerl",
-           "splits", "merges", "segments", "splits_needed", "merges_needed", "unsplittable"]  # fmt: skip
+COLUMNS = ["threshold", "voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "precision", "recall", "rand_index",
+           "erl", "nerl", "splits", "merges", "segments", "splits_needed", "merges_needed", "unsplittable"]  # fmt: skip
 
 
 def write_lookup(folder, tables, digest="of the fragments"):
@@ -89,6 +89,7 @@ def test_a_sweep_scores_as_the_relabelled_voxels_do(scene, compared):
         voi, rand = variation_of_information(segmentation, labels), adapted_rand(segmentation, labels)
         assert (row.voi_split, row.voi_merge, row.voi_sum) == (voi.split, voi.merge, voi.sum)
         assert (row.adapted_rand_error, row.precision, row.recall) == (rand.error, rand.precision, rand.recall)
+        assert row.rand_index == rand_index(segmentation, labels)
 
 
 def test_the_best_segmentation_can_be_shown(scene, compared):

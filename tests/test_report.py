@@ -19,7 +19,7 @@ TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
 
 def row(threshold, voi_sum, erl=None):
     on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
-    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, *on_skeletons, 3)
+    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3)
 
 
 def evaluation(*rows, best=0):

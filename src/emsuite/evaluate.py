@@ -26,7 +26,7 @@ from emsuite.graph import graph_manifest, read_edges
 from emsuite.output import manifest_path, read_json
 from emsuite.progress import progress
 from emsuite.run_length import expected_run_length
-from emsuite.scores import adapted_rand_of, variation_of_information_of
+from emsuite.scores import adapted_rand_of, rand_index_of, variation_of_information_of
 from emsuite.segments import lookup_manifest, read_lookup, read_thresholds
 from emsuite.skeletons import Skeletons
 from emsuite.volume import Volume, format_roi, split_path
@@ -46,6 +46,7 @@ class Scores:
     adapted_rand_error: float
     precision: float
     recall: float
+    rand_index: float
     erl: float | None
     nerl: float | None
     splits: int | None
@@ -188,6 +189,7 @@ def _score(threshold: float | None, table: Contingency, skeletons: Skeletons | N
         adapted_rand_error=rand.error,
         precision=rand.precision,
         recall=rand.recall,
+        rand_index=rand_index_of(table),
         segments=int(np.count_nonzero(table.by_segment.ids)),
         **run,
     )

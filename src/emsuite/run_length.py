@@ -46,7 +46,7 @@ def expected_run_length(skeletons: Skeletons, segments: np.ndarray) -> RunLength
     near, far = segment[ends].T
     right = (near == far) & segmented[ends[:, 0]] & (touched[near] <= 1)
     runs = _run_lengths(piece[ends[right, 0]], near[right], lengths[right])
-    perfect = _run_lengths(piece[ends[:, 0]], np.zeros(len(ends), np.int64), lengths)
+    perfect = skeletons.longest_runs
     return RunLength(
         erl=float(runs @ runs / total),
         nerl=float(runs @ runs / (perfect @ perfect)),

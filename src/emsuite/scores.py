@@ -55,15 +55,8 @@ def adapted_rand(segmentation: np.ndarray, labels: np.ndarray) -> AdaptedRand:
 
 
 def rand_index(segmentation: np.ndarray, labels: np.ndarray) -> float:
-    """The share of pairs of distinct voxels on which two integer arrays agree, together or apart (Rand 1971)."""
-    table = _scorable(contingency(segmentation, labels))
-    together, in_segments, in_labels = (
-        _pairs(table.counts),
-        _pairs(table.by_segment.voxels),
-        _pairs(table.by_label.voxels),
-    )
-    everything = _pairs(np.array([table.voxels]))
-    return _ratio(everything + 2 * together - in_segments - in_labels, everything)
+    """The Rand index of two integer arrays of one shape; see `rand_index_of`, and raises as the other scores."""
+    return rand_index_of(contingency(segmentation, labels))
 
 
 def variation_of_information_of(table: Contingency) -> VariationOfInformation:
@@ -89,6 +82,19 @@ def adapted_rand_of(table: Contingency) -> AdaptedRand:
         precision=_ratio(together, in_segments),
         recall=_ratio(together, in_labels),
     )
+
+
+def rand_index_of(table: Contingency) -> float:
+    """The share of pairs of distinct voxels, 0 to 1, that are together in both partitions or apart in both.
+
+    Rand 1971, J. American Statistical Association 66:846. Segment 0 is a segment as any other, as it is for the
+    variation of information. Raises BadInput if the table is empty.
+    """
+    together, in_segments, in_labels = (
+        _pairs(counts) for counts in (_scorable(table).counts, table.by_segment.voxels, table.by_label.voxels)
+    )
+    everything = _pairs(np.array([table.voxels]))
+    return _ratio(everything + 2 * together - in_segments - in_labels, everything)
 
 
 def _scorable(table: Contingency) -> Contingency:

@@ -65,6 +65,12 @@ class Skeletons:
         graph = coo_array((np.ones(near.size, bool), (near, far)), shape=(self.ids.size, self.ids.size))
         return connected_components(graph, directed=False)[1].astype(np.int64)
 
+    @cached_property
+    def longest_runs(self) -> np.ndarray:
+        """The length of each piece with edges in nm, float64: how far a perfect segmentation runs along it."""
+        _, run = np.unique(self.pieces[self.ends[:, 0]], return_inverse=True)
+        return np.bincount(run, weights=self.lengths)
+
     def subset(self, nodes: np.ndarray) -> "Skeletons":
         """What is left with only the nodes that the boolean array `nodes` keeps: edges need both of their ends."""
         edges = self.edges[nodes[self.ends].all(axis=1)]
@@ -96,9 +102,10 @@ class Skeletons:
         if crossing.any():
             u, v = self.edges[crossing][0]
             raise BadInput(f"{self.source}: the edge {u} to {v} joins two skeletons, expected ends in one")
-        pairs, times = np.unique(np.sort(self.edges, axis=1), axis=0, return_counts=True)
+        low, high = np.sort(self.ends, axis=1).T
+        pairs, times = np.unique(low * self.ids.size + high, return_counts=True)
         if times.size and times.max() > 1:
-            u, v = pairs[times.argmax()]
+            u, v = self.ids[list(divmod(int(pairs[times.argmax()]), self.ids.size))]
             raise BadInput(f"{self.source}: the edge {u} to {v} is there {times.max()} times, expected once")
 
 

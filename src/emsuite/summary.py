@@ -23,6 +23,7 @@ def _one(folder: Path, scores: dict) -> str:
             f"{folder.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
             f"sum {best['voi_sum']:.3f} bits (best at threshold {best['threshold']})",
             f"  report        {place}/report.html",
+            f"  worst errors  {place}/errors.csv",
             f"  segmentation  {place}/segmentation.zarr/segmentation",
             f"  look at it    .venv/bin/python 04_segment/view.py {place}",
         ]
