@@ -98,4 +98,7 @@ def test_edits_are_told_where_they_were_counted(tmp_path):
     assert "3 splits and 5 merges of the region graph" in text
     assert "but for 1 fragments" in text
     assert text.count("splits needed") == 1
+    assert text.count('src="data:image/svg+xml;base64,') == 3
+    everywhere = [dataclasses.replace(counted, threshold=threshold) for threshold in (0.1, 0.2)]
+    assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
     assert "Min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))

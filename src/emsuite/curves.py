@@ -39,6 +39,8 @@ def curves(evaluation: Evaluation) -> dict[str, str]:
     }
     if evaluation.best.erl is not None:
         drawn["Expected run length over the threshold"] = _svg(_erl_over_threshold, evaluation)
+    if all(row.splits_needed is not None for row in evaluation.rows):
+        drawn["Edits needed over the threshold (min-cut metric)"] = _svg(_edits_over_threshold, evaluation)
     return drawn
 
 
@@ -78,3 +80,13 @@ def _erl_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot(_column(evaluation, "threshold"), _column(evaluation, "erl") / 1000, color="#0b7285", linewidth=2)
     axes.axvline(evaluation.best.threshold or 0, color="#9aa5b1", linestyle=":")
     axes.set(xlabel="threshold (dotted: best by VOI)", ylabel="µm", ylim=(0, None))
+
+
+def _edits_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
+    thresholds, splits, merges = (_column(evaluation, n) for n in ("threshold", "splits_needed", "merges_needed"))
+    axes.plot(thresholds, splits + merges, color=_SUM, linewidth=2, label="both")
+    axes.plot(thresholds, splits, color=_SPLIT, linewidth=1.5, label="splits of merged segments")
+    axes.plot(thresholds, merges, color=_MERGE, linewidth=1.5, label="merges of split ones")
+    axes.axvline(evaluation.best.threshold or 0, color="#9aa5b1", linestyle=":")
+    axes.set(xlabel="threshold (dotted: best by VOI)", ylabel="edits", ylim=(0, None))
+    axes.legend()
