@@ -95,10 +95,9 @@ def test_the_worst_faults_say_where_to_look(tmp_path):
 def test_edits_are_told_where_they_were_counted(tmp_path):
     counted = dataclasses.replace(row(0.1, 2, 900), splits_needed=3, merges_needed=5, unsplittable=1)
     text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
-    assert "3 splits and 5 merges of the region graph" in text
-    assert "but for 1 fragments" in text
+    assert "<b>8</b><span>3 splits, 5 merges; fragments under several skeletons: 1</span>" in text
     assert text.count("splits needed") == 1
     assert text.count('src="data:image/svg+xml;base64,') == 3
     everywhere = [dataclasses.replace(counted, threshold=threshold) for threshold in (0.1, 0.2)]
     assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
-    assert "Min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))
+    assert "min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))

@@ -19,6 +19,7 @@ from emsuite.truth import Truth
 from emsuite.volume import format_roi, open_volume, parse_roi, split_path
 
 _WORST = 20  # faults of each kind that are listed
+_SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of view.py
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def score(
     record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
     (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
     title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
-    look = ["04_segment/view.py", str(out), *(word for name in ("raw", "labels") if name in arrays
-                                              for word in (f"--{name}", str(arrays[name])))]  # fmt: skip
+    look = ["04_segment/view.py", str(out)]
+    look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
     write_report(out / "report.html", evaluation, pictures, faults, stages, record, title, look)
     write_pictures(out, evaluation, pictures)
     write_faults(out / "errors.csv", faults)
