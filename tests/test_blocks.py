@@ -139,8 +139,13 @@ def test_workers_do_not_outlive_the_stage(tmp_path, how):
     (tmp_path / "run.py").write_text(SLOW_RUN.replace("Path(sys.argv[1], ", f"Path({str(tmp_path)!r}, "))
     stage = subprocess.Popen([sys.executable, tmp_path / "run.py"], stderr=subprocess.DEVNULL)
     wait_for(Path(tmp_path / "begun").exists)
-    workers = psutil.Process(stage.pid).children(recursive=True)
-    assert len(workers) == 7  # the nursery, and for each worker what daisy starts, a minder and itself
+    workers = []
+
+    def all_are_there():
+        workers[:] = psutil.Process(stage.pid).children(recursive=True)
+        return len(workers) == 7  # the nursery, and for each worker what daisy starts, a minder and itself
+
+    wait_for(all_are_there)
     stage.send_signal(how)
     stage.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=10)

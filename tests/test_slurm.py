@@ -14,7 +14,7 @@ import pytest
 from emsuite.errors import BadInput
 from emsuite.segmentation_settings import SegmentationSettings
 from emsuite.settings import validate
-from emsuite.slurm import SlurmSettings, read_slurm_settings
+from emsuite.slurm_settings import SlurmSettings, read_slurm_settings
 
 BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
 
@@ -109,7 +109,7 @@ from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blocks import run_blocks
 from emsuite.grid import Grid
-from emsuite.slurm import SlurmSettings
+from emsuite.slurm_settings import SlurmSettings
 from slow_block import wait
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from funlib.geometry import Roi
@@ -22,9 +22,12 @@ from emsuite.files import atomic_path
 from emsuite.grid import Block, Grid
 from emsuite.nursery import nursery
 from emsuite.progress import progress
-from emsuite.slurm import SlurmLauncher, SlurmSettings
+from emsuite.slurm import SlurmLauncher
 
-Workers = int | SlurmSettings
+if TYPE_CHECKING:
+    from emsuite.slurm_settings import SlurmSettings
+
+Workers: TypeAlias = "int | SlurmSettings"
 """That many processes on this machine, or jobs of Slurm."""
 
 _NO_TIMEOUT = 1e9  # seconds; daisy would kill a block after ten minutes

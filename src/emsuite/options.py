@@ -85,7 +85,7 @@ def workers(function: Callable[..., Any]) -> Callable[..., Any]:
             if slurm:
                 raise click.UsageError("--slurm goes with --workers slurm")
             return function(*args, workers=workers, **others)
-        from emsuite.slurm import read_slurm_settings
+        from emsuite.slurm_settings import read_slurm_settings
 
         return function(*args, workers=read_slurm_settings(slurm), **others)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.settings import Settings
-from emsuite.slurm import SlurmSettings
+from emsuite.slurm_settings import SlurmSettings
 
 _Nanometres = tuple[PositiveInt, PositiveInt, PositiveInt]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
