@@ -41,7 +41,7 @@ def test_a_worker_finds_its_context_and_what_was_prepared(tmp_path):
         ("first", "second"), "['loaded']"
     )
     assert prepared == [], "done in another process"
-    assert "DAISY_CONTEXT" not in os.environ
+    assert os.environ.get("DAISY_CONTEXT") not in ("first", "second")
 
 
 def test_a_launcher_ends_as_its_worker(tmp_path, capfd):
