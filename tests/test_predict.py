@@ -9,16 +9,20 @@ import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
 
-from emsuite import checkpoint, predict
-from emsuite.errors import BadInput
+from emsuite import checkpoint, predict, predictor
+from emsuite.errors import BadInput, RunFailed
 from emsuite.network import AnyNetwork, AutocontextNetwork, Network
 from emsuite.network_config import NetworkConfig
 from emsuite.output import Output, output
+from emsuite.raw import check_raw
+from emsuite.tile_record import TileRecord
 from emsuite.tiles import BY_STRIDE, Original, Tiling
 from emsuite.volume import Volume, create_volume, open_volume
 
 PREDICT = "03_predict/predict.py"
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
+SHALLOW = {"downsample_factors": [[2, 3, 3]]}
+TILE = (26, 28, 28)  # 10x8x8 come out of it, along y and x no multiple of the stride of 2x3x3
 STEM = {"downsample_factors": [[2, 2, 2]], "stem": {"kernel": [4, 4, 4], "factor": [2, 2, 2]}, "norm": "batch"}
 
 
@@ -67,9 +71,9 @@ def run(
     tiling: Tiling = BY_STRIDE,
 ) -> dict:
     """Predict and read everything back."""
-    predictor = predict.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
-        predict.predict_volume(predictor, raw, roi or raw.roi, unfinished)
+        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished)
     assert not list(out.glob("*.txt"))
     return {path.name: open_volume(path) for path in out.iterdir() if path.is_dir()}
 
@@ -131,49 +135,168 @@ def test_volumes_smaller_than_a_tile_are_predicted_whole(tmp_path: Path, shape: 
 
 def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
     made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
-    valid = predict.valid_roi(made, raw, raw.roi)
+    valid = predictor.valid_roi(made, raw, raw.roi)
     assert tuple(valid.shape / raw.voxel_size) == tuple(
         n - c for n, c in zip(raw.shape, made.reach.context, strict=True)
     )
     inside = Roi(valid.offset, (10, 10, 10))
-    assert predict.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
+    assert predictor.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
     small = volume(tmp_path / "small", (10, 60, 66))
     with pytest.raises(BadInput, match="no more than the network's context"):
-        predict.valid_roi(made, small, small.roi)
+        predictor.valid_roi(made, small, small.roi)
     with pytest.raises(BadInput, match=r"nothing of .* has real context"):
-        predict.valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
+        predictor.valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
 
 
-def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+STAGES = {"read": (predictor.Predictor, "read"), "compute": (predictor.Predictor, "__call__"),
+          "write": (predict._Run, "_write"), "note": (TileRecord, "add")}  # fmt: skip
+
+
+def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
+    """Note the calls of a stage from here on; that of number `stop` is interrupted."""
+    kind, name = STAGES[stage]
+    original, calls = getattr(kind, name), []
+
+    def counted(*arguments: object, **more: object) -> object:
+        calls.append(arguments)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(kind, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
     expected = run(made, raw, tmp_path / "whole.zarr", largest)
-    predicted_tiles = []
-    original = predict._predict_tile
-
-    def stop_at_the_fourth(*arguments: object) -> None:
-        predicted_tiles.append(arguments)
-        if len(predicted_tiles) == 4:
-            raise KeyboardInterrupt
-        original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(predict, "_predict_tile", stop_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        run(made, raw, tmp_path / "stopped.zarr", largest)
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
+    tiles = len(made_for.grid(raw, Roi((0, 0, 0), raw.shape)))
+    stopped = tmp_path / "stopped.zarr"
+    with monkeypatch.context() as patch:
+        count(patch, stage, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, stopped, largest)
     with pytest.raises(BadInput, match="unfinished"):
-        open_volume(tmp_path / "stopped.zarr/affs")
-    monkeypatch.setattr(predict, "_predict_tile", lambda *a: predicted_tiles.append(a) or original(*a))
-    continued = run(made, raw, tmp_path / "stopped.zarr", largest)
-    predictor = predict.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
-    tiles = predictor.grid(raw, Roi((0, 0, 0), raw.shape))
-    assert len(predicted_tiles) == len(tiles) + 1  # the stopped one twice, no other again
+        open_volume(stopped / "affs")
+    noted = TileRecord(stopped, "done_tiles").read()
+    for number in noted:  # what is noted is written
+        tile = made_for.grid(raw, Roi((0, 0, 0), raw.shape))[number]
+        inner = (slice(None), *(slice(b, b + n) for b, n in zip(tile.keep_begin, tile.keep_shape, strict=True)))
+        for name, array in expected.items():
+            held = open_volume(stopped / name, "r+").array[inner]
+            np.testing.assert_array_equal(held, array.array[inner])
+    assert 1 <= len(noted) <= 3
+    predicted = count(monkeypatch, "compute")
+    continued = run(made, raw, stopped, largest)
+    assert len(predicted) == tiles - len(noted)
     for name, array in expected.items():
         np.testing.assert_array_equal(continued[name].read(), array.read())
 
 
+def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
+    record = TileRecord(tmp_path, "done_tiles")
+    assert not record.begun
+    record.begin()
+    (tmp_path / "done_tiles.txt").write_text("3\n14")
+    TileRecord(tmp_path, "done_tiles").open("worker").add(7)
+    TileRecord(tmp_path, "done_input_tiles").open("worker").add(9)
+    assert record.begun
+    assert record.read() == {3, 7}
+    record.open().add(5)
+    record.close()
+    assert (tmp_path / "done_tiles.txt").read_text() == "3\n5\n"
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+@pytest.mark.parametrize("unet", [ANISOTROPIC, DEEP])
+def test_a_tile_writes_whole_files_that_no_other_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unet: dict, begin: int
+) -> None:
+    """Also where the part that is wanted begins within a stride."""
+    made, raw = network(unet), volume(tmp_path, (50, 90, 61))
+    roi = Roi((10 * begin,) * 3, [10 * (n - begin) for n in raw.shape])
+    small = made.reach.input_for([4 * s for s in made.reach.stride])
+    written, original = [], predict._Run._write
+
+    def watch(self: predict._Run, number: int, predicted: predictor.Predicted) -> None:
+        before = {path: path.stat().st_mtime_ns for path in files()}
+        original(self, number, predicted)
+        written.append({path for path in files() if before.get(path) != path.stat().st_mtime_ns})
+
+    def files() -> list[Path]:
+        return [path for path in (tmp_path / "p.zarr").glob("*/c/**/*") if path.is_file()]
+
+    monkeypatch.setattr(predict._Run, "_write", watch)
+    run(made, raw, tmp_path / "p.zarr", small, roi)
+    assert len(written) > 4
+    assert sum(map(len, written)) == len(set().union(*written)) == 2 * len(written)
+
+
+def workers(
+    made: AnyNetwork,
+    raw: Volume,
+    out: Path,
+    largest: tuple[int, ...],
+    number: int,
+    roi: Roi | None = None,
+    tiling: Tiling = BY_STRIDE,
+) -> None:
+    """Predict with several processes."""
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    with output(out, {"tile": largest}) as unfinished:
+        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished, number)
+    assert not list(out.glob("*.txt"))
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True)], ids=lambda tiling: tiling.name)
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path, tiling: Tiling) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    roi = predictor.valid_roi(made, raw, raw.roi, tiling) if tiling.name == "original, valid" else raw.roi
+    run(made, raw, tmp_path / "one.zarr", TILE, roi, tiling)
+    workers(made, raw, tmp_path / "two.zarr", TILE, 2, roi, tiling)
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+def test_workers_predict_autocontext_in_two_passes(tmp_path: Path) -> None:
+    made, raw = autocontext(True), volume(tmp_path, (19, 22, 17))
+    run(made, raw, tmp_path / "one.zarr", RAW_TILE, tiling=ORIGINAL)
+    workers(made, raw, tmp_path / "two.zarr", RAW_TILE, 2, raw.roi, ORIGINAL)
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+def test_workers_go_on_where_one_process_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
+    run(made, raw, tmp_path / "whole.zarr", largest)
+    with monkeypatch.context() as patch:
+        count(patch, "compute", 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", largest)
+    done = TileRecord(tmp_path / "stopped.zarr", "done_tiles").read()
+    workers(made, raw, tmp_path / "stopped.zarr", largest, 2)
+    assert content(tmp_path / "stopped.zarr") == content(tmp_path / "whole.zarr")
+    assert done
+
+
+def test_what_a_worker_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
+    made = network(ANISOTROPIC)
+    made.heads["affs"].bias.data.fill_(torch.nan)
+    with pytest.raises(RunFailed, match=r"^prediction of affs: NaN from the network; its weights are broken$"):
+        workers(made, volume(tmp_path, (40, 60, 66)), tmp_path / "p.zarr", (60, 60, 60), 2)
+    raw = create_volume(tmp_path / "float.zarr/raw", (40, 60, 66), np.float32, (10, 10, 10), (0, 0, 0))
+    raw.array[39, 59, 65] = 2
+    with pytest.raises(BadInput, match=r"float.zarr/raw: holds floats from 0 to 2, expected"):
+        workers(network(ANISOTROPIC), raw, tmp_path / "q.zarr", (60, 60, 60), 2)
+    assert not list(tmp_path.glob("*.manifest.json"))
+
+
 # ---- original tiles, against blocks cut by hand
 
-SHALLOW = {"downsample_factors": [[2, 3, 3]]}
-TILE = (26, 28, 28)  # 10x8x8 come out, along y and x no multiple of the stride of 2x3x3
 CONTEXT = (16, 20, 20)
 ORIGINAL, SCAN = Original(), Original(valid=True)
 
@@ -222,7 +345,7 @@ def test_original_tiles_are_as_blocks_cut_by_hand(tmp_path: Path) -> None:
 
 def test_original_tiles_of_the_valid_part_are_as_a_scan_by_hand(tmp_path: Path) -> None:
     made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
-    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     predicted = run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)["affs"]
     starts = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]]  # 23x30x17 have real context
     expected = blocks(made, "affs", as_read(raw.read()), starts, (23, 30, 17))
@@ -259,7 +382,7 @@ def test_original_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     made, raw = network(SHALLOW), volume(tmp_path, (25, 50, 50))
     with pytest.raises(BadInput, match=r"\(26, 29, 28\) does not fit"):
         run(made, raw, tmp_path / "p.zarr", (26, 29, 28), tiling=ORIGINAL)
-    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     with pytest.raises(BadInput, match=r"raw.zarr/raw: \(9, 30, 30\) voxels .* fewer than the \(10, 8, 8\) of one"):
         run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)
     assert not (tmp_path / "p.zarr").exists()
@@ -306,7 +429,7 @@ def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw:
 def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) -> None:
     """Where LSDs have real context; the second network finds raw around them, and zeros instead of LSDs."""
     made, raw = autocontext(True), volume(tmp_path, (39, 50, 37), (100, 0, 50))
-    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, valid, SCAN)
     starts, shape = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]], (23, 30, 17)
     lsds = blocks(made.first, "lsds", as_read(raw.read()), starts, shape)
@@ -320,10 +443,10 @@ def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> 
     raw = volume(tmp_path, (39, 50, 37))
     made = autocontext(False, kernel_sizes_up=[[[3, 3, 3]]])
     assert made.second.reach.offset == (7, 9, 9)
-    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     assert valid == Roi((80, 100, 100), (230, 300, 170))
-    predictor = predict.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
-    assert predictor.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
+    made_for = predictor.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
+    assert made_for.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, Roi((150, 180, 150), (40, 30, 20)), SCAN)
     assert predicted["input_lsds"].roi.intersect(valid) == predicted["input_lsds"].roi
 
@@ -334,19 +457,15 @@ def test_stopped_original_autocontext_continues_to_the_same_bytes(
 ) -> None:
     made, raw = autocontext(False), volume(tmp_path, (19, 22, 17))  # 18 tiles of either network
     expected = run(made, raw, tmp_path / "whole.zarr", RAW_TILE, tiling=ORIGINAL)
-    begun, original = [], predict._predict_tile
-
-    def stop_once(*arguments: object) -> None:
-        begun.append(arguments)
-        if len(begun) == stop:
-            raise KeyboardInterrupt
-        original(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(predict, "_predict_tile", stop_once)
-    with pytest.raises(KeyboardInterrupt):
-        run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    with monkeypatch.context() as patch:
+        count(patch, "compute", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    noted = sum(len(TileRecord(tmp_path / "stopped.zarr", f"done_{p}tiles").read()) for p in ("input_", ""))
+    assert stop - 3 <= noted <= stop - 1
+    predicted = count(monkeypatch, "compute")
     continued = run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
-    assert len(begun) == 2 * 18 + 1
+    assert len(predicted) == 2 * 18 - noted
     for name, array in expected.items():
         np.testing.assert_array_equal(continued[name].read(), array.read())
 
@@ -393,7 +512,7 @@ def test_the_script_predicts_the_valid_part_as_the_originals_did(
     assert call_script(PREDICT, folders, *arguments).code == 0
     assert open_volume(out / "affs").shape == (3, 23, 30, 17)
     made = autocontext(True)
-    valid = predict.valid_roi(made, raw, raw.roi, SCAN)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     expected = run(made, raw, tmp_path / "expected.zarr", RAW_TILE, valid, SCAN)["affs"].read()
     np.testing.assert_array_equal(open_volume(out / "affs").read(), expected)
 
@@ -414,13 +533,13 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
 
 def test_raw_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="voxel size"):
-        predict.check_raw(volume(tmp_path, (8, 8, 8)), (40, 4, 4))
+        check_raw(volume(tmp_path, (8, 8, 8)), (40, 4, 4))
     four = create_volume(tmp_path / "v.zarr/four", (3, 8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
     with pytest.raises(BadInput, match="4 axes"):
-        predict.check_raw(four, (10, 10, 10))
+        check_raw(four, (10, 10, 10))
     labels = create_volume(tmp_path / "v.zarr/labels", (8, 8, 8), np.uint64, (10, 10, 10), (0, 0, 0))
     with pytest.raises(BadInput, match="uint64"):
-        predict.check_raw(labels, (10, 10, 10))
+        check_raw(labels, (10, 10, 10))
 
 
 @pytest.mark.parametrize(("value", "message"), [(np.nan, "holds NaN"), (np.inf, "to inf"), (-0.1, "from -0.1 to")])
@@ -439,7 +558,7 @@ def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path
     made = network(ANISOTROPIC)
     made.heads["affs"].bias.data.fill_(torch.nan)
     raw = volume(tmp_path, (20, 20, 20))
-    with pytest.raises(predict.RunFailed, match="NaN"):
+    with pytest.raises(RunFailed, match="NaN"):
         run(made, raw, tmp_path / "p.zarr", (48, 48, 48))
     assert not (tmp_path / "p.zarr.manifest.json").exists()
 
@@ -447,15 +566,15 @@ def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path
 def test_predictions_clip_and_never_wrap() -> None:
     held = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
     for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
-        predictor = predict.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
-        assert predictor._to_uint8("affs", held).tolist() == expected
+        made_for = predictor.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
+        assert made_for._to_uint8(held).tolist() == expected
 
 
 def test_arrays_carry_their_place(tmp_path: Path) -> None:
     raw = volume(tmp_path, (12, 13, 14), (70, 80, 90))
-    predictor = predict.make_predictor(network(ANISOTROPIC), torch.device("cpu"), (48, 48, 48), raw, raw.roi)
+    made_for = predictor.make_predictor(network(ANISOTROPIC), torch.device("cpu"), (48, 48, 48), raw, raw.roi)
     (tmp_path / "p.zarr").mkdir()
-    predict.predict_volume(predictor, raw, raw.roi, Output(tmp_path / "p.zarr", False))
+    predict.predict_volume(made_for, raw, raw.roi, Output(tmp_path / "p.zarr", False))
     affs = open_volume(tmp_path / "p.zarr/affs")
     assert dict(affs.array.attrs) == {
         "voxel_size": [10, 10, 10],

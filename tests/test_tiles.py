@@ -8,7 +8,7 @@ from funlib.geometry import Roi
 
 from emsuite.errors import BadInput
 from emsuite.geometry import Reach
-from emsuite.tiles import BY_STRIDE, Original, Tiling, even_input_shape, read_reflected, read_with_zeros
+from emsuite.tiles import BY_STRIDE, Original, Tiling, even_input_shape, read_reflected, read_with_zeros, tile_within
 from emsuite.volume import create_volume
 
 # along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
@@ -26,11 +26,44 @@ def along(tiling: Tiling, reach: Reach, input_shape: tuple[int, ...], whole: Roi
 
 
 def test_a_grid_on_paper() -> None:
-    """From voxel 6, 9 voxels, steps of 8: the tiles begin at 4 and 12 and keep 6..11 and 12..14."""
+    """From voxel 6, 9 voxels, 8 come out: blocks of 4 from there on, so that each lies within 8 from a multiple of 4."""
     wanted = Roi((6, 0, 0), (9, 4, 4))
     tiles = list(BY_STRIDE.grid(REACH, (18, 14, 14), wanted, wanted))
-    assert [(t.begin[0], t.keep_begin[0], t.keep_shape[0]) for t in tiles] == [(4, 6, 6), (12, 12, 3)]
-    assert tiles[0].kept_of_output == (slice(None), slice(2, 8), slice(0, 4), slice(0, 4))
+    assert [(t.begin[0], t.keep_begin[0], t.keep_shape[0]) for t in tiles] == [(4, 6, 4), (8, 10, 4), (12, 14, 1)]
+    assert tiles[0].kept_of_output == (slice(None), slice(2, 6), slice(0, 4), slice(0, 4))
+
+
+def test_from_a_multiple_of_the_stride_on_all_that_comes_out_is_kept() -> None:
+    wanted = Roi((4, 0, 0), (17, 4, 4))
+    assert along(BY_STRIDE, REACH, (18, 14, 14), wanted, wanted, 0) == [(4, 4, 12), (12, 12, 20), (20, 20, 21)]
+
+
+def test_tiles_of_one_stride_end_where_it_ends() -> None:
+    wanted = Roi((6, 0, 0), (9, 4, 4))
+    assert along(BY_STRIDE, REACH, (14, 14, 14), wanted, wanted, 0) == [(4, 6, 8), (8, 8, 12), (12, 12, 15)]
+
+
+@pytest.mark.parametrize("first", range(5))
+def test_even_tiles_stay_as_they_are_when_evened_again(first: int) -> None:
+    for n in range(1, 60):
+        for largest in (14, 18, 22, 30, 50):
+            tile = even_input_shape(REACH, (largest,) * 3, (first, 0, 0), (n, 4, 4))
+            assert even_input_shape(REACH, tile, (first, 0, 0), (n, 4, 4)) == tile
+            assert tile[0] <= largest
+            wanted = Roi((first, 0, 0), (n, 4, 4))
+            starts = {low for low, _, _ in along(BY_STRIDE, REACH, tile, wanted, wanted, 0)}
+            before = along(BY_STRIDE, REACH, (largest, 14, 14), wanted, wanted, 0)
+            assert len(starts) <= len(before)
+
+
+def test_tiles_are_as_large_as_memory_allows() -> None:
+    """Of 40x40x20 voxels: all at once, then cut where the margins that are read twice cost least."""
+    volume = (0, 0, 0), (40, 40, 20)
+    assert tile_within(REACH, (50, 50, 50), 1e9, *volume) == (50, 50, 30)
+    assert tile_within(REACH, (34, 50, 50), 1e9, *volume) == (30, 50, 30)
+    assert tile_within(REACH, (50, 50, 50), 50 * 30 * 30, *volume) in {(30, 50, 30), (50, 30, 30)}
+    assert np.prod(tile_within(REACH, (50, 50, 50), 20**3, *volume)) <= 20**3
+    assert tile_within(REACH, (50, 50, 50), 1, *volume) == (14, 14, 14)
 
 
 def test_original_blocks_on_paper() -> None:

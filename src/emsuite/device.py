@@ -1,14 +1,20 @@
-"""The device that computes, and the precision it computes in."""
+"""The device that computes, how much memory it has, and the precision it computes in."""
 
+import fcntl
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
-from emsuite.errors import BadInput
+from emsuite.errors import BadInput, RunFailed
+from emsuite.memory import free_memory
 
 _GIVEN_GPUS = ("SLURM_GPUS", "SLURM_GPUS_ON_NODE")  # how many
+_SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}  # others, and what is cached, need some
 
 
 def pick_device(name: str) -> torch.device:
@@ -17,6 +23,8 @@ def pick_device(name: str) -> torch.device:
     Raises BadInput if there is none although `cuda` is asked for, or although this is a Slurm job that was given one:
     days on the CPU would be what nobody wanted.
     """
+    # asks the driver's library: torch's own way to ask keeps processes that are forked later from using a GPU
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if not torch.cuda.is_available():
         if name == "cuda":
             raise BadInput("--device cuda: torch sees no GPU here; use --device cpu or auto")
@@ -27,6 +35,49 @@ def pick_device(name: str) -> torch.device:
                 "expected --nv (profiles/apptainer has it) and a torch built for CUDA, or --device cpu"
             )
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def count_workers(device: torch.device, wanted: int | None) -> int:
+    """How many processes predict side by side: by default one for each GPU, or one on the CPU.
+
+    Raises BadInput if more are `wanted` than there are GPUs.
+    """
+    if device.type != "cuda":
+        return wanted or 1
+    gpus = torch.cuda.device_count()
+    if wanted is not None and wanted > gpus:
+        raise BadInput(f"--workers {wanted}: torch sees {gpus} GPUs here, expected at most one worker for each")
+    return wanted or gpus
+
+
+def memory_to_use(device: torch.device, workers: int) -> int:
+    """Bytes on the device that each of so many workers may take: a part of what is free, on GPUs of the least free."""
+    if device.type != "cuda":
+        return int(free_memory() / workers * _SHARE_OF_MEMORY["cpu"])
+    if workers == 1:
+        return int(_free_on_gpus(1)[0] * _SHARE_OF_MEMORY["cuda"])
+    # asked in a process of its own: one that has used a GPU cannot be forked into workers that do
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        return int(min(pool.submit(_free_on_gpus, workers).result()) * _SHARE_OF_MEMORY["cuda"])
+
+
+def _free_on_gpus(count: int) -> list[int]:
+    return [torch.cuda.mem_get_info(number)[0] for number in range(count)]
+
+
+def claim_gpu(folder: Path, count: int) -> torch.device:
+    """One of the first `count` GPUs that no other process has claimed in `folder`; this one's until it ends."""
+    for number in range(count):
+        file = os.open(folder / f"gpu_{number}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            continue
+        device = torch.device("cuda", number)  # the file stays open, and with it the lock held
+        torch.cuda.set_device(device)
+        return device
+    raise RunFailed(f"{folder}: all {count} GPUs have been claimed by other workers")
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 By the network's stride (the default):
 
-    grid      |---step---|---step---|---step---|        begins on multiples of the network's stride
     wanted       |<------ begin, shape ------>|
-    kept         |-------|----------|---------|         the tiles' outputs, cut to what is wanted
+    kept         |---block---|---block---|----|         as many voxels of each tile, which are stored together
+    tiles     |----output----|                          each begins on the last multiple of the network's stride that is
+                          |----output----|              not behind its block
     read   |<- offset ->|     |<- context - offset ->|  around each tile, reflected at the volume's border
 
 As the originals did, in blocks of exactly the network's output:
@@ -18,6 +19,7 @@ same voxel gets the same value from each of them. An original grid begins with t
 """
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,8 +78,8 @@ class Tiling(ABC):
         return (1,) * len(step)
 
     @abstractmethod
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[int]:
-        """Where the tiles that cover `wanted`, or more, begin along one axis, ascending; the later one owns a voxel."""
+    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
+        """Where the tiles that cover `wanted`, or more, begin along one axis, and from where on voxels are theirs."""
 
     def grid(self, reach: Reach, input_shape: Sequence[int], whole: Roi, wanted: Roi) -> Iterator[Tile]:
         """The tiles that cover `wanted`, in z, y, x order; each voxel is kept once."""
@@ -86,8 +88,8 @@ class Tiling(ABC):
             first, last = range(whole.begin[axis], whole.end[axis]), range(wanted.begin[axis], wanted.end[axis])
             starts = self.starts(first, last, width, stride)
             kept = [
-                (start, max(start, last.start), min(following, last.stop))
-                for start, following in itertools.pairwise([*starts, last.stop])
+                (start, max(own, last.start), min(following, last.stop))
+                for (start, own), (_, following) in itertools.pairwise([*starts, (last.stop, last.stop)])
             ]
             axes.append([(start, low, high - low) for start, low, high in kept if low < high])
         for tile in itertools.product(*axes):
@@ -120,9 +122,12 @@ class ByStride(Tiling):
         """The largest multiple of the stride that comes out right."""
         return reach.step(input_shape)
 
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[int]:
-        """From the last multiple of the stride that is not behind what is wanted."""
-        return range(wanted.start // stride * stride, wanted.stop, step)
+    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
+        """Blocks from what is wanted on; where a tile yields but one stride, they end with its output instead."""
+        block = _block(wanted.start, len(wanted), stride, step)
+        if block == 0:
+            return [(start, start) for start in range(wanted.start // stride * stride, wanted.stop, step)]
+        return [(own // stride * stride, own) for own in range(wanted.start, wanted.stop, block)]
 
     def read(self, volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """See `read_reflected`."""
@@ -173,11 +178,11 @@ class Original(Tiling):
         """A tile must fit where it may not overhang."""
         return step if self.valid else super().least(step)
 
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[int]:
+    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
         """The whole grid's, whatever is wanted of it."""
-        if not self.valid:
-            return range(whole.start, whole.stop, step)
-        return [*range(whole.start, whole.stop - step, step), whole.stop - step]
+        last = whole.stop - step if self.valid else whole.stop
+        starts = [*range(whole.start, last, step), *([last] if self.valid else [])]
+        return [(start, start) for start in starts]
 
     def read(self, volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """See `read_with_zeros`."""
@@ -200,10 +205,42 @@ def even_input_shape(reach: Reach, largest: Sequence[int], begin: Sequence[int],
     step = reach.step(reach.largest_within([max(pair) for pair in zip(largest, smallest, strict=True)]))
     outputs = []
     for first, n, stride, width in zip(begin, shape, reach.stride, step, strict=True):
-        extent = n + first % stride
-        count = -(-extent // width)
-        outputs.append(-(-extent // (count * stride)) * stride)
+        block = _block(first, n, stride, width)
+        spare = first % stride if block == n else width - block  # blocks that begin within a stride need one more
+        count = -(-n // block) if block else 1
+        even = n if block == n else -(-n // (count * stride)) * stride
+        outputs.append(-(-(even + spare) // stride) * stride if block else width)
     return reach.input_for(outputs)
+
+
+def _block(first: int, n: int, stride: int, step: int) -> int:
+    """How many of `n` voxels from `first` on are kept of a tile that yields `step`: all, or whole strides."""
+    rest = first % stride
+    return n if rest + n <= step else step - (stride if rest else 0)
+
+
+def tile_within(
+    reach: Reach, largest: Sequence[int], voxels: float, begin: Sequence[int], shape: Sequence[int]
+) -> Shape:
+    """The largest tile for which an even grid over `shape` reads no more than `voxels` at once, at the least cost.
+
+    Cost is what all tiles read together. No larger than `largest`; if even the smallest tile is too large, that one.
+    """
+
+    def even(limit: Shape) -> Shape:
+        return even_input_shape(reach, limit, begin, shape)
+
+    def cost(tile: Shape) -> int:
+        return math.prod(tile) * math.prod(-(-n // width) for n, width in zip(shape, reach.step(tile), strict=True))
+
+    tile = even(tuple(largest))
+    while math.prod(tile) > voxels:
+        narrower = [even((*tile[:axis], tile[axis] - 1, *tile[axis + 1 :])) for axis in range(len(tile))]
+        narrower = [other for other in narrower if math.prod(other) < math.prod(tile)]
+        if not narrower:
+            break
+        tile = min(narrower, key=cost)
+    return tile
 
 
 def read_reflected(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -119,10 +119,12 @@ def create_volume(
     offset: Sequence[int],
     chunks: Sequence[int] | None = None,
     zarr_format: Literal[2, 3] = 3,
+    shards: Sequence[int] | None = None,
     **attributes: Any,
 ) -> Volume:
     """Create a zarr array (replacing one of that name), zero-filled, in chunks of 64 voxels per axis by default.
 
+    `shards`, multiples of `chunks`, are how many voxels go into one file (default: those of a chunk; zarr format 3).
     `voxel_size` and `offset` are nm; both `voxel_size` and `resolution` are written, so that other tools find one.
     """
     path = Path(path)
@@ -135,7 +137,14 @@ def create_volume(
         chunks = [*(shape[: len(shape) - spatial]), *(min(_CHUNK, max(1, n)) for n in shape[-spatial:])]
     group = zarr.open_group(container, mode="a", zarr_format=zarr_format if not container.exists() else None)
     array = group.create_array(
-        name, shape=tuple(shape), dtype=dtype, chunks=tuple(chunks), compressors="auto", fill_value=0, overwrite=True
+        name,
+        shape=tuple(shape),
+        dtype=dtype,
+        chunks=tuple(chunks),
+        shards=tuple(shards) if shards else None,
+        compressors="auto",
+        fill_value=0,
+        overwrite=True,
     )
     array.attrs.update({"voxel_size": size, "resolution": size, "offset": place} | attributes)
     return Volume(path, array, Coordinate(size), Coordinate(place))
