@@ -101,9 +101,19 @@ class S3Store:
         return found
 
     def describe(self, key: str) -> StoredObject:
-        """One object, under its whole key as name; BadInput where there is none."""
-        answer = self._ask_again(key, lambda: self._client.head_object(Bucket=self.bucket, Key=key))
-        return StoredObject(key, key, answer["ContentLength"], answer["ETag"].strip('"'))
+        """One object of at least a byte, under its whole key as name; BadInput where there is none.
+
+        Needs no right but that to read it.
+        """
+        ask = {"Bucket": self.bucket, "Key": key, "Range": "bytes=0-0"}
+        try:
+            answer = self._ask_again(key, lambda: self._client.get_object(**ask))
+        except RunFailed as error:
+            if "NoSuchKey" not in str(error):
+                raise
+            raise BadInput(f"{self.url(key)}: there is no such object") from None
+        answer["Body"].close()
+        return StoredObject(key, key, int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"].strip('"'))
 
     def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The object's bytes, piece by piece; Unreliable where the body ends early."""
@@ -166,8 +176,6 @@ class S3Store:
             return Unreliable(f"{where}: {status} {code}")
         if status == 412:
             return _changed(where)
-        if code == "404":  # of a HEAD, which comes without a body that says more
-            return BadInput(f"{where}: there is no such object")
         if code == "NoSuchBucket":
             return BadInput(f"{where}: there is no bucket '{self.bucket}'")
         if status == 403:

@@ -1,0 +1,46 @@
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from emsuite.errors import BadInput
+from emsuite.packages import check_packages, differences, pinned
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def lock(folder: Path, *lines: str) -> Path:
+    path = folder / "requirements.lock"
+    path.write_text("\n".join(["# all", "# What the stages need", *lines]) + "\n")
+    return path
+
+
+def test_what_the_stages_need_is_what_stands_first(tmp_path: Path) -> None:
+    path = lock(tmp_path, "a==1.0", "b.c==2.0+cpu", "# What the workflow needs besides", "d==3")
+    assert pinned(path) == {"a": "1.0", "b.c": "2.0"}
+
+
+def test_what_is_installed_here_differs_in_nothing() -> None:
+    names = pinned(ROOT / "requirements.lock")
+    assert {"torch", "numpy", "click", "zarr"} <= names.keys()
+    assert not {"pytest", "snakemake", "mypy"} & names.keys()
+    assert differences(ROOT / "requirements.lock") == []
+
+
+def test_what_is_missing_or_another_version_is_named(tmp_path: Path) -> None:
+    click = metadata.version("click")
+    path = lock(tmp_path, "no-such-package==1.2", "click==0.1", f"numpy=={metadata.version('numpy')}")
+    assert differences(path) == ["no-such-package none, expected 1.2", f"click {click}, expected 0.1"]
+    with pytest.raises(BadInput) as caught:
+        check_packages(path, "x.sif")
+    assert str(caught.value).startswith("x.sif: its packages are not those of requirements.lock: no-such-package none")
+
+
+def test_many_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"p2 none, expected 1; 4 more\. Build it again"):
+        check_packages(lock(tmp_path, *(f"p{i}==1" for i in range(7))), "x.sif")
+
+
+def test_no_lock(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        pinned(tmp_path / "requirements.lock")
