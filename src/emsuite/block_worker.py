@@ -85,7 +85,7 @@ def serve(work: Work) -> None:
 def _keep_memory() -> None:
     """Let memory that a block frees stay with this process, for the next block, which needs as much.
 
-    Large arrays would go back to the kernel, which clears each page before it hands it out again: a twentieth of all time.
+    Large arrays would go back to the kernel, which clears each page before it hands it out again: that takes time.
     """
     with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
         for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
