@@ -26,7 +26,7 @@ def along(tiling: Tiling, reach: Reach, input_shape: tuple[int, ...], whole: Roi
 
 
 def test_a_grid_on_paper() -> None:
-    """From voxel 6, 9 voxels, 8 come out: blocks of 4 from there on, so that each lies within 8 from a multiple of 4."""
+    """From voxel 6, 9 voxels, 8 come out: blocks of 4 from there on, each within 8 from a multiple of 4."""
     wanted = Roi((6, 0, 0), (9, 4, 4))
     tiles = list(BY_STRIDE.grid(REACH, (18, 14, 14), wanted, wanted))
     assert [(t.begin[0], t.keep_begin[0], t.keep_shape[0]) for t in tiles] == [(4, 6, 4), (8, 10, 4), (12, 14, 1)]

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,19 +79,15 @@ def _predict(
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
     if workers == 1:
-        run = _Run(predictor.on(predictor.device), sources, arrays, tiles, record.open())
         todo = [number for number in range(len(tiles)) if number not in done]
-        with progress(what=what, total=len(tiles), done=len(done), unit="tile") as bar, _allocating(predictor):
-            for _ in run.predict(todo):
-                bar.update()
-        record.close()
+        with closing(record.open()), progress(what=what, total=len(tiles), done=len(done), unit="tile") as bar:
+            run = _Run(predictor.on(predictor.device), sources, arrays, tiles, record)
+            with kept_memory() if predictor.device.type == "cpu" else nullcontext():
+                for _ in run.predict(todo):
+                    bar.update()
     else:
         _predict_on_workers(what, _Run(predictor, sources, arrays, tiles, record), wanted, layout, done, workers)
     return arrays
-
-
-def _allocating(predictor: Predictor) -> Any:
-    return kept_memory() if predictor.device.type == "cpu" else nullcontext()
 
 
 @dataclass(frozen=True)
