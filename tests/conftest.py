@@ -3,13 +3,17 @@
 A real part that is missing skips its tests with the reason; with EMSUITE_REQUIRE_PARTS=1 (as in CI) it fails them.
 """
 
+import contextlib
+import fcntl
 import importlib.util
 import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -115,13 +119,43 @@ def slurm() -> Iterator[None]:
         except FileNotFoundError:
             return False
 
-    if succeeds("sinfo"):
+    ours = Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests"
+    with open(Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests.lock", "w") as lock:  # for all test processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not succeeds("sinfo"):
+            need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
+            ours.touch()
+            need(succeeds(START_SLURM, SLURM_TEST_NODES="3"), f"a Slurm that {START_SLURM} can start")
+        fcntl.flock(lock, fcntl.LOCK_SH)
         yield
-        return
-    need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
-    need(succeeds(START_SLURM, SLURM_TEST_NODES="3"), f"a Slurm that {START_SLURM} can start")
-    yield
-    succeeds(START_SLURM.with_name("stop-slurm"))
+        with contextlib.suppress(BlockingIOError):  # the last to use it stops it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if ours.exists():
+                succeeds(START_SLURM.with_name("stop-slurm"))
+                ours.unlink()
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """The suite's image, built by containers/build; read-only."""
+    path = Path(os.environ.get("EMSUITE_TEST_IMAGE", ROOT / "containers/emsuite.sif"))
+    need(shutil.which("apptainer") is not None, "apptainer, which runs images")
+    need(path.is_file(), f"the image {path}, made by containers/build or named by EMSUITE_TEST_IMAGE")
+    return path.resolve()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project as it is in git, in a folder of its own."""
+    copy = tmp_path / "project"
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in files.stdout.split("\n"):
+        if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    return copy
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def differences(lock: Path) -> list[str]:
     found = []
     for name, version in pinned(lock).items():
         try:
-            here = metadata.version(name).partition("+")[0]
+            here = (metadata.version(name) or "none").partition("+")[0]  # nothing: its description is damaged
         except metadata.PackageNotFoundError:
             here = "none"
         if here != version:
