@@ -161,6 +161,7 @@ def test_a_killed_run_leaves_no_scores_and_the_next_one_gives_the_same(evaluate,
     running.kill()
     running.wait()
     assert not (out / "contingency.manifest.json").exists()
+    assert not (out / "scores.json").exists(), "that of another run"
     again = evaluate("--workers", "2", "--block-size", "80,400,400", out=out)
     assert again.returncode == 0, again.stderr
     for name in ("scores.csv", "errors.csv"):

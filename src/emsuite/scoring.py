@@ -58,6 +58,7 @@ def score(
     scored = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
     shown = (opened.get("raw"), opened.get("affs"))
     shown_roi(scored, truth, *shown)
+    (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
     comparison = compare(segmentation, truth, scored, out / "contingency", block_size=block_size, workers=workers)
     evaluation = evaluate(comparison, tables.lookup)
     if tables.lookup and tables.edges:
@@ -66,7 +67,6 @@ def score(
     pictures = sections(evaluation, truth, segmentation, *shown)
     inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
     record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
-    (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
     title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
     look = ["04_segment/view.py", str(out)]
     look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
