@@ -71,9 +71,11 @@ rule evaluate:
         prediction=f"{RESULT}/prediction.zarr.manifest.json",
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
+        edges=f"{RESULT}/graph/edges.manifest.json",
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
         csv=f"{RESULT}/scores.csv",
+        errors=f"{RESULT}/errors.csv",
         json=f"{RESULT}/scores.json",
         report=report(
             f"{RESULT}/report.html",
@@ -103,6 +105,7 @@ rule evaluate:
         f"{RESULT}/log/evaluate.log",
     benchmark:
         f"{RESULT}/log/evaluate.tsv"
+    threads: FLOW.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
@@ -111,11 +114,14 @@ rule evaluate:
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
         skeletons=lambda wildcards: FLOW.skeletons_option(part_of(wildcards)),
+        edges=lambda wildcards: FLOW.edges_option(part_of(wildcards)),
+        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
         roi=lambda wildcards: part_of(wildcards).roi_option,
     shell:
         "python 04_segment/evaluate.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
         " --labels {params.volume}/volumes/labels/neuron_ids --mask {params.volume}/volumes/labels/labels_mask"
         " --raw {params.volume}/volumes/raw --affs {params.prediction}/affs {params.skeletons} {params.roi}"
+        " {params.edges} {params.workers}"
         " $(find {params.logs} {params.out}/log -maxdepth 1 -name '*.tsv' -printf ' --timings %p')"
         " --out {params.out} 2>&1 | tee {log}"
 

@@ -141,6 +141,11 @@ class Flow:
         made = bool(self.dataset.synthesis) and self.is_managed(part.volume)
         return f"--skeletons {shlex.quote(str(folder))}" if made or folder.exists() else ""
 
+    def edges_option(self, part: Part) -> str:
+        """`--edges ...`, which edits are counted on, where there are skeletons to count them by; else nothing."""
+        edges = self.results / part.name / "graph" / "edges"
+        return f"--edges {shlex.quote(str(edges))}" if self.skeletons_option(part) else ""
+
     def volume_made(self, volume: Path) -> list[Path]:
         """The file that says a volume is there and whole; none for a volume of the user's own."""
         return [manifest_path(volume)] if self.is_managed(volume) else []
