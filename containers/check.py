@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run in an image: says in one line what it lacks of this checkout's requirements.lock, and ends with code 2 then."""
+"""Run in an image: says in one line what it lacks of requirements.lock (given, else that beside), and ends with code 2."""
 
 import os
 import sys
@@ -14,9 +14,10 @@ def main() -> None:
     from emsuite.errors import BadInput
     from emsuite.packages import check_packages
 
+    lock = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "requirements.lock"
     image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER") or sys.prefix
     try:
-        check_packages(ROOT / "requirements.lock", image)
+        check_packages(lock.resolve(), image)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
