@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run in an image: says in one line what it lacks of requirements.lock (given, else that beside), and ends with code 2."""
+"""Run in an image: says in one line what it lacks of requirements.lock (given, else that beside)."""
 
 import os
 import sys

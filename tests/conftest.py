@@ -125,7 +125,10 @@ def slurm() -> Iterator[None]:
         if not succeeds("sinfo"):
             need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
             ours.touch()
-            need(succeeds(START_SLURM, SLURM_TEST_NODES="3"), f"a Slurm that {START_SLURM} can start")
+            need(
+                succeeds(START_SLURM, SLURM_TEST_NODES="3", SLURM_TEST_CPUS="2"),
+                f"a Slurm that {START_SLURM} can start",
+            )
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
         with contextlib.suppress(BlockingIOError):  # the last to use it stops it
