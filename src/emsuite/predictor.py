@@ -11,8 +11,8 @@ from torch import Tensor
 
 from emsuite.device import autocast
 from emsuite.errors import BadInput, RunFailed
-from emsuite.network import AnyNetwork, AutocontextNetwork, normalise, probabilities, trained_part
-from emsuite.raw import check_range, to_unit_range
+from emsuite.network import AnyNetwork, AutocontextNetwork, probabilities, trained_part
+from emsuite.raw import check_range, normalised, to_unit_range
 from emsuite.tiles import BY_STRIDE, Tile, Tiling, tile_within
 from emsuite.trim import trimmed
 from emsuite.unet import Shape, centre_crop
@@ -73,7 +73,7 @@ class Predictor:
 
     def __call__(self, raw: Tensor, lsds: Tensor | None = None) -> Predicted:
         """`(Z, Y, X)` uint8, or float in [0, 1], of the input shape, and `(10, Z, Y, X)` uint8 -> a tile's output."""
-        x = normalise(to_unit_range(raw.to(self.device, non_blocking=True)))[None]
+        x = normalised(raw.to(self.device, non_blocking=True))[None]
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
             autocontext = self.network.config.autocontext

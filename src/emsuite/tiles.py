@@ -251,7 +251,9 @@ def read_reflected(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -
     indices = [_reflect(np.arange(b, b + n), size) for b, n, size in zip(begin, shape, volume.shape, strict=True)]
     first, end = (Coordinate(bound) for bound in zip(*((i.min(), i.max() + 1) for i in indices), strict=True))
     voxels = volume.read(Roi(volume.offset + first * volume.voxel_size, (end - first) * volume.voxel_size))
-    return voxels[np.ix_(*(index - low for index, low in zip(indices, first, strict=True)))]
+    for axis in reversed(range(3)):  # x first, while there is least to copy; several times as fast as np.ix_
+        voxels = voxels.take(indices[axis] - first[axis], axis)
+    return voxels
 
 
 def read_with_zeros(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
