@@ -43,14 +43,14 @@ $(PEERS)/%/.venv/installed: $(PEERS)/%/requirements.lock
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile *.smk 0*/*.smk
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile *.smk 0*/*.smk
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
 format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/snakefmt Snakefile *.smk 0*/*.smk
+	$(BIN)/snakefmt Snakefile workflow/Snakefile *.smk 0*/*.smk
 
 PINS := $(BIN)/python -m pip freeze --all | grep -Ev '^(emsuite|pip)( |=)' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'
 

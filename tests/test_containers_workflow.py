@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,12 @@ def test_a_changed_configuration_makes_anew_what_it_must(bare: Path, changed: tu
 def test_the_report_has_scores_curves_and_sections(bare: Path) -> None:
     done = snakemake(bare, "--report", "report.zip")
     assert done.returncode == 0, done.stderr[-3000:]
+    with zipfile.ZipFile(bare / "report.zip") as report:
+        names = report.namelist()
+        page = "".join(report.read(name).decode() for name in names if name.endswith("report.html"))
+    assert {Path(name).suffix for name in names} >= {".html", ".svg", ".jpg"}
+    for words in ("Scores", "Curves", "Sections", "splits fall", "Orange: split from its neuron"):
+        assert words.lower() in page.lower(), words
 
 
 def test_in_an_image_from_a_bucket_that_fails(bare: Path, image: Path, s3: Any, tmp_path: Path) -> None:
@@ -119,6 +126,24 @@ def test_in_an_image_from_a_bucket_that_fails(bare: Path, image: Path, s3: Any, 
     }, "caches lie elsewhere"  # fmt: skip
     again = snakemake(project, *words, "--dry-run", config=config, AWS_ENDPOINT_URL=s3.url)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ((), "error: no apptainer (or singularity) on PATH, which runs steps in an image; install it, or run bare"),
+        (("container=a b",), "error: config/config.yaml: container: 'a b'; expected a file, s3://BUCKET/KEY, or a URI"),
+    ],
+)
+def test_without_apptainer_or_with_a_senseless_image(tmp_path: Path, config: tuple[str, ...], says: str) -> None:
+    (tmp_path / "bin").mkdir()
+    for program in ("bash", "sh", "git"):
+        (tmp_path / "bin" / program).symlink_to(shutil.which(program) or "")
+    project = small_project(tmp_path / "project")
+    done = snakemake(project, "--use-singularity", config=(*CONFIG, *config), PATH=str(tmp_path / "bin"))
+    assert done.returncode == 2
+    assert next(line for line in done.stderr.splitlines() if line.startswith("error")).startswith(says)
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture
