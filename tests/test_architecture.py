@@ -30,6 +30,7 @@ ENGINES = {
     "fault_positions",
     "fetch",
     "fragmentation",
+    "image_fetch",
     "learning_rate_range",
     "predict",
     "published",
@@ -38,6 +39,7 @@ ENGINES = {
     "segmentation",
     "trainer",
     "view",
+    "workflow",
 }
 COMMAND_LINE = {"command", "options"}
 

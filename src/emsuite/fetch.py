@@ -216,9 +216,10 @@ def _clear_leftovers(folder: Path, listed: Sequence[StoredObject]) -> set[Path]:
         part = Partial(folder / stored.name, stored)
         if stored.size > partial.LARGE and part.is_there():
             known |= {part.part, part.record}
-    for leftover in folder.rglob(".*.part"):
-        if leftover not in known:
-            leftover.unlink(missing_ok=True)
+    for pattern in (".*.part", *partial.NAMES):
+        for leftover in folder.rglob(pattern):
+            if leftover not in known:
+                leftover.unlink(missing_ok=True)
     return known
 
 

@@ -1,8 +1,8 @@
 """Large files on their way: they grow in byte ranges beside their final place, and a killed run's are continued.
 
     data                         the file, once it is whole
-    .data.<mark>.part            its bytes: as long as the whole file from the start, with holes
-    .data.<mark>.ranges.part     one byte per range: 1 where the range is on the disk
+    .data.<mark>.bytes           its bytes: as long as the whole file from the start, with holes
+    .data.<mark>.ranges          one byte per range: 1 where the range is on the disk
 
 The mark stands for the object's key, size and ETag and for the size of the ranges, so that a part of something else is
 never continued. Knows nothing of where the bytes come from.
@@ -16,6 +16,7 @@ from emsuite.store import StoredObject
 
 LARGE = 32 << 20  # bytes; larger objects are fetched in ranges
 RANGE = 16 << 20  # bytes; what a killed run loses of each connection at most
+NAMES = (".*.bytes", ".*.ranges")  # of all files that are on their way
 _DONE = b"\1"
 
 Range = tuple[int, int]
@@ -33,8 +34,8 @@ class Partial:
         self.path, self.size, self._length = path, stored.size, RANGE
         bound = f"{stored.key}\n{stored.size}\n{stored.etag}\n{self._length}"
         mark = hashlib.sha256(bound.encode()).hexdigest()[:16]
-        self.part = path.with_name(f".{path.name}.{mark}.part")
-        self.record = path.with_name(f".{path.name}.{mark}.ranges.part")
+        self.part = path.with_name(f".{path.name}.{mark}.bytes")
+        self.record = path.with_name(f".{path.name}.{mark}.ranges")
 
     def is_there(self) -> bool:
         """Whether an earlier run left a part that can be continued."""
