@@ -1,8 +1,13 @@
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
 import pytest
 import torch
 
-from emsuite.device import pick_device
-from emsuite.errors import BadInput
+from emsuite import device
+from emsuite.device import claim_gpu, count_workers, memory_to_use, pick_device
+from emsuite.errors import BadInput, RunFailed
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +37,34 @@ def test_a_gpu_that_slurm_gave_is_missed(monkeypatch: pytest.MonkeyPatch, variab
     with pytest.raises(BadInput, match=rf"Slurm gave this job a GPU \({variable}=1\), but torch sees none.*--nv"):
         pick_device("auto")
     assert pick_device("cpu").type == "cpu"
+
+
+def test_one_process_on_the_cpu_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_workers(torch.device("cpu"), None) == 1
+    assert count_workers(torch.device("cpu"), 3) == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert count_workers(torch.device("cuda"), None) == 4
+    assert count_workers(torch.device("cuda"), 2) == 2
+    with pytest.raises(BadInput, match="--workers 5: torch sees 4 GPUs here"):
+        count_workers(torch.device("cuda"), 5)
+
+
+def test_workers_share_what_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "free_memory", lambda: 8_000)
+    assert memory_to_use(torch.device("cpu"), 1) == 4_000
+    assert memory_to_use(torch.device("cpu"), 4) == 1_000
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: ([100, 50, 200][number], 1_000))
+    assert memory_to_use(torch.device("cuda"), 1) == 70
+    assert memory_to_use(torch.device("cuda"), 3) == 35  # asked in another process
+
+
+def test_each_worker_claims_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    with ProcessPoolExecutor(1, get_context("fork")) as other:
+        assert other.submit(claim_gpu, tmp_path, 3).result().index == 0
+        assert [claim_gpu(tmp_path, 3).index for _ in range(2)] == [1, 2]
+        with pytest.raises(RunFailed, match="all 3 GPUs have been claimed"):
+            claim_gpu(tmp_path, 3)
+    assert claim_gpu(tmp_path, 3).index == 0  # the other process has ended
+    assert [device.index for device in taken] == [1, 2, 0]

@@ -1,6 +1,9 @@
 """Prediction: tiles against one whole pass, the volume's border, bad raw, a killed run."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from emsuite.tile_record import TileRecord
 from emsuite.tiles import BY_STRIDE, Original, Tiling
 from emsuite.volume import Volume, create_volume, open_volume
 
+ROOT = Path(__file__).resolve().parents[1]
 PREDICT = "03_predict/predict.py"
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
 SHALLOW = {"downsample_factors": [[2, 3, 3]]}
@@ -149,7 +153,7 @@ def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
 
 
 STAGES = {"read": (predictor.Predictor, "read"), "compute": (predictor.Predictor, "__call__"),
-          "write": (predict._Run, "_write"), "note": (TileRecord, "add")}  # fmt: skip
+          "write": (predict._Run, "_write"), "store": (Volume, "write"), "note": (TileRecord, "add")}  # fmt: skip
 
 
 def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
@@ -281,6 +285,36 @@ def test_workers_go_on_where_one_process_was_stopped(tmp_path: Path, monkeypatch
     workers(made, raw, tmp_path / "stopped.zarr", largest, 2)
     assert content(tmp_path / "stopped.zarr") == content(tmp_path / "whole.zarr")
     assert done
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_go_on_to_the_same_bytes(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    """The stage is killed amid its work; its workers end with it, and one process does what is left."""
+    raw = volume(tmp_path, (40, 60, 50))
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--device", "cpu", "--input-shape", "26,28,28"]
+    assert call_script(PREDICT, *arguments, "--out", tmp_path / "whole.zarr").code == 0
+    out = tmp_path / "killed.zarr"
+    command = [sys.executable, ROOT / PREDICT, *arguments, "--out", out, "--workers", "2"]
+    record, deadline = TileRecord(out, "done_tiles"), time.monotonic() + 120
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        while len(record.read()) < 20 or len(list(out.glob("done_tiles_*.txt"))) < 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.005)
+        process.kill()
+    assert 20 <= len(record.read()) < 360
+    while running(out):
+        assert time.monotonic() < deadline, "its workers go on"
+        time.sleep(0.01)
+    assert not (tmp_path / "killed.zarr.manifest.json").exists()
+    assert call_script(PREDICT, *arguments, "--out", out).code == 0
+    assert content(out) == content(tmp_path / "whole.zarr")
+
+
+def running(out: Path) -> list[str]:
+    """Processes that have a record of tiles of `out`."""
+    pids = [path.stem.rpartition("_")[2] for path in out.glob("done_tiles_*.txt")]
+    return [pid for pid in pids if Path("/proc", pid).exists()]
 
 
 def test_what_a_worker_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
@@ -526,6 +560,43 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert ended.err.startswith("error: --input-shape: original tiles are the network's own")
     assert not out.exists()
+
+
+# ---- the tiles' size
+
+
+def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
+    made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
+    largest = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    assert largest == made.reach.smallest  # which is more than the 48 that are configured
+    assert predictor.input_shape_for(made, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
+    wide = made.config.model_copy(
+        update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
+    )
+    made.config = wide
+    whole = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    assert all(n >= m for n, m in zip(made.reach.step(whole), raw.shape, strict=True))
+    half = int(np.prod(whole) * predictor.bytes_per_voxel(made)) // 2
+    smaller = predictor.input_shape_for(made, BY_STRIDE, half, raw, raw.roi)
+    assert np.prod(smaller) * predictor.bytes_per_voxel(made) <= half
+    small = run(made, raw, tmp_path / "small.zarr", smaller)["affs"].read()
+    np.testing.assert_array_equal(run(made, raw, tmp_path / "whole.zarr", whole)["affs"].read(), small)
+
+
+def test_another_amount_of_free_memory_makes_nothing_anew(
+    tmp_path: Path, folders: Path, call_script: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = volume(tmp_path, (8, 12, 12)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu"]
+    monkeypatch.setattr("emsuite.device.free_memory", lambda: 1)
+    assert call_script(PREDICT, *arguments).code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["input_shape"] == [18, 25, 25]  # the smallest there is
+    monkeypatch.undo()
+    assert call_script(PREDICT, *arguments, cwd=tmp_path).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments, "--set", "prediction.heads=[lsds]", cwd=tmp_path).code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["input_shape"] > [18, 25, 25]
 
 
 # ---- bad input

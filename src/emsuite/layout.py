@@ -46,7 +46,7 @@ def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
         chunk = min(_CHUNK, n)
         return chunk, -(-n // chunk) * chunk, n
     kept = begins[1]
-    if any(begin % kept for begin in begins):
+    if list(begins) != list(range(0, n, kept)):
         return min(_CHUNK, n), min(_CHUNK, n), n
     divisors = (d for d in range(1, kept + 1) if kept % d == 0)
     return min(divisors, key=lambda d: abs(math.log(d / _CHUNK))), kept, kept

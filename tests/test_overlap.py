@@ -1,0 +1,91 @@
+"""Three stages side by side: order, what is held, and how each of them fails."""
+
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from emsuite.overlap import overlap
+
+
+def test_items_come_out_in_order_once_written() -> None:
+    written: list[tuple[int, int]] = []
+    for item in overlap(range(7), lambda n: 10 * n, lambda n: n + 1, lambda n, value: written.append((n, value))):
+        assert (item, 10 * item + 1) in written
+    assert written == [(n, 10 * n + 1) for n in range(7)]
+    assert list(overlap([], str, str, print)) == []
+
+
+@pytest.mark.parametrize("writers", [1, 3])
+def test_what_is_held_does_not_grow(writers: int) -> None:
+    """Items that are read and not yet written: one ahead, one in hand, and as many as there are writers."""
+    lock, held, most = threading.Lock(), 0, 0
+
+    def read(number: int) -> int:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return number
+
+    def write(_number: int, _value: int) -> None:
+        nonlocal held
+        time.sleep(0.005)
+        with lock:
+            held -= 1
+
+    assert list(overlap(range(30), read, lambda n: n, write, writers)) == list(range(30))
+    assert most <= writers + 3
+    assert held == 0
+
+
+def test_the_stages_overlap() -> None:
+    """Each waits for what only the next item, or the item before, brings about."""
+    read_second, written_first = threading.Event(), threading.Event()
+
+    def read(number: int) -> int:
+        if number == 1:
+            read_second.set()
+        return number
+
+    def compute(number: int) -> int:
+        if number == 0:
+            assert read_second.wait(10), "the second item is not read while the first one is computed"
+        else:
+            written_first.set()
+        return number
+
+    def write(number: int, _value: int) -> None:
+        if number == 0:
+            assert written_first.wait(10), "the second item is not computed while the first one is written"
+
+    assert list(overlap(range(2), read, compute, write)) == [0, 1]
+
+
+@pytest.mark.parametrize("stage", ["read", "compute", "write"])
+def test_what_a_stage_raises_ends_it_all(stage: str) -> None:
+    written: list[int] = []
+    threads = threading.active_count()
+
+    def at(name: str, number: int) -> int:
+        if name == stage and number == 3:
+            raise OSError(28, "No space left on device")
+        return number
+
+    running = overlap(
+        range(10), partial(at, "read"), partial(at, "compute"), lambda n, _: written.append(at("write", n))
+    )
+    with pytest.raises(OSError, match="No space left"):
+        list(running)
+    assert {0, 1} <= set(written) <= {0, 1, 2, 4, 5}
+    assert threading.active_count() == threads
+
+
+def test_it_ends_when_it_is_closed_early() -> None:
+    written, threads = [], threading.active_count()
+    running = overlap(range(100), lambda n: n, lambda n: n, lambda n, _: written.append(n))
+    assert next(running) == 0
+    running.close()
+    assert len(written) <= 3
+    assert threading.active_count() == threads
