@@ -137,7 +137,7 @@ def test_in_an_image_from_a_bucket_that_fails(bare: Path, image: Path, s3: Any, 
 )
 def test_without_apptainer_or_with_a_senseless_image(tmp_path: Path, config: tuple[str, ...], says: str) -> None:
     (tmp_path / "bin").mkdir()
-    for program in ("bash", "sh", "git"):
+    for program in ("bash", "sh", "git", "which"):
         (tmp_path / "bin" / program).symlink_to(shutil.which(program) or "")
     project = small_project(tmp_path / "project")
     done = snakemake(project, "--use-singularity", config=(*CONFIG, *config), PATH=str(tmp_path / "bin"))
