@@ -146,11 +146,13 @@ class _Blocks:
 
     def __call__(self, block: Block) -> None:
         """Predict its tiles."""
-        todo = [number for number in self.share.tiles[block.index] if number not in self.done]
-        if todo and self._here is None:
-            self._here = self.run.anew(self._predictor())
+        # on one core also for the sake of GNU's OpenMP, whose threads do not come along when a process is forked
         with one_core() if self.run.predictor.device.type == "cpu" else nullcontext():
-            for _ in self._here.predict(todo) if self._here else ():
+            if self._here is None:
+                self._here = self.run.anew(self._predictor())
+            for _ in self._here.predict(
+                [number for number in self.share.tiles[block.index] if number not in self.done]
+            ):
                 pass
 
     def _predictor(self) -> Predictor:
