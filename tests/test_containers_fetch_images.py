@@ -88,7 +88,7 @@ def test_killed_and_continued(s3: Any, bucket: str, call_script: Callable, tmp_p
     s3.faults(bytes_per_s=30 << 20)
     process = subprocess.Popen([sys.executable, ROOT / SCRIPT, *asked], stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 60
-    while not any(b"\1" in path.read_bytes() for path in out.glob(".*/.*.ranges.part")):
+    while not any(b"\1" in path.read_bytes() for path in out.glob(".*/.*.ranges")):
         assert process.poll() is None
         assert time.monotonic() < give_up
         time.sleep(0.01)
