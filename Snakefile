@@ -34,4 +34,5 @@ rule all:
 
 
 onsuccess:
-    shell("python 04_segment/summary.py {FLOW.results}")
+    if any(Path(FLOW.results).glob("*/scores.json")):
+        shell("python 04_segment/summary.py {FLOW.results}")
