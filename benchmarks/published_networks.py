@@ -98,11 +98,13 @@ def train_once(network, config, shape, where) -> None:
     """One training step on random raw and blocks of labels; raises ValueError where the loss is no number."""
     import torch
 
+    from emsuite.batches import make_batch
     from emsuite.network import trained_part
     from emsuite.optimizer import make_optimizer
     from emsuite.sampler import Sample
     from emsuite.targets import label_context
-    from emsuite.trainer import TrainingState, train_step
+    from emsuite.trainer import train_step
+    from emsuite.training_state import TrainingState
 
     before, behind = label_context(config)
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
@@ -110,10 +112,11 @@ def train_once(network, config, shape, where) -> None:
     cells = rng.integers(1, 50, [n // 10 + 1 for n in labelled])
     labels = cells.repeat(10, 0).repeat(10, 1).repeat(10, 2)[tuple(slice(n) for n in labelled)]
     raw = torch.from_numpy(rng.random((1, *shape), np.float32))
-    batch = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
+    sample = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
-    state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None)
-    loss = float(train_step(state, config, batch, ITERATION, where).losses["loss"])
+    state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None, network)
+    batches = iter([make_batch(config, sample, ITERATION, where)])
+    loss = float(train_step(state, config, batches, ITERATION).losses["loss"])
     if not np.isfinite(loss):
         raise ValueError(f"{config.dataset}/{config.network}: the loss is {loss}")
 
@@ -122,10 +125,12 @@ def predict_once(network, config, tile, where) -> None:
     """One tile of random raw."""
     import torch
 
-    from emsuite.predict import Predictor
+    from emsuite.predictor import Predictor, written_heads
+    from emsuite.tiles import BY_STRIDE
 
-    predictor = Predictor(network.eval(), where, tile, getattr(torch, config.prediction.precision))
-    predictor(np.random.default_rng(0).integers(0, 256, tile).astype(np.uint8))
+    precision = getattr(torch, config.prediction.precision)
+    predictor = Predictor(network.eval(), where, precision, BY_STRIDE, tile, written_heads(network))
+    predictor(torch.from_numpy(np.random.default_rng(0).integers(0, 256, tile).astype(np.uint8)))
 
 
 if __name__ == "__main__":
