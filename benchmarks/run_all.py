@@ -27,6 +27,7 @@ PARTS = {
         ["prediction.py"],
         ["prediction_memory.py"],
         ["segmentation.py"],
+        ["published_checkpoint.py"],
     ),
     "gpu": (
         ["lsds.py", "--device", "cuda", "--no-peers"],
@@ -37,6 +38,7 @@ PARTS = {
          "--goal", ">= 100 Mvoxel/s", "--set", "prediction.precision=bfloat16"],
     ),
 }  # fmt: skip
+WITHOUT_PEERS = ("iteration.py", "prediction_memory.py", "published_checkpoint.py")
 TITLES = {"cpu": "CPU", "gpu": "GPU"}
 PREFACE = """# Results
 
@@ -55,7 +57,7 @@ def main(part: str, results: Path, peers: bool) -> int:
     about, rows, failed = machine(gpu=part == "gpu"), [], 0
     beside = [] if peers or part == "gpu" else ["--no-peers"]
     for script, *options in PARTS[part]:
-        more = beside if script not in ("iteration.py", "prediction_memory.py") else []
+        more = beside if script not in WITHOUT_PEERS else []
         synthetic = ["--synthetic"] if part == "gpu" and not SLAB.is_dir() else []
         made = run(script, [*options, *more, *synthetic])
         failed += made is None
