@@ -177,8 +177,11 @@ def requeue_while_training(project: Path) -> Callable[[], bool]:
         if not list(project.glob("02_train/phantom/small/checkpoints/checkpoint_2.pt")) or not (job := running_job()):
             return False
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)
-        time.sleep(3)  # until it has ended
-        subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False, capture_output=True)
+        for _ in range(60):  # until it has ended and waits again: for two minutes, if nobody calls it
+            time.sleep(0.5)
+            called = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
+            if subprocess.run(called, check=False, capture_output=True).returncode == 0:
+                break
         return True
 
     return done
