@@ -121,7 +121,9 @@ def slurm() -> Iterator[None]:
 
     ours = Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests"
     with open(Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests.lock", "w") as lock:  # for all test processes
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # whoever uses it holds this; it is started and stopped by one alone
+        if not succeeds("sinfo"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not succeeds("sinfo"):
             need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
             ours.touch()
