@@ -177,10 +177,11 @@ def requeue_while_training(project: Path) -> Callable[[], bool]:
         if not list(project.glob("02_train/phantom/small/checkpoints/checkpoint_2.pt")) or not (job := running_job()):
             return False
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True)
-        for _ in range(60):  # until it has ended and waits again: for two minutes, if nobody calls it
+        for _ in range(100):  # it waits for two minutes before it begins again, unless it is called
             time.sleep(0.5)
-            called = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
-            if subprocess.run(called, check=False, capture_output=True).returncode == 0:
+            subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], check=False, capture_output=True)
+            shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False).stdout
+            if "JobState=RUNNING" in shown and "Restarts=1" in shown:
                 break
         return True
 
