@@ -88,7 +88,7 @@ def test_workers_end_with_the_nursery_and_live_on_without_their_minder(tmp_path,
     assert ends == ["worker vanished"] or ends == ["worker exited with code 1"]
     assert (tmp_path / "done").exists() == (closing == "minder")
     psutil.wait_procs([worker], timeout=5)
-    assert not worker.is_running()
+    assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_asking_a_nursery_that_is_gone_fails():
