@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 from emsuite.errors import BadInput
 from emsuite.fetch import WORKERS
@@ -27,11 +28,11 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 @click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to go on training as the originals.")
 @click.option("--out", type=FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Another bucket, with the same layout.")
-@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+@options.endpoint_url
 @click.option(
     "--networks-dir", type=FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
 )
-@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Connections at once.")
+@options.connections(WORKERS)
 def main(
     dataset: str | None,
     networks: tuple[str, ...],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 from emsuite.dataset import Dataset, load_dataset
 from emsuite.errors import BadInput
@@ -26,9 +27,9 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "data", help="Data folder to fetch into.")
 @click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
-@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+@options.endpoint_url
 @click.option("--from", "shared", type=click.Path(path_type=Path), help="Copy from this folder instead of a bucket.")
-@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Objects fetched at once.")
+@options.connections(WORKERS)
 def main(
     dataset: str,
     volumes: tuple[str, ...],
@@ -63,8 +64,8 @@ def bucket_of(data: Dataset, volume: str, target: Path) -> str:
     if data.bucket is not None:
         return data.bucket
     if data.synthesis:
-        options = " ".join(data.synthesis_arguments(volume))
-        raise BadInput(f"{data.name} is not fetched but made: python 01_data/synthesize.py --out {target} {options}")
+        arguments = " ".join(data.synthesis_arguments(volume))
+        raise BadInput(f"{data.name} is not fetched but made: python 01_data/synthesize.py --out {target} {arguments}")
     raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
 
 

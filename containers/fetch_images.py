@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 from emsuite.fetch import WORKERS
 from emsuite.image import digest
@@ -24,8 +25,8 @@ python containers/fetch_images.py s3://my-lab/images/emsuite.sif --sha256 53d1..
 @click.option("--sha256", help="What the image must have. [default: what --known says]")
 @click.option("--out", type=FILE, default=HERE, help="Folder to fetch into.")
 @click.option("--known", type=FILE, default=HERE / "images.yaml", help="Names, places and digests of images.")
-@click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
-@click.option("--workers", type=click.IntRange(1, 256), default=WORKERS, help="Connections at once.")
+@options.endpoint_url
+@options.connections(WORKERS)
 def main(
     images: tuple[str, ...], sha256: str | None, out: Path, known: Path, endpoint_url: str | None, workers: int
 ) -> None:

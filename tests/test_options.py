@@ -61,3 +61,15 @@ def test_the_network_may_be_left_out_inside_its_folder(tmp_path: Path, monkeypat
     assert "this folder has no network.yaml" in str(result.exception)
     (tmp_path / "network.yaml").touch()
     assert chosen()["network_dir"] == repr(tmp_path)
+
+
+def test_connections() -> None:
+    @click.command()
+    @options.endpoint_url
+    @options.connections(16)
+    def fetching(endpoint_url: str | None, workers: int) -> None:
+        click.echo(f"{endpoint_url} {workers}")
+
+    assert CliRunner().invoke(fetching, []).output == "None 16\n"
+    assert CliRunner().invoke(fetching, ["--endpoint-url", "http://x", "--workers", "256"]).output == "http://x 256\n"
+    assert CliRunner().invoke(fetching, ["--workers", "257"]).exit_code == 2

@@ -92,6 +92,14 @@ def workers(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_workers
 
 
+endpoint_url = click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+
+
+def connections(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--workers` of what fetches: a number of connections."""
+    return click.option("--workers", type=click.IntRange(1, 256), default=default, help="Connections at once.")
+
+
 block_size = click.option(
     "--block-size", type=Voxels(), metavar="NM", show_default="the whole volume", help="Size of a block, z,y,x in nm."
 )
