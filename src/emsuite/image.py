@@ -42,10 +42,14 @@ def parse_image(setting: str, folder: Path) -> Image:
         return Image(Path(setting))
     if scheme != "s3":
         return Image(None, uri=setting)
-    name = rest.rpartition("/")[2].replace(":", "_")
-    if not name:
+    if not (name := file_name(rest)):
         raise BadInput(f"config/config.yaml: container: '{setting}' names no object; expected s3://BUCKET/KEY")
     return Image(folder / name, s3=setting)
+
+
+def file_name(key: str) -> str:
+    """The file's name for what lies at `key` in S3: its last part, without colons, which Apptainer takes for an URI's."""
+    return key.rpartition("/")[2].replace(":", "_")
 
 
 def digest(image: Path) -> str:

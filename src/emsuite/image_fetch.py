@@ -9,7 +9,7 @@ from pydantic import Field
 from emsuite.errors import BadInput, RunFailed
 from emsuite.fetch import WORKERS, fetch_objects
 from emsuite.files import remove, sha256
-from emsuite.image import digest, record, recorded
+from emsuite.image import digest, file_name, record, recorded
 from emsuite.settings import Settings, load
 from emsuite.store import S3Store, StoredObject
 
@@ -35,8 +35,8 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's: the last part of the key, without the colons that Apptainer would take for an URI's."""
-        return self.key.rpartition("/")[2].replace(":", "_")
+        """The file's that it becomes."""
+        return file_name(self.key)
 
 
 def find_image(name: str, known: Path, sha256: str | None = None) -> Source:
