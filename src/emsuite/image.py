@@ -48,7 +48,7 @@ def parse_image(setting: str, folder: Path) -> Image:
 
 
 def file_name(key: str) -> str:
-    """The file's name for what lies at `key` in S3: its last part, without colons, which Apptainer takes for an URI's."""
+    """What a copy of `key` is called: its last part, without the colons that Apptainer would take for an URI's."""
     return key.rpartition("/")[2].replace(":", "_")
 
 
