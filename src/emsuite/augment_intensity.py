@@ -7,6 +7,7 @@ import torch
 
 from emsuite.augment_ranges import Range
 from emsuite.settings import Settings
+from emsuite.tensors import sent
 
 
 class Intensity(Settings):
@@ -31,4 +32,4 @@ def change_intensity(settings: Intensity, raw: torch.Tensor, random: np.random.G
 
 
 def _column(numbers: np.ndarray, raw: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(numbers.astype(np.float32)).to(raw.device)[:, None, None]
+    return sent(torch.from_numpy(numbers.astype(np.float32)), raw.device)[:, None, None]

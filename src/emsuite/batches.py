@@ -13,6 +13,7 @@ from emsuite.network_config import NetworkConfig
 from emsuite.prefetch import prefetch
 from emsuite.sampler import Sample, Sampler
 from emsuite.targets import make_targets
+from emsuite.tensors import sent
 
 _MOST_WORKERS = 8  # threads that draw on the processors for a GPU
 
@@ -47,7 +48,7 @@ class Share:
 
 def make_batch(config: NetworkConfig, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Move `sample`, a stack of samples, to `device`, and make its targets there."""
-    raw, labels, mask = (_moved(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
+    raw, labels, mask = (sent(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
     return Batch(iteration, raw, make_targets(config, labels, mask, iteration))
 
 
@@ -64,7 +65,8 @@ class Batches:
         cores = len(os.sched_getaffinity(0))
         if device.type == "cuda":
             workers = 1 if sampler.device.type == "cuda" else min(_MOST_WORKERS, cores)
-            stream = torch.cuda.Stream(device)
+            # its many small kernels go first where the network's large ones wait too: else each waits for one of those
+            stream = torch.cuda.Stream(device, priority=-1)
             made = prefetch(lambda number: self._make_on(stream, number), first, last, workers + 1, workers)
             self._batches = _received(made, device)
         elif sampler.in_memory:
@@ -104,9 +106,3 @@ def _received(made: Iterable[tuple[Batch, torch.cuda.Event]], device: torch.devi
         for tensor in batch.tensors:
             tensor.record_stream(stream)  # else its memory could go to the next batch while this one is in use
         yield batch
-
-
-def _moved(voxels: Tensor, device: torch.device) -> Tensor:
-    if voxels.device.type == "cpu" and device.type == "cuda":
-        voxels = voxels.pin_memory()  # from elsewhere a copy would hold up the thread
-    return voxels.to(device, non_blocking=True)

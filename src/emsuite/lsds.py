@@ -22,7 +22,7 @@ import torch
 from emsuite.boxes import Group, along_axis, bounding_boxes, group_boxes
 from emsuite.errors import BadInput
 from emsuite.moments import Kernel, Moments, moments
-from emsuite.tensors import Array, as_given, label_tensor
+from emsuite.tensors import Array, as_given, label_tensor, sent
 
 _TILE = {2: 256, 3: 48}  # samples per axis, by number of axes
 _VARIANCE_FLOOR = 1e-3  # nm^2
@@ -144,7 +144,7 @@ def _number(grid: _Grid, voxels: torch.Tensor, origin: Sequence[int]) -> _Labels
         numbers, count = torch.where(voxels == 0, 0, place + 1), len(ids)
     samples = numbers[(slice(None, None, grid.step),) * voxels.ndim].contiguous()
     begin, end = bounding_boxes(samples, count + 1)
-    return _Labels(numbers, samples, count, torch.tensor(origin, device=voxels.device), begin, end)
+    return _Labels(numbers, samples, count, sent(torch.tensor(origin), voxels.device), begin, end)
 
 
 def _tiles(inner: Box, step: int) -> Iterator[Box]:
@@ -181,9 +181,9 @@ def _items(
 ) -> tuple[_Items, list[list[int]], list[list[int]]]:
     """The tile's labels `numbers`, and how many samples per axis are wanted and summed over for each."""
     begin, end = bounding_boxes(item, len(numbers) + 1, grid.step)
-    first = torch.tensor([part.start // grid.step for part in tile], device=item.device)
+    first = sent(torch.tensor([part.start // grid.step for part in tile]), item.device)
     begin, end = begin[:-1] + first, end[:-1] + first
-    radius = torch.tensor([kernel.radius for kernel in grid.kernels], device=item.device)
+    radius = sent(torch.tensor([kernel.radius for kernel in grid.kernels]), item.device)
     source = torch.maximum(begin - radius, seen.begin[numbers])
     source_shape = (torch.minimum(end + radius, seen.end[numbers]) - source).clamp(min=0)
     wanted, summed = torch.stack([end - begin, source_shape.clamp(min=1)]).tolist()
@@ -192,7 +192,7 @@ def _items(
 
 def _features(grid: _Grid, seen: _Labels, items: _Items, group: Group) -> torch.Tensor:
     """Descriptors of all samples wanted in a group's padded boxes, box after box: float32 (channels, samples)."""
-    box = torch.tensor(group.boxes, device=items.begin.device)
+    box = sent(torch.tensor(group.boxes), items.begin.device)
     begin, source, shape = items.begin[box], items.source[box], items.source_shape[box]
     matrices = [
         kernel.matrices(source[:, axis] - begin[:, axis], shape[:, axis], group.rows[axis], group.columns[axis])
@@ -248,8 +248,8 @@ def _entries(grid: _Grid, tile: Box, item: torch.Tensor, items: _Items, groups: 
             start[box] = filled + place * math.prod(group.rows)
             stride[box] = [math.prod(group.rows[axis + 1 :]) for axis in range(dims)]
         filled += len(group.boxes) * math.prod(group.rows)
-    strides = torch.tensor([*stride, [0] * dims], device=item.device)
-    starts = torch.tensor([*start, filled], device=item.device)
+    strides = sent(torch.tensor([*stride, [0] * dims]), item.device)
+    starts = sent(torch.tensor([*start, filled]), item.device)
     starts[:-1] -= (strides[:-1] * items.begin).sum(1)
     entry = starts[item]
     for axis, part in enumerate(tile):

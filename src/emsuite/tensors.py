@@ -42,6 +42,13 @@ def as_numbers(there: torch.Tensor) -> torch.Tensor:
     return there.view(torch.uint8).float()
 
 
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`; to a GPU without waiting for what that has still to do."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()  # from elsewhere a copy would hold up the thread
+    return tensor.to(device, non_blocking=True)
+
+
 def as_given(given: Array, result: torch.Tensor) -> Array:
     """`result` as a NumPy array if `given` is one, else as it is."""
     return result if isinstance(given, torch.Tensor) else result.numpy()

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
+from emsuite.tensors import sent
+
 # slabs of this many voxels stay in a CPU's cache from one operation to the next; a GPU takes the whole box
 _SLAB_VOXELS = 1 << 18
 
@@ -166,8 +168,8 @@ class _Places:
             first = box.begin[0] - step.slides.first
             along_z = along_z + step.slides.vectors[first : first + box.shape[0]].T
         planes = step.matrix[:, 1, None, None] * axes[1][:, None] + step.matrix[:, 2, None, None] * axes[2]
-        self._along_z = torch.from_numpy(along_z.astype(np.float32)).to(device)[:, :, None, None]
-        self._planes = torch.from_numpy(planes.astype(np.float32)).to(device)
+        self._along_z = sent(torch.from_numpy(along_z.astype(np.float32)), device)[:, :, None, None]
+        self._planes = sent(torch.from_numpy(planes.astype(np.float32)), device)
         self._rows: dict[int, torch.Tensor] = {}
         if step.lattice:
             self._spread(step.lattice, box, device)
@@ -176,12 +178,12 @@ class _Places:
         weights = []
         for axis, matrix in enumerate(lattice.weights):
             begin = box.begin[axis] - lattice.box.begin[axis]
-            weights.append(torch.from_numpy(matrix[begin : begin + box.shape[axis]]).to(device))
+            weights.append(sent(torch.from_numpy(matrix[begin : begin + box.shape[axis]]), device))
         z, self._y, x = weights
         self._x = x.T.contiguous()
         for axis, vectors in enumerate(lattice.vectors):
             if vectors.any():
-                self._rows[axis] = torch.tensordot(z, torch.from_numpy(vectors).to(device), dims=1)
+                self._rows[axis] = torch.tensordot(z, sent(torch.from_numpy(vectors), device), dims=1)
 
     def of(self, part: slice) -> torch.Tensor:
         """(3, sections, Y, X) float32 of the sections in `part`."""
