@@ -5,7 +5,6 @@ worker was killed, never looks done.
 """
 
 import contextlib
-import ctypes
 import os
 import pickle
 import socket
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emsuite.allocator import keep_memory
 from emsuite.errors import EmsuiteError
 from emsuite.files import write_json
 from emsuite.grid import Block, Grid
@@ -70,7 +70,7 @@ def serve(work: Work) -> None:
     import daisy.logging
     from daisy.v2 import BlockStatus, Client
 
-    _keep_memory()
+    keep_memory()  # for the next block, which needs as much
     daisy.logging.set_log_level("CRITICAL")
     client = Client()
     while True:
@@ -80,16 +80,6 @@ def serve(work: Work) -> None:
             if not work.do(work.grid.index_at(block.write_roi.begin)):
                 block.status = BlockStatus.FAILED
     finished_mark(work.folder).touch()
-
-
-def _keep_memory() -> None:
-    """Let memory that a block frees stay with this process, for the next block, which needs as much.
-
-    Large arrays would go back to the kernel, which clears each page before it hands it out again: that takes time.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc
-        for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-            ctypes.CDLL(None).mallopt(parameter, 2**30)
 
 
 def end_with(*connections: Any) -> None:

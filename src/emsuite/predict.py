@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from funlib.geometry import Roi
 
-from emsuite.allocator import keep_memory, kept_memory
+from emsuite.allocator import kept_memory
 from emsuite.blocks import run_blocks
 from emsuite.cores import one_core
 from emsuite.device import claim_gpu
@@ -78,15 +78,12 @@ def _predict(
         arrays = _create(predictor, raw, wanted, paths, layout)
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
-    if workers == 1:
-        todo = [number for number in range(len(tiles)) if number not in done]
-        with closing(record.open()), progress(what=what, total=len(tiles), done=len(done), unit="tile") as bar:
-            run = _Run(predictor.on(predictor.device), sources, arrays, tiles, record)
-            with kept_memory() if predictor.device.type == "cpu" else nullcontext():
-                for _ in run.predict(todo):
-                    bar.update()
-    else:
-        _predict_on_workers(what, _Run(predictor, sources, arrays, tiles, record), wanted, layout, done, workers)
+    run = _Run(predictor, sources, arrays, tiles, record)
+    with kept_memory() if predictor.device.type == "cpu" else nullcontext():
+        if workers == 1:
+            _predict_here(what, run, done)
+        else:
+            _predict_on_workers(what, run, wanted, layout, done, workers)
     return arrays
 
 
@@ -125,11 +122,17 @@ class _Run:
         )
 
 
+def _predict_here(what: str, run: _Run, done: set[int]) -> None:
+    todo = [number for number in range(len(run.tiles)) if number not in done]
+    with closing(run.record.open()), progress(what=what, total=len(run.tiles), done=len(done), unit="tile") as bar:
+        for _ in replace(run, predictor=run.predictor.on(run.predictor.device)).predict(todo):
+            bar.update()
+
+
 def _predict_on_workers(what: str, run: _Run, wanted: Roi, layout: Layout, done: set[int], workers: int) -> None:
     share = share_out(run.tiles, layout, wanted, run.sources[0], workers)
-    with tempfile.TemporaryDirectory(
-        prefix="emsuite-"
-    ) as folder:  # which blocks are done: the tiles' record outlives it
+    # which blocks are done is known here alone: the tiles' record outlives it
+    with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
         run_blocks(what, share.grid, _Blocks(run, share, done, workers, Path(folder)), workers, Path(folder))
 
 
@@ -156,11 +159,9 @@ class _Blocks:
                 pass
 
     def _predictor(self) -> Predictor:
-        device = self.run.predictor.device
-        if device.type == "cuda":
-            return self.run.predictor.on(claim_gpu(self.folder, self.workers))
-        keep_memory()
-        return self.run.predictor.on(device)
+        predictor = self.run.predictor
+        on_gpu = predictor.device.type == "cuda"
+        return predictor.on(claim_gpu(self.folder, self.workers) if on_gpu else predictor.device)
 
 
 def _create(
