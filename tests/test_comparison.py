@@ -158,7 +158,7 @@ def test_what_a_block_needs_can_be_sent_to_another_machine(tmp_path, monkeypatch
         "emsuite.comparison.run_blocks", lambda name, grid, process, workers, done: sent.append(process)
     )
     truth = Truth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([0, 0, 0], [20, 0, 0]))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(BadInput, match=r"pairs/0\.parquet.* No such file"):
         compare(truth.labels, truth, truth.labels.roi, tmp_path / "out")
     assert len(pickle.dumps(sent[0])) < 2000
 

@@ -12,19 +12,17 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.blocks import Workers, run_blocks
 from emsuite.contingency import Contingency, contingency, merge
 from emsuite.errors import BadInput
-from emsuite.files import atomic_path, remove
+from emsuite.files import remove
 from emsuite.grid import Block, Grid, make_grid
 from emsuite.output import output
+from emsuite.parquet import read_columns, write_columns
 from emsuite.progress import progress
 from emsuite.provenance import checksum
 from emsuite.skeletons import Skeletons
@@ -122,9 +120,9 @@ class _CompareBlock:
             place = tuple(self.nodes.voxels[here].T)
             counted = truth.counts(block.write)[place]
             kept = (self.nodes.order[here][counted], found[place][counted].astype(np.uint64))
-            _write(self.folder / "nodes", block.index, dict(zip(_NODES, kept, strict=True)))
+            write_columns(_table(self.folder, "nodes", block.index), dict(zip(_NODES, kept, strict=True)))
         table = contingency(found, truth.read(block.write))
-        _write(self.folder / "pairs", block.index, dict(zip(_PAIRS, _columns(table), strict=True)))
+        write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
 
 
 def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> Grid:
@@ -146,7 +144,7 @@ def _nodes_of(skeletons: Skeletons | None, grid: Grid, voxel_size: Coordinate) -
 def _found_nodes(skeletons: Skeletons | None, grid: Grid, folder: Path) -> tuple[Skeletons | None, np.ndarray]:
     if skeletons is None:
         return None, np.empty(0, np.uint64)
-    tables = [_read(path, _NODES) for path in sorted((folder / "nodes").glob("*.parquet"))]
+    tables = [read_columns(path, _NODES) for path in sorted((folder / "nodes").glob("*.parquet"))]
     if not sum(node.size for node, _ in tables):
         raise BadInput(f"{skeletons.source}: no node lies in {grid.total} nm, which is to be scored")
     segments, counted = np.zeros(skeletons.ids.size, np.uint64), np.zeros(skeletons.ids.size, bool)
@@ -160,14 +158,8 @@ def _columns(table: Contingency) -> tuple[np.ndarray, ...]:
 
 
 def _read_pairs(folder: Path, block: int) -> Contingency:
-    return Contingency(*_read(folder / "pairs" / f"{block}.parquet", _PAIRS))
+    return Contingency(*read_columns(_table(folder, "pairs", block), _PAIRS))
 
 
-def _write(folder: Path, block: int, columns: dict[str, Any]) -> None:
-    with atomic_path(folder / f"{block}.parquet") as temporary:
-        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
-
-
-def _read(path: Path, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
-    table = pyarrow.parquet.read_table(path, columns=list(names))
-    return tuple(table[name].to_numpy() for name in names)
+def _table(folder: Path, kind: str, block: int) -> Path:
+    return folder / kind / f"{block}.parquet"

@@ -18,8 +18,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from emsuite.errors import BadInput
-from emsuite.files import atomic_path
 from emsuite.output import check_finished
+from emsuite.parquet import write_columns
 
 _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(
     ("z", "y", "x", "radius"), np.float64
@@ -82,8 +82,8 @@ class Skeletons:
         """Write `nodes.parquet` and `edges.parquet` into `folder`."""
         z, y, x = self.positions.T
         nodes = (self.ids, self.skeleton, z, y, x, self.radius)
-        _write(Path(folder) / "nodes.parquet", dict(zip(_NODE_COLUMNS, nodes, strict=True)))
-        _write(Path(folder) / "edges.parquet", dict(zip(_EDGE_COLUMNS, self.edges.T, strict=True)))
+        write_columns(Path(folder) / "nodes.parquet", dict(zip(_NODE_COLUMNS, nodes, strict=True)))
+        write_columns(Path(folder) / "edges.parquet", dict(zip(_EDGE_COLUMNS, self.edges.T, strict=True)))
 
     def _check_nodes(self) -> None:
         if self.ids.size == 0:
@@ -122,11 +122,6 @@ def load_skeletons(folder: Path) -> Skeletons:
     positions = np.stack([nodes["z"], nodes["y"], nodes["x"]], axis=1)
     ends = np.stack([edges["u"], edges["v"]], axis=1)
     return Skeletons(nodes["id"], nodes["skeleton"], positions, nodes["radius"], ends, str(folder))
-
-
-def _write(path: Path, columns: dict[str, np.ndarray]) -> None:
-    with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
 
 
 def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
