@@ -21,7 +21,7 @@ FILES = {"files", "provenance", "output", "progress", "store", "volume"}
 MATHEMATICS = {
     "affinities", "agglomerate", "balance", "boundary", "boxes", "contingency", "edits", "faults", "fragments",
     "geometry", "interpolate", "locations", "losses", "lsds", "malis", "mistakes", "moments", "network", "resample",
-    "run_length", "scores", "tensors", "unet", "warp", "watershed",
+    "run_length", "scores", "sorted_ids", "tensors", "unet", "warp", "watershed",
 } | {name for name in LIBRARY if name.startswith(("augment", "phantom_"))}  # fmt: skip
 ENGINES = {
     "agglomeration",

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emsuite.errors import BadInput
+from emsuite.sorted_ids import find_sorted
 
 _PART = 2**20  # voxels counted at a time: what they need stays in the processor's caches
 
@@ -125,9 +126,7 @@ def lookup_places(ids: np.ndarray, fragments: np.ndarray) -> np.ndarray:
     ascending = bool((fragments[1:] > fragments[:-1]).all())
     order = np.arange(fragments.size) if ascending else np.argsort(fragments, kind="stable")
     known = fragments if ascending else fragments[order]
-    place = np.searchsorted(known, ids)
-    found = place < known.size
-    found[found] = known[place[found]] == ids[found]
+    place, found = find_sorted(ids, known)
     if missing := np.count_nonzero(~found & (ids != 0)):
         first = ids[~found & (ids != 0)].min()
         raise BadInput(

@@ -12,6 +12,7 @@ from emsuite.contingency import Contingency
 from emsuite.errors import BadInput
 from emsuite.evaluate import Evaluation
 from emsuite.mistakes import Mistake, mistakes
+from emsuite.sorted_ids import find_sorted
 from emsuite.truth import Truth
 from emsuite.volume import Volume
 
@@ -120,11 +121,12 @@ def _section(
 def _matched(table: Contingency, segments: np.ndarray) -> np.ndarray:
     # a label's main segment is shown in the label's colour, every other segment in one of its own
     ids = table.by_segment.ids
-    main = np.minimum(np.searchsorted(table.by_label.ids, table.main_label), table.by_label.ids.size - 1)
+    main = np.searchsorted(table.by_label.ids, table.main_label)
     is_main = (table.main_segment[main] == ids) & (ids != 0)
     shown = np.where(is_main, table.main_label, ids ^ np.uint64(1 << 63))
-    place = np.minimum(np.searchsorted(ids, segments), ids.size - 1)
-    colors = np.where(ids[place] == segments, shown[place], segments ^ np.uint64(1 << 63))
+    colors = segments ^ np.uint64(1 << 63)
+    place, known = find_sorted(segments, ids)
+    colors[known] = shown[place[known]]
     return np.where(segments == 0, np.uint64(0), colors)
 
 

@@ -14,6 +14,7 @@ from emsuite.graph import fragments_manifest
 from emsuite.grid import Block, chunk_shape, make_grid
 from emsuite.output import output, read_json
 from emsuite.segments import lookup_manifest, read_lookup
+from emsuite.sorted_ids import find_sorted
 from emsuite.volume import create_volume, open_volume, split_path
 
 
@@ -75,9 +76,7 @@ def relabel(voxels: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -> 
     """
     ids = fastremap.unique(voxels)
     ids = ids[ids != 0]
-    places = np.searchsorted(fragments, ids)
-    known = places < fragments.size
-    known[known] = fragments[places[known]] == ids[known]
+    places, known = find_sorted(ids, fragments)
     if not known.all():
         raise BadInput(
             f"lookup table: has no segment for fragment {ids[~known][0]}; expected the table of these fragments"

@@ -16,6 +16,7 @@ from emsuite.errors import BadInput
 from emsuite.graph import Edges, graph_manifest, read_edges, read_nodes
 from emsuite.output import check_finished, manifest_path, output, read_json
 from emsuite.parquet import column_names, read_columns, write_columns
+from emsuite.sorted_ids import find_sorted
 
 _TABLE = "segments.parquet"
 _FRAGMENT = "fragment"
@@ -109,9 +110,7 @@ def _column(threshold: float) -> str:
 
 def _places(fragments: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Where each of `ids` is among the sorted `fragments`."""
-    places = np.searchsorted(fragments, ids)
-    known = places < fragments.size
-    known[known] = fragments[places[known]] == ids[known]
+    places, known = find_sorted(ids, fragments)
     if not known.all():
         raise BadInput(
             f"edges: {np.count_nonzero(~known)} end at fragments that no node table holds ({ids[~known][0]})"
