@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import cc3d
 import numpy as np
 import torch
 
@@ -46,6 +45,8 @@ def connected_components(labels: Array) -> Array:
     gunpowder's RenumberConnectedComponents, whose malis also drops single voxels; its numbers go by size, these do
     not. Labels on a GPU make a round trip through the host.
     """
+    import cc3d
+
     voxels = label_tensor(labels).cpu().numpy()
     pieces = cc3d.connected_components(voxels, connectivity=6 if voxels.ndim == 3 else 4, out_dtype=np.uint32)
     size = np.bincount(pieces.ravel())

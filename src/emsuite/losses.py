@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from emsuite.malis import malis_loss
-
 
 @dataclass(frozen=True)
 class Target:
@@ -48,6 +46,8 @@ def bce(logits: Tensor, target: Target) -> Tensor:
 
 def malis(logits: Tensor, target: Target) -> Tensor:
     """Maximin affinity learning (Turaga et al. 2009), see `emsuite.malis`."""
+    from emsuite.malis import malis_loss  # and numba with it, which no other loss needs
+
     assert target.neighborhood is not None, "only affinities have a MALIS loss"
     parts = zip(logits.sigmoid(), target.values, target.weights, target.labels, strict=True)
     losses = [malis_loss(p, values, labels, target.neighborhood, weights) for p, values, weights, labels in parts]
