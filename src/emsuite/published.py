@@ -9,6 +9,7 @@ Source: Sheridan et al. 2022; funkelab/lsd_nm_experiments. The file `checkpoint`
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,16 +39,15 @@ def key_prefix(dataset: str, network: str = "") -> str:
 
 def newest(objects: Iterable[StoredObject]) -> list[StoredObject]:
     """The index and data of the newest checkpoint of which all files are there; empty if there is none."""
-    complete = dict[int, list[StoredObject]]()
+    files, shards = defaultdict[int, list[StoredObject]](list), defaultdict[int, set[int]](set)
     for stored in objects:
         if found := _FILE.fullmatch(stored.name):
-            complete.setdefault(int(found["iteration"]), []).append(stored)
-    for iteration in sorted(complete, reverse=True):
-        files = complete[iteration]
-        shards = {found["shards"] for stored in files if (found := _FILE.fullmatch(stored.name))} - {None}
-        if len(shards) == 1 and len(files) == 1 + int(shards.pop()):
-            return files
-    return []
+            iteration = int(found["iteration"])
+            files[iteration].append(stored)
+            if found["shards"]:
+                shards[iteration].add(int(found["shards"]))
+    complete = [i for i, held in files.items() if shards[i] == {len(held) - 1}]
+    return files[max(complete)] if complete else []
 
 
 def published_networks(store: Store, dataset: str, folder: Path) -> list[str]:
@@ -108,20 +108,21 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
     if is_finished(path, settings):
         return path
     _check_owner(path)
-    made = _checkpoint(bundle, folder, config, iteration, optimizer)
-    made.provenance = provenance(settings)
+    made = _checkpoint(bundle, folder, config, iteration, optimizer, settings)
     newer = [other for other in checkpoints.iterations(folder) if other > iteration]
     if newer:
         logger.warning("%s: has newer checkpoints; give --iteration %d to predict with this one", folder, iteration)
     return checkpoints.save(folder, made)
 
 
-def _checkpoint(bundle: Bundle, folder: Path, config: NetworkConfig, iteration: int, optimizer: bool) -> Checkpoint:
+def _checkpoint(
+    bundle: Bundle, folder: Path, config: NetworkConfig, iteration: int, optimizer: bool, settings: dict[str, Any]
+) -> Checkpoint:
     first = checkpoints.load_first(folder, config)
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
     digest = checkpoints.digest(first[1].best_weights) if first else None
-    return Checkpoint(iteration, config.architecture(), weights, None, state, digest, {})
+    return Checkpoint(iteration, config.architecture(), weights, None, state, digest, provenance(settings))
 
 
 def _iteration(bundle: Bundle) -> int:

@@ -112,7 +112,7 @@ class Bundle:
 
 
 def _variable(name: str, entry: bytes) -> Variable:
-    dtype, shape, numbers, sliced = 0, list[int](), dict[int, int](), False
+    shape, numbers, sliced = list[int](), dict[int, int](), False
     for field, value in _fields(entry):
         if field == 2 and isinstance(value, bytes):
             dims = [dict(_fields(dim)) for number, dim in _fields(value) if number == 2 and isinstance(dim, bytes)]
@@ -121,10 +121,9 @@ def _variable(name: str, entry: bytes) -> Variable:
             sliced = True
         elif isinstance(value, int):
             numbers[field] = value
-    dtype = numbers.get(1, 0)
     crc = unmasked(numbers.get(6, 0))
     place = (numbers.get(3, 0), numbers.get(4, 0), numbers.get(5, 0))
-    return Variable(name, _DTYPES.get(dtype), tuple(shape), *place, crc, sliced)
+    return Variable(name, _DTYPES.get(numbers.get(1, 0)), tuple(shape), *place, crc, sliced)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
