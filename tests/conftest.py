@@ -24,11 +24,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from support import ROOT, copy_project
+
 # A run in the background begins with SIGINT ignored, which the scripts that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 DATA = Path(os.environ.get("EMSUITE_TEST_DATA", SHARED / "data"))
 START_SLURM = Path(os.environ.get("EMSUITE_TEST_START_SLURM", SHARED / "tools" / "start-slurm"))
@@ -157,15 +158,13 @@ def image() -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of the project as it is in git, in a folder of its own."""
-    copy = tmp_path / "project"
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in files.stdout.split("\n"):
-        if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
-    return copy
+    return copy_project(tmp_path / "project")
+
+
+@pytest.fixture
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails for a while is tried again almost at once."""
+    monkeypatch.setattr("emsuite.retry._FIRST_DELAY", 0.002)
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from emsuite import checkpoint as checkpoints
 from emsuite.network_config import load_network
 from emsuite.output import manifest_path
 from emsuite.volume import create_volume, open_volume
+from support import RECORDED, files_in
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "01_data/fetch_checkpoint.py"
-RECORDED = Path(__file__).parent / "fixtures" / "tensorflow"
 PLACE = "funke/zebrafinch/training/checkpoints"
 Run = Callable[..., Any]
 
@@ -34,10 +34,6 @@ def bucket(s3: Any, name: str, *networks: str) -> list[str]:
         objects |= files_of(network)
     s3.public_bucket(name, objects)
     return ["--bucket", name, "--endpoint-url", s3.url]
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_from_the_bucket_to_predictions(s3: Any, call_script: Run, thin_networks: Path, tmp_path: Path) -> None:
@@ -152,13 +148,13 @@ LOCAL = ["--local", RECORDED / "zebrafinch/mtlsd/train_net_checkpoint_400000"]
 def test_bad_input_is_one_line(
     call_script: Run, thin_networks: Path, tmp_path: Path, arguments: list[Any], message: str
 ) -> None:
-    before = everything_in(thin_networks)
+    before = files_in(thin_networks)
     words = [str(word).replace("{networks}", str(thin_networks)) for word in arguments]
     done = call_script(SCRIPT, *words, "--networks-dir", thin_networks, "--out", tmp_path / "d")
     assert done.code == 2
     assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
-    assert everything_in(thin_networks) == before
+    assert files_in(thin_networks) == before
     assert not (tmp_path / "d").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from emsuite.errors import BadInput
 from emsuite.volume import open_volume
+from support import files_in
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "01_data/fetch_data.py"
@@ -22,10 +23,6 @@ def public_volume(s3: Any, bucket: str, name: str = "trvol-250-2", number: int =
     content = {"volumes/raw/.zarray": b"{}"} | {f"volumes/raw/0.0.{i}": bytes([i]) * 4000 for i in range(number)}
     s3.public_bucket(bucket, {f"{PLACE}/{name}.zarr/{key}": body for key, body in content.items()})
     return content
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_default_volume_from_a_bucket_and_again(s3: Any, run_script: Run, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from emsuite.image import digest
+from support import copy_project
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ("dataset=phantom", "network=small", "iterations=6", "threads=2")
 RESULT = Path("results/phantom/small/6/phantom-test")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("workflow in containers")]
@@ -24,13 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_grou
 
 def small_project(folder: Path) -> Path:
     """The project as it is in git, with a phantom of a second or two and a checkpoint at every second iteration."""
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in files.stdout.split("\n"):
-        if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    copy_project(folder)
     change(folder / "01_data/datasets/phantom.yaml", r"shape: \[.*\]", "shape: [64, 72, 72]")
     change(folder / "02_train/phantom/dataset.yaml", "checkpoint_every: .*", "checkpoint_every: 2")
     return folder

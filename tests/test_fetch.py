@@ -17,13 +17,10 @@ from emsuite.fetch import Fetched, fetch_objects, fetch_prefix, local_paths
 from emsuite.output import check_finished, manifest_path, unfinished_path
 from emsuite.partial import Partial
 from emsuite.store import FolderStore, S3Store, StoredObject
+from support import files_in
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.002)
+pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 def bodies(number: int, size: int = 3000) -> dict[str, bytes]:
@@ -33,10 +30,6 @@ def bodies(number: int, size: int = 3000) -> dict[str, bytes]:
 def bucket(s3: Any, name: str, content: dict[str, bytes]) -> S3Store:
     s3.public_bucket(name, {f"some/v.zarr/{key}": body for key, body in content.items()})
     return S3Store(name, s3.url)
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def numbers(fetched: Fetched) -> tuple[int, int, int]:

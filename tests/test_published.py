@@ -6,25 +6,15 @@ from typing import Any
 import pytest
 
 from emsuite import checkpoint as checkpoints
-from emsuite import retry
 from emsuite.errors import BadInput
 from emsuite.network_config import load_network
 from emsuite.output import manifest_path
 from emsuite.published import convert, fetch_published, key_prefix, newest, published_networks, with_first
 from emsuite.store import S3Store, StoredObject
 from emsuite.tf_checkpoint import Bundle
+from support import files_in, recorded
 
-RECORDED = Path(__file__).parent / "fixtures" / "tensorflow"
-
-
-@pytest.fixture(autouse=True)
-def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.002)
-
-
-def recorded(dataset: str, network: str) -> Path:
-    """The path of a recorded checkpoint without endings."""
-    return next((RECORDED / dataset / network).glob("*.index")).with_suffix("")
+pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 def copied(prefix: Path, folder: Path, name: str | None = None) -> Path:
@@ -37,10 +27,6 @@ def copied(prefix: Path, folder: Path, name: str | None = None) -> Path:
 
 def listed(*names: str) -> list[StoredObject]:
     return [StoredObject(f"some/where/{name}", name, 1, "") for name in names]
-
-
-def everything_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # ---- which checkpoint
@@ -181,10 +167,10 @@ def test_a_checkpoint_that_was_trained_here_stays(thin_networks: Path) -> None:
     own = checkpoints.load(folder, load_network(folder))
     own.provenance = {"settings": {"training": "weeks of work"}}
     path = checkpoints.save(folder, own)
-    before = everything_in(folder)
+    before = files_in(folder)
     with pytest.raises(BadInput, match="is there already, and was trained here"):
         convert(prefix, folder)
-    assert everything_in(folder) == before
+    assert files_in(folder) == before
     path.write_bytes(b"something else")
     with pytest.raises(BadInput, match="not a whole checkpoint of this suite"):
         convert(prefix, folder)
@@ -221,8 +207,8 @@ def damaged(folder: Path, how: str) -> Path:
 def test_bad_bundles_leave_the_folder_as_it_was(thin_networks: Path, tmp_path: Path, how: str, message: str) -> None:
     folder = thin_networks / "zebrafinch/mtlsd"
     prefix = damaged(tmp_path / "bad", how)
-    before = everything_in(folder)
+    before = files_in(folder)
     with pytest.raises(BadInput, match=message):
         convert(prefix, folder)
-    assert everything_in(folder) == before
+    assert files_in(folder) == before
     assert not (folder / "checkpoints").exists()

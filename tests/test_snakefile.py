@@ -14,21 +14,6 @@ import pytest
 
 from emsuite.volume import open_volume
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the project as it is in git, in a folder of its own."""
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for name in files.stdout.split("\n"):
-        if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
-
 
 def command(*config: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config]

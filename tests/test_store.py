@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 
-from emsuite import retry
 from emsuite.errors import BadInput, RunFailed
 from emsuite.retry import Unreliable
 from emsuite.store import FolderStore, S3Store, StoredObject
 
-
-@pytest.fixture(autouse=True)
-def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.01)
+pytestmark = pytest.mark.usefixtures("short_delays")
 
 
 @pytest.mark.slow

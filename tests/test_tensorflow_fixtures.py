@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support import RECORDED
+
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURES = ROOT / "tests/fixtures"
-RECORDED = FIXTURES / "tensorflow"
 BUNDLES = sorted(path.relative_to(RECORDED).with_suffix("") for path in RECORDED.glob("*/*/*.index"))
 
 DUMP = """

@@ -22,18 +22,16 @@ from emsuite.optimizer import make_optimizer
 from emsuite.published import convert
 from emsuite.tf_checkpoint import Bundle
 from emsuite.tf_weights import iteration_of, match, read_optimizer, read_weights, weights_among
+from support import RECORDED, recorded
 
-RECORDED = Path(__file__).parent / "fixtures" / "tensorflow"
 FROM_RAW = [("zebrafinch", name) for name in ("baseline", "long_range", "malis", "lsd", "mtlsd")] + [("fib25", "mtlsd")]
 AUTOCONTEXT = [("zebrafinch", "aclsd"), ("zebrafinch", "acrlsd")]
 WITHIN = 1e-4
 
 
-def recorded(dataset: str, network: str) -> tuple[Path, dict[str, np.ndarray]]:
-    """The path of a recorded checkpoint without endings, and what TensorFlow computed with it."""
-    folder = RECORDED / dataset / network
-    index = next(folder.glob("*.index"))
-    return index.with_suffix(""), dict(np.load(folder / "expected.npz"))
+def computed(dataset: str, network: str) -> dict[str, np.ndarray]:
+    """What TensorFlow computed with a recorded checkpoint."""
+    return dict(np.load(RECORDED / dataset / network / "expected.npz"))
 
 
 def raw_of(expected: dict[str, np.ndarray]) -> Tensor:
@@ -47,7 +45,7 @@ def raw_of(expected: dict[str, np.ndarray]) -> Tensor:
 
 def converted(networks: Path, dataset: str, network: str) -> AnyNetwork:
     folder = networks / dataset / network
-    convert(recorded(dataset, network)[0], folder)
+    convert(recorded(dataset, network), folder)
     return checkpoints.load_trained(folder, load_network(folder))[0].eval()
 
 
@@ -61,7 +59,7 @@ def farthest(network: AnyNetwork, raw: Tensor, expected: dict[str, np.ndarray]) 
 
 @pytest.mark.parametrize(("dataset", "network"), FROM_RAW)
 def test_heads_equal_tensorflows(thin_networks: Path, dataset: str, network: str) -> None:
-    expected = recorded(dataset, network)[1]
+    expected = computed(dataset, network)
     assert farthest(converted(thin_networks, dataset, network), raw_of(expected), expected) < WITHIN
 
 
@@ -69,14 +67,14 @@ def test_heads_equal_tensorflows(thin_networks: Path, dataset: str, network: str
 @pytest.mark.parametrize(("dataset", "network"), AUTOCONTEXT)
 def test_autocontext_equals_tensorflows(thin_networks: Path, dataset: str, network: str) -> None:
     """The chain from raw: its recorded LSDs keep off the steps between grey values, so that both truncate alike."""
-    expected = recorded(dataset, network)[1]
+    expected = computed(dataset, network)
     converted(thin_networks, dataset, "lsd")
     assert farthest(converted(thin_networks, dataset, network), raw_of(expected), expected) < WITHIN
 
 
 @pytest.mark.parametrize(("dataset", "network"), AUTOCONTEXT)
 def test_the_second_network_of_autocontext(thin_networks: Path, dataset: str, network: str) -> None:
-    expected = recorded(dataset, network)[1]
+    expected = computed(dataset, network)
     converted(thin_networks, dataset, "lsd")
     second = trained_part(converted(thin_networks, dataset, network))
     generator = np.random.default_rng(int(expected["context_seed"]))
@@ -89,7 +87,7 @@ def test_the_second_network_of_autocontext(thin_networks: Path, dataset: str, ne
 @pytest.mark.parametrize("layer", ["layer_0_left_0", "up_3_to_2", "layer_2_right_1", "layer_3_left_1"])
 @pytest.mark.parametrize("kind", ["weight", "bias"])
 def test_one_weight_that_differs_shows(thin_networks: Path, layer: str, kind: str) -> None:
-    expected = recorded("zebrafinch", "mtlsd")[1]
+    expected = computed("zebrafinch", "mtlsd")
     network = converted(thin_networks, "zebrafinch", "mtlsd")
     parameter = network.get_parameter(f"unet.{layer}.{kind}")
     with torch.no_grad():
@@ -98,7 +96,7 @@ def test_one_weight_that_differs_shows(thin_networks: Path, layer: str, kind: st
 
 
 def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
-    prefix, expected = recorded("zebrafinch", "mtlsd")
+    prefix, expected = recorded("zebrafinch", "mtlsd"), computed("zebrafinch", "mtlsd")
     folder = thin_networks / "zebrafinch" / "mtlsd"
     convert(prefix, folder, optimizer=True)
     config = load_network(folder)
@@ -119,7 +117,7 @@ def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
 
 
 def test_optimizer_of_malis_is_its_second_one(thin_networks: Path) -> None:
-    prefix, _ = recorded("zebrafinch", "malis")
+    prefix = recorded("zebrafinch", "malis")
     config, bundle = load_network(thin_networks / "zebrafinch/malis"), Bundle(prefix)
     first = bundle.read("setup07/unet_layer_0_left_0/bias/malis_optimizer")
     state = read_optimizer(bundle, config, 400_000)["state"]
@@ -132,7 +130,7 @@ def test_optimizer_of_malis_is_its_second_one(thin_networks: Path) -> None:
 
 def test_every_published_variable_has_its_place(thin_networks: Path) -> None:
     for dataset, network in FROM_RAW + AUTOCONTEXT:
-        bundle = Bundle(recorded(dataset, network)[0])
+        bundle = Bundle(recorded(dataset, network))
         matched = match(bundle, load_network(thin_networks / dataset / network))
         assert sorted(matched.values()) == weights_among(bundle.variables)
         assert len(matched) == 34 + 2 * len(load_network(thin_networks / dataset / network).heads)
@@ -140,7 +138,7 @@ def test_every_published_variable_has_its_place(thin_networks: Path) -> None:
 
 
 def test_kernels_are_turned_and_biases_kept(thin_networks: Path) -> None:
-    bundle = Bundle(recorded("zebrafinch", "mtlsd")[0])
+    bundle = Bundle(recorded("zebrafinch", "mtlsd"))
     weights = read_weights(bundle, load_network(thin_networks / "zebrafinch/mtlsd"))
     kernel = bundle.read("setup02/unet_up_2_to_1/kernel")  # z y x out in
     assert kernel.shape == (1, 3, 3, 2, 4)
@@ -166,6 +164,6 @@ def test_kernels_are_turned_and_biases_kept(thin_networks: Path) -> None:
     ],
 )
 def test_checkpoints_of_other_networks(thin_networks: Path, network: str, other: str, message: str) -> None:
-    bundle = Bundle(recorded(*other.split("/"))[0])
+    bundle = Bundle(recorded(*other.split("/")))
     with pytest.raises(BadInput, match=message):
         read_weights(bundle, load_network(thin_networks / network))

@@ -22,6 +22,7 @@ from emsuite.output import manifest_path
 from emsuite.partial import Partial
 from emsuite.retry import Unreliable
 from emsuite.store import FolderStore, S3Store, StoredObject
+from support import files_in
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -31,8 +32,7 @@ BODY = hashlib.shake_256(b"weights").digest(SIZE)
 
 
 @pytest.fixture(autouse=True)
-def small_ranges_and_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_DELAY", 0.002)
+def small_ranges(short_delays: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partial, "LARGE", 2 * RANGE)
     monkeypatch.setattr(partial, "RANGE", RANGE)
 
@@ -77,10 +77,6 @@ def lab(tmp_path: Path, body: bytes = BODY) -> Path:
 def bucket(s3: Any, name: str, body: bytes = BODY) -> S3Store:
     s3.public_bucket(name, {"net/data": body, "net/index": b"small"})
     return S3Store(name, s3.url)
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_only_large_objects_come_in_ranges_each_of_them_once(tmp_path: Path) -> None:
