@@ -148,6 +148,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
         optimizer.load_state_dict(state)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: its optimizer does not fit the network: {error}") from None
+    # torch's fused Adam goes through weights and moments as they lie in memory; those of a converted checkpoint lie in
+    # another order: a GPU's refuses them, the CPU's would take each for another weight's
+    for weight, held in optimizer.state.items():
+        for name, moment in held.items():
+            if moment.shape == weight.shape and moment.stride() != weight.stride():
+                held[name] = torch.empty_like(weight, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
