@@ -17,9 +17,9 @@ def test_items_come_out_in_order_once_written() -> None:
     assert list(overlap([], str, str, print)) == []
 
 
-@pytest.mark.parametrize("writers", [1, 3])
-def test_what_is_held_does_not_grow(writers: int) -> None:
-    """Items that are read and not yet written: one ahead, one in hand, and as many as there are writers."""
+@pytest.mark.parametrize(("writers", "readers"), [(1, 1), (3, 1), (2, 4)])
+def test_what_is_held_does_not_grow(writers: int, readers: int) -> None:
+    """Items that are read and not yet written: those ahead, one in hand, and as many as there are writers."""
     lock, held, most = threading.Lock(), 0, 0
 
     def read(number: int) -> int:
@@ -35,8 +35,8 @@ def test_what_is_held_does_not_grow(writers: int) -> None:
         with lock:
             held -= 1
 
-    assert list(overlap(range(30), read, lambda n: n, write, writers)) == list(range(30))
-    assert most <= writers + 3
+    assert list(overlap(range(30), read, lambda n: n, write, writers, readers)) == list(range(30))
+    assert most <= writers + readers + 2
     assert held == 0
 
 

@@ -1,6 +1,6 @@
 """Work on one item after the other in three stages that overlap: read ahead, compute, write behind.
 
-read       2  3  4  5          a thread
+read       2  3  4  5          threads
 compute    1  2  3  4          the calling thread
 write         1  2  3  4       threads
 """
@@ -23,15 +23,16 @@ def overlap(
     compute: Callable[[Read], Computed],
     write: Callable[[Item, Computed], None],
     writers: int = 1,
+    readers: int = 1,
 ) -> Generator[Item, None, None]:
     """Yield the `items` once they are written, in order.
 
-    At most one is read ahead and `writers` are being written: what is held does not grow with the items. What a stage
+    At most `readers` are read ahead and `writers` are being written: what is held does not grow with the items. What a stage
     raises is raised here; no write begins after that, and those that have begun end first.
     """
     pool = ThreadPoolExecutor(writers, "write")
     writing: deque[tuple[Item, Future[None]]] = deque()
-    ahead = prefetch(lambda number: read(items[number]), 0, len(items), ahead=1)
+    ahead = prefetch(lambda number: read(items[number]), 0, len(items), readers, readers)
     try:
         for item, given in zip(items, ahead, strict=True):
             computed = compute(given)

@@ -31,7 +31,7 @@ from emsuite.tiles import BY_STRIDE, Tile
 from emsuite.unet import Shape
 from emsuite.volume import Volume, create_volume, open_volume
 
-_GPU_WRITERS = 8  # threads that compress and write what one GPU computes, at most
+_GPU_READERS, _GPU_WRITERS = 4, 8  # threads that read, and that compress and write, beside one GPU, at most
 
 
 def predict_to(
@@ -100,8 +100,9 @@ class _Run:
     def predict(self, numbers: Sequence[int]) -> Iterator[int]:
         """Yield the numbers of tiles as they are written."""
         on_gpu = self.predictor.device.type == "cuda"
-        writers = min(_GPU_WRITERS, len(os.sched_getaffinity(0))) if on_gpu else 1
-        return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers)
+        cores = len(os.sched_getaffinity(0)) if on_gpu else 1
+        readers, writers = min(_GPU_READERS, cores), min(_GPU_WRITERS, cores)
+        return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers, readers)
 
     def _read(self, number: int) -> Any:
         return self.predictor.read(self.sources, self.tiles[number])
