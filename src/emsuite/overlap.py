@@ -27,8 +27,8 @@ def overlap(
 ) -> Generator[Item, None, None]:
     """Yield the `items` once they are written, in order.
 
-    At most `readers` are read ahead and `writers` are being written: what is held does not grow with the items. What a stage
-    raises is raised here; no write begins after that, and those that have begun end first.
+    At most `readers` are read ahead and `writers` are being written: what is held does not grow with the items. What a
+    stage raises is raised here; no write begins after that, and those that have begun end first.
     """
     pool = ThreadPoolExecutor(writers, "write")
     writing: deque[tuple[Item, Future[None]]] = deque()
