@@ -13,11 +13,11 @@ TEST_WORKERS ?= $(CORES)
 
 venv: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock containers/cuda.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), expected Python 3.11 or newer (make PYTHON=python3.12)"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -c containers/cuda.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
@@ -52,7 +52,7 @@ format: venv
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/Snakefile *.smk 0*/*.smk
 
-PINS := $(BIN)/python -m pip freeze --all | grep -Ev '^(emsuite|pip)( |=)' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'
+PINS := $(BIN)/python -m pip freeze --all | grep -Ev '^(emsuite|pip|triton|(nvidia|cuda)-.*)( |=)' | sed 's/^\(torch==[0-9.]*\)+.*/\1/'
 
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
@@ -62,3 +62,4 @@ lock:
 	{ echo "# Everything that runs the suite, its tests and its checks, pinned; made by 'make lock' from pyproject.toml."; \
 	  echo "# What the stages need, and so every image:"; cat .venv/stages; \
 	  echo "# What the workflow, the tests and the checks need besides:"; $(PINS) | grep -vxFf .venv/stages; } > requirements.lock
+	$(BIN)/python containers/lock_cuda > .venv/cuda && mv .venv/cuda containers/cuda.lock

@@ -2,31 +2,63 @@
 """What an image is tested with when it is built: it imports every package and predicts a tiny volume."""
 
 import importlib
+import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Ends with a traceback where something is missing."""
+    """Ends with a traceback, or one line, where something is missing."""
     import_all()
+    if os.environ.get("EMSUITE_KIND") == "cuda":
+        find_cuda()
+    check_pinned()
     predict()
     print("all packages and modules import, a prediction ran")
 
 
 def import_all() -> None:
-    """Every module of the suite; every package that requirements.lock names for the stages has its pinned version."""
+    """Every module of the suite."""
     import emsuite
-    from emsuite.packages import check_packages
 
     for module in pkgutil.iter_modules(emsuite.__path__):
         importlib.import_module(f"emsuite.{module.name}")
-    check_packages(ROOT / "requirements.lock", "this image")
+
+
+def find_cuda() -> None:
+    """What an image with CUDA is built for: a torch that can use GPUs, and a compiler for triton."""
+    import torch
+
+    if torch.version.cuda is None:
+        sys.exit(f"this image: torch {torch.__version__} is not built for CUDA")
+    if not (shutil.which("cc") and Path(sysconfig.get_path("include"), "Python.h").exists()):
+        sys.exit("this image: no C compiler, or no Python.h, which triton needs")
+
+
+def check_pinned() -> None:
+    """What the locks pin is here, at these versions, and nothing besides but the base's own."""
+    from emsuite.packages import check_image_here, pinned
+
+    check_image_here()
+    known = {"pip", "wheel"}
+    for lock in (ROOT / "requirements.lock", ROOT / "containers/cuda.lock"):
+        known |= {canonical(name) for name in pinned(lock)}
+    if besides := {canonical(package.name) for package in metadata.distributions()} - known:
+        sys.exit(f"this image: has {', '.join(sorted(besides))}, which no lock pins; 'make lock' writes them anew")
+
+
+def canonical(name: str) -> str:
+    """A package's name as pip compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def predict() -> None:

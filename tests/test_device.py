@@ -1,3 +1,4 @@
+import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from emsuite import device
-from emsuite.device import claim_gpu, count_workers, memory_to_use, pick_device
+from emsuite.device import check_compiler, claim_gpu, count_workers, memory_to_use, pick_device
 from emsuite.errors import BadInput, RunFailed
 
 
@@ -37,6 +38,23 @@ def test_a_gpu_that_slurm_gave_is_missed(monkeypatch: pytest.MonkeyPatch, variab
     with pytest.raises(BadInput, match=rf"Slurm gave this job a GPU \({variable}=1\), but torch sees none.*--nv"):
         pick_device("auto")
     assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("kind", "variable", "names"), [("cpu", "CXX", "g++"), ("cuda", "CC", "gcc or clang")])
+def test_a_compiler_that_is_not_there_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, variable: str, names: str
+) -> None:
+    place = torch.device(kind)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(BadInput, match=rf"training\.compile: true, but there is no {re.escape(names)} here for {kind}"):
+        check_compiler(place)
+    (tmp_path / names.split()[-1]).write_text("#!/bin/sh\n")
+    (tmp_path / names.split()[-1]).chmod(0o755)
+    check_compiler(place)
+    monkeypatch.setenv(variable, "mine -flag")
+    with pytest.raises(BadInput, match="there is no mine here"):
+        check_compiler(place)
 
 
 def test_one_process_on_the_cpu_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from emsuite.errors import BadInput
-from emsuite.packages import check_packages, differences, pinned
+from emsuite.packages import check_image_here, check_packages, differences, image_here, pinned
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +44,36 @@ def test_many_are_counted(tmp_path: Path) -> None:
 def test_no_lock(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such file"):
         pinned(tmp_path / "requirements.lock")
+
+
+def test_the_image_that_this_runs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APPTAINER_CONTAINER", "APPTAINER_NAME", "SINGULARITY_CONTAINER", "SINGULARITY_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert image_here() is None
+    monkeypatch.setenv("SINGULARITY_CONTAINER", "/images/x.sif")
+    assert image_here() == "/images/x.sif"
+    monkeypatch.setenv("SINGULARITY_NAME", "x.sif")
+    assert image_here() == "/images/x.sif"
+    monkeypatch.setenv("SINGULARITY_CONTAINER", "/tmp/rootfs-1/root")  # unpacked
+    assert image_here() == "x.sif"
+
+
+def test_an_image_for_cuda_has_cudas_packages_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/x.sif")
+    monkeypatch.setenv("APPTAINER_NAME", "x.sif")
+    monkeypatch.delenv("EMSUITE_KIND", raising=False)
+    here = lock(tmp_path, f"click=={metadata.version('click')}")
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers/cuda.lock").write_text("# made\nnvidia-none==1.0\n")
+    check_image_here(here)
+    monkeypatch.setenv("EMSUITE_KIND", "cuda")
+    with pytest.raises(
+        BadInput, match=r"^/images/x\.sif: .* not those of cuda\.lock: nvidia-none none, expected 1\.0\."
+    ):
+        check_image_here(here)
+
+
+def test_cudas_packages_are_pinned_besides_the_others() -> None:
+    stages, cuda = (pinned(ROOT / name) for name in ("requirements.lock", "containers/cuda.lock"))
+    assert {"triton", "nvidia-cudnn-cu13"} <= cuda.keys()
+    assert not stages.keys() & cuda.keys()

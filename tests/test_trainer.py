@@ -183,6 +183,7 @@ def test_a_compiled_network_computes_the_same_and_resumes_uncompiled(
 
     torch_compile = torch.compile
     monkeypatch.setattr(torch, "compile", compile_quickly)
+    monkeypatch.setenv("CXX", "true")  # a compiler is looked for, here for nothing
     folders = [write_network(tmp_path / name / "n", {"affs": AFFS}) for name in "ab"]
     expected = train(folders[0], volume, 3)
     assert not compiled

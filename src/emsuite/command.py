@@ -1,6 +1,7 @@
 """The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ class StageCommand(click.Command):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command as a script: what is raised becomes one line and an exit code."""
         try:
+            _check_image()
             code = super().main(*args, **extra | {"standalone_mode": False})
             sys.exit(code if isinstance(code, int) else 0)
         except click.exceptions.Exit as end:
@@ -36,6 +38,13 @@ class StageCommand(click.Command):
             fail(f"out of memory: {error}", 1)
         except OSError as error:  # the disk is full, a folder cannot be written, ...
             fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+
+
+def _check_image() -> None:
+    if "EMSUITE_IMAGE" in os.environ:  # the suite's own
+        from emsuite.packages import check_image_here
+
+        check_image_here()
 
 
 def _tells_of_memory(error: RuntimeError) -> bool:

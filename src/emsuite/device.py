@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from emsuite.errors import BadInput, RunFailed
 from emsuite.memory import free_memory
 
 _GIVEN_GPUS = ("SLURM_GPUS", "SLURM_GPUS_ON_NODE")  # how many
+_COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}  # as torch and triton look for them
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}  # others, and what is cached, need some
 
 
@@ -78,6 +80,17 @@ def claim_gpu(folder: Path, count: int) -> torch.device:
         torch.cuda.set_device(device)
         return device
     raise RunFailed(f"{folder}: all {count} GPUs have been claimed by other workers")
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise BadInput where torch.compile would find no compiler: C for what starts a GPU's kernels, C++ on the CPU."""
+    variable, *names = _COMPILERS[device.type]
+    names = os.environ.get(variable, "").split()[:1] or names
+    if not any(map(shutil.which, names)):
+        raise BadInput(
+            f"training.compile: true, but there is no {' or '.join(names)} here for {device.type}; expected a compiler "
+            f"on PATH or in {variable} (an image built by 'containers/build cuda' has one for GPUs), or compile: false"
+        )
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 Imports nothing but Python's own, so that it can tell what an image lacks, whatever that is.
 """
 
+import os
 import re
+import sys
 from importlib import metadata
 from pathlib import Path
 
 from emsuite.errors import BadInput
 
+_LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 _BESIDES = "# What the workflow"
 _SHOWN = 3
 
@@ -46,3 +49,23 @@ def check_packages(lock: Path, where: str) -> None:
             f"{where}: its packages are not those of {lock.name}: {'; '.join(found[:_SHOWN])}{more}. "
             "Build it again with containers/build, or fetch the one that belongs to this version"
         )
+
+
+def check_image_here(lock: Path = _LOCK) -> None:
+    """Raise BadInput unless the image that this runs in has what `lock` (default: this suite's) pins.
+
+    In an image for CUDA, what containers/cuda.lock beside it pins as well.
+    """
+    image = image_here() or sys.prefix
+    check_packages(lock, image)
+    if os.environ.get("EMSUITE_KIND") == "cuda":
+        check_packages(lock.parent / "containers/cuda.lock", image)
+
+
+def image_here() -> str | None:
+    """The image that this runs in: its path, or its name alone where it was unpacked to run it; None outside of any."""
+    for program in ("APPTAINER", "SINGULARITY"):
+        if path := os.environ.get(f"{program}_CONTAINER"):
+            name = os.environ.get(f"{program}_NAME") or Path(path).name
+            return path if Path(path).name == name else name
+    return None

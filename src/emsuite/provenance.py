@@ -17,6 +17,7 @@ from typing import Any
 
 from emsuite.files import sha256
 from emsuite.image import digest as image_digest
+from emsuite.packages import image_here
 
 _PACKAGES = (
     "emsuite",
@@ -116,8 +117,8 @@ def container() -> dict[str, str] | None:
 
     From inside, an image can be read if it lies in a folder that is visible there; else the workflow tells its digest.
     """
-    image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
-    if not image:
+    image = image_here()
+    if image is None:
         return None
     found = image_digest(Path(image)) if Path(image).is_file() else os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")
     return {"image": Path(image).name, "digest": found}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from emsuite import checkpoint as checkpoints
 from emsuite.checkpoint import Checkpoint
+from emsuite.device import check_compiler
 from emsuite.errors import RunFailed
 from emsuite.network import AnyNetwork, trained_part
 from emsuite.network_config import NetworkConfig
@@ -50,6 +51,7 @@ def start(folder: Path, config: NetworkConfig, device: torch.device) -> Training
         average = {name: tensor.detach().clone() for name, tensor in weights.items()}
     forward: nn.Module = network
     if config.training.compile:
+        check_compiler(device)
         forward = torch.compile(network)  # type: ignore[assignment]
     return TrainingState(network, optimizer, average, 0, first, forward)
 
