@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from emsuite import options
 from emsuite.command import stage
 from emsuite.dataset import dataset_of, load_dataset
 from emsuite.masks import MASK, create_mask
@@ -18,7 +19,7 @@ python 01_data/create_masks.py data/funke/fib25/training/*.zarr
 python 01_data/create_masks.py /lab/mine.zarr --dataset mine.yaml
 """
 )
-@click.argument("volumes", metavar="VOLUME.zarr ...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("volumes", metavar="VOLUME.zarr ...", nargs=-1, required=True, type=options.FILE)
 @click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: as the volume's path tells]")
 def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
     """Write volumes/labels/labels_mask into each VOLUME.zarr, where it is not there already.

@@ -11,7 +11,6 @@ from emsuite.errors import BadInput
 from emsuite.fetch import WORKERS
 
 ROOT = Path(__file__).resolve().parents[1]
-FILE = click.Path(path_type=Path)
 
 
 @stage(
@@ -24,13 +23,18 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 @click.option("-d", "--dataset", help="Data set whose networks were published: zebrafinch, fib25 or hemi.")
 @click.option("--network", "networks", multiple=True, help="Network to fetch, may be given again.")
 @click.option("--all", "everything", is_flag=True, help="Fetch all published networks of the data set.")
-@click.option("--local", type=(FILE, FILE), metavar="PREFIX NETWORK_DIR", help="Convert a checkpoint on this machine.")
+@click.option(
+    "--local",
+    type=(options.FILE, options.FILE),
+    metavar="PREFIX NETWORK_DIR",
+    help="Convert a checkpoint on this machine.",
+)
 @click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to go on training as the originals.")
-@click.option("--out", type=FILE, default=ROOT / "data", help="Data folder to fetch into.")
+@click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Another bucket, with the same layout.")
 @options.endpoint_url
 @click.option(
-    "--networks-dir", type=FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
+    "--networks-dir", type=options.FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
 )
 @options.connections(WORKERS)
 def main(

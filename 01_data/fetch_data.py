@@ -25,10 +25,10 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 @click.option("-d", "--dataset", required=True, help="Name of a data set in 01_data/datasets, or a yaml file.")
 @click.option("--volume", "volumes", multiple=True, help="Volume to fetch, may be given again. [default: one]")
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
-@click.option("--out", type=click.Path(path_type=Path), default=HERE.parent / "data", help="Data folder to fetch into.")
+@click.option("--out", type=options.FILE, default=HERE.parent / "data", help="Data folder to fetch into.")
 @click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
 @options.endpoint_url
-@click.option("--from", "shared", type=click.Path(path_type=Path), help="Copy from this folder instead of a bucket.")
+@click.option("--from", "shared", type=options.FILE, help="Copy from this folder instead of a bucket.")
 @options.connections(WORKERS)
 def main(
     dataset: str,

@@ -17,7 +17,7 @@ python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
 @click.option(
     "-d",
     "--data",
-    type=click.Path(path_type=Path),
+    type=options.FILE,
     multiple=True,
     required=True,
     metavar="VOLUME.zarr",

@@ -13,14 +13,13 @@ from emsuite.command import stage
 @options.network
 @click.option("--input-shape", type=options.Voxels(), help="Voxels of raw (default: the network's training input).")
 @options.overrides
-def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> int:
+def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> None:
     """Describe the network in NETWORK_DIR (default: the folder you stand in); computes nothing, needs no checkpoint."""
     from emsuite.describe import as_text, describe
     from emsuite.network_config import load_network
 
     config = load_network(network_dir, overrides)
     click.echo(as_text(config, describe(network_dir, config, input_shape or config.training.input_shape)))
-    return 0
 
 
 if __name__ == "__main__":

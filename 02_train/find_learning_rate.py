@@ -16,13 +16,7 @@ cd 02_train/fib25/small && python ../../find_learning_rate.py --steps 300
 """
 )
 @options.network
-@click.option(
-    "--data",
-    "volumes",
-    metavar="VOLUME.zarr[@ROI]",
-    multiple=True,
-    help="Volume to train on, as train.py has it. Default: the data set's training split below data/.",
-)
+@options.training_volumes
 @click.option(
     "--lowest", type=click.FloatRange(min=0, min_open=True), default=1e-6, help="Rate of the first iteration."
 )

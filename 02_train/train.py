@@ -18,14 +18,7 @@ torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd 
 )
 @options.network
 @click.option("--iterations", type=click.IntRange(min=1), help="Train up to here (default: the network's own number).")
-@click.option(
-    "--data",
-    "volumes",
-    metavar="VOLUME.zarr[@ROI]",
-    multiple=True,
-    help="Volume to train on, of which labels inside @z0:z1,y0:y1,x0:x1 (nm) alone; may be repeated. "
-    "Default: the data set's training split below data/.",
-)
+@options.training_volumes
 @options.device
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same batches and weights.")
 @options.overrides

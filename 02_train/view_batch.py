@@ -19,7 +19,7 @@ cd 02_train/fib25/mtlsd && python ../../view_batch.py
     "-f",
     "--file",
     "snapshot",
-    type=click.Path(path_type=Path),
+    type=options.FILE,
     metavar="SNAPSHOT",
     help="The snapshot to show; left out inside a network's folder, its newest.",
 )

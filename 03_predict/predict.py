@@ -40,7 +40,7 @@ def main(
     tile: str,
     device: str,
     overrides: tuple[str, ...],
-) -> int:
+) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
     from emsuite.checkpoint import checkpoint_path, digest, load_trained
     from emsuite.device import count_workers, memory_to_use, pick_device
@@ -71,7 +71,6 @@ def main(
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
     if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, wanted, workers):
         click.echo(f"{out}: already there, made with the same settings")
-    return 0
 
 
 if __name__ == "__main__":

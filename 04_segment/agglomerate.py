@@ -9,8 +9,7 @@ import click
 
 from emsuite import options
 from emsuite.command import stage
-
-_QUANTILES = (f"hist_quant_{q}{init}" for q in (10, 25, 50, 75, 90) for init in ("", "_initmax"))
+from emsuite.merge_functions import MERGE_FUNCTIONS
 
 
 @stage(
@@ -24,7 +23,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
 @click.option(
     "--merge-function",
-    type=click.Choice(["mean", *_QUANTILES]),
+    type=click.Choice(list(MERGE_FUNCTIONS)),
     default="hist_quant_75",
     help="What of the affinities between two regions decides on their merge; initmax: from the maxima of fragments on.",
 )

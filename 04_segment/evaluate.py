@@ -54,7 +54,8 @@ def main(
     threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the smallest VOI sum). A stopped
     run continues.
     """
-    if not (arrays["fragments"] is None) == (lookup is None) == (arrays["segmentation"] is not None):
+    scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
+    if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
         raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")

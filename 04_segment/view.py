@@ -11,7 +11,7 @@ from emsuite.command import stage
 
 def array_option(name: str, what: str) -> click.Option:
     """An option that names one array."""
-    return click.option(f"--{name}", type=click.Path(path_type=Path), metavar="ARRAY", help=f"{what} to show.")
+    return click.option(f"--{name}", type=options.FILE, metavar="ARRAY", help=f"{what} to show.")
 
 
 @stage(
@@ -21,7 +21,7 @@ python 04_segment/view.py results/fib25/small --position 1140,668,1172
 python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
-@click.argument("results", type=click.Path(path_type=Path), required=False)
+@click.argument("results", type=options.FILE, required=False)
 @array_option("raw", "The raw volume")
 @array_option("affs", "Affinities")
 @array_option("lsds", "Local shape descriptors")

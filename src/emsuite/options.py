@@ -17,6 +17,14 @@ device = click.option(
 )
 overrides = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True,
                          help="Any key of the network's configuration, as training.batch_size=2.")  # fmt: skip
+training_volumes = click.option(
+    "--data",
+    "volumes",
+    metavar="VOLUME.zarr[@ROI]",
+    multiple=True,
+    help="Volume to train on, of which labels inside @z0:z1,y0:y1,x0:x1 (nm) alone; may be repeated. "
+    "Default: the data set's training split below data/.",
+)
 
 
 class Voxels(click.ParamType):
