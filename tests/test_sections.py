@@ -58,6 +58,13 @@ def test_shows_three_sections_and_a_cut_across(tmp_path):
     assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3)] * 3 + [(48, 48, 3)]
 
 
+def test_a_volume_of_one_section_is_cut_across_as_well(tmp_path):
+    truth, found, raw, affinities = scene(tmp_path, depth=1)
+    made = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)
+    assert [section.place for section in made] == 3 * ["x, y at z = 100 nm"] + ["x, z at y = 80 nm"]
+    assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3)] * 3 + [(4, 48, 3)]
+
+
 def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):
     truth, found, raw, affinities = scene(tmp_path)
     first = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)[0]

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
@@ -19,13 +20,13 @@ from emsuite.volume import Volume
 _WINDOW = 512  # voxels of a section that are shown, along each axis, around its centre
 _DEPTHS = (1 / 6, 1 / 2, 5 / 6)  # of the sections, as shares of the volume
 
-
 COLORS = {
     Mistake.SPLIT: (255, 159, 28),
     Mistake.MERGE: (214, 40, 110),
     Mistake.BOTH: (58, 134, 255),
     Mistake.UNSEGMENTED: (150, 150, 150),
 }
+"""Red, green, blue of what is laid over the errors' picture."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def sections(
     if None. Raises BadInput as `shown_roi`.
     """
     shown = shown_roi(evaluation.roi, truth, raw, affinities)
-    cuts = [_cut(shown, truth.labels.voxel_size, 0, depth) for depth in _DEPTHS]
-    cuts.append(_cut(shown, truth.labels.voxel_size, 1, 0.5))
+    places = [*((0, depth) for depth in _DEPTHS), (1, 0.5)]
+    cuts = [_cut(shown, truth.labels.voxel_size, axis, depth) for axis, depth in places]
     return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in cuts]
 
 
@@ -82,8 +83,14 @@ def _overlap(roi: Roi, array: Volume, labels: Volume) -> Roi:
     return roi.intersect(array.roi)
 
 
-def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> Roi:
-    # one voxel thick along `axis`, a centred window along the others
+class _Cut(NamedTuple):
+    """What is shown (nm), one voxel thick along `axis`, a centred window along the others."""
+
+    roi: Roi
+    axis: int
+
+
+def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Cut:
     begin, shape = [], []
     for a, (low, width, size) in enumerate(zip(roi.begin, roi.shape, voxel_size, strict=True)):
         voxels = width // size
@@ -91,29 +98,28 @@ def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> Roi:
         first = int(depth * voxels) if a == axis else (voxels - count) // 2
         begin.append(low + first * size)
         shape.append(count * size)
-    return Roi(begin, shape)
+    return _Cut(Roi(begin, shape), axis)
 
 
 def _section(
-    cut: Roi, evaluation: Evaluation, truth: Truth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
+    cut: _Cut, evaluation: Evaluation, truth: Truth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
 ) -> Section:
-    axis = 0 if cut.shape[0] == truth.labels.voxel_size[0] else 1
-    labels = truth.read(cut).squeeze(axis).astype(np.uint64)
-    segments = evaluation.segments_of(segmentation.read(cut).squeeze(axis)).astype(np.uint64)
-    grey = np.zeros((*labels.shape, 1), np.uint8) if raw is None else _grey(raw.read(cut).squeeze(axis))
+    roi, axis = cut
+    labels = truth.read(roi).squeeze(axis).astype(np.uint64)
+    segments = evaluation.segments_of(segmentation.read(roi).squeeze(axis)).astype(np.uint64)
+    grey = np.zeros((*labels.shape, 1), np.uint8) if raw is None else _grey(raw.read(roi).squeeze(axis))
     pictures = {} if raw is None else {"raw": grey}
     if affinities is not None:
-        pictures["affinities"] = _affinity_colors(affinities.read(cut).squeeze(axis + 1))
+        pictures["affinities"] = _affinity_colors(affinities.read(roi).squeeze(axis + 1))
     pictures["segmentation"] = _overlay(grey, id_colors(_matched(evaluation.table, segments)), segments != 0, 0.55)
     pictures["ground truth"] = _overlay(grey, id_colors(labels), labels != 0, 0.55)
     kind = mistakes(evaluation.table, segments, labels)
     palette = np.array([COLORS.get(mistake, (0, 0, 0)) for mistake in Mistake], np.uint8)
     pictures["errors"] = _overlay(grey, palette[kind], kind != Mistake.NONE, 0.75)
-    down = 1 if axis == 0 else 0
-    name, other = ("z", "x, y") if axis == 0 else ("y", "x, z")
-    aspect = [truth.labels.voxel_size[a] for a in (down, 2)]
+    across, along = "zy"[axis], "yz"[axis]
+    aspect = [truth.labels.voxel_size[a] for a in (1 - axis, 2)]
     return Section(
-        f"{other} at {name} = {cut.begin[axis]:,} nm",
+        f"x, {along} at {across} = {roi.begin[axis]:,} nm",
         {name: _jpeg(picture, aspect) for name, picture in pictures.items()},
     )
 
