@@ -8,7 +8,7 @@ What a threshold costs depends on the number of fragments alone: voxels and node
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,10 +104,10 @@ def evaluate(comparison: Comparison, lookup: Path | None = None) -> Evaluation:
         return Evaluation([row], row, roi, comparison.table, None)
     rows, best = [], None
     thresholds = sorted(read_thresholds(lookup))
-    for threshold, table, nodes, tables in _sweep(comparison, lookup, progress(thresholds, what="thresholds")):
-        rows.append(_score(threshold, table, comparison.skeletons, nodes))
+    for merged in _sweep(comparison, lookup, progress(thresholds, what="thresholds")):
+        rows.append(_score(merged.threshold, merged.table, comparison.skeletons, merged.nodes))
         if best is None or rows[-1].voi_sum < best.best.voi_sum:
-            best = Evaluation(rows, rows[-1], roi, table, tables)
+            best = Evaluation(rows, rows[-1], roi, merged.table, merged.lookup)
     assert best is not None
     return best
 
@@ -123,9 +123,9 @@ def with_edits(evaluation: Evaluation, comparison: Comparison, lookup: Path, edg
     chosen = evaluation.rows if every else [evaluation.best]
     thresholds = progress([row.threshold for row in chosen if row.threshold is not None], what="edits")
     counted: dict[float | None, Scores] = {}
-    for row, (threshold, _, nodes, _) in zip(chosen, _sweep(comparison, lookup, thresholds), strict=True):
-        edits = count_edits(comparison.skeletons, comparison.nodes, nodes, graph, threshold)
-        counted[threshold] = replace(
+    for row, merged in zip(chosen, _sweep(comparison, lookup, thresholds), strict=True):
+        edits = count_edits(comparison.skeletons, comparison.nodes, merged.nodes, graph, merged.threshold)
+        counted[merged.threshold] = replace(
             row, splits_needed=edits.splits, merges_needed=edits.merges, unsplittable=edits.unsplittable
         )
     rows = [counted.get(row.threshold, row) for row in evaluation.rows]
@@ -134,33 +134,42 @@ def with_edits(evaluation: Evaluation, comparison: Comparison, lookup: Path, edg
 
 def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any]) -> None:
     """Write `scores.csv` (a row per threshold) and, last, `scores.json` (the best one, and the provenance)."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(Scores)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(asdict(row) for row in evaluation.rows)
-    write_text(folder / "scores.csv", text.getvalue())
+    _write_table(folder / "scores.csv", [field.name for field in fields(Scores)], map(asdict, evaluation.rows))
     best = {"threshold": evaluation.best.threshold, "best": asdict(evaluation.best), "roi": format_roi(evaluation.roi)}
     write_json(folder / "scores.json", best | {"provenance": provenance})
 
 
 def write_faults(path: Path, faults: list[Fault]) -> None:
     """Write a table of faults, largest first: what is wrong, its ids, and where to look (nm)."""
-    text = io.StringIO()
     names = ["kind", "voxels", "share", "label", "segment", "other_label", "other_segment", "z", "y", "x", "touching"]
+    _write_table(path, names, map(_fault_row, faults))
+
+
+def _fault_row(fault: Fault) -> dict[str, Any]:
+    other = {"other_segment" if fault.kind == "split" else "other_label": fault.other}
+    place = dict(zip("zyx", fault.position or (), strict=False))
+    own = {name: getattr(fault, name) for name in ("kind", "voxels", "label", "segment")}
+    return own | other | place | {"share": round(fault.share, 6), "touching": int(fault.touching)}
+
+
+def _write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    text = io.StringIO()
     table = csv.DictWriter(text, names, lineterminator="\n")
     table.writeheader()
-    for fault in faults:
-        other = {"other_segment" if fault.kind == "split" else "other_label": fault.other}
-        place = dict(zip("zyx", fault.position or (), strict=False))
-        own = {name: getattr(fault, name) for name in ("kind", "voxels", "label", "segment")}
-        table.writerow(own | other | place | {"share": round(fault.share, 6), "touching": int(fault.touching)})
+    table.writerows(rows)
     write_text(path, text.getvalue())
 
 
-def _sweep(
-    comparison: Comparison, lookup: Path, thresholds: Iterable[float]
-) -> Iterator[tuple[float, Contingency, np.ndarray, Lookup]]:
-    # the table, the segments under nodes and the lookup table at each threshold
+class _Merged(NamedTuple):
+    """A comparison of fragments after `lookup` merged them: its table, and the segment (uint64) under each node."""
+
+    threshold: float
+    table: Contingency
+    nodes: np.ndarray
+    lookup: Lookup
+
+
+def _sweep(comparison: Comparison, lookup: Path, thresholds: Iterable[float]) -> Iterator[_Merged]:
     known, places = np.empty(0, np.uint64), [np.empty(0, np.int64)] * 2
     ids = (comparison.table.by_segment.ids, comparison.nodes)
     for threshold in thresholds:
@@ -173,7 +182,7 @@ def _sweep(
         except BadInput as error:
             raise BadInput(f"{lookup}, threshold {threshold}: {error}") from None
         merged, nodes = (segments_at(place, tables.segments) for place in places)
-        yield threshold, comparison.table.relabelled(merged), nodes, tables
+        yield _Merged(threshold, comparison.table.relabelled(merged), nodes, tables)
 
 
 def _score(threshold: float | None, table: Contingency, skeletons: Skeletons | None, nodes: np.ndarray) -> Scores:
