@@ -62,7 +62,7 @@ class Volume:
         return Roi(self.offset, self.spatial_shape * self.voxel_size)
 
     def read(self, roi: Roi | None = None) -> np.ndarray:
-        """The voxels in `roi` (nm, on the voxel grid, inside the volume), all channels; refuses damaged chunks."""
+        """The voxels in `roi` (nm; default: all), all channels; raises BadInput as `check`, and for damaged chunks."""
         wanted = self.roi if roi is None else roi
         index = self._index(wanted)
         try:
@@ -71,18 +71,20 @@ class Volume:
             raise BadInput(f"{self.path}: cannot be read at {wanted} nm, it is damaged: {error}") from None
 
     def write(self, roi: Roi, voxels: np.ndarray) -> None:
-        """Write `voxels` at `roi` (nm)."""
+        """Write `voxels` at `roi` (nm); raises BadInput as `check`."""
         self.array[self._index(roi)] = voxels
 
-    def _index(self, roi: Roi) -> tuple[Any, ...]:
+    def check(self, roi: Roi) -> None:
+        """Raises BadInput for a `roi` (nm) that does not lie in the volume, or not on its voxels."""
         if not self.roi.contains(roi):
             raise BadInput(f"{self.path}: covers {self.roi} nm, but {roi} was asked for")
-        if (
-            roi.offset - self.offset
-        ) % self.voxel_size != self.voxel_size * 0 or roi.shape % self.voxel_size != roi.shape * 0:
+        if any((roi.offset - self.offset) % self.voxel_size) or any(roi.shape % self.voxel_size):
             raise BadInput(
                 f"{self.path}: {roi} nm does not lie on the voxels, which are {tuple(self.voxel_size)} nm wide"
             )
+
+    def _index(self, roi: Roi) -> tuple[Any, ...]:
+        self.check(roi)
         begin = (roi.offset - self.offset) / self.voxel_size
         end = begin + roi.shape / self.voxel_size
         return (..., *(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True)))
@@ -160,7 +162,10 @@ def split_path(path: Path) -> tuple[Path, str]:
 
 
 def parse_roi(text: str, within: Volume) -> Roi:
-    """`z0:z1,y0:y1,x0:x1` in nm as a Roi; an end left out is the volume's own, so `1040:1280,:,:` cuts in z alone."""
+    """`z0:z1,y0:y1,x0:x1` in nm as a Roi; an end left out is the volume's own, so `1040:1280,:,:` cuts in z alone.
+
+    Raises BadInput for another text, and as `Volume.check`.
+    """
     parts = text.split(",")
     if len(parts) != within.voxel_size.dims:
         raise BadInput(
@@ -177,7 +182,7 @@ def parse_roi(text: str, within: Volume) -> Roi:
         if not colon or begin[-1] >= end[-1]:
             raise BadInput(f"ROI {text!r}: {part!r} is empty or no range, expected as 0:1040 or :")
     roi = Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
-    within._index(roi)
+    within.check(roi)
     return roi
 
 
