@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from emsuite.errors import BadInput
 from emsuite.output import check_finished
 from emsuite.parquet import write_columns
+from emsuite.sorted_ids import find_sorted
 
 _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(
     ("z", "y", "x", "radius"), np.float64
@@ -156,10 +157,10 @@ def _swc_edges(path: Path, table: np.ndarray) -> np.ndarray:
     child = np.flatnonzero(table[:, 6] >= 0)
     parents = table[child, 6]
     order = np.argsort(table[:, 0])
-    parent = order[np.searchsorted(table[order, 0], parents).clip(max=len(table) - 1)]
-    if (unknown := table[parent, 0] != parents).any():
-        raise BadInput(f"{path}: the parent {parents[unknown][0]:.0f} of a node is not in the file")
-    return np.stack([child, parent], axis=1)
+    place, known = find_sorted(parents, table[order, 0])
+    if not known.all():
+        raise BadInput(f"{path}: the parent {parents[~known][0]:.0f} of a node is not in the file")
+    return np.stack([child, order[place]], axis=1)
 
 
 def _read_swc(path: Path) -> np.ndarray:
