@@ -42,8 +42,8 @@ rule agglomerate:
         workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
         "python 04_segment/agglomerate.py --affs {params.prediction}/affs --fragments {params.fragments}/fragments"
-        " --out {params.out}"
-        " --merge-function {params.merge_function} {params.options} {params.workers} 2>&1 | tee {log}"
+        " --out {params.out} --merge-function {params.merge_function} {params.options} {params.workers}"
+        " 2>&1 | tee {log}"
 
 
 rule find_segments:

@@ -42,6 +42,7 @@ def make_layout(tiles: Sequence[Tile], wanted: Roi) -> Layout:
 
 
 def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
+    """A `Layout` along one axis of `n` voxels, `begins` being where what is kept of each tile begins, ascending."""
     if len(begins) == 1:
         chunk = min(_CHUNK, n)
         return chunk, -(-n // chunk) * chunk, n

@@ -13,11 +13,14 @@ from emsuite.resample import Source
 
 _SLAB = 32  # sections of the mask that are read at once
 
-Runs = tuple[np.ndarray, np.ndarray]
+_Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Locations:
-    """All places at which a box of `shape` voxels, at most `padding` voxels outside the mask, is masked in enough."""
+    """All places at which a box of `shape` voxels, at most `padding` voxels outside the mask, is masked in enough.
+
+    All in voxels, z y x; how many there are is its length.
+    """
 
     def __init__(
         self, mask: Source | np.ndarray, shape: Sequence[int], padding: Sequence[int], min_masked: float,
@@ -29,7 +32,7 @@ class Locations:
         """
         self._first = np.array([-p for p in padding])
         self._places = [max(0, n + 2 * p - s + 1) for n, p, s in zip(mask.shape, padding, shape, strict=True)]
-        self._planes: list[Runs] = []
+        self._planes: list[_Pair] = []
         """Of each plane the first place of every run, and how many places there are up to its end."""
         self._plane = np.zeros(0, np.int64)  # of each z
         if min(self._places) > 0:
@@ -43,7 +46,7 @@ class Locations:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def draw(self, random: np.random.Generator) -> tuple[int, int, int]:
-        """The first voxel of a box, each place alike, relative to the mask's first voxel."""
+        """The first voxel of a box, each place alike, relative to the mask's first voxel; there must be a place."""
         number = random.integers(len(self))
         z = int(np.searchsorted(self._ends, number, side="right"))
         starts, ends = self._planes[self._plane[z]]
@@ -54,13 +57,13 @@ class Locations:
         return z, y, x
 
 
-def _windows(size: int, length: int, padding: int, places: int) -> Runs:
+def _windows(size: int, length: int, padding: int, places: int) -> _Pair:
     """Begin and end, inside the mask, of the box at every place along one axis."""
     begin = np.arange(places) - padding
     return begin.clip(0, size), (begin + length).clip(0, size)
 
 
-def _full(windows: Sequence[Runs]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+def _full(windows: Sequence[_Pair]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     """Where all is masked in: which plane each z has, and the counts of the planes, of which there are few."""
     sections, y, x = (end - begin for begin, end in windows)
     plane = np.outer(y, x)
@@ -68,7 +71,7 @@ def _full(windows: Sequence[Runs]) -> tuple[np.ndarray, Iterator[np.ndarray]]:
     return which, (plane * number for number in different)
 
 
-def _counts(mask: Source | np.ndarray, windows: Sequence[Runs]) -> Iterator[np.ndarray]:
+def _counts(mask: Source | np.ndarray, windows: Sequence[_Pair]) -> Iterator[np.ndarray]:
     """Of every plane of places, how many voxels are masked in at each."""
     (z0, z1), (y0, y1), (x0, x1) = windows
     within = np.zeros([n + 1 for n in mask.shape[1:]], dtype=np.int64)  # the integral image of sections z0 to z1
@@ -95,7 +98,7 @@ def _integrals(mask: Source | np.ndarray) -> Iterator[np.ndarray]:
             yield integral
 
 
-def _runs(good: np.ndarray) -> Runs:
+def _runs(good: np.ndarray) -> _Pair:
     """Flat begin of every run of True in a plane, and how many there are up to its end."""
     edges = np.flatnonzero(np.diff(good.ravel(), prepend=False, append=False))
     return edges[::2], (edges[1::2] - edges[::2]).cumsum()
