@@ -36,3 +36,8 @@ rule all:
 onsuccess:
     if any(Path(FLOW.results).glob("*/scores.json")):
         shell("python 04_segment/summary.py {FLOW.results}")
+
+
+onerror:
+    for reason in failed_steps(Path(log), PROJECT):
+        print(f"error: {reason}", file=sys.stderr)
