@@ -9,6 +9,7 @@ from emsuite.comparison import compare
 from emsuite.errors import BadInput
 from emsuite.evaluate import evaluate
 from emsuite.mistakes import Mistake
+from emsuite.pictures import write_pictures
 from emsuite.sections import COLORS, id_colors, sections
 from emsuite.truth import Truth
 from emsuite.volume import create_volume
@@ -58,11 +59,14 @@ def test_shows_three_sections_and_a_cut_across(tmp_path):
     assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3)] * 3 + [(48, 48, 3)]
 
 
-def test_a_volume_of_one_section_is_cut_across_as_well(tmp_path):
+def test_a_volume_of_one_section_is_shown_once_and_cut_across(tmp_path):
     truth, found, raw, affinities = scene(tmp_path, depth=1)
-    made = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)
-    assert [section.place for section in made] == 3 * ["x, y at z = 100 nm"] + ["x, z at y = 80 nm"]
-    assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3)] * 3 + [(4, 48, 3)]
+    evaluation = scored_over(found, truth, tmp_path)
+    made = sections(evaluation, truth, found, raw, affinities)
+    assert [section.place for section in made] == ["x, y at z = 100 nm", "x, z at y = 80 nm"]
+    assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3), (4, 48, 3)]
+    write_pictures(tmp_path, evaluation, made)
+    assert len(list((tmp_path / "sections").iterdir())) == 2
 
 
 def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):
@@ -84,7 +88,7 @@ def test_shows_a_window_of_what_all_cover(tmp_path):
     truth = Truth(volume(tmp_path, "labels", labels))
     raw = volume(tmp_path, "raw", np.zeros((2, 100, 700), np.uint16), offset=(100, 50, 0))
     made = sections(scored_over(truth.labels, truth, tmp_path), truth, truth.labels, raw, None)
-    assert [picture(section.pictures["ground truth"]).shape for section in made] == [(100, 512, 3)] * 3 + [(8, 512, 3)]
+    assert [picture(section.pictures["ground truth"]).shape for section in made] == [(100, 512, 3)] * 2 + [(8, 512, 3)]
     assert picture(made[0].pictures["ground truth"]).std(axis=(0, 1)).max() < 1
 
 
@@ -98,7 +102,9 @@ def test_without_raw_there_are_colors_alone(tmp_path):
 def test_a_part_without_some_of_the_segments_can_be_shown(tmp_path):
     truth, found, raw, _ = scene(tmp_path)
     scored = scored_over(found, truth, tmp_path, Roi((100, 0, 0), (40, 160, 100)))
-    assert len(sections(scored, truth, found, raw, None)) == 4
+    assert [section.place for section in sections(scored, truth, found, raw, None)] == [
+        "x, y at z = 100 nm", "x, y at z = 120 nm", "x, z at y = 80 nm"
+    ]  # fmt: skip
 
 
 def test_ids_have_colors_of_their_own():

@@ -40,7 +40,7 @@ class Section:
 def sections(
     evaluation: Evaluation, truth: Truth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
 ) -> list[Section]:
-    """Three sections in x and y at different z, and one in x and z, through the middle of what was scored.
+    """Three sections in x and y at different z (fewer of a thin volume), and one in x and z, through the middle.
 
     `raw` (Z, Y, X) and `affinities` (C, Z, Y, X; the first three channels are shown as red, green, blue) are left out
     if None. Raises BadInput as `shown_roi`.
@@ -48,7 +48,8 @@ def sections(
     shown = shown_roi(evaluation.roi, truth, raw, affinities)
     places = [*((0, depth) for depth in _DEPTHS), (1, 0.5)]
     cuts = [_cut(shown, truth.labels.voxel_size, axis, depth) for axis, depth in places]
-    return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in cuts]
+    different = {cut.place: cut for cut in cuts}.values()
+    return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in different]
 
 
 def shown_roi(scored: Roi, truth: Truth, raw: Volume | None, affinities: Volume | None) -> Roi:
@@ -89,6 +90,11 @@ class _Cut(NamedTuple):
     roi: Roi
     axis: int
 
+    @property
+    def place(self) -> str:
+        """In words."""
+        return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {self.roi.begin[self.axis]:,} nm"
+
 
 def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Cut:
     begin, shape = [], []
@@ -116,12 +122,8 @@ def _section(
     kind = mistakes(evaluation.table, segments, labels)
     palette = np.array([COLORS.get(mistake, (0, 0, 0)) for mistake in Mistake], np.uint8)
     pictures["errors"] = _overlay(grey, palette[kind], kind != Mistake.NONE, 0.75)
-    across, along = "zy"[axis], "yz"[axis]
     aspect = [truth.labels.voxel_size[a] for a in (1 - axis, 2)]
-    return Section(
-        f"x, {along} at {across} = {roi.begin[axis]:,} nm",
-        {name: _jpeg(picture, aspect) for name, picture in pictures.items()},
-    )
+    return Section(cut.place, {name: _jpeg(picture, aspect) for name, picture in pictures.items()})
 
 
 def _matched(table: Contingency, segments: np.ndarray) -> np.ndarray:
