@@ -21,7 +21,8 @@ def save_snapshot(
 ) -> None:
     """Write the first sample of a batch: raw, labels, and per head target, weights and prediction; nm, outputs centred.
 
-    Written beside its final name and renamed, so that a snapshot that is there is whole.
+    `raw` is (B, Z, Y, X), `predictions` are (B, C, Z, Y, X), 0 to 1. Written beside its final name and
+    renamed, so that a snapshot that is there is whole.
     """
     unfinished = path.with_name(f".{path.stem}.part.zarr")
     remove(unfinished)

@@ -45,7 +45,10 @@ class TrainingReport:
     def show(
         self, iteration: int, raw: Tensor, targets: Mapping[str, Target], predictions: Mapping[str, Tensor]
     ) -> None:
-        """Log the middle sections of a batch's first sample: raw, and three channels of each head by its target."""
+        """Log the middle sections of a batch's first sample: raw, and three channels of each head by its target.
+
+        `raw` (B, Z, Y, X) and `predictions` (B, C, Z, Y, X), 0 to 1.
+        """
         images = {"raw": _section(raw[:1])}
         for name, target in targets.items():
             both = [_section(volume[0].float()) for volume in (target.values, predictions[name])]
