@@ -39,5 +39,5 @@ onsuccess:
 
 
 onerror:
-    for reason in failed_steps(Path(log), PROJECT):
+    for reason in failed_steps(log, PROJECT):
         print(f"error: {reason}", file=sys.stderr)

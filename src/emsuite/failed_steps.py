@@ -1,6 +1,7 @@
 """Why steps of the workflow failed, out of what Snakemake wrote about them: one line each, for the end of a run."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from emsuite.errors import one_line
@@ -11,9 +12,9 @@ _LOG = re.compile(r"^    log: (\S+)", re.MULTILINE)
 _SEE = re.compile(r"For further error details see .*|^ +sbatch call:.*", re.MULTILINE | re.DOTALL)
 
 
-def failed_steps(log: Path, project: Path) -> list[str]:
-    """`step: why`, once each, from the log of a run of Snakemake; logs of steps are named there from `project`."""
-    text = log.read_text(encoding="utf-8", errors="replace")
+def failed_steps(logs: Sequence[Path | str], project: Path) -> list[str]:
+    """`step: why`, once each, from the logs of a run of Snakemake; those of steps are named there from `project`."""
+    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     return list(dict.fromkeys(f"{step}: {_reason(told, project)}" for step, told in _FAILED.findall(text)))
 
 
