@@ -57,25 +57,9 @@ def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, 
 
 def time_batches(config, path: Path, device: str, number: int, workers: int):
     """The cost of one batch, ready for the network, where `workers` threads make them; on the CPU one thread each."""
-    import torch
-
-    from emsuite.network import Network
     from emsuite.prefetch import prefetch
-    from emsuite.sampler import Sampler
-    from emsuite.targets import label_context, make_targets
-    from emsuite.training_volume import load_training_volume
 
-    training = config.training
-    with torch.device("meta"):
-        shape = Network(config).output_shape(training.input_shape)
-    volumes = [load_training_volume(path).to(device)]
-    sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
-
-    def make(iteration: int):
-        torch.set_num_threads(1)  # of this thread alone
-        batch = sampler.batch(iteration, 1)
-        return batch.raw * 2 - 1, make_targets(config, batch.labels, batch.mask, iteration)
-
+    make = batch_maker(config, path, device)
     if workers == 1:
         iterations = iter(range(1, 10**9))
         return measure(lambda: make(next(iterations)), number, warm_up=2, device=device)
@@ -85,6 +69,29 @@ def time_batches(config, path: Path, device: str, number: int, workers: int):
     cost = measure(lambda: [next(made) for _ in range(number)], repeats=1, warm_up=0, device=device)
     made.close()
     return type(cost)(cost.wall / number, cost.cpu / number, cost.memory)
+
+
+def batch_maker(config, path: Path, device: str):
+    """A function of the iteration that makes its batch."""
+    import torch
+
+    from emsuite import geometry
+    from emsuite.batches import make_batch
+    from emsuite.sampler import Sampler
+    from emsuite.targets import label_context
+    from emsuite.training_volume import load_training_volume
+
+    training, where = config.training, torch.device(device)
+    shape, context = geometry.output_shape(config.unet, training.input_shape), label_context(config)
+    volumes = [load_training_volume(path).to(where)]
+    sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
+
+    def make(iteration: int):
+        torch.set_num_threads(1)  # of this thread alone
+        batch = make_batch(config, sampler.batch(iteration, 1), iteration, where)
+        return batch.raw * 2 - 1, batch.targets
+
+    return make
 
 
 if __name__ == "__main__":

@@ -88,22 +88,40 @@ def time_iteration(folder: Path, config, volumes, device: str, iterations: int) 
 
 
 def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
-    """The cost of forward, loss, backward and update, with raw and targets on the device."""
+    """The cost of forward, loss, backward and update, with raw and targets on the device, chosen as in training."""
+    from emsuite.deterministic import deterministic
+
+    step = make_step(folder, config, volumes, device)
+
+    def steps_in_a_row() -> None:
+        for _ in range(EVERY):
+            step()
+
+    with deterministic(config.training.deterministic):
+        cost = measure(steps_in_a_row, max(1, steps // EVERY), device=device)
+    return type(cost)(cost.wall / EVERY, cost.cpu / EVERY, cost.memory)
+
+
+def make_step(folder: Path, config, volumes, device: str):
+    """A function that takes a training step, on one batch that lies on the device."""
     import torch
 
+    from emsuite.batches import make_batch
     from emsuite.device import autocast
     from emsuite.losses import LOSSES
     from emsuite.sampler import Sampler
-    from emsuite.targets import label_context, make_targets
+    from emsuite.targets import label_context
     from emsuite.trainer import start_or_resume
+    from emsuite.training_volume import on_device
 
     where, training = torch.device(device), config.training
     state = start_or_resume(folder, config, where)
-    shape = state.network.output_shape(training.input_shape)
-    sampler = Sampler(volumes, training.input_shape, shape, label_context(config), training.augment, training.sampling)
-    batch = sampler.batch(1, training.batch_size)
-    raw = (batch.raw.to(where) * 2 - 1)[:, None].to(memory_format=torch.channels_last_3d)
-    targets = make_targets(config, batch.labels.to(where), batch.mask.to(where), 1)
+    shape, context = state.network.output_shape(training.input_shape), label_context(config)
+    there = on_device(volumes, where)
+    sampler = Sampler(there, training.input_shape, shape, context, training.augment, training.sampling)
+    batch = make_batch(config, sampler.batch(1, training.batch_size), 1, where)
+    raw = (batch.raw * 2 - 1)[:, None].to(memory_format=torch.channels_last_3d)
+    targets = batch.targets
     weights = list(state.network.parameters())
 
     def step() -> None:
@@ -116,12 +134,7 @@ def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
             torch.nn.utils.clip_grad_norm_(weights, training.optimizer.clip_norm)
         state.optimizer.step()
 
-    def steps_in_a_row() -> None:
-        for _ in range(EVERY):
-            step()
-
-    cost = measure(steps_in_a_row, max(1, steps // EVERY), device=device)
-    return type(cost)(cost.wall / EVERY, cost.cpu / EVERY, cost.memory)
+    return step
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, 
         beside = ask(cut) if peers and cut.size <= LARGEST_OF_PEER else None
         for threads in (1, 2) if device == "cpu" else (1,):
             torch.set_num_threads(threads)
-            ours = measure(lambda cut=cut: compute(torch.from_numpy(cut).to(device)), repeats, device=device)
+            given = torch.from_numpy(cut).to(device)
+            ours = measure(lambda given=given: compute(given), repeats, device=device)
             name = f"LSDs {'x'.join(map(str, shape))}, {len(np.unique(cut))} labels, "
             rows.append(
                 row(

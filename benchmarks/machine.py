@@ -1,5 +1,6 @@
 """The machine that was measured, and with which versions."""
 
+import contextlib
 import os
 import platform
 import time
@@ -45,4 +46,8 @@ def _gpu() -> str:
 
 
 def _versions() -> str:
-    return ", ".join(f"{name} {metadata.version(name)}" for name in _PACKAGES)
+    found = []
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # the GPU's part does without some
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)

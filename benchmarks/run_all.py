@@ -12,7 +12,7 @@ import click
 from machine import machine
 from measure import PEERS
 from table import Row, as_markdown, read
-from volumes import SLAB
+from volumes import SLAB, random_cells, write
 
 from emsuite.command import stage
 from emsuite.files import write_text
@@ -29,16 +29,21 @@ PARTS = {
         ["segmentation.py"],
         ["published_checkpoint.py"],
     ),
-    "gpu": (
-        ["lsds.py", "--device", "cuda", "--no-peers"],
-        ["batch.py", "--device", "cuda", "--no-peers", "--batches", "50"],
+    "gpu": (  # what is wanted most comes first: time may run out
         ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "300", "--goal", "<= 15 ms",
          "--set", "training.precision=bfloat16"],
-        ["prediction.py", MTLSD, "--device", "cuda", "--no-peers", "--extent", "240,1080,1080",
+        ["batch.py", "--device", "cuda", "--no-peers", "--batches", "50"],
+        ["prediction.py", MTLSD, "--device", "cuda", "--no-peers", "--extent", "240,1620,1620",
          "--goal", ">= 100 Mvoxel/s", "--set", "prediction.precision=bfloat16"],
+        ["gpu_profile.py", MTLSD, "--device", "cuda",
+         "--set", "training.precision=bfloat16", "--set", "prediction.precision=bfloat16"],
+        ["lsds.py", "--device", "cuda", "--no-peers"],
     ),
 }  # fmt: skip
-WITHOUT_PEERS = ("iteration.py", "prediction_memory.py", "published_checkpoint.py")
+PROFILE = "gpu_profile.py"
+LIMIT = {"cpu": 24 * 3600.0, "gpu": 450.0}
+"""Seconds after which what still runs is ended, and nothing more begun."""
+WITHOUT_PEERS = ("iteration.py", "prediction_memory.py", "published_checkpoint.py", PROFILE)
 TITLES = {"cpu": "CPU", "gpu": "GPU"}
 PREFACE = """# Results
 
@@ -53,34 +58,50 @@ prediction that is forward passes, a training iteration over its bare step, or m
 @click.option("--results", type=click.Path(path_type=Path), default=HERE / "RESULTS.md", show_default="RESULTS.md here")
 @click.option("--peers/--no-peers", default=True, help="Whether the peers run as well, on the CPU.")
 def main(part: str, results: Path, peers: bool) -> int:
-    """Run every benchmark in a process of its own, print one table and write it into RESULTS, the other part kept."""
-    about, rows, failed = machine(gpu=part == "gpu"), [], 0
+    """Run every benchmark in a process of its own, print one table and write it into RESULTS, the other part kept.
+
+    What has been measured is written at once. The GPU's part leaves profiles beside RESULTS, in gpu_profile.txt.
+    """
+    about, rows, failed, end = machine(gpu=part == "gpu"), list[Row](), 0, time.monotonic() + LIMIT[part]
     beside = [] if peers or part == "gpu" else ["--no-peers"]
-    for script, *options in PARTS[part]:
-        more = beside if script not in WITHOUT_PEERS else []
-        synthetic = ["--synthetic"] if part == "gpu" and not SLAB.is_dir() else []
-        made = run(script, [*options, *more, *synthetic])
-        failed += made is None
-        rows += made if made is not None else [Row(script, "failed")]
-    if part == "gpu" and not SLAB.is_dir():
-        about += "\n- data: random cells, since FIB-25 is not there"
-    table = as_markdown(rows)
-    print(f"\n{about}\n\n{table}")
     if part == "cpu" and peers:
         about += f"\n- peers: {peer_versions()}"
-    old = results.read_text() if results.exists() else PREFACE
-    write_text(results, replace_section(old, TITLES[part], f"{about}\n\n{table}"))
+    with tempfile.TemporaryDirectory() as folder:
+        data = volume_options(part, Path(folder))
+        if data:
+            about += "\n- data: random cells, since FIB-25 is not there"
+        old = results.read_text() if results.exists() else PREFACE
+        for script, *options in PARTS[part]:
+            more = beside if script not in WITHOUT_PEERS else []
+            more = ["--text", results.with_name("gpu_profile.txt")] if script == PROFILE else more
+            made = run(script, [*options, *more, *data], Path(folder) / "rows.json", end)
+            failed += made is None
+            rows += made if made is not None else [Row(script, "failed")]
+            write_text(results, replace_section(old, TITLES[part], f"{about}\n\n{as_markdown(rows)}"))
+    print(f"\n{about}\n\n{as_markdown(rows)}")
     return 1 if failed else 0
 
 
-def run(script: str, options: list) -> list[Row] | None:
-    """The rows of one benchmark, or None where it failed; it says itself why."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows, started = Path(folder) / "rows.json", time.monotonic()
-        command = [sys.executable, HERE / script, *options, "--json", rows]
-        code = subprocess.run([str(word) for word in command], stdout=subprocess.DEVNULL, check=False).returncode
-        print(f"{script}: {'failed' if code else 'done'} after {time.monotonic() - started:.0f} s", flush=True)
-        return None if code else read(rows)
+def volume_options(part: str, folder: Path) -> list:
+    """Which volume the GPU's part takes where FIB-25 is not there: random cells, made once."""
+    if part == "cpu" or SLAB.is_dir():
+        return []
+    return ["--volume", write(folder / "cells.zarr", *random_cells((160, 250, 250)), (8, 8, 8))]
+
+
+def run(script: str, options: list, rows: Path, end: float) -> list[Row] | None:
+    """The rows of one benchmark, none of a profile, or None where it failed; it says itself why."""
+    rows.unlink(missing_ok=True)
+    started = time.monotonic()
+    command = [sys.executable, HERE / script, *options, *([] if script == PROFILE else ["--json", rows])]
+    try:
+        words = [str(word) for word in command]
+        code = subprocess.run(words, stdout=subprocess.DEVNULL, check=False, timeout=max(1, end - started)).returncode
+    except subprocess.TimeoutExpired:
+        print(f"{script}: out of time", file=sys.stderr)
+        code = 1
+    print(f"{script}: {'failed' if code else 'done'} after {time.monotonic() - started:.0f} s", flush=True)
+    return None if code else read(rows) if rows.exists() else []
 
 
 def replace_section(text: str, title: str, content: str) -> str:

@@ -1,0 +1,169 @@
+#!/usr/bin/env python
+"""Where the time of a GPU goes, as text: torch's profiles of training steps and batches, and what could be faster."""
+
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import click
+from batch import batch_maker
+from iteration import make_step
+from measure import device as device_option
+from measure import measure
+from networks import copy_network, save_untrained
+from networks import network as network_argument
+from prediction import time_forward
+from table import rate, seconds
+from volumes import mirrored, read, write
+from volumes import synthetic as synthetic_option
+from volumes import volume as volume_option
+
+from emsuite import options
+from emsuite.command import stage
+
+ROWS = 30
+ALIGNED = 8
+"""Channels, of which tensor cores take a multiple at once in 16 bits."""
+
+
+@stage(
+    example="python benchmarks/gpu_profile.py 02_train/zebrafinch/mtlsd --device cuda --text profile.txt --synthetic"
+)
+@network_argument
+@volume_option
+@synthetic_option
+@device_option
+@click.option("--extent", type=options.Voxels(), default="160,400,400", help="Voxels to which the volume is mirrored.")
+@click.option("--text", type=click.Path(path_type=Path), default="gpu_profile.txt", help="Written anew, part by part.")
+@options.overrides
+def main(
+    network: Path,
+    volume: Path,
+    synthetic: bool,
+    device: str,
+    extent: tuple[int, ...],
+    text: Path,
+    overrides: tuple[str, ...],
+) -> int:
+    """Profile the network in NETWORK_DIR (default: fib25/small), fresh weights, on a volume taken for its voxels."""
+    from emsuite.deterministic import deterministic
+    from emsuite.training_volume import load_training_volume
+
+    text.write_text("")
+    with tempfile.TemporaryDirectory() as temporary, deterministic(False):
+        folder, config = copy_network(network, Path(temporary), overrides)
+        raw, labels = (mirrored(array, extent) for array in read(volume, synthetic))
+        path = write(Path(temporary) / "volume.zarr", raw, labels, config.voxel_size)
+        what, numbers = f"of {config.dataset} {config.network}, {config.training.precision}", itertools.count(1)
+        done = [
+            add(text, f"A training step {what}",
+                lambda: profile(make_step(folder, config, [load_training_volume(path)], device), device)),
+            add(text, "A training batch",
+                lambda: profile(partial(on_next, batch_maker(config, path, device), numbers), device)),
+            add(text, "Forward passes of a tile", lambda: forward_passes(folder, config, device)),
+            add(text, f"Convolutions {what}", lambda: convolutions(config, device)),
+        ]  # fmt: skip
+    return 0 if all(done) else 1
+
+
+def on_next(work: Callable[[int], object], numbers: Iterator[int]) -> object:
+    """`work` on the next of the numbers."""
+    return work(next(numbers))
+
+
+def add(text: Path, title: str, make: Callable[[], str]) -> bool:
+    """Append a part to the file and print it; False if it failed, which does not keep the others from being made."""
+    try:
+        content, done = make(), True
+    except Exception as error:
+        content, done = f"failed: {type(error).__name__}: {error}", False
+    part = f"{title}\n{'=' * len(title)}\n\n{content}\n\n"
+    print(part, flush=True)
+    with text.open("a") as file:
+        file.write(part)
+    return done
+
+
+def profile(work: Callable[[], object], device: str, repeats: int = 5) -> str:
+    """What torch's profiler says of `repeats` calls: kernels by the time of the GPU, then calls by that of the host."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    cost = measure(work, repeats, 3, device)
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
+    with torch.profiler.profile(activities=activities) as found:
+        for _ in range(repeats):
+            work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    parts = [f"{seconds(cost.wall)} without the profiler, {seconds(cost.cpu)} of CPU; below: {repeats} times"]
+    for order in ["self_cuda_time_total"] * (device == "cuda") + ["self_cpu_time_total"]:
+        parts.append(found.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=80))
+    return "\n".join(parts)
+
+
+def forward_passes(folder: Path, config, device: str) -> str:
+    """Of a tile, with cuDNN's first choice of algorithms, as predictions are made, and with the fastest of all."""
+    from torch.backends import cudnn
+
+    from emsuite import geometry
+
+    save_untrained(folder, config)
+    lines, largest = [], config.prediction.input_shape
+    reach = geometry.reach(config.unet)
+    for tile in (largest, reach.largest_within([n * 3 // 2 for n in largest])):
+        for cudnn.benchmark in (False, True):
+            cost, kept = time_forward(folder, config, tile, device), math.prod(reach.step(tile))
+            chosen = "fastest of all" if cudnn.benchmark else "first choice"
+            shape = "x".join(map(str, tile))
+            lines.append(f"{shape}, {chosen}: {seconds(cost.wall)}, {rate(kept, cost.wall)} of output")
+    return "\n".join(lines)
+
+
+def convolutions(config, device: str) -> str:
+    """Forward and backward of each convolution alone, and with channels in multiples of what tensor cores take."""
+    import torch
+
+    from emsuite.network import Network
+
+    shapes: list[tuple[str, torch.nn.Conv3d, torch.Size]] = []
+    with torch.device("meta"):
+        network = Network(config)
+        for name, layer in network.named_modules():
+            if isinstance(layer, torch.nn.Conv3d):
+                layer.register_forward_hook(
+                    lambda layer, given, _, name=name: shapes.append((name, layer, given[0].shape))
+                )
+        network(torch.empty(1, config.in_channels, *config.training.input_shape))
+    lines = []
+    for name, layer, shape in shapes:
+        channels = (layer.in_channels, layer.out_channels)
+        aligned = tuple(-(-n // ALIGNED) * ALIGNED if n > 1 else n for n in channels)
+        took = [seconds(time_convolution(*pair, layer, shape[2:], config, device)) for pair in (channels, aligned)]
+        text = "x".join(map(str, shape[2:]))
+        lines.append(f"{name}: {channels[0]} -> {channels[1]} channels, {text}: {took[0]}; {aligned}: {took[1]}")
+    return "\n".join(lines)
+
+
+def time_convolution(channels: int, wanted: int, layer, shape, config, device: str) -> float:
+    """Seconds of forward and backward of a convolution like `layer`."""
+    import torch
+
+    precision = getattr(torch, config.training.precision)
+    made = torch.nn.Conv3d(channels, wanted, layer.kernel_size, layer.stride, layer.padding)
+    made = made.to(device, precision, memory_format=torch.channels_last_3d)
+    given = torch.rand(1, channels, *shape, device=device, dtype=precision).to(memory_format=torch.channels_last_3d)
+    given.requires_grad_(channels > 1)
+
+    def work() -> None:
+        found = made(given)
+        found.backward(found)
+
+    return measure(work, 5, 2, device).wall
+
+
+if __name__ == "__main__":
+    main()
