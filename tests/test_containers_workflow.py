@@ -97,6 +97,14 @@ def test_the_report_has_scores_curves_and_sections(bare: Path) -> None:
         assert words.lower() in page.lower(), words
 
 
+def test_a_run_that_fails_ends_with_what_its_step_said(bare: Path) -> None:
+    done = snakemake(bare, config=(*CONFIG[:2], "iterations=8", "device=cuda"), CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert told[-1] == "error: train: --device cuda: torch sees no GPU here; use --device cpu or auto"
+    assert rules_to_run(bare) == set()
+
+
 def test_in_an_image_from_a_bucket_that_fails(bare: Path, image: Path, s3: Any, tmp_path: Path) -> None:
     project = small_project(tmp_path / "project")
     volumes = bare / "data/funke/phantom/training"
@@ -203,5 +211,7 @@ def test_on_slurm_in_the_image_with_a_job_that_is_requeued(bare: Path, slurm_pro
 def test_slurm_without_the_gpu_that_the_profile_asks_for(slurm_project: Path) -> None:
     done = snakemake(slurm_project, "--workflow-profile", "profiles/slurm", *QUICKLY, "--retries", "0")
     assert done.returncode == 1
-    assert re.search(r"sbatch: error: .*(gres|GPU|node configuration)", done.stdout + done.stderr)
+    told = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert re.match(r"error: train: .*sbatch: error: .*(gres|GPU|node configuration)", told[0])
     assert not (slurm_project / "02_train/phantom/small/checkpoints").exists()
