@@ -209,8 +209,9 @@ def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
     config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[str] = []
-    event = SimpleNamespace(synchronize=lambda: waited.append("written"))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(record_event=lambda: event))
+    event = SimpleNamespace(synchronize=lambda: waited.append("written"), record=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
     network, raw = Network(config).eval(), torch.arange(math.prod(TILE)).view(TILE).to(torch.uint8)
     heads = ("lsds", "affs")
     expected = Predictor(network, CPU, torch.float32, BY_STRIDE, TILE, heads)(raw).arrays()

@@ -151,7 +151,7 @@ class _Blocks:
     def __call__(self, block: Block) -> None:
         """Predict its tiles."""
         # on one core also for the sake of GNU's OpenMP, whose threads do not come along when a process is forked
-        with one_core() if self.run.predictor.device.type == "cpu" else nullcontext():
+        with one_core():
             if self._here is None:
                 self._here = self.run.anew(self._predictor())
             for _ in self._here.predict(

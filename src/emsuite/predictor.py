@@ -85,8 +85,15 @@ class Predictor:
             predicted = {name: found[0] for name, found in probabilities(logits).items()}
             finite = {name: self._fetched(torch.isfinite(found).all()) for name, found in predicted.items()}
             values = {name: self._fetched(self._to_uint8(found)) for name, found in predicted.items()}
-        ready = torch.cuda.current_stream(self.device).record_event() if self.device.type == "cuda" else None
-        return Predicted(values, finite, ready)
+        return Predicted(values, finite, self._end())
+
+    def _end(self) -> "torch.cuda.Event | None":
+        """What happens on a GPU once all that it was given is done."""
+        if self.device.type == "cpu":
+            return None
+        event = torch.cuda.Event(blocking=True)  # whoever waits for it leaves the core to those that compress
+        event.record(torch.cuda.current_stream(self.device))
+        return event
 
     def _logits(self, x: Tensor) -> dict[str, Tensor]:
         """Of the heads that are written, cropped to what comes out right."""

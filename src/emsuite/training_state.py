@@ -66,8 +66,8 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     path = checkpoints.checkpoint_path(folder, saved.iteration)
     checkpoints.load_weights(trained_part(state.network), saved.weights, path)
     if state.average is not None:
-        kept = saved.averaged or saved.weights
-        state.average = {name: weights.clone().to(device) for name, weights in kept.items()}
+        for name, weights in (saved.averaged or saved.weights).items():
+            state.average[name].copy_(weights)  # which keeps the order in memory, that of the weights it will follow
     if saved.optimizer is not None:
         checkpoints.load_optimizer(state.optimizer, saved.optimizer, path)
     state.iteration = saved.iteration
