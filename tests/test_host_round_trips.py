@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from emsuite import augment_intensity, geometry, moments
-from emsuite.batches import Batch, make_batch
+from emsuite.batches import Batch, Batches, Share, make_batch
 from emsuite.network import Network
 from emsuite.network_config import NetworkConfig, load_network
 from emsuite.optimizer import make_optimizer
@@ -190,6 +190,23 @@ def test_a_batch_made_on_the_gpu_is_that_made_on_the_processor(config: NetworkCo
     moments._powers.cache_clear()
     for found, wanted in zip(batch.tensors, expected.tensors, strict=True):
         torch.testing.assert_close(found.as_subclass(torch.Tensor), wanted, rtol=0, atol=2e-5)
+
+
+def test_batches_are_made_on_a_stream_of_their_own(
+    config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    own, network = SimpleNamespace(record_event=lambda: "made"), SimpleNamespace(wait_event=done.append)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _, priority: own if priority < 0 else None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: PretendedGpu() if stream is own else None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: network)
+    monkeypatch.setattr(Tensor, "record_stream", lambda _, stream: done.append("kept" if stream is network else "lost"))
+    batches = Batches(config, make_sampler(config, GPU), Share(0, 1), range(1, 4), GPU)
+    made = list(batches)
+    assert [batch.iteration for batch in made] == [1, 2, 3]
+    assert all(tensor.device == GPU for batch in made for tensor in batch.tensors)
+    # the network's stream waits for the batch, and what is in it is not given away before that stream is through
+    assert done == (["made"] + ["kept"] * len(made[0].tensors)) * 3
 
 
 def test_a_training_step_does_not_wait(config: NetworkConfig, gpu: PretendedGpu) -> None:
