@@ -138,25 +138,28 @@ def convolutions(config, device: str) -> str:
                     lambda layer, given, _, name=name: shapes.append((name, layer, given[0].shape))
                 )
         network(torch.empty(1, config.in_channels, *config.training.input_shape))
-    lines = []
+    lines, last, first = [], torch.channels_last_3d, torch.contiguous_format
     for name, layer, shape in shapes:
         channels = (layer.in_channels, layer.out_channels)
         aligned = tuple(-(-n // ALIGNED) * ALIGNED if n > 1 else n for n in channels)
-        took = [seconds(time_convolution(*pair, layer, shape[2:], config, device)) for pair in (channels, aligned)]
-        text = "x".join(map(str, shape[2:]))
-        lines.append(f"{name}: {channels[0]} -> {channels[1]} channels, {text}: {took[0]}; {aligned}: {took[1]}")
+        took = [
+            seconds(time_convolution(pair, order, layer, shape[2:], config, device))
+            for pair, order in ((channels, last), (channels, first), (aligned, last))
+        ]
+        text = f"{name}: {'x'.join(map(str, shape[2:]))}, {' -> '.join(map(str, channels))} channels: {took[0]}"
+        lines.append(f"{text}; channels first: {took[1]}; {' -> '.join(map(str, aligned))} channels: {took[2]}")
     return "\n".join(lines)
 
 
-def time_convolution(channels: int, wanted: int, layer, shape, config, device: str) -> float:
+def time_convolution(channels: tuple[int, ...], order, layer, shape, config, device: str) -> float:
     """Seconds of forward and backward of a convolution like `layer`."""
     import torch
 
     precision = getattr(torch, config.training.precision)
-    made = torch.nn.Conv3d(channels, wanted, layer.kernel_size, layer.stride, layer.padding)
-    made = made.to(device, precision, memory_format=torch.channels_last_3d)
-    given = torch.rand(1, channels, *shape, device=device, dtype=precision).to(memory_format=torch.channels_last_3d)
-    given.requires_grad_(channels > 1)
+    made = torch.nn.Conv3d(*channels, layer.kernel_size, layer.stride, layer.padding)
+    made = made.to(device, precision, memory_format=order)
+    given = torch.rand(1, channels[0], *shape, device=device, dtype=precision).to(memory_format=order)
+    given.requires_grad_(channels[0] > 1)
 
     def work() -> None:
         found = made(given)

@@ -69,7 +69,9 @@ def main(
         (folder / "checkpoints").rename(folder / "trained")
         after = time_bare_step(folder, config, volumes, device, iterations // 2)
     bare = (before.wall + after.wall) / 2
-    what = f"training, {config.dataset} {config.network}, {config.training.precision}: iteration with its data"
+    kinds = [kind for kind in ("compile", "deterministic") if getattr(config.training, kind)]
+    what = ", ".join(["training", f"{config.dataset} {config.network}", config.training.precision, *kinds])
+    what += ": iteration with its data"
     goals = "<= 1.1" + (f", {goal}" if goal else "")
     report([Row(what, seconds(whole), f"bare step {seconds(bare)}", whole / bare, goals, memory(most))], json_path)
 
@@ -126,7 +128,7 @@ def make_step(folder: Path, config, volumes, device: str):
 
     def step() -> None:
         with autocast(where, getattr(torch, training.precision)):
-            logits = state.network(raw)
+            logits = state.forward(raw)
         parts = [LOSSES[head.loss](logits[name].float(), targets[name]) for name, head in config.heads.items()]
         state.optimizer.zero_grad()
         torch.stack(parts).sum().backward()

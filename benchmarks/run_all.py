@@ -38,6 +38,11 @@ PARTS = {
         ["gpu_profile.py", MTLSD, "--device", "cuda",
          "--set", "training.precision=bfloat16", "--set", "prediction.precision=bfloat16"],
         ["lsds.py", "--device", "cuda", "--no-peers"],
+        *(
+            ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "60",
+             "--set", "training.precision=bfloat16", "--set", f"training.{kind}=true"]
+            for kind in ("deterministic", "compile")
+        ),
     ),
 }  # fmt: skip
 PROFILE = "gpu_profile.py"
