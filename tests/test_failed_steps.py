@@ -9,6 +9,7 @@ from emsuite.failed_steps import failed_steps
 LOCAL = """Building DAG of jobs...
 [Fri Nov 20 12:45:46 2026]
 Error in rule predict:
+    message: None
     jobid: 3
     output: results/prediction.zarr.manifest.json
     log: results/predict.log (check log file(s) for error details)

@@ -21,6 +21,7 @@ def failed_steps(logs: Sequence[Path | str], project: Path) -> list[str]:
 def _reason(told: str, project: Path) -> str:
     message, log = _MESSAGE.search(told), _LOG.search(told)
     why = one_line(_SEE.sub("", message[1])).strip() if message else ""
+    why = "" if why == "None" else why
     ran = not why or "status is: 'FAILED'" in why  # else it never began, or was ended from outside
     if ran and log:
         return _last_error(project / log[1]) or why or f"see {log[1]}"
