@@ -63,6 +63,9 @@ def main(
                 lambda: profile(make_step(folder, config, [load_training_volume(path)], device), device)),
             add(text, "A training batch",
                 lambda: profile(partial(on_next, batch_maker(config, path, device), numbers), device)),
+            add(text, "Steps while batches are made, which they do not train on",
+                lambda: side_by_side(make_step(folder, config, [load_training_volume(path)], device),
+                                     batch_maker(config, path, device), device)),
             add(text, "Forward passes of a tile", lambda: forward_passes(folder, config, device)),
             add(text, f"Convolutions {what}", lambda: convolutions(config, device)),
         ]  # fmt: skip
@@ -103,6 +106,34 @@ def profile(work: Callable[[], object], device: str, repeats: int = 5) -> str:
     for order in ["self_cuda_time_total"] * (device == "cuda") + ["self_cpu_time_total"]:
         parts.append(found.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=80))
     return "\n".join(parts)
+
+
+def side_by_side(step: Callable[[], object], make: Callable[[int], object], device: str, number: int = 20) -> str:
+    """Seconds per step: alone, with a batch made on a stream of its own by the same thread, and by another, as ever.
+
+    Python runs one thread at a time: which of the last two is faster says whether they get into each other's way.
+    """
+    import torch
+
+    from emsuite.prefetch import prefetch
+
+    own = torch.cuda.Stream(priority=-1) if device == "cuda" else None
+
+    def make_aside(iteration: int) -> object:
+        with torch.cuda.stream(own):
+            return make(iteration)
+
+    def in_turn() -> None:
+        for iteration in range(1, number + 1):
+            step()
+            make_aside(iteration)
+
+    def ahead() -> None:
+        for _ in prefetch(make_aside, 1, number + 1, 2):
+            step()
+
+    ways = {"alone": lambda: [step() for _ in range(number)], "one thread": in_turn, "two threads": ahead}
+    return "\n".join(f"{name}: {seconds(measure(way, 3, 1, device).wall / number)}" for name, way in ways.items())
 
 
 def forward_passes(folder: Path, config, device: str) -> str:
