@@ -91,6 +91,7 @@ def time_iteration(folder: Path, config, volumes, device: str, iterations: int) 
 
 def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
     """The cost of forward, loss, backward and update, with raw and targets on the device, chosen as in training."""
+    from emsuite.allocator import kept_memory
     from emsuite.deterministic import deterministic
 
     step = make_step(folder, config, volumes, device)
@@ -99,7 +100,7 @@ def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
         for _ in range(EVERY):
             step()
 
-    with deterministic(config.training.deterministic):
+    with deterministic(config.training.deterministic), kept_memory():
         cost = measure(steps_in_a_row, max(1, steps // EVERY), device=device)
     return type(cost)(cost.wall / EVERY, cost.cpu / EVERY, cost.memory)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from emsuite.balance import balance_weights
+from emsuite.balance import balance_weights, weigh_with_torch
 from emsuite.errors import BadInput
 
 PEERS = Path(__file__).parent / "fixtures" / "peers_targets.npz"
@@ -54,11 +54,22 @@ def test_a_mask_of_another_shape_is_refused():
         balance_weights(np.ones(3), np.ones(4))
 
 
-def test_counts_are_exact_however_many_there_are(monkeypatch):
+@pytest.mark.parametrize("together", [8, 1 << 24])
+def test_the_loops_and_torch_say_the_same_however_many_there_are(monkeypatch, together):
     random = np.random.default_rng(0)
     targets, mask = (random.random((3, 5, 7)) < share for share in (0.3, 0.8))
     expected = balance_weights(targets, mask)
-    monkeypatch.setattr("emsuite.balance._EXACT", 8)
-    assert np.array_equal(balance_weights(targets, mask), expected)
-    assert np.array_equal(balance_weights(torch.from_numpy(targets), torch.from_numpy(mask)).numpy(), expected)
-    assert targets.any()  # and left as they were
+    given = targets.copy(), mask.copy()
+    monkeypatch.setattr("emsuite.balance._EXACT", together)
+    tensors = torch.from_numpy(targets), torch.from_numpy(mask)
+    assert np.array_equal(weigh_with_torch(*tensors, (0.05, 0.95)).numpy(), expected)
+    assert np.array_equal(balance_weights(*tensors).numpy(), expected)
+    assert np.array_equal(targets, given[0])
+    assert np.array_equal(mask, given[1])
+
+
+def test_axes_in_another_order_weigh_the_same():
+    random = np.random.default_rng(1)
+    targets, mask = (random.random((4, 6, 8)) < share for share in (0.3, 0.8))
+    swapped = balance_weights(targets.transpose(2, 0, 1), mask.transpose(2, 0, 1))
+    assert np.array_equal(swapped, balance_weights(targets, mask).transpose(2, 0, 1))

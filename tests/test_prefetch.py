@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from emsuite.prefetch import prefetch
+from emsuite.prefetch import in_bursts, prefetch
 
 
 def workers() -> list[str]:
@@ -51,3 +51,43 @@ def test_an_error_is_raised_at_its_turn():
 
 def test_nothing_to_draw():
     assert list(prefetch(lambda number: number, 3, 3)) == []
+
+
+def test_bursts_come_in_order_and_wait_for_the_caller():
+    drawn = []
+
+    def draw(number: int) -> int:
+        time.sleep(0.01 * (3 - number % 3))
+        drawn.append(number)
+        return number
+
+    samples = in_bursts(draw, 5, 12, 3, lambda: None)
+    assert next(samples) == 5
+    assert sorted(drawn) == [5, 6, 7]  # all of them before the first is handed over
+    time.sleep(0.05)
+    assert [next(samples), next(samples)] == [6, 7]
+    assert len(drawn) == 3  # nothing is drawn while the caller works
+    assert list(samples) == [8, 9, 10, 11]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("burst")]
+
+
+def test_every_thread_of_a_burst_is_set_up():
+    ready = threading.local()
+
+    def set_up() -> None:
+        ready.yes = True
+
+    assert all(in_bursts(lambda _number: ready.yes, 0, 8, 2, set_up))
+
+
+def test_an_error_of_a_burst_is_raised_at_its_turn():
+    def draw(number: int) -> int:
+        if number == 1:
+            raise ValueError("the second")
+        return number
+
+    samples = in_bursts(draw, 0, 9, 3, lambda: None)
+    assert next(samples) == 0
+    with pytest.raises(ValueError, match="the second"):
+        next(samples)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("burst")]

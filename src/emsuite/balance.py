@@ -16,26 +16,48 @@ def balance_weights(targets: Array, mask: Array | None = None, clip: tuple[float
     clipped to `clip`. -> float32, 0 outside the mask. As gunpowder's BalanceLabels, bit for bit. Raises BadInput on
     a mask of another shape.
     """
-    ones = _numbers(targets)
-    inside = torch.ones_like(ones) if mask is None else _numbers(mask)
+    ones = _there(targets)
+    inside = torch.ones_like(ones) if mask is None else _there(mask)
     if inside.shape != ones.shape:
         raise BadInput(f"targets {tuple(ones.shape)} and mask {tuple(inside.shape)}: expected the same shape")
-    total, positive = _products(inside, inside).clamp(min=1), _products(ones, inside)
-    low, high = clip
-    weight_one = (0.5 / (positive / total).clamp(low, high)).float()
-    weight_zero = (0.5 / ((total - positive) / total).clamp(low, high)).float()
+    weigh = _weigh_with_loops if ones.device.type == "cpu" else weigh_with_torch
+    return as_given(targets, weigh(ones, inside, clip))
+
+
+def weigh_with_torch(ones: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+    """The weights of bool `ones` and `inside`, of one shape; on a GPU nothing waits for the counts."""
+    ones, inside = as_numbers(ones), as_numbers(inside)
+    total, positive = _products(inside, inside), _products(ones, inside)
+    one, zero = (weight.float() for weight in _weights(total, positive, clip))
     # products with 0 and 1 are exact, and many times faster than a choice by `torch.where`
-    zeros = (1 - ones).mul_(weight_zero)
-    return as_given(targets, ones.mul_(weight_one).add_(zeros).mul_(inside))
+    zeros = (1 - ones).mul_(zero)
+    return ones.mul_(one).add_(zeros).mul_(inside)
 
 
-def _numbers(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """0 where the array is 0, else 1: float32, never the array itself."""
+def _weigh_with_loops(ones: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+    from emsuite.balance_loops import count, weigh
+
+    result = torch.empty(ones.shape, dtype=torch.float32)
+    values, counted = (there.contiguous().view(torch.uint8).view(-1).numpy() for there in (ones, inside))
+    total, positive = (torch.tensor(number, dtype=torch.float64) for number in count(values, counted))
+    one, zero = (np.float32(weight) for weight in _weights(total, positive, clip))
+    weigh(values, counted, one, zero, result.view(-1).numpy())
+    return result
+
+
+def _weights(total: torch.Tensor, positive: torch.Tensor, clip: tuple[float, float]) -> tuple[torch.Tensor, ...]:
+    """Of a one and of a zero, float64, where `positive` of `total` are ones."""
+    total = total.clamp(min=1)
+    return tuple(0.5 / (number / total).clamp(*clip) for number in (positive, total - positive))
+
+
+def _there(array: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Where the array is not 0: bool."""
     tensor = array if isinstance(array, torch.Tensor) else as_tensor(array)
-    return as_numbers(tensor if tensor.dtype == torch.bool else tensor != 0)
+    return tensor if tensor.dtype == torch.bool else tensor != 0
 
 
 def _products(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """How many entries are 1 in both."""
+    """How many entries are 1 in both, float64."""
     pairs = zip(first.flatten().split(_EXACT), second.flatten().split(_EXACT), strict=True)
     return torch.stack([torch.dot(a, b) for a, b in pairs]).double().sum()

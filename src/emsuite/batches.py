@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emsuite.cores import use_one_core
 from emsuite.losses import Target
 from emsuite.network_config import NetworkConfig
-from emsuite.prefetch import prefetch
+from emsuite.prefetch import in_bursts, prefetch
 from emsuite.sampler import Sample, Sampler
 from emsuite.targets import make_targets
 from emsuite.tensors import sent
 
-_MOST_WORKERS = 8  # threads that draw on the processors for a GPU
+_MOST_WORKERS = 8  # threads that draw
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Batches:
 
     def __init__(self, config: NetworkConfig, sampler: Sampler, share: Share, iterations: range, device: torch.device):
         """A GPU's batches are made ahead, on a stream of their own, by one thread, or by several if the volumes do not
-        lie on it; a processor's in turn, or ahead if they are read from disk."""
+        lie on it; a processor's between its steps, one per core at once, or ahead if they are read from disk."""
         self._config, self._sampler, self._share, self._device = config, sampler, share, device
         self.waited = 0.0
         """Seconds."""
@@ -70,9 +71,10 @@ class Batches:
             made = prefetch(lambda number: self._make_on(stream, number), first, last, workers + 1, workers)
             self._batches = _received(made, device)
         elif sampler.in_memory:
-            # Where the network trains on the processors too, a thread that draws ahead only gets into its way: every
-            # convolution waits for the core that draws (measured: 143 against 120 ms per iteration on two cores).
-            self._batches = (self._make(number) for number in range(first, last))
+            # Where the network trains on the processors too, a thread that draws meanwhile only gets into its way:
+            # every convolution waits for the core that draws (two cores: 143 ms per iteration, not 120, and 107, not
+            # 102, at the lowest priority). Between steps each core makes a batch of its own, which wastes least.
+            self._batches = in_bursts(self._make, first, last, min(_MOST_WORKERS, cores), use_one_core)
         else:
             self._batches = prefetch(self._make, first, last, ahead=2)
 

@@ -6,6 +6,11 @@ from contextlib import contextmanager
 import torch
 
 
+def use_one_core() -> None:
+    """From now on torch's operations of the calling thread run on one core."""
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def one_core() -> Iterator[None]:
     """Inside, torch's operations of the calling thread run on one core.

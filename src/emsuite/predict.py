@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def _predict(
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
     run = _Run(predictor, sources, arrays, tiles, record)
-    with kept_memory() if predictor.device.type == "cpu" else nullcontext():
+    with kept_memory():
         if workers == 1:
             _predict_here(what, run, done)
         else:

@@ -1,8 +1,8 @@
-"""Samples drawn ahead in the background, in order."""
+"""Samples drawn ahead, in order: in the background, or several at once before they are needed."""
 
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Drawn = TypeVar("Drawn")
@@ -27,3 +27,19 @@ def prefetch(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def in_bursts(
+    draw: Callable[[int], Drawn], start: int, stop: int, size: int, initializer: Callable[[], None]
+) -> Generator[Drawn, None, None]:
+    """`draw(start)` to `draw(stop - 1)` in order, `size` at once, each in a thread that `initializer` has set up.
+
+    None is drawn while the caller has one: what it does meanwhile has the machine for itself. What `draw` raises is
+    raised at its turn.
+    """
+    with ThreadPoolExecutor(size, "burst", initializer) as pool:
+        for begin in range(start, stop, size):
+            drawn = deque(pool.submit(draw, number) for number in range(begin, min(begin + size, stop)))
+            wait(drawn)
+            while drawn:  # each is forgotten here when it is handed over
+                yield drawn.popleft().result()

@@ -1,7 +1,6 @@
 """Training samples: a random place in a random volume, augmented, the same for the same seed and iteration."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from emsuite.locations import Locations
 from emsuite.resample import Source, read_linear, read_nearest
 from emsuite.settings import Settings
 from emsuite.stored_voxels import Ones
+from emsuite.tensors import stacked
 from emsuite.training_volume import TrainingVolume
 
 
@@ -79,7 +79,6 @@ class Sampler:
         self._centre = np.array(self._input.begin) + (np.array(input_shape) - 1) / 2
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
         self._in_raw = [(v.labels_offset - v.raw_offset) / v.voxel_size for v in self._volumes]
-        self._threads = ThreadPoolExecutor(thread_name_prefix="labels")
         self._chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
 
     @property
@@ -93,7 +92,7 @@ class Sampler:
         return all(volume.tensors for volume in self._volumes)
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
-        """The sample `index` of the batch of `iteration`. On the CPU it takes a core for raw and one for labels."""
+        """The sample `index` of the batch of `iteration`; on the CPU one core makes it."""
         with one_core():
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
             number = int(np.searchsorted(self._chances, random.random() * self._chances[-1], side="right"))
@@ -105,32 +104,20 @@ class Sampler:
     def _read(self, number: int, place: Coordinate, random: np.random.Generator) -> tuple[torch.Tensor, ...]:
         volume = self._volumes[number]
         warp = draw_warp(self._steps, self._all, self._centre, random)
-        known = self._aside(lambda: read_nearest((volume.labels, volume.mask), warp, self._labelled, place))
+        labels, mask = read_nearest((volume.labels, volume.mask), warp, self._labelled, place)
         raw = read_linear(volume.raw, warp, self._input, place + self._in_raw[number])
         if volume.raw.dtype == torch.uint8:
             raw.div_(255)
         change_values(self._steps, raw, random)
-        return raw, *known()
-
-    def _aside(self, read: Callable[[], tuple[torch.Tensor, ...]]) -> Callable[[], tuple[torch.Tensor, ...]]:
-        """Read on another core, and wait for it where what is returned is called; on a GPU at once."""
-        if self.device.type != "cpu":
-            done = read()
-            return lambda: done
-
-        def on_one_core() -> tuple[torch.Tensor, ...]:
-            with one_core():
-                return read()
-
-        return self._threads.submit(on_one_core).result
+        return raw, labels, mask
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
         """The samples `first` to `first + size - 1` of the batch of `iteration`, stacked: (B, Z, Y, X)."""
         samples = [self.draw(iteration, index) for index in range(first, first + size)]
         return Sample(
-            torch.stack([sample.raw for sample in samples]),
-            torch.stack([sample.labels for sample in samples]),
-            torch.stack([sample.mask for sample in samples]),
+            stacked([sample.raw for sample in samples]),
+            stacked([sample.labels for sample in samples]),
+            stacked([sample.mask for sample in samples]),
             tuple(sample.volumes[0] for sample in samples),
             tuple(sample.origins[0] for sample in samples),
         )

@@ -6,7 +6,6 @@ Source: the training pipelines of funkelab/lsd_nm_experiments.
 """
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from emsuite.heads import AffinitiesHead, LsdsHead
 from emsuite.losses import Target
 from emsuite.lsds import local_shape_descriptors
 from emsuite.network_config import NetworkConfig
-from emsuite.tensors import as_numbers
+from emsuite.tensors import as_numbers, stacked
 from emsuite.unet import Shape
 
 Box = tuple[slice, ...]
@@ -44,42 +43,39 @@ def label_context(config: NetworkConfig) -> tuple[Shape, Shape]:
 
 def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration: int) -> dict[str, Target]:
     """Targets per head from `(B, Z, Y, X)` int32 labels and uint8 mask, both with `label_context` around the output."""
+    known = (
+        mask if mask.device.type != "cpu" or not mask.all() else None
+    )  # where all is known, half of the work is void
     growth, renumber = config.training.grow_boundary, config.training.renumber_components_from
     before, behind = label_context(config)
     inner = tuple(slice(b, n - e) for b, e, n in zip(before, behind, labels.shape[1:], strict=True))
     if growth is not None:
-        labels = grow_boundary(labels, growth.steps, growth.in_plane, mask)
+        labels = grow_boundary(labels, growth.steps, growth.in_plane, known)
     if renumber is not None and iteration > renumber:
         labels = torch.stack([connected_components(sample) for sample in labels])
     found = {}
     for name, head in config.heads.items():
         if head.target == "lsds":
-            found[name] = _lsds(head, labels, mask, inner, config.voxel_size)
+            found[name] = _lsds(head, labels, known, inner, config.voxel_size)
         else:
-            found[name] = _affinities(head.at(iteration), labels, mask, inner)
+            found[name] = _affinities(head.at(iteration), labels, known, inner)
     return found
 
 
-def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor, inner: Box, voxel_size: Shape) -> Target:
-    values = _each(local_shape_descriptors(each, head.sigma, voxel_size, head.downsample, inner) for each in labels)
-    labels, mask = labels[:, *inner], mask[:, *inner] != 0
-    counts = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[head.weights]
+def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor | None, inner: Box, voxel_size: Shape) -> Target:
+    values = stacked([local_shape_descriptors(each, head.sigma, voxel_size, head.downsample, inner) for each in labels])
+    labels = labels[:, *inner]
+    inside = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask[:, *inner] != 0
+    counts = {"mask": inside, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~inside}[head.weights]
     return Target(values, as_numbers(counts)[:, None].expand(values.shape), labels)
 
 
-def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor, inner: Box) -> Target:
+def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor | None, inner: Box) -> Target:
     values = affinities(labels, head.neighborhood, inner)
-    counts = affinities_mask(mask, head.neighborhood, inner)
+    counts = torch.ones_like(values) if mask is None else affinities_mask(mask, head.neighborhood, inner)
     if head.weights == "balance":
-        weights = _each(
-            balance_weights(*each) for each in zip(values.view(torch.bool), counts.view(torch.bool), strict=True)
-        )
+        pairs = zip(values.view(torch.bool), counts.view(torch.bool), strict=True)
+        weights = stacked([balance_weights(*pair) for pair in pairs])
     else:
         weights = counts.float()
     return Target(values.float(), weights, labels[:, *inner], head.neighborhood)
-
-
-def _each(made: Iterable[Tensor]) -> Tensor:
-    """One result per sample of a batch, stacked; a single one, as most batches have, without a copy."""
-    samples = list(made)
-    return samples[0][None] if len(samples) == 1 else torch.stack(samples)

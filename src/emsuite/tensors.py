@@ -1,5 +1,6 @@
 """Arrays as torch tensors and back: what lets the targets take NumPy and torch alike."""
 
+from collections.abc import Sequence
 from types import EllipsisType
 from typing import TypeVar
 
@@ -47,6 +48,11 @@ def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()  # from elsewhere a copy would hold up the thread
     return tensor.to(device, non_blocking=True)
+
+
+def stacked(samples: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One tensor per sample of a batch along a new first axis; a single one, as most batches have, without a copy."""
+    return samples[0][None] if len(samples) == 1 else torch.stack(list(samples))
 
 
 def as_given(given: Array, result: torch.Tensor) -> Array:

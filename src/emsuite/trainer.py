@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from emsuite import checkpoint as checkpoints
+from emsuite.allocator import kept_memory
 from emsuite.batches import Batch, Batches
 from emsuite.deterministic import deterministic
 from emsuite.device import autocast
@@ -64,7 +65,12 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     goes on from there. Processes that `torchrun` has started share every batch, and the first of them writes.
     Raises RunFailed on a loss that is no number; nothing is saved then.
     """
-    with processes(device) as group, stop_requests() as request, deterministic(config.training.deterministic):
+    with (
+        processes(device) as group,
+        stop_requests() as request,
+        deterministic(config.training.deterministic),
+        kept_memory(),
+    ):
         state = start_or_resume(folder, config, group.device)
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request)
         if state.iteration < until:
