@@ -92,7 +92,7 @@ def _compute(grid: _Grid, voxels: torch.Tensor, wanted: Box) -> torch.Tensor:
     crop, inner, kept = _reach(grid, wanted)
     channels = 1 + 2 * voxels.ndim + math.comb(voxels.ndim, 2)
     shape = [part.stop - part.start for part in inner]
-    result = torch.zeros((channels, *shape), dtype=torch.float32, device=voxels.device)
+    result = torch.empty((channels, *shape), dtype=torch.float32, device=voxels.device)
     if result.numel():
         seen = _number(grid, voxels[crop], [part.start // grid.step for part in crop])
         for tile in _tiles(inner, grid.step):
@@ -165,6 +165,7 @@ def _describe(grid: _Grid, seen: _Labels, tile: Box, result: torch.Tensor) -> No
     present[0] = False
     numbers = present.nonzero()[:, 0]
     if not len(numbers):
+        result.zero_()
         return
     item_of_number = torch.full_like(present, len(numbers), dtype=torch.int64)  # background is the last item
     item_of_number[numbers] = torch.arange(len(numbers), device=voxels.device)
