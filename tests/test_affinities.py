@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from emsuite.affinities import affinities, affinities_mask, partners
+from emsuite.affinities import affinities, affinities_mask, affinity_targets, partners
 from emsuite.errors import BadInput
 
 PEERS = Path(__file__).parent / "fixtures" / "peers_targets.npz"
@@ -86,3 +86,18 @@ def test_offsets_must_suit_the_labels(neighborhood):
 def test_labels_must_be_integers():
     with pytest.raises(BadInput, match="float64, expected integers"):
         affinities(np.ones((3, 3, 3)), [[-1, 0, 0]])
+
+
+@pytest.mark.parametrize("offset", [[[-1, 0, 0], [0, -1, 0], [0, 0, -1]], [[2, -1, 3], [-2, 2, -3], [0, 0, 0]]])
+@pytest.mark.parametrize("margin", [3, 1])
+def test_what_networks_learn_are_affinities_as_numbers(offset, margin):
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 3, (2, 9, 10, 11), generator=generator, dtype=torch.int32)
+    within = [slice(margin, length - margin) for length in labels.shape[1:]]  # of 1, some partners lie outside
+    found = affinity_targets(labels, offset, within)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, affinities(labels, offset, within).float())
+    assert 0 < found.mean() < 1
+    turned = labels.permute(0, 3, 2, 1)
+    inner = [slice(margin, length - margin) for length in turned.shape[1:]]
+    assert torch.equal(affinity_targets(turned, offset, inner), affinities(turned, offset, inner).float())

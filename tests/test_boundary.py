@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from emsuite.boundary import connected_components, grow_boundary
+from emsuite.boundary import connected_components, grow_boundary, grow_with_torch
 from emsuite.errors import BadInput
 
 PEERS = Path(__file__).parent / "fixtures" / "peers_targets.npz"
@@ -108,3 +108,22 @@ def test_pieces_of_tensors_are_tensors():
     assert found.dtype == torch.int32
     assert found.tolist() == [[1, 1, 0, 2, 2]]
     assert connected_components(torch.zeros(3, 4, 5, dtype=torch.int64)).sum() == 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("in_plane", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("shape", [(2, 7, 9, 8), (6, 5, 7), (1, 1, 1), (9, 11)])
+def test_the_loops_and_torch_leave_the_same(shape, masked, in_plane, steps):
+    random = np.random.default_rng(4)
+    labels = random.integers(-2, 3, shape).repeat(8, -1).repeat(7, -2)
+    labels = labels if len(shape) == 2 else labels.repeat(7, -3)
+    mask = (random.random(labels.shape) < 0.6) if masked else None
+    value = torch.from_numpy(labels)
+    known = None if mask is None else torch.from_numpy(mask)
+    expected = grow_with_torch(value, steps, in_plane, known).numpy()
+    assert np.array_equal(grow_boundary(labels, steps, in_plane, mask), expected)
+    small = grow_boundary(labels.astype(np.int32), steps, in_plane, mask)
+    assert small.dtype == np.int32
+    assert np.array_equal(small, expected)
+    assert expected.any()

@@ -8,6 +8,7 @@ The convention of malis and gunpowder (`seg_to_affgraph`, https://github.com/Tur
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
 from emsuite.errors import BadInput
@@ -27,6 +28,33 @@ def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Seq
     related = _pairs(voxels, neighborhood, within, torch.eq)
     related &= _pairs(voxels != 0, [[0] * _dims(neighborhood)], within, torch.bitwise_and)
     return as_given(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
+
+
+def affinity_targets(
+    labels: torch.Tensor, neighborhood: Sequence[Sequence[int]], within: Sequence[slice]
+) -> torch.Tensor:
+    """`affinities` as networks learn them, float32: of int32 labels (B, Z, Y, X), in 3-D."""
+    parts = [part.indices(length)[:2] for part, length in zip(within, labels.shape[1:], strict=True)]
+    inside = all(
+        begin + step >= 0 and end + step <= length
+        for offset in neighborhood
+        for (begin, end), step, length in zip(parts, offset, labels.shape[1:], strict=True)
+    )
+    if labels.device.type != "cpu" or not inside:
+        return affinities(labels, neighborhood, within).float()
+    from emsuite.affinity_loops import relate
+
+    labels = labels.contiguous()
+    strides = labels.stride()[1:]
+    shifts = np.array(
+        [sum(step * stride for step, stride in zip(offset, strides, strict=True)) for offset in neighborhood]
+    )
+    begin, shape = (begin for begin, _ in parts), (end - begin for begin, end in parts)
+    result = torch.empty((len(labels), len(neighborhood), *shape), dtype=torch.float32)
+    first = tuple(begin)
+    for sample, out in zip(labels, result, strict=True):
+        relate(sample.view(-1).numpy(), tuple(labels.shape[1:]), first, shifts, out.numpy())
+    return result
 
 
 def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:

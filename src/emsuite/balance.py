@@ -16,17 +16,17 @@ def balance_weights(targets: Array, mask: Array | None = None, clip: tuple[float
     clipped to `clip`. -> float32, 0 outside the mask. As gunpowder's BalanceLabels, bit for bit. Raises BadInput on
     a mask of another shape.
     """
-    ones = _there(targets)
-    inside = torch.ones_like(ones) if mask is None else _there(mask)
-    if inside.shape != ones.shape:
-        raise BadInput(f"targets {tuple(ones.shape)} and mask {tuple(inside.shape)}: expected the same shape")
-    weigh = _weigh_with_loops if ones.device.type == "cpu" else weigh_with_torch
-    return as_given(targets, weigh(ones, inside, clip))
+    values = targets if isinstance(targets, torch.Tensor) else as_tensor(targets)
+    inside = torch.ones_like(values, dtype=torch.bool) if mask is None else _there(mask)
+    if inside.shape != values.shape:
+        raise BadInput(f"targets {tuple(values.shape)} and mask {tuple(inside.shape)}: expected the same shape")
+    weigh = _weigh_with_loops if values.device.type == "cpu" else weigh_with_torch
+    return as_given(targets, weigh(values, inside, clip))
 
 
-def weigh_with_torch(ones: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
-    """The weights of bool `ones` and `inside`, of one shape; on a GPU nothing waits for the counts."""
-    ones, inside = as_numbers(ones), as_numbers(inside)
+def weigh_with_torch(values: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+    """The weights of `values` and bool `inside`, of one shape; on a GPU nothing waits for the counts."""
+    ones, inside = as_numbers(_there(values)), as_numbers(inside)
     total, positive = _products(inside, inside), _products(ones, inside)
     one, zero = (weight.float() for weight in _weights(total, positive, clip))
     # products with 0 and 1 are exact, and many times faster than a choice by `torch.where`
@@ -34,14 +34,14 @@ def weigh_with_torch(ones: torch.Tensor, inside: torch.Tensor, clip: tuple[float
     return ones.mul_(one).add_(zeros).mul_(inside)
 
 
-def _weigh_with_loops(ones: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+def _weigh_with_loops(values: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
     from emsuite.balance_loops import count, weigh
 
-    result = torch.empty(ones.shape, dtype=torch.float32)
-    values, counted = (there.contiguous().view(torch.uint8).view(-1).numpy() for there in (ones, inside))
-    total, positive = (torch.tensor(number, dtype=torch.float64) for number in count(values, counted))
+    result = torch.empty(values.shape, dtype=torch.float32)
+    ones, counted = values.contiguous().view(-1).numpy(), inside.contiguous().view(torch.uint8).view(-1).numpy()
+    total, positive = (torch.tensor(number, dtype=torch.float64) for number in count(ones, counted))
     one, zero = (np.float32(weight) for weight in _weights(total, positive, clip))
-    weigh(values, counted, one, zero, result.view(-1).numpy())
+    weigh(ones, counted, one, zero, result.view(-1).numpy())
     return result
 
 

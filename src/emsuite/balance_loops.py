@@ -6,11 +6,11 @@ import numpy as np
 
 @numba.njit(nogil=True, cache=True)
 def count(ones, inside):  # type: ignore[no-untyped-def]
-    """How many entries are inside, and how many of these are ones; both (N) uint8 {0, 1}."""
+    """How many entries are inside, (N) uint8 {0, 1}, and how many of these are not 0 in `ones` (N)."""
     total, positive = np.int64(0), np.int64(0)
     for i in range(ones.size):
         total += inside[i]
-        positive += ones[i] & inside[i]
+        positive += (ones[i] != 0) & inside[i]
     return total, positive
 
 
@@ -18,4 +18,4 @@ def count(ones, inside):  # type: ignore[no-untyped-def]
 def weigh(ones, inside, weight_one, weight_zero, out):  # type: ignore[no-untyped-def]
     """The weight of each entry into `out` (N) float32, 0 outside."""
     for i in range(out.size):
-        out[i] = np.float32(inside[i]) * (weight_one if ones[i] else weight_zero)
+        out[i] = np.float32(inside[i]) * (weight_one if ones[i] != 0 else weight_zero)

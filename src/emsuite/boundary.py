@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emsuite.errors import BadInput
 from emsuite.tensors import Array, as_given_labels, as_tensor, label_tensor
@@ -21,14 +22,20 @@ def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: A
     within reach carry one label, not 0. Raises BadInput on labels that are no integers and on a mask of another shape.
     """
     value = label_tensor(labels)
+    known = None if mask is None else as_tensor(mask) != 0
+    if known is not None and known.shape != value.shape:
+        raise BadInput(f"labels {tuple(value.shape)} and mask {tuple(known.shape)}: expected the same shape")
+    grow = _grow_with_loops if value.device.type == "cpu" else grow_with_torch
+    return as_given_labels(labels, grow(value, steps, in_plane, known))
+
+
+def grow_with_torch(value: Tensor, steps: int, in_plane: bool, known: Tensor | None) -> Tensor:
+    """The labels that are left, of signed integers (..., Y, X) of which all, or where `known` (bool), are known."""
     lowest, highest = value, value
-    if mask is not None:
-        known = (as_tensor(mask) != 0).view(torch.uint8).to(value.dtype)
-        if known.shape != value.shape:
-            raise BadInput(f"labels {tuple(value.shape)} and mask {tuple(known.shape)}: expected the same shape")
+    if known is not None:
         # products with 0 and 1 are exact, and several times faster than `masked_fill`
-        limits, label, unknown = torch.iinfo(value.dtype), value * known, 1 - known
-        lowest, highest = label + unknown * limits.max, label + unknown * limits.min
+        limits, counts = torch.iinfo(value.dtype), known.view(torch.uint8).to(value.dtype)
+        lowest, highest = (value * counts + (1 - counts) * extreme for extreme in (limits.max, limits.min))
     axes = range(value.ndim - (2 if in_plane else min(3, value.ndim)), value.ndim)
     for _ in range(steps):
         lowest = _spread(lowest, torch.minimum, axes)
@@ -36,7 +43,28 @@ def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: A
     # where no label is known within reach, the lowest is higher than the highest
     one = lowest >= highest
     one &= (lowest | highest) != 0
-    return as_given_labels(labels, value * one.view(torch.uint8).to(value.dtype))
+    return value * one.view(torch.uint8).to(value.dtype)
+
+
+def _grow_with_loops(value: Tensor, steps: int, in_plane: bool, known: Tensor | None) -> Tensor:
+    from emsuite.boundary_loops import extremes, keep, spread
+
+    volumes = value.contiguous().view(-1, *(1,) * (3 - value.ndim), *value.shape[-3:]).numpy()
+    result = torch.empty(volumes.shape, dtype=value.dtype)
+    counts = None if known is None else known.contiguous().view(torch.uint8).view(len(volumes), -1).numpy()
+    limits = np.iinfo(volumes.dtype)
+    least, most = (volumes.dtype.type(limit) for limit in (limits.min, limits.max))
+    for number, (labels, left) in enumerate(zip(volumes, result.numpy(), strict=True)):
+        lowest = highest = labels
+        if counts is not None:
+            lowest, highest = np.empty_like(labels), np.empty_like(labels)
+            extremes(labels.ravel(), counts[number], least, most, lowest.ravel(), highest.ravel())
+        for _ in range(steps):
+            lower, higher = np.empty_like(labels), np.empty_like(labels)
+            spread(lowest, highest, in_plane, lower, higher)
+            lowest, highest = lower, higher
+        keep(labels.ravel(), lowest.ravel(), highest.ravel(), left.ravel())
+    return result.view(value.shape)
 
 
 def connected_components(labels: Array) -> Array:
@@ -55,12 +83,12 @@ def connected_components(labels: Array) -> Array:
     kept[0] = False
     number = np.where(kept, np.cumsum(kept), 0)
     renumbered = torch.from_numpy(number[pieces])
-    if isinstance(labels, torch.Tensor):
+    if isinstance(labels, Tensor):
         return renumbered.to(labels.device, labels.dtype)
     return renumbered.numpy().astype(labels.dtype)
 
 
-def _spread(value: torch.Tensor, extreme: Callable[..., torch.Tensor], axes: Sequence[int]) -> torch.Tensor:
+def _spread(value: Tensor, extreme: Callable[..., Tensor], axes: Sequence[int]) -> Tensor:
     """The `extreme` of every voxel and its neighbours along `axes`."""
     seen = value.clone()
     for axis in axes:

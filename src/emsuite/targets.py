@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from emsuite.affinities import affinities, affinities_mask
+from emsuite.affinities import affinities_mask, affinity_targets
 from emsuite.balance import balance_weights
 from emsuite.boundary import connected_components, grow_boundary
 from emsuite.heads import AffinitiesHead, LsdsHead
@@ -71,11 +71,14 @@ def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor | None, inner: Box, voxel
 
 
 def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor | None, inner: Box) -> Target:
-    values = affinities(labels, head.neighborhood, inner)
-    counts = torch.ones_like(values) if mask is None else affinities_mask(mask, head.neighborhood, inner)
+    values = affinity_targets(labels, head.neighborhood, inner)
+    if mask is None:
+        counts = torch.ones_like(values, dtype=torch.uint8)
+    else:
+        counts = affinities_mask(mask, head.neighborhood, inner)
     if head.weights == "balance":
-        pairs = zip(values.view(torch.bool), counts.view(torch.bool), strict=True)
+        pairs = zip(values, counts.view(torch.bool), strict=True)
         weights = stacked([balance_weights(*pair) for pair in pairs])
     else:
         weights = counts.float()
-    return Target(values.float(), weights, labels[:, *inner], head.neighborhood)
+    return Target(values, weights, labels[:, *inner], head.neighborhood)
