@@ -46,6 +46,7 @@ def test_a_rate_is_suggested_and_nothing_else_changes(call_script: Callable, net
     assert float(ended.out) == pytest.approx(rates[int(np.argmin(losses))] / 10, rel=0.06)
     assert 1e-5 < float(ended.out) <= 0.1
     assert min(losses) < 0.9 * losses[0]
+    assert b"\r" not in (network / "log/learning_rates.csv").read_bytes()
     assert sorted(path.name for path in network.iterdir()) == ["log", "network.yaml"]
 
 

@@ -43,6 +43,7 @@ def test_rates_are_means_since_the_last_report(
     assert [(row["iteration"], row["seconds"], row["waiting"]) for row in rows] == [(11, 1, 0.25), (21, 0.5, 0.1)]
     assert rows[1]["loss"] == rows[1]["affs"] == 2
     assert rows[1]["learning_rate"] == 0.05
+    assert b"\r" not in (tmp_path / "log/losses.csv").read_bytes()
     board = EventAccumulator(str(tmp_path / "log")).Reload()
     for name, expected in {"iterations_per_second": [1, 2], "waiting_share": [0.25, 0.2], "loss": [3, 2]}.items():
         assert [event.step for event in board.Scalars(name)] == [11, 21]

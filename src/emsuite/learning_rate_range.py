@@ -40,7 +40,7 @@ class RatesTried:
     def write(self, path: Path) -> None:
         """As a table, `learning_rate` and `loss`."""
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["learning_rate", "loss"])
             writer.writerows(zip(self.rates, self.losses, strict=True))
 

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -19,7 +20,7 @@ class TrainingLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = [row for row in read_losses(self.path) if row["iteration"] <= resumed_from] if resumed_from else []
         with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
+            writer = self._writer(file)
             writer.writeheader()
             writer.writerows(rows)
         with naming(self.path.parent):
@@ -31,7 +32,7 @@ class TrainingLog:
         Other values go to TensorBoard alone.
         """
         with naming(self.path), open(self.path, "a", newline="") as file:
-            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow({"iteration": iteration} | values)
+            self._writer(file).writerow({"iteration": iteration} | values)
         with naming(self.path.parent):
             for name, value in values.items():
                 self.board.add_scalar(name, value, iteration)
@@ -46,6 +47,9 @@ class TrainingLog:
         """Flush what TensorBoard still holds."""
         with naming(self.path.parent):
             self.board.close()
+
+    def _writer(self, file: TextIO) -> csv.DictWriter:
+        return csv.DictWriter(file, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
