@@ -12,7 +12,6 @@ from emsuite.image import digest
 from emsuite.image_fetch import fetch_image, find_image
 
 HERE = Path(__file__).resolve().parent
-FILE = click.Path(path_type=Path)
 
 
 @stage(
@@ -23,8 +22,8 @@ python containers/fetch_images.py s3://my-lab/images/emsuite.sif --sha256 53d1..
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--sha256", help="What the image must have. [default: what --known says]")
-@click.option("--out", type=FILE, default=HERE, help="Folder to fetch into.")
-@click.option("--known", type=FILE, default=HERE / "images.yaml", help="Names, places and digests of images.")
+@click.option("--out", type=options.FILE, default=HERE, help="Folder to fetch into.")
+@click.option("--known", type=options.FILE, default=HERE / "images.yaml", help="Names, places and digests of images.")
 @options.endpoint_url
 @options.connections(WORKERS)
 def main(
