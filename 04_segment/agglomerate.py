@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Edges of the region adjacency graph: which fragments touch, and at which threshold they merge."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def main(
     from emsuite.agglomeration import agglomerate_fragments
 
     number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
-    logging.getLogger("emsuite").info(f"{number} edges; {out}")
+    click.echo(f"{number} edges; {out}")
 
 
 if __name__ == "__main__":

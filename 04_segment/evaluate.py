@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Score a segmentation against ground truth, over all thresholds of a sweep: scores.csv, scores.json, report.html."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def main(
     tables = Tables(lookup, edges, skeletons, timings)
     found = score(given, tables, out, roi=roi, every_edit=edits == "all", block_size=block_size, workers=workers)
     best = found.best
-    logging.getLogger("emsuite").info(
+    click.echo(
         f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"
         + (f" at threshold {best.threshold}" if lookup else "")
         + f"; {out / 'report.html'}"

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Fragments (supervoxels) of predicted affinities: a volume, and the nodes of the region adjacency graph."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def main(
 
     blocks = {"block_size": block_size, "context": context, "workers": workers}
     number = extract_fragments(affs, out, FragmentOptions(**chosen), mask=mask, **blocks)
-    logging.getLogger("emsuite").info(f"{number} fragments; {out / 'fragments.zarr'}")
+    click.echo(f"{number} fragments; {out / 'fragments.zarr'}")
 
 
 if __name__ == "__main__":

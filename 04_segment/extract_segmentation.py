@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """The segmentation at one threshold: fragments relabelled by their lookup table."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | 
 
     chosen = threshold if scores is None else best_threshold(scores)
     extract_segmentation(fragments, lookup, chosen, out, workers=workers)
-    logging.getLogger("emsuite").info(f"segmentation at threshold {chosen}; {out}")
+    click.echo(f"segmentation at threshold {chosen}; {out}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Segments at every threshold of a sweep: lookup tables from fragments to segments, from one pass over the edges."""
 
-import logging
 from pathlib import Path
 
 import click
@@ -30,7 +29,7 @@ def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
 
     counts = find_segments(nodes, edges, out, parse_thresholds(thresholds))
     first, last = min(counts), max(counts)
-    logging.getLogger("emsuite").info(f"{counts[first]} segments at threshold {first}, {counts[last]} at {last}; {out}")
+    click.echo(f"{counts[first]} segments at threshold {first}, {counts[last]} at {last}; {out}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_scores_a_sweep_on_real_labels(evaluate, fib25_slab, tmp_path):
     assert (best["threshold"], best["roi"]) == (0.3, "800:1040,0:2000,0:2000")
     assert best["provenance"]["inputs"]["lookup"]["checksum"].startswith("listing:")
     assert "x, y at z = 840 nm" in (tmp_path / "scores/report.html").read_text()
-    assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.stderr
+    assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.stdout
 
 
 def test_scores_a_segmentation_alone(evaluate, tmp_path):

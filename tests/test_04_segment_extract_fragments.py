@@ -29,7 +29,7 @@ def test_fragments_of_a_volume(run_script, cells, tmp_path):
         "04_segment/extract_fragments.py", "--affs", cells.path / "affs", "--out", "made", *BLOCKS, "--workers", 1
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[-1].endswith("fragments; made/fragments.zarr")
+    assert done.stdout.endswith(" fragments; made/fragments.zarr\n")
     assert (tmp_path / "made/fragments.zarr.manifest.json").exists()
     assert len(list((tmp_path / "made/graph/nodes").iterdir())) == 18
 

@@ -177,6 +177,12 @@ def test_help_has_an_example_and_comes_quickly(script: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [], "help leaves nothing behind"
 
 
+def test_scripts_tell_results_and_take_paths_alike() -> None:
+    """Results on stdout, what goes on meanwhile on stderr by the library; paths as `options.FILE`."""
+    for unlike in ("import logging", "click.Path(path_type=Path)"):
+        assert [relative(path) for path in SCRIPTS if unlike in path.read_text()] == [], unlike
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=relative)
 def test_scripts_begin_and_end_alike(script: Path) -> None:
     text = script.read_text()
