@@ -35,7 +35,7 @@ rule all:
 
 onsuccess:
     if any(Path(FLOW.results).glob("*/scores.json")):
-        shell("python 04_segment/summary.py {FLOW.results}")
+        shell("python 04_segment/summary.py {FLOW.results:q}")
 
 
 onerror:

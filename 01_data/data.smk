@@ -20,7 +20,7 @@ if FLOW.dataset.synthesis:
             options=lambda wildcards: FLOW.dataset.synthesis_arguments(wildcards.volume),
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
-            "python 01_data/synthesize.py --out {params.out} {params.options} 2>&1 | tee {log}"
+            "python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
 elif FLOW.dataset.bucket:
 
@@ -36,8 +36,8 @@ elif FLOW.dataset.bucket:
             data=FLOW.config.data,
             source=source_option,
         shell:
-            "python 01_data/fetch_data.py --dataset {params.dataset} --volume {wildcards.volume} --out {params.data}"
-            " {params.source} 2>&1 | tee {log}"
+            "python 01_data/fetch_data.py --dataset {params.dataset:q} --volume {wildcards.volume:q}"
+            " --out {params.data:q} {params.source:q} 2>&1 | tee {log:q}"
 
 
 rule create_masks:
@@ -52,4 +52,4 @@ rule create_masks:
     params:
         dataset=FLOW.dataset.name,
     shell:
-        "python 01_data/create_masks.py {wildcards.volume}.zarr --dataset {params.dataset} 2>&1 | tee {log}"
+        "python 01_data/create_masks.py {wildcards.volume:q}.zarr --dataset {params.dataset:q} 2>&1 | tee {log:q}"

@@ -22,9 +22,9 @@ rule train:
         gpu=1,
     params:
         folder=subpath(input.network, parent=True),
-        data=" ".join(f"--data '{part.argument}'" for part in FLOW.train_parts),
+        data=[word for part in FLOW.train_parts for word in ("--data", part.argument)],
         device=device,
         seed=FLOW.seed_option,
     shell:
-        "python 02_train/train.py {params.folder} --iterations {wildcards.iterations} {params.data}"
-        " --device {params.device} {params.seed} 2>&1 | tee {log}"
+        "python 02_train/train.py {params.folder:q} --iterations {wildcards.iterations:q} {params.data:q}"
+        " --device {params.device:q} {params.seed:q} 2>&1 | tee {log:q}"

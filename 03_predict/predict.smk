@@ -22,5 +22,5 @@ rule predict:
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
-        "python 03_predict/predict.py {params.network} --iteration {params.iterations} --raw {params.raw}"
-        " {params.roi} --out {params.out} --device {params.device} 2>&1 | tee {log}"
+        "python 03_predict/predict.py {params.network:q} --iteration {params.iterations:q} --raw {params.raw:q}"
+        " {params.roi:q} --out {params.out:q} --device {params.device:q} 2>&1 | tee {log:q}"

@@ -18,8 +18,8 @@ rule extract_fragments:
         options=FLOW.segmentation.fragment_options + FLOW.segmentation.block_options,
         workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
-        "python 04_segment/extract_fragments.py --affs {params.prediction}/affs --out {params.out} {params.options}"
-        " {params.workers} 2>&1 | tee {log}"
+        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/affs --out {params.out:q}"
+        " {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
 
 
 rule agglomerate:
@@ -41,9 +41,9 @@ rule agglomerate:
         options=FLOW.segmentation.context_option,
         workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
-        "python 04_segment/agglomerate.py --affs {params.prediction}/affs --fragments {params.fragments}/fragments"
-        " --out {params.out} --merge-function {params.merge_function} {params.options} {params.workers}"
-        " 2>&1 | tee {log}"
+        "python 04_segment/agglomerate.py --affs {params.prediction:q}/affs --fragments {params.fragments:q}/fragments"
+        " --out {params.out:q} --merge-function {params.merge_function:q} {params.options:q} {params.workers:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule find_segments:
@@ -62,8 +62,8 @@ rule find_segments:
         out=subpath(output.lookup, strip_suffix=".manifest.json"),
         thresholds=FLOW.segmentation.thresholds,
     shell:
-        "python 04_segment/find_segments.py --nodes {params.nodes} --edges {params.edges}"
-        " --out {params.out} --thresholds {params.thresholds} 2>&1 | tee {log}"
+        "python 04_segment/find_segments.py --nodes {params.nodes:q} --edges {params.edges:q}"
+        " --out {params.out:q} --thresholds {params.thresholds:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -118,12 +118,12 @@ rule evaluate:
         workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
         roi=lambda wildcards: part_of(wildcards).roi_option,
     shell:
-        "python 04_segment/evaluate.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
-        " --labels {params.volume}/volumes/labels/neuron_ids --mask {params.volume}/volumes/labels/labels_mask"
-        " --raw {params.volume}/volumes/raw --affs {params.prediction}/affs {params.skeletons} {params.roi}"
-        " {params.edges} {params.workers}"
-        " $(find {params.logs} {params.out}/log -maxdepth 1 -name '*.tsv' -printf ' --timings %p')"
-        " --out {params.out} 2>&1 | tee {log}"
+        "mapfile -d '' timings < <("
+        "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
+        " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
+        " --labels {params.volume:q}/volumes/labels/neuron_ids --mask {params.volume:q}/volumes/labels/labels_mask"
+        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/affs {params.skeletons:q} {params.roi:q}"
+        ' {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 
 rule extract_segmentation:
@@ -144,5 +144,5 @@ rule extract_segmentation:
         out=subpath(output.segmentation, strip_suffix=".manifest.json"),
         workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
     shell:
-        "python 04_segment/extract_segmentation.py --fragments {params.fragments}/fragments --lookup {params.lookup}"
-        " --scores {input.scores} --out {params.out} {params.workers} 2>&1 | tee {log}"
+        "python 04_segment/extract_segmentation.py --fragments {params.fragments:q}/fragments"
+        " --lookup {params.lookup:q} --scores {input.scores:q} --out {params.out:q} {params.workers:q} 2>&1 | tee {log:q}"

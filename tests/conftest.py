@@ -162,6 +162,15 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def logger() -> Iterator[None]:
+    """Parsing a script's command line sets up logging; as it was, afterwards."""
+    logger = logging.getLogger("emsuite")
+    before = logger.level, logger.propagate, logger.handlers
+    yield
+    logger.level, logger.propagate, logger.handlers = before
+
+
+@pytest.fixture
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails for a while is tried again almost at once."""
     monkeypatch.setattr("emsuite.retry._FIRST_DELAY", 0.002)

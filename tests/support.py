@@ -1,8 +1,11 @@
 """What several test files do, and is no fixture."""
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
+
+import click
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests/fixtures/tensorflow"
@@ -23,6 +26,16 @@ def copy_project(folder: Path) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def command_of(script: Path) -> click.Command:
+    """The command that a stage script is, to parse command lines with."""
+    spec = importlib.util.spec_from_file_location(f"script_{script.parent.name}_{script.stem}", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def recorded(dataset: str, network: str) -> Path:

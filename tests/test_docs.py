@@ -1,8 +1,6 @@
 """The pages for people: links, commands, snippets and tables of keys agree with the code."""
 
 import contextlib
-import importlib.util
-import logging
 import re
 import shlex
 import subprocess
@@ -28,6 +26,7 @@ from emsuite.segmentation_settings import SegmentationSettings
 from emsuite.settings import Settings
 from emsuite.volume import open_volume
 from emsuite.workflow import WorkflowConfig
+from support import command_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -64,24 +63,6 @@ def of_kind(program: str) -> list[Any]:
     ]
 
 
-@pytest.fixture
-def logger() -> Iterator[None]:
-    """Parsing a script's command line sets up logging; as it was, afterwards."""
-    logger = logging.getLogger("emsuite")
-    before = logger.level, logger.propagate, logger.handlers
-    yield
-    logger.level, logger.propagate, logger.handlers = before
-
-
-def command_of(script: Path) -> click.Command:
-    spec = importlib.util.spec_from_file_location(f"docs_{script.parent.name}_{script.stem}", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.mark.parametrize("words", of_kind("python"))
 def test_shown_commands_are_understood(words: list[str], logger: None) -> None:
     script = ROOT / words[0]
@@ -105,7 +86,7 @@ def test_shown_targets_exist(words: list[str]) -> None:
 def test_what_shown_commands_leave_is_ignored_by_git() -> None:
     left = ["report.zip", "prediction.zarr/affs/0.0.0", "prediction.zarr.manifest.json", "containers/emsuite.sif",
             "emsuite.sif", "containers/lsd_legacy.img", "containers/.emsuite.sif.fetching/0", "data/a", "results/a",
-            "02_train/mine/small/log/losses.csv", "02_train/zebrafinch/mtlsd/checkpoints/a.pt", "mine/cube.zarr/.zgroup",
+            "02_train/mine/small/log/losses.csv", "02_train/zebrafinch/mtlsd/checkpoints/a.pt", "mine/cube.zarr/a",
             "mine/cube.skeletons/1.swc", "mine/cube.zarr.masks.json", ".snakemake/log/a"]  # fmt: skip
     command = ["git", "check-ignore", "--no-index", "--stdin"]
     done = subprocess.run(command, cwd=ROOT, input="\n".join(left), capture_output=True, text=True, check=False)

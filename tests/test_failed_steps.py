@@ -52,6 +52,11 @@ def test_what_the_step_said(project: Path, text: str) -> None:
     assert reasons(project, text) == ["predict: ValueError: a bug"]
 
 
+def test_a_log_below_a_folder_with_a_space(project: Path) -> None:
+    (project / "results").rename(project / "my results")
+    assert reasons(project, LOCAL.replace("results/", "my results/")) == ["predict: raw: no such array"]
+
+
 @pytest.mark.parametrize("left", ["empty", "none"])
 def test_a_step_that_said_nothing(project: Path, left: str) -> None:
     (project / "results/predict.log").write_text("")

@@ -33,9 +33,7 @@ def test_settings_from_the_command_line():
     assert settings == SlurmSettings(
         workers=10, partition="cpu", time="2:00:00", extra=("--constraint=avx2", "--qos=low")
     )
-    words = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {settings.arguments}"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    words = settings.arguments
     assert words[:2] == ["--workers", "slurm"]
     assert read_slurm_settings(words[3::2]) == settings
 
@@ -55,9 +53,9 @@ def test_odd_settings_are_refused(pairs, line):
 
 
 def test_settings_as_a_block_of_the_segmentation():
-    assert SegmentationSettings().workers_option(3) == "--workers 3"
+    assert SegmentationSettings().workers_option(3) == ["--workers", "3"]
     settings = validate(SegmentationSettings, {"slurm": {"workers": 2, "account": "lab"}}, "config")
-    assert settings.workers_option(3) == """--workers slurm --slurm workers=2 --slurm 'account="lab"'"""
+    assert settings.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
     with pytest.raises(BadInput, match=r"config: slurm\.acount: unknown key"):
         validate(SegmentationSettings, {"slurm": {"acount": "lab"}}, "config")
 

@@ -2,27 +2,36 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emsuite.volume import open_volume
+from support import command_of
 
 
 def command(*config: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config]
 
 
-def snakemake(project: Path, *config: str) -> subprocess.CompletedProcess[str]:
+def snakemake(project: Path, *config: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run the workflow as a user does."""
     return subprocess.run(
-        command(*config), cwd=project, capture_output=True, text=True, timeout=280, env=environment(project)
+        [*command(*config), *options],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=environment(project),
     )
 
 
@@ -45,17 +54,19 @@ def shrink_phantom(project: Path) -> None:
 @pytest.mark.timeout(600)
 def test_phantom_from_nothing_to_scores(project: Path) -> None:
     shrink_phantom(project)
-    config = ("dataset=phantom", "network=small", "iterations=4")
+    config = ("dataset=phantom", "network=small", "iterations=4", "data=my data", "results=my results")
     done = snakemake(project, *config)
     assert done.returncode == 0, done.stderr[-3000:]
-    results = project / "results/phantom/small/4/phantom-test"
+    results = project / "my results/phantom/small/4/phantom-test"
     scores = json.loads((results / "scores.json").read_text())
     assert f"VOI split {scores['best']['voi_split']:.3f}" in done.stdout + done.stderr
     assert "04_segment/view.py" in done.stdout + done.stderr
-    assert "data:image/" in (results / "report.html").read_text()
+    report = (results / "report.html").read_text()
+    assert "data:image/" in report
+    assert {"train_small_4", "predict"} <= set(re.findall(r"<td>(\w+)", report)), "what steps took"
     segmentation, labels = (
         open_volume(results / "segmentation.zarr/segmentation"),
-        open_volume(project / "data/funke/phantom/training/phantom-test.zarr/volumes/labels/neuron_ids"),
+        open_volume(project / "my data/funke/phantom/training/phantom-test.zarr/volumes/labels/neuron_ids"),
     )
     assert segmentation.roi == labels.roi
     assert segmentation.read().any()
@@ -101,6 +112,23 @@ def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     scores = json.loads(next((project / "results").rglob("scores.json")).read_text())
     assert 0 < scores["best"]["voi_sum"] < 20
+
+
+@pytest.mark.slow
+def test_paths_with_spaces_stay_whole(project: Path, logger: None) -> None:
+    (project / "my shared/funke/fib25/training/trvol-250-2.zarr").mkdir(parents=True)
+    config = ("dataset=fib25", "network=small", "data=my data", "results=my results", "shared=[my shared]",
+              'train=["my own/it\'s one.zarr@0:80,:,:", "my own/other.zarr"]', "seed=3")  # fmt: skip
+    done = snakemake(project, *config, options=("--dry-run", "--printshellcmds"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = re.findall(r"^(?:Shell command: |        )(.*python 0.*)$", done.stdout + done.stderr, re.MULTILINE)
+    commands = [shlex.split(line.partition("python ")[2].rpartition(" 2>&1 | tee ")[0]) for line in shown]
+    assert len(commands) == 11
+    for script, *words in commands:
+        words = [word for word in words if word != "${timings[@]}"]
+        command_of(project / script).make_context(script, words)
+    told = {tuple(pair) for words in commands for pair in pairwise(words)}
+    assert told >= {("--data", "my own/it's one.zarr@0:80,:,:"), ("--from", "my shared"), ("--seed", "3")}
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from emsuite.summary import summary
 
 def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for part, voi in (("a", 0.5), ("b", 0.25)):
+    for part, voi in (("a", 0.5), ("b", 0.25), ("my cube", 0.1)):
         folder = tmp_path / "results" / part
         folder.mkdir(parents=True)
         best = {"threshold": 0.4, "voi_split": voi, "voi_merge": 1.0, "voi_sum": 1.0 + voi}
@@ -19,7 +19,8 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
     text = summary(Path("results"))
     assert "a, held out: VOI split 0.500, merge 1.000, sum 1.500 bits (best at threshold 0.4)" in text
     assert "results/b/report.html" in text
-    assert "04_segment/view.py results/b" in text
+    assert "04_segment/view.py results/b\n" in text
+    assert text.endswith("04_segment/view.py 'results/my cube'")
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from emsuite.errors import one_line
 
 _FAILED = re.compile(r"^Error in (?:rule|group) (\w+):\n(.*?)(?=^\[|^Error in |\Z)", re.MULTILINE | re.DOTALL)
 _MESSAGE = re.compile(r"^    message: (.*?)(?=^    \w+:|\Z)", re.MULTILINE | re.DOTALL)
-_LOG = re.compile(r"^    log: (\S+)", re.MULTILINE)
+_LOG = re.compile(r"^    log: (.+?)(?: \(check log file.*)?$", re.MULTILINE)
 _SEE = re.compile(r"For further error details see .*|^ +sbatch call:.*", re.MULTILINE | re.DOTALL)
 
 

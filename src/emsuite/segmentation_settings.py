@@ -34,29 +34,29 @@ class SegmentationSettings(Settings):
     slurm: SlurmSettings | None = Field(None, description="jobs to ask Slurm for; none: processes on this machine")
 
     @property
-    def block_options(self) -> str:
+    def block_options(self) -> list[str]:
         """`--block-size ... --context ...` of the scripts that work in blocks, or nothing."""
         return _option("--block-size", self.block_size) + self.context_option
 
-    def workers_option(self, threads: int) -> str:
+    def workers_option(self, threads: int) -> list[str]:
         """`--workers ...`: that many processes, or Slurm's jobs."""
-        return f"--workers {threads}" if self.slurm is None else self.slurm.arguments
+        return ["--workers", str(threads)] if self.slurm is None else self.slurm.arguments
 
     @property
-    def context_option(self) -> str:
+    def context_option(self) -> list[str]:
         """`--context ...`, or nothing."""
         return _option("--context", self.context)
 
     @property
-    def fragment_options(self) -> str:
+    def fragment_options(self) -> list[str]:
         """Options of extract_fragments.py, blocks aside."""
-        return (
-            f"--min-seed-distance {self.min_seed_distance} --flood {self.flood}"
-            f" --filter-fragments {self.filter_fragments} --epsilon {self.epsilon}"
-            + (" --in-sections" if self.in_sections else "")
-            + (f" --seeds mutex --bias {self.bias[0]} {self.bias[1]} --debris {self.debris}" * (self.seeds == "mutex"))
-        )
+        words = ["--min-seed-distance", self.min_seed_distance, "--flood", self.flood]
+        words += ["--filter-fragments", self.filter_fragments, "--epsilon", self.epsilon]
+        words += ["--in-sections"] if self.in_sections else []
+        if self.seeds == "mutex":
+            words += ["--seeds", "mutex", "--bias", *self.bias, "--debris", self.debris]
+        return [str(word) for word in words]
 
 
-def _option(name: str, lengths: _Nanometres | None) -> str:
-    return f" {name} {','.join(map(str, lengths))}" if lengths else ""
+def _option(name: str, lengths: _Nanometres | None) -> list[str]:
+    return [name, ",".join(map(str, lengths))] if lengths else []

@@ -1,7 +1,6 @@
 """What Slurm is asked for, when it starts workers."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,11 +30,11 @@ class SlurmSettings(Settings):
         return [*given, f"--cpus-per-task={self.cpus}", *self.extra]
 
     @property
-    def arguments(self) -> str:
+    def arguments(self) -> list[str]:
         """`--workers slurm --slurm KEY=VALUE ...` of the stage scripts; the inverse of `read_slurm_settings`."""
         given = self.model_dump(exclude_unset=True, mode="json")
-        pairs = [shlex.quote(f"{key}={json.dumps(value)}") for key, value in given.items()]  # json is yaml
-        return " ".join(["--workers slurm", *(f"--slurm {pair}" for pair in pairs)])
+        pairs = [f"{key}={json.dumps(value)}" for key, value in given.items()]  # json is yaml
+        return ["--workers", "slurm", *(word for pair in pairs for word in ("--slurm", pair))]
 
 
 def read_slurm_settings(pairs: Sequence[str]) -> SlurmSettings:

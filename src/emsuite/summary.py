@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 from emsuite.errors import BadInput
@@ -25,6 +26,6 @@ def _one(folder: Path, scores: dict) -> str:
             f"  report        {place}/report.html",
             f"  worst errors  {place}/errors.csv",
             f"  segmentation  {place}/segmentation.zarr/segmentation",
-            f"  look at it    .venv/bin/python 04_segment/view.py {place}",
+            f"  look at it    .venv/bin/python 04_segment/view.py {shlex.quote(place)}",
         ]
     )

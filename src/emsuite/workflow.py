@@ -1,7 +1,6 @@
 """The workflow's settings (config/config.yaml) and where each of its files lies; the Snakefile asks, this answers."""
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,9 +57,9 @@ class Part:
         return f"{self.volume}@{self.roi}" if self.roi else str(self.volume)
 
     @property
-    def roi_option(self) -> str:
+    def roi_option(self) -> list[str]:
         """`--roi ...`, or nothing."""
-        return f"--roi {shlex.quote(self.roi)}" if self.roi else ""
+        return ["--roi", self.roi] if self.roi else []
 
 
 @dataclass(frozen=True)
@@ -112,19 +111,19 @@ class Flow:
         return sorted(folder for folder in found if not folder.is_relative_to(self.project.resolve()))
 
     @property
-    def seed_option(self) -> str:
+    def seed_option(self) -> list[str]:
         """`--seed N`, or nothing."""
-        return "" if self.config.seed is None else f"--seed {self.config.seed}"
+        return [] if self.config.seed is None else ["--seed", str(self.config.seed)]
 
-    def source_option(self, volume: str) -> str:
+    def source_option(self, volume: str) -> list[str]:
         """`--from FOLDER` if a shared folder has that volume, or nothing."""
         for folder in self.config.shared:
             try:
                 self.dataset.find_in(folder, volume)
             except BadInput:
                 continue
-            return f"--from {shlex.quote(str(folder))}"
-        return ""
+            return ["--from", str(folder)]
+        return []
 
     def first_trained(self, network: str) -> list[str]:
         """The file that says the frozen network which `network` reads is trained; none if it reads raw alone."""
@@ -135,16 +134,16 @@ class Flow:
         iterations = config.autocontext.iteration or load_network(first).training.iterations
         return [str(self.trained(first.name, iterations))]
 
-    def skeletons_option(self, part: Part) -> str:
+    def skeletons_option(self, part: Part) -> list[str]:
         """`--skeletons ...` where they lie beside the volume, or are made with it; else nothing."""
         folder = part.volume.with_suffix(".skeletons")
         made = bool(self.dataset.synthesis) and self.is_managed(part.volume)
-        return f"--skeletons {shlex.quote(str(folder))}" if made or folder.exists() else ""
+        return ["--skeletons", str(folder)] if made or folder.exists() else []
 
-    def edges_option(self, part: Part) -> str:
+    def edges_option(self, part: Part) -> list[str]:
         """`--edges ...`, which edits are counted on, where there are skeletons to count them by; else nothing."""
         edges = self.results / part.name / "graph" / "edges"
-        return f"--edges {shlex.quote(str(edges))}" if self.skeletons_option(part) else ""
+        return ["--edges", str(edges)] if self.skeletons_option(part) else []
 
     def volume_made(self, volume: Path) -> list[Path]:
         """The file that says a volume is there and whole; none for a volume of the user's own."""
