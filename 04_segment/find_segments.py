@@ -25,7 +25,8 @@ def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
 
     Writes OUT/segments.parquet: each fragment, and its segment at each threshold.
     """
-    from emsuite.segments import find_segments, parse_thresholds
+    from emsuite.segments import find_segments
+    from emsuite.thresholds import parse_thresholds
 
     counts = find_segments(nodes, edges, out, parse_thresholds(thresholds))
     first, last = min(counts), max(counts)

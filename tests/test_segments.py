@@ -6,7 +6,8 @@ from scipy.sparse.csgraph import connected_components
 from emsuite.errors import BadInput
 from emsuite.graph import Edges, Nodes, write_block
 from emsuite.output import manifest_path, output, unfinished_path
-from emsuite.segments import components, find_segments, parse_thresholds, read_lookup, read_thresholds
+from emsuite.segments import components, find_segments, read_lookup, read_thresholds
+from emsuite.thresholds import parse_thresholds
 
 
 def edges(*rows):
@@ -25,27 +26,6 @@ def graph(tmp_path):
         write_block(made.path, 0, edges((5, 8, 0.28), (3, 8, 0.29), (8, 9, np.inf)))
         made.notes |= {"blocks": 1, "fragments_digest": "abc"}
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("0,1,0.02", [i / 50 for i in range(51)]),
-        ("0.28,0.29,.01", [0.28, 0.29]),
-        ("0,1,.3", [0, 0.3, 0.6, 0.9]),
-        ("0.5,0.5,1", [0.5]),
-    ],
-)
-def test_thresholds_are_what_they_say(text, expected):
-    assert parse_thresholds(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0,1", "0,1,0", "1,0,.1", "0,2,.1", "-1,1,.1", "0,1,-.1", "a,b,c", "0,1,nan", "0,1,.1,2"]
-)
-def test_what_is_no_sweep_is_refused(text):
-    with pytest.raises(BadInput, match="expected"):
-        parse_thresholds(text)
 
 
 def test_segments_are_components_named_by_their_smallest_fragment():

@@ -132,8 +132,19 @@ def test_paths_with_spaces_stay_whole(project: Path, logger: None) -> None:
 
 
 @pytest.mark.slow
-def test_a_wrong_configuration_ends_in_one_line(project: Path) -> None:
-    done = snakemake(project, "dataset=fib25", "network=smal")
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (("network=smal",), "error: no network 'smal'"),
+        (
+            ("network=small", "segmentation={merge_function: smal}"),
+            "error: config/config.yaml: segmentation: merge_function: expected one of mean, ",
+        ),
+    ],
+)
+def test_a_wrong_configuration_ends_in_one_line(project: Path, config: tuple[str, ...], line: str) -> None:
+    done = snakemake(project, "dataset=fib25", *config)
     assert done.returncode == 2
-    assert next(line for line in done.stderr.splitlines() if "smal" in line).startswith("error: no network 'smal'")
+    assert next(told for told in done.stderr.splitlines() if told.startswith("error")).startswith(line)
+    assert not (project / "data").exists()
     assert "Traceback" not in done.stderr

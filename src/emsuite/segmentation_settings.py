@@ -2,20 +2,39 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
+from emsuite.errors import BadInput
+from emsuite.merge_functions import MERGE_FUNCTIONS
 from emsuite.settings import Settings
 from emsuite.slurm_settings import SlurmSettings
+from emsuite.thresholds import parse_thresholds
 
 _Nanometres = tuple[PositiveInt, PositiveInt, PositiveInt]
 _Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+def _merge_function(name: str) -> str:
+    if name not in MERGE_FUNCTIONS:
+        raise ValueError(f"expected one of {', '.join(MERGE_FUNCTIONS)}")
+    return name
+
+
+def _thresholds(text: str) -> str:
+    try:
+        parse_thresholds(text)
+    except BadInput as error:
+        raise ValueError(str(error).rpartition(": ")[2]) from None
+    return text
+
+
 class SegmentationSettings(Settings):
     """Options of the 04_segment scripts; `flood: distance` is the paper's way (Sheridan et al. 2022)."""
 
-    merge_function: str = "hist_quant_75"
-    thresholds: str = Field("0,1,0.02", description="first, last and step of the sweep")
+    merge_function: Annotated[str, AfterValidator(_merge_function)] = "hist_quant_75"
+    thresholds: Annotated[str, AfterValidator(_thresholds)] = Field(
+        "0,1,0.02", description="first, last and step of the sweep"
+    )
     min_seed_distance: PositiveInt = Field(10, description="voxels")
     flood: Literal["distance", "affinity"] = Field(
         "affinity",

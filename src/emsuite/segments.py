@@ -5,7 +5,6 @@ lookup/segments.parquet       fragment  0.0  0.02  0.04 ...      a column per th
 lookup.manifest.json                                             segment's fragments
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,6 @@ from emsuite.sorted_ids import find_sorted
 
 _TABLE = "segments.parquet"
 _FRAGMENT = "fragment"
-
-
-def parse_thresholds(text: str) -> list[float]:
-    """`first,last,step` as all thresholds from first to last, both among them; raises BadInput.
-
-    Rounded to 10 decimals, so that 0.28 and 0.29 are what they say.
-    """
-    try:
-        first, last, step = (float(part) for part in text.split(","))
-        count = math.floor((last - first) / step + 1e-6) + 1
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise BadInput(f"thresholds {text!r}: expected three numbers as first,last,step, as 0,1,0.02") from None
-    if count < 1 or step < 0 or not 0 <= first <= last <= 1:
-        raise BadInput(f"thresholds {text!r}: expected first <= last, both in [0, 1], and a step above 0")
-    return [round(first + i * step, 10) for i in range(count)]
 
 
 def components(fragments: np.ndarray, edges: Edges, thresholds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -32,7 +32,7 @@ class WorkflowConfig(Settings):
     shared: tuple[Path, ...] = ()
     results: Path = Path("results")
     seed: int | None = Field(None, ge=0)
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = 8
     segmentation: dict[str, Any] = Field(default_factory=dict)
     container: str = "containers/emsuite.sif"
