@@ -107,6 +107,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
                 _numbers(run, state, step)
                 if run.group.leads:
                     save(run.folder, run.config, state, run.volumes)
+            del step  # its tensors make room for those of the next
             if run.request.signal:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
                 break
