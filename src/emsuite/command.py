@@ -17,7 +17,6 @@ class StageCommand(click.Command):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command as a script: what is raised becomes one line and an exit code."""
         try:
-            _share_cores()
             _check_image()
             code = super().main(*args, **extra | {"standalone_mode": False})
             sys.exit(code if isinstance(code, int) else 0)
@@ -39,12 +38,6 @@ class StageCommand(click.Command):
             fail(f"out of memory: {error}", 1)
         except OSError as error:  # the disk is full, a folder cannot be written, ...
             fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
-
-
-def _share_cores() -> None:
-    # GNU OpenMP, read when torch is loaded: a thread that waits for another spins for some 5 ms by default, and keeps
-    # the other from running where cores are busy (training `small` beside another process: 0.3 s per iteration, not 2)
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def _check_image() -> None:
