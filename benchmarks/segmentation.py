@@ -40,8 +40,9 @@ python benchmarks/segmentation.py --prediction results/fib25/small/trvol-250-2/p
 @peers_option
 @save_option
 def main(prediction: Path | None, workers: int, peers: bool, json_path: Path | None) -> None:
-    """Time blocks of 128 voxels with a context of 32, median agglomeration, one threshold, whole processes: the median of
-    three runs.
+    """Time blocks of 128 voxels with a context of 32, median agglomeration, one threshold, whole processes.
+
+    Of three runs the median counts.
 
     Without --prediction: FIB-25's cube of 250x250x250 voxels, predicted by fib25/small with its newest checkpoint, or
     else after 600 iterations; both are kept below .cache/benchmarks.
