@@ -77,6 +77,7 @@ def batch_maker(config, path: Path, device: str):
 
     from emsuite import geometry
     from emsuite.batches import make_batch
+    from emsuite.cores import use_one_core
     from emsuite.sampler import Sampler
     from emsuite.targets import label_context
     from emsuite.training_volume import load_training_volume
@@ -87,7 +88,7 @@ def batch_maker(config, path: Path, device: str):
     sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
 
     def make(iteration: int):
-        torch.set_num_threads(1)  # of this thread alone
+        use_one_core()
         batch = make_batch(config, sampler.batch(iteration, 1), iteration, where)
         return batch.raw * 2 - 1, batch.targets
 

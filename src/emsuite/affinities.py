@@ -34,26 +34,22 @@ def affinity_targets(
     labels: torch.Tensor, neighborhood: Sequence[Sequence[int]], within: Sequence[slice]
 ) -> torch.Tensor:
     """`affinities` as networks learn them, float32: of int32 labels (B, Z, Y, X), in 3-D."""
-    parts = [part.indices(length)[:2] for part, length in zip(within, labels.shape[1:], strict=True)]
+    around = labels.shape[1:]
+    parts = [part.indices(length)[:2] for part, length in zip(within, around, strict=True)]
     inside = all(
         begin + step >= 0 and end + step <= length
         for offset in neighborhood
-        for (begin, end), step, length in zip(parts, offset, labels.shape[1:], strict=True)
+        for (begin, end), step, length in zip(parts, offset, around, strict=True)
     )
     if labels.device.type != "cpu" or not inside:
         return affinities(labels, neighborhood, within).float()
     from emsuite.affinity_loops import relate
 
-    labels = labels.contiguous()
-    strides = labels.stride()[1:]
-    shifts = np.array(
-        [sum(step * stride for step, stride in zip(offset, strides, strict=True)) for offset in neighborhood]
-    )
-    begin, shape = (begin for begin, _ in parts), (end - begin for begin, end in parts)
+    begin, shape = tuple(begin for begin, _ in parts), [end - begin for begin, end in parts]
+    shifts = np.array(neighborhood) @ [around[1] * around[2], around[2], 1]
     result = torch.empty((len(labels), len(neighborhood), *shape), dtype=torch.float32)
-    first = tuple(begin)
-    for sample, out in zip(labels, result, strict=True):
-        relate(sample.view(-1).numpy(), tuple(labels.shape[1:]), first, shifts, out.numpy())
+    for sample, out in zip(labels.contiguous(), result, strict=True):
+        relate(sample.view(-1).numpy(), tuple(around), begin, shifts, out.numpy())
     return result
 
 

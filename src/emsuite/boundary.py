@@ -47,23 +47,23 @@ def grow_with_torch(value: Tensor, steps: int, in_plane: bool, known: Tensor | N
 
 
 def _grow_with_loops(value: Tensor, steps: int, in_plane: bool, known: Tensor | None) -> Tensor:
-    from emsuite.boundary_loops import extremes, keep, spread
+    from emsuite.boundary_loops import keep, only_known, spread_lowest
 
     volumes = value.contiguous().view(-1, *(1,) * (3 - value.ndim), *value.shape[-3:]).numpy()
     result = torch.empty(volumes.shape, dtype=value.dtype)
     counts = None if known is None else known.contiguous().view(torch.uint8).view(len(volumes), -1).numpy()
-    limits = np.iinfo(volumes.dtype)
-    least, most = (volumes.dtype.type(limit) for limit in (limits.min, limits.max))
+    most = np.iinfo(volumes.dtype).max
     for number, (labels, left) in enumerate(zip(volumes, result.numpy(), strict=True)):
-        lowest = highest = labels
-        if counts is not None:
-            lowest, highest = np.empty_like(labels), np.empty_like(labels)
-            extremes(labels.ravel(), counts[number], least, most, lowest.ravel(), highest.ravel())
-        for _ in range(steps):
-            lower, higher = np.empty_like(labels), np.empty_like(labels)
-            spread(lowest, highest, in_plane, lower, higher)
-            lowest, highest = lower, higher
-        keep(labels.ravel(), lowest.ravel(), highest.ravel(), left.ravel())
+        lowest = []
+        for values in (labels, ~labels):  # ~ turns the order round: what is lowest of these is the highest label
+            if counts is not None:
+                given, values = values, np.empty_like(values)
+                only_known(given.ravel(), counts[number], volumes.dtype.type(most), values.ravel())
+            for _ in range(steps):
+                before, values = values, np.empty_like(values)
+                spread_lowest(before, in_plane, values)
+            lowest.append(values.ravel())
+        keep(labels.ravel(), lowest[0], ~lowest[1], left.ravel())
     return result.view(value.shape)
 
 

@@ -43,9 +43,8 @@ def label_context(config: NetworkConfig) -> tuple[Shape, Shape]:
 
 def make_targets(config: NetworkConfig, labels: Tensor, mask: Tensor, iteration: int) -> dict[str, Target]:
     """Targets per head from `(B, Z, Y, X)` int32 labels and uint8 mask, both with `label_context` around the output."""
-    known = (
-        mask if mask.device.type != "cpu" or not mask.all() else None
-    )  # where all is known, half of the work is void
+    # without a mask there is less to do; a GPU would have to be waited for to know
+    known = None if mask.device.type == "cpu" and mask.all() else mask
     growth, renumber = config.training.grow_boundary, config.training.renumber_components_from
     before, behind = label_context(config)
     inner = tuple(slice(b, n - e) for b, e, n in zip(before, behind, labels.shape[1:], strict=True))
