@@ -34,7 +34,8 @@ python benchmarks/iteration.py 02_train/zebrafinch/mtlsd --device cuda --synthet
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="The median of each 10 counts.")
+@click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="Of a round; the median of 10 counts.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Of training between bare steps; the median counts.")
 @click.option("--goal", default="", help="For the results: what an iteration was to take, as '<= 15 ms'.")
 @options.overrides
 @save_option
@@ -44,6 +45,7 @@ def main(
     synthetic: bool,
     device: str,
     iterations: int,
+    rounds: int,
     goal: str,
     overrides: tuple[str, ...],
     json_path: Path | None,
@@ -61,31 +63,34 @@ def main(
         folder, config = copy_network(network, Path(temporary), [*quiet, *overrides])
         raw, labels = (mirrored(array, (160, 400, 400)) for array in read(volume, synthetic))
         volumes = [load_training_volume(write(Path(temporary) / "volume.zarr", raw, labels, config.voxel_size))]
-        before = time_bare_step(folder, config, volumes, device, iterations // 2)
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        whole = time_iteration(folder, config, volumes, device, iterations)
-        most = torch.cuda.max_memory_allocated() if device == "cuda" else before.memory
-        (folder / "checkpoints").rename(folder / "trained")
-        after = time_bare_step(folder, config, volumes, device, iterations // 2)
-    bare = (before.wall + after.wall) / 2
+        bare, whole = [time_bare_step(folder, config, volumes, device, iterations // 2)], list[float]()
+        most = bare[0].memory
+        for number in range(rounds):  # in turns, for a machine is not as fast in one minute as in the next
+            if device == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            whole.append(time_iterations(folder, config, volumes, device, number * iterations, iterations))
+            most = torch.cuda.max_memory_allocated() if device == "cuda" else most
+            bare.append(time_bare_step(folder, config, volumes, device, iterations // 2))
+    around = [(before.wall + after.wall) / 2 for before, after in itertools.pairwise(bare)]
+    ratio = statistics.median(w / b for w, b in zip(whole, around, strict=True))
     kinds = [kind for kind in ("compile", "deterministic") if getattr(config.training, kind)]
     what = ", ".join(["training", f"{config.dataset} {config.network}", config.training.precision, *kinds])
     what += ": iteration with its data"
     goals = "<= 1.1" + (f", {goal}" if goal else "")
-    report([Row(what, seconds(whole), f"bare step {seconds(bare)}", whole / bare, goals, memory(most))], json_path)
+    beside = f"bare step {seconds(statistics.median(around))}"
+    report([Row(what, seconds(statistics.median(whole)), beside, ratio, goals, memory(most))], json_path)
 
 
-def time_iteration(folder: Path, config, volumes, device: str, iterations: int) -> float:
-    """Seconds per iteration of the trainer, by the times at which it logged; the first ones do not count."""
+def time_iterations(folder: Path, config, volumes, device: str, first: int, number: int) -> float:
+    """Seconds per iteration of the trainer from `first` on, by the times at which it logged, the first one left out."""
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     from emsuite.trainer import train
 
-    train(folder, config, volumes, iterations, torch.device(device))
+    train(folder, config, volumes, first + number, torch.device(device))
     events = EventAccumulator(str(folder / "log")).Reload()
-    logged = [event for event in events.Scalars("loss") if event.step % EVERY == 0]
+    logged = [event for event in events.Scalars("loss") if event.step > first and event.step % EVERY == 0]
     return statistics.median((b.wall_time - a.wall_time) / (b.step - a.step) for a, b in itertools.pairwise(logged))
 
 

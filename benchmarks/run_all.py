@@ -30,7 +30,7 @@ PARTS = {
         ["published_checkpoint.py"],
     ),
     "gpu": (  # what is wanted most comes first: time may run out
-        ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "300", "--goal", "<= 15 ms",
+        ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "300", "--rounds", "1", "--goal", "<= 15 ms",
          "--set", "training.precision=bfloat16"],
         ["batch.py", "--device", "cuda", "--no-peers", "--batches", "50"],
         ["prediction.py", MTLSD, "--device", "cuda", "--no-peers", "--extent", "240,1620,1620",
@@ -39,7 +39,7 @@ PARTS = {
          "--set", "training.precision=bfloat16", "--set", "prediction.precision=bfloat16"],
         ["lsds.py", "--device", "cuda", "--no-peers"],
         *(
-            ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "60",
+            ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "60", "--rounds", "1",
              "--set", "training.precision=bfloat16", "--set", f"training.{kind}=true"]
             for kind in ("deterministic", "compile")
         ),

@@ -42,7 +42,7 @@ def moved(settings: Elastic, seed: int, box: Roi) -> np.ndarray:
     warp = Warp().then(draw(settings, seed, box))
     if warp.rest is None:
         return np.zeros((3, *box.shape))
-    places = torch.cat([part for _, part in warp.slabs(box, (0, 0, 0), torch.device("cpu"))], dim=1).numpy()
+    places = warp.places(box, (0, 0, 0), torch.device("cpu")).dense().numpy()
     return places - np.stack(np.meshgrid(*map(np.arange, box.shape), indexing="ij"))
 
 
@@ -82,7 +82,7 @@ def test_displacement_is_the_control_points_zoomed(subsample):
     step = draw(elastic(jitter_sigma=(1, 2, 3), subsample=subsample))
     points = step.lattice.vectors
     assert points.shape == (3, 3, 4, 4)
-    places = torch.cat([part for _, part in Warp().then(step).slabs(BOX, (0, 0, 0), torch.device("cpu"))], dim=1)
+    places = Warp().then(step).places(BOX, (0, 0, 0), torch.device("cpu")).dense()
     coarse = np.array(SHAPE) // subsample
     for axis, grid in enumerate(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")):
         expected = zoom(points[axis], coarse / points.shape[1:], order=3)
@@ -126,7 +126,7 @@ def test_a_slip_moves_its_section_alone_and_a_shift_all_that_follow():
     moved = [0, 2, 0, 4, 4, 6, 11, 11]
     assert step.slides.vectors.tolist() == [[0, n, -n] for n in moved]
     assert step.slides.first == 3
-    places = torch.cat([part for _, part in Warp().then(step).slabs(box, (0, 0, 0), torch.device("cpu"))], dim=1)
+    places = Warp().then(step).places(box, (0, 0, 0), torch.device("cpu")).dense()
     assert places[1, :, 0, 0].tolist() == moved
     assert places[0, :, 0, 0].tolist() == list(range(3, 11))
 

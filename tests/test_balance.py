@@ -68,6 +68,13 @@ def test_the_loops_and_torch_say_the_same_however_many_there_are(monkeypatch, to
     assert np.array_equal(mask, given[1])
 
 
+def test_no_mask_counts_all_as_a_full_one_does():
+    targets = torch.from_numpy(np.random.default_rng(2).random((3, 5, 7)) < 0.3)
+    full = torch.ones_like(targets)
+    assert torch.equal(balance_weights(targets), balance_weights(targets, full))
+    assert torch.equal(weigh_with_torch(targets, None, (0.05, 0.95)), balance_weights(targets, full))
+
+
 def test_axes_in_another_order_weigh_the_same():
     random = np.random.default_rng(1)
     targets, mask = (random.random((4, 6, 8)) < share for share in (0.3, 0.8))

@@ -15,7 +15,7 @@ BOX = Roi((-2, -3, 1), (4, 5, 6))
 
 
 def places(warp: Warp, box: Roi = BOX) -> np.ndarray:
-    return torch.cat([part for _, part in warp.slabs(box, (0, 0, 0), CPU)], dim=1).numpy()
+    return warp.places(box, (0, 0, 0), CPU).dense().numpy()
 
 
 def jitter(box: Roi = BOX, seed: int = 0) -> Step:
@@ -60,7 +60,7 @@ def test_a_turn_downstream_permutes_what_the_rest_reads():
     source = torch.rand(40, 40, 40)
     whole = read_linear(source, warp.then(step), BOX, (20, 20, 20))
     unturned = read_linear(source, Warp().then(step), warp.turn.image(BOX), (20, 20, 20))
-    assert torch.equal(whole, unturned.permute(0, 2, 1).flip(1))
+    torch.testing.assert_close(whole, unturned.permute(0, 2, 1).flip(1))
 
 
 def test_a_displacement_upstream_of_another_step_is_refused():
@@ -68,8 +68,17 @@ def test_a_displacement_upstream_of_another_step_is_refused():
         Warp().then(rotation(0.3)).then(jitter())
 
 
-def test_a_part_of_the_box_has_the_places_it_has_in_the_whole(monkeypatch):
-    monkeypatch.setattr("emsuite.warp._SLAB_VOXELS", 60)
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
+def test_a_turn_downstream_permutes_the_places_of_the_rest(order, signs):
+    warp = Warp().then(Step(np.eye(3)[list(order)] * np.array(signs)[:, None], np.array([5.0, -2, 7])))
+    image = warp.turn.image(BOX)
+    step = jitter(image)
+    unturned = warp.turn.apply(Warp().then(step).places(image, (1, 2, 3), CPU).dense()[0])
+    np.testing.assert_allclose(warp.then(step).places(BOX, (1, 2, 3), CPU).dense()[0], unturned, atol=1e-5)
+
+
+def test_a_part_of_the_box_has_the_places_it_has_in_the_whole():
     warp = Warp().then(jitter())
     whole = places(warp)
     part = places(warp, Roi((-1, -1, 2), (2, 2, 4)))

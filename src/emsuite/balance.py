@@ -17,28 +17,30 @@ def balance_weights(targets: Array, mask: Array | None = None, clip: tuple[float
     a mask of another shape.
     """
     values = targets if isinstance(targets, torch.Tensor) else as_tensor(targets)
-    inside = torch.ones_like(values, dtype=torch.bool) if mask is None else _there(mask)
-    if inside.shape != values.shape:
+    inside = None if mask is None else _there(mask)
+    if inside is not None and inside.shape != values.shape:
         raise BadInput(f"targets {tuple(values.shape)} and mask {tuple(inside.shape)}: expected the same shape")
     weigh = _weigh_with_loops if values.device.type == "cpu" else weigh_with_torch
     return as_given(targets, weigh(values, inside, clip))
 
 
-def weigh_with_torch(values: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
-    """The weights of `values` and bool `inside`, of one shape; on a GPU nothing waits for the counts."""
-    ones, inside = as_numbers(_there(values)), as_numbers(inside)
-    total, positive = _products(inside, inside), _products(ones, inside)
+def weigh_with_torch(values: torch.Tensor, inside: torch.Tensor | None, clip: tuple[float, float]) -> torch.Tensor:
+    """The weights of `values`, of which all, or those `inside` (bool), count; on a GPU nothing waits for the counts."""
+    ones = as_numbers(_there(values))
+    counts = torch.ones_like(ones) if inside is None else as_numbers(inside)
+    total, positive = _products(counts, counts), _products(ones, counts)
     one, zero = (weight.float() for weight in _weights(total, positive, clip))
     # products with 0 and 1 are exact, and many times faster than a choice by `torch.where`
     zeros = (1 - ones).mul_(zero)
-    return ones.mul_(one).add_(zeros).mul_(inside)
+    return ones.mul_(one).add_(zeros).mul_(counts)
 
 
-def _weigh_with_loops(values: torch.Tensor, inside: torch.Tensor, clip: tuple[float, float]) -> torch.Tensor:
+def _weigh_with_loops(values: torch.Tensor, inside: torch.Tensor | None, clip: tuple[float, float]) -> torch.Tensor:
     from emsuite.balance_loops import count, weigh
 
     result = torch.empty(values.shape, dtype=torch.float32)
-    ones, counted = values.contiguous().view(-1).numpy(), inside.contiguous().view(torch.uint8).view(-1).numpy()
+    ones = values.contiguous().view(-1).numpy()
+    counted = None if inside is None else inside.contiguous().view(torch.uint8).view(-1).numpy()
     total, positive = (torch.tensor(number, dtype=torch.float64) for number in count(ones, counted))
     one, zero = (np.float32(weight) for weight in _weights(total, positive, clip))
     weigh(ones, counted, one, zero, result.view(-1).numpy())

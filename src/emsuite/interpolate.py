@@ -11,28 +11,25 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-_TOGETHER = 4096  # places whose weights stay in the processor's first cache
+from emsuite.places import Places
+
+_TOGETHER = 1024  # places that stay in the processor's first cache from step to step
 
 
-def linear(source: torch.Tensor, places: torch.Tensor, out: torch.Tensor) -> None:
-    """`source` (Z, Y, X), any type, at `places` (3, ...) float32 voxels, into `out` (...) float32."""
-    if source.device.type == "cpu":
-        from emsuite.interpolate_loops import linear_loop
-
-        memory, strides = _memory(source)
-        first, weights = np.empty(_TOGETHER, _index_type(memory)), np.empty((3, _TOGETHER), np.float32)
-        linear_loop(
-            memory, tuple(source.shape), strides, places.flatten(1).numpy(), first, weights, out.view(-1).numpy()
-        )
-    else:
+def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
+    """`source` (Z, Y, X), any type, at `places`, into `out` float32."""
+    if source.device.type != "cpu":
         linear_torch(source, places, out)
+        return
+    from emsuite.interpolate_loops import linear_loop
+
+    memory, strides = _memory(source)
+    room = np.empty(max(out.shape[2], _TOGETHER), _index_type(memory))
+    linear_loop(memory, tuple(source.shape), strides, _arrays(places), room, out.numpy())
 
 
-def nearest(sources: Sequence[torch.Tensor], places: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
-    """`sources` (Z, Y, X) on one grid at the voxels nearest to `places` (3, ...), into `outs` (...).
-
-    Half-way between voxels, the higher index.
-    """
+def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
+    """`sources` (Z, Y, X) on one grid at the voxels nearest to `places`, into `outs`; half-way, the higher index."""
     if sources[0].device.type != "cpu":
         nearest_torch(sources, places, outs)
         return
@@ -41,22 +38,28 @@ def nearest(sources: Sequence[torch.Tensor], places: torch.Tensor, outs: Sequenc
     indices: dict[tuple[int, int], np.ndarray] = {}
     for source, out in zip(sources, outs, strict=True):
         memory, strides = _memory(source)
-        if strides not in indices:
-            indices[strides] = np.empty(out.numel(), _index_type(memory))
-            nearest_index(tuple(source.shape), strides, places.flatten(1).numpy(), indices[strides])
-        gather(memory, indices[strides], out.view(-1).numpy())
+        one_value = memory.size == 1
+        grid = next(iter(indices), strides) if one_value else strides
+        if grid not in indices:
+            indices[grid] = np.empty(out.shape, _index_type(memory))
+            nearest_index(tuple(source.shape), grid, _arrays(places), indices[grid])
+        if one_value:  # all that matters is what lies inside
+            np.multiply(indices[grid] >= 0, memory[0], out=out.numpy())
+        else:
+            gather(memory, indices[grid].ravel(), out.view(-1).numpy())
 
 
-def linear_torch(source: torch.Tensor, places: torch.Tensor, out: torch.Tensor) -> None:
+def linear_torch(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
     """As `linear`, on any device; the source is copied as float32."""
-    grid = torch.stack([(2 * place + 1) / size - 1 for place, size in zip(places, source.shape, strict=True)][::-1], -1)
-    values = grid_sample(source.float()[None, None], grid.view(1, -1, 1, 1, 3), align_corners=False)
-    out.copy_(values.view(out.shape))
+    around = zip(places.dense(), source.shape, strict=True)
+    grid = torch.stack([(2 * place + 1) / size - 1 for place, size in around][::-1], -1)
+    values = grid_sample(source.float()[None, None], grid[None], align_corners=False)
+    out.copy_(values[0, 0])
 
 
-def nearest_torch(sources: Sequence[torch.Tensor], places: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
+def nearest_torch(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
     """As `nearest`, on any device."""
-    index = (places + 0.5).floor().long()
+    index = (places.dense() + 0.5).floor().long()
     inside = torch.ones_like(index[0], dtype=torch.bool)
     for along, size in zip(index, sources[0].shape, strict=True):
         inside &= (along >= 0) & (along < size)
@@ -65,9 +68,13 @@ def nearest_torch(sources: Sequence[torch.Tensor], places: torch.Tensor, outs: S
         torch.mul(source[tuple(index)], inside, out=out)
 
 
+def _arrays(places: Places) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.numpy() for tensor in (*places.axes, places.rows, places.weights))
+
+
 def _memory(source: torch.Tensor) -> tuple[np.ndarray, tuple[int, int]]:
     """What lies in memory from the first to the last voxel, and the distance from section to section, row to row."""
-    if source.stride(2) != 1:
+    if source.stride(2) != 1 and any(source.stride()):
         source = source.contiguous()
     span = 1 + sum((n - 1) * s for n, s in zip(source.shape, source.stride(), strict=True))
     return source.as_strided((span,), (1,)).numpy(), (source.stride(0), source.stride(1))

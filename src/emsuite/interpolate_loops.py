@@ -1,4 +1,8 @@
-"""The loops of `interpolate`, compiled: they work out, many places at once, where to read, and then read."""
+"""The loops of `interpolate`, compiled: row by row they work out, many at once, where to read, and then read.
+
+`places` are the arrays of `emsuite.places.Places`: three axes, rows, weights. `flat` is what lies in memory from the
+first to the last voxel of a volume of `shape`, `strides` the distance from section to section and from row to row.
+"""
 
 import math
 
@@ -9,37 +13,83 @@ _BORDER, _OUTSIDE = -1, -2  # where some, or all, of the eight voxels around a p
 
 
 @numba.njit(nogil=True, cache=True)
-def linear_loop(flat, shape, strides, places, first, weights, out):  # type: ignore[no-untyped-def]
-    """Values of a (Z, Y, X) volume of `shape` at `places` (3, N) float32 voxels, into `out` (N) float32.
-
-    `flat` is what lies in memory from its first to its last voxel, `strides` the distance from section to section and
-    from row to row; `first` (M) and `weights` (3, M) are room for M places at once.
-    """
-    places_z, places_y, places_x = places[0], places[1], places[2]
-    weights_z, weights_y, weights_x = weights[0], weights[1], weights[2]
-    for begin in range(0, out.size, first.size):
-        n = min(first.size, out.size - begin)
-        z, y, x = places_z[begin : begin + n], places_y[begin : begin + n], places_x[begin : begin + n]
-        _prepare(shape, strides, z, y, x, first[:n], weights_z, weights_y, weights_x)
-        _mix(flat, shape, strides, z, y, x, first[:n], weights_z, weights_y, weights_x, out[begin : begin + n])
+def linear_loop(flat, shape, strides, places, first, out):  # type: ignore[no-untyped-def]
+    """Values of a volume at its places, into `out` (Z, Y, X) float32; `first` is room for at least X voxels' numbers."""
+    depth, height, width = out.shape
+    place, shares = np.empty((3, first.size), np.float32), np.empty((3, first.size), np.float32)
+    axes_z, axes_y, axes_x, rows, weights = places
+    moved = (rows[:, 0].any(), rows[:, 1].any(), rows[:, 2].any())
+    together = first.size // width
+    for z in range(depth):
+        section = out[z].reshape(-1)
+        for begin in range(0, height, together):
+            end = min(begin + together, height)
+            for y in range(begin, end):
+                _place_row(axes_z, axes_y, axes_x, rows, weights, moved, z, y, place, (y - begin) * width)
+            part = section[begin * width : end * width]
+            _prepare(shape, strides, place, first[: part.size], shares)
+            _mix(flat, shape, strides, place, first, shares, part)
 
 
 @numba.njit(nogil=True, cache=True)
-def _prepare(shape, strides, z, y, x, first, weight_z, weight_y, weight_x):  # type: ignore[no-untyped-def]
+def nearest_index(shape, strides, places, index):  # type: ignore[no-untyped-def]
+    """Where in memory the voxels nearest to the places lie, into `index` (Z, Y, X), -1 outside."""
+    place, half = np.empty((3, index.shape[2]), np.float32), np.float32(0.5)
+    axes_z, axes_y, axes_x, rows, weights = places
+    moved = (rows[:, 0].any(), rows[:, 1].any(), rows[:, 2].any())
+    at_z, at_y, at_x = place[0], place[1], place[2]
+    for z in range(index.shape[0]):
+        for y in range(index.shape[1]):
+            _place_row(axes_z, axes_y, axes_x, rows, weights, moved, z, y, place, 0)
+            row = index[z, y]
+            for i in range(row.size):
+                k, j = np.int32(math.floor(at_z[i] + half)), np.int32(math.floor(at_y[i] + half))
+                c = np.int32(math.floor(at_x[i] + half))
+                inside = (k >= 0) & (k < shape[0]) & (j >= 0) & (j < shape[1]) & (c >= 0) & (c < shape[2])
+                row[i] = k * strides[0] + j * strides[1] + c if inside else -1
+
+
+@numba.njit(nogil=True, cache=True)
+def gather(flat, index, out):  # type: ignore[no-untyped-def]
+    """`flat` at `index` (N) into `out` (N), 0 where that is -1."""
+    for i in range(out.size):
+        out[i] = flat[index[i]] if index[i] >= 0 else 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _place_row(axes_z, axes_y, axes_x, rows, weights, moved, z, y, place, at):  # type: ignore[no-untyped-def]
+    # whole arrays and numbers, and no choice inside the loops: slices that are handed on, and a look at each factor,
+    # took four times as long
+    for c in range(3):
+        begin, along, found = axes_z[c, z] + axes_y[c, y], axes_x[c], place[c, at : at + axes_x.shape[1]]
+        found[:] = 0
+        if moved[c]:
+            for k in range(weights.shape[0]):
+                factor, spread = rows[z, c, k, y], weights[k]
+                for x in range(along.size):
+                    found[x] += factor * spread[x]
+        for x in range(along.size):  # last, so that what is small is summed before it is rounded to what is large
+            found[x] += begin + along[x]
+
+
+@numba.njit(nogil=True, cache=True)
+def _prepare(shape, strides, place, first, shares):  # type: ignore[no-untyped-def]
     # without a branch, so that the compiler takes several places at once
+    z, y, x, share_z, share_y, share_x = place[0], place[1], place[2], shares[0], shares[1], shares[2]
     for i in range(first.size):
         k, j, c = np.int32(math.floor(z[i])), np.int32(math.floor(y[i])), np.int32(math.floor(x[i]))
-        weight_z[i], weight_y[i], weight_x[i] = z[i] - np.float32(k), y[i] - np.float32(j), x[i] - np.float32(c)
+        share_z[i], share_y[i], share_x[i] = z[i] - np.float32(k), y[i] - np.float32(j), x[i] - np.float32(c)
         inside = (k >= 0) & (k < shape[0] - 1) & (j >= 0) & (j < shape[1] - 1) & (c >= 0) & (c < shape[2] - 1)
         outside = (k < -1) | (k >= shape[0]) | (j < -1) | (j >= shape[1]) | (c < -1) | (c >= shape[2])
         first[i] = k * strides[0] + j * strides[1] + c if inside else (_OUTSIDE if outside else _BORDER)
 
 
 @numba.njit(nogil=True, cache=True)
-def _mix(flat, shape, strides, z, y, x, first, weight_z, weight_y, weight_x, out):  # type: ignore[no-untyped-def]
+def _mix(flat, shape, strides, place, first, shares, out):  # type: ignore[no-untyped-def]
+    z, y, x, share_z, share_y, share_x = place[0], place[1], place[2], shares[0], shares[1], shares[2]
     # a function per plane would cost more than the reading: arrays that are handed on are counted
     for i in range(out.size):
-        k, wz, wy, wx = np.int64(first[i]), weight_z[i], weight_y[i], weight_x[i]
+        k, wz, wy, wx = np.int64(first[i]), share_z[i], share_y[i], share_x[i]
         if k < 0:
             out[i] = _at_border(flat, shape, strides, z[i], y[i], x[i]) if k == _BORDER else 0
             continue
@@ -70,22 +120,3 @@ def _at_border(flat, shape, strides, z, y, x):  # type: ignore[no-untyped-def]
                     found = flat[place_z * strides[0] + place_y * strides[1] + place_x]
                     value += np.float32(share_z * share_y * share_x * found)
     return value
-
-
-@numba.njit(nogil=True, cache=True)
-def nearest_index(shape, strides, places, index):  # type: ignore[no-untyped-def]
-    """Where in memory the voxels nearest to `places` (3, N) lie, into `index` (N), -1 outside; as in `linear_loop`."""
-    half = np.float32(0.5)
-    z, y, x = places[0], places[1], places[2]
-    for i in range(index.size):
-        k, j = np.int32(math.floor(z[i] + half)), np.int32(math.floor(y[i] + half))
-        c = np.int32(math.floor(x[i] + half))
-        inside = (k >= 0) & (k < shape[0]) & (j >= 0) & (j < shape[1]) & (c >= 0) & (c < shape[2])
-        index[i] = k * strides[0] + j * strides[1] + c if inside else -1
-
-
-@numba.njit(nogil=True, cache=True)
-def gather(flat, index, out):  # type: ignore[no-untyped-def]
-    """`flat` at `index` into `out`, 0 where that is -1."""
-    for i in range(out.size):
-        out[i] = flat[index[i]] if index[i] >= 0 else 0

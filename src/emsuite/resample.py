@@ -8,6 +8,7 @@ import torch
 from funlib.geometry import Roi
 
 from emsuite.interpolate import linear, nearest
+from emsuite.places import Places
 from emsuite.warp import Warp
 
 
@@ -36,7 +37,7 @@ def read_linear(source: Source, warp: Warp, box: Roi, place: Sequence[int]) -> t
     `place` is the voxel of `source` that the warp's coordinates count from.
     """
 
-    def interpolate(pieces: Sequence[torch.Tensor], places: torch.Tensor, outs: Sequence[torch.Tensor]) -> None:
+    def interpolate(pieces: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
         linear(pieces[0], places, outs[0])
 
     return _read([source], [torch.float32], warp, box, place, interpolate)[0]
@@ -55,24 +56,19 @@ def _read(
     place: Sequence[int],
     interpolate: Callable,
 ) -> tuple[torch.Tensor, ...]:
-    image = warp.turn.image(box)
-    device = sources[0].device
-    found = [torch.empty(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes]
+    image, device = warp.turn.image(box), sources[0].device
     begin, end = warp.bounds(image) + np.array(place)
     low, high = np.maximum(begin, 0), np.minimum(end, sources[0].shape)
-    inside = bool((low < high).all())
-    if not inside or warp.rest is None:  # else every voxel is written
-        for voxels in found:
-            voxels.zero_()
-    if inside:
-        pieces = [source[_slices(low, high)] for source in sources]
-        if warp.rest is None:
-            for piece, voxels in zip(pieces, found, strict=True):
-                voxels[_slices(low - begin, high - begin)] = piece
-        else:
-            for part, places in warp.slabs(image, np.array(place) - low, device):
-                interpolate(pieces, places, [voxels[part] for voxels in found])
-    return tuple(warp.turn.apply(voxels).contiguous() for voxels in found)
+    if warp.rest is None or not (low < high).all():
+        found = tuple(torch.zeros(tuple(image.shape), dtype=dtype, device=device) for dtype in dtypes)
+        if (low < high).all():
+            for source, voxels in zip(sources, found, strict=True):
+                voxels[_slices(low - begin, high - begin)] = source[_slices(low, high)]
+        return tuple(warp.turn.apply(voxels).contiguous() for voxels in found)
+    pieces = [source[_slices(low, high)] for source in sources]
+    found = tuple(torch.empty(tuple(box.shape), dtype=dtype, device=device) for dtype in dtypes)
+    interpolate(pieces, warp.places(box, np.array(place) - low, device), found)
+    return found
 
 
 def _slices(begin: np.ndarray, end: np.ndarray) -> tuple[slice, ...]:

@@ -161,10 +161,9 @@ def _check_steps(steps: tuple[Augmentation, ...], volume: TrainingVolume) -> Non
 
 def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSettings) -> Locations:
     padding, mask = Coordinate(settings.label_padding), volume.mask
-    full = isinstance(mask, Ones)
     if isinstance(mask, torch.Tensor):
-        full, mask = bool(mask.all()), mask.cpu()
-    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked, full)
+        mask = mask.cpu()
+    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked, isinstance(mask, Ones))
     if not len(locations):
         raise BadInput(
             f"{volume.name}: labels of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "

@@ -1,7 +1,7 @@
 """Volumes that stay on disk, of which only the pieces that samples need are read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -48,7 +48,11 @@ class Ones:
     dtype: torch.dtype = torch.uint8
     device: torch.device = CPU
 
+    def to(self, device: torch.device | str) -> "Ones":
+        """The same on `device`."""
+        return replace(self, device=torch.device(device))
+
     def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
-        """The ones of a box."""
+        """The ones of a box: a single one, seen as many."""
         ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
-        return torch.ones([end - begin for begin, end in ends], dtype=self.dtype)
+        return torch.ones((), dtype=self.dtype, device=self.device).expand([end - begin for begin, end in ends])

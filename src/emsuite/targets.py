@@ -71,13 +71,10 @@ def _lsds(head: LsdsHead, labels: Tensor, mask: Tensor | None, inner: Box, voxel
 
 def _affinities(head: AffinitiesHead, labels: Tensor, mask: Tensor | None, inner: Box) -> Target:
     values = affinity_targets(labels, head.neighborhood, inner)
-    if mask is None:
-        counts = torch.ones_like(values, dtype=torch.uint8)
-    else:
-        counts = affinities_mask(mask, head.neighborhood, inner)
+    counts = None if mask is None else affinities_mask(mask, head.neighborhood, inner)
     if head.weights == "balance":
-        pairs = zip(values, counts.view(torch.bool), strict=True)
-        weights = stacked([balance_weights(*pair) for pair in pairs])
+        inside = [None] * len(values) if counts is None else counts.view(torch.bool)
+        weights = stacked([balance_weights(*pair) for pair in zip(values, inside, strict=True)])
     else:
-        weights = counts.float()
+        weights = torch.ones_like(values) if counts is None else counts.float()
     return Target(values, weights, labels[:, *inner], head.neighborhood)

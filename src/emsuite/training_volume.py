@@ -28,7 +28,7 @@ class TrainingVolume:
     labels: Source
     """(Z, Y, X) int32, renumbered from 1, every piece on its own where they are read as needed; 0 is background."""
     mask: Source
-    """(Z, Y, X) uint8 {0, 1}, as `labels`."""
+    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where all is masked in."""
     voxel_size: Coordinate
     """nm, z y x."""
     raw_offset: Coordinate
@@ -40,14 +40,17 @@ class TrainingVolume:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """Raw, labels and mask, if they lie in memory, else nothing."""
+        """Those of raw, labels and mask that take memory: none if they are read from disk."""
         return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
 
     def to(self, device: torch.device | str) -> "TrainingVolume":
         """The same volume on `device`; as it is if it lies on disk."""
-        if len(self.tensors) < 3:
+        if not self.tensors:
             return self
-        raw, labels, mask = (tensor.to(device) for tensor in self.tensors)
+        raw, labels, mask = (
+            source.to(device) if isinstance(source, torch.Tensor | Ones) else source
+            for source in (self.raw, self.labels, self.mask)
+        )
         return replace(self, raw=raw, labels=labels, mask=mask)
 
 
@@ -68,13 +71,15 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
     grey = torch.uint8 if raw.dtype == np.uint8 else torch.float32
     known = StoredVoxels(labels, used, _labels, torch.int32)
-    sources: tuple[Source, Source, Source] = (
-        StoredVoxels(raw, raw.roi, _raw, grey),
-        known,
-        StoredVoxels(mask, used, _mask, torch.uint8) if mask else Ones(known.shape),
-    )
-    voxels, numbers, mask_voxels = sources if stream else [source[:, :, :] for source in sources]
-    return TrainingVolume(voxels, numbers, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path))
+    sources: list[Source] = [StoredVoxels(raw, raw.roi, _raw, grey), known]
+    if mask:
+        sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
+    if not stream:
+        sources = [source[:, :, :] for source in sources]
+    voxels, numbers, *masked = sources
+    # what is 1 throughout needs neither be kept nor read
+    masked_in = masked[0] if masked and not _is_full(masked[0]) else Ones(known.shape)
+    return TrainingVolume(voxels, numbers, masked_in, raw.voxel_size, raw.offset, used.offset, str(path))
 
 
 def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
@@ -135,6 +140,10 @@ def _used(path: Path, raw: Volume, labels: Volume, roi: Roi | None) -> Roi:
         if used.empty:
             raise BadInput(f"{path}: labels cover {labels.roi} nm, nothing of {roi}, the ROI to train in")
     return used
+
+
+def _is_full(mask: Source) -> bool:
+    return isinstance(mask, torch.Tensor) and bool(mask.all())
 
 
 def _raw(volume: Volume, voxels: np.ndarray) -> torch.Tensor:

@@ -13,17 +13,15 @@ rotation, a mirroring and a jitter, each a resampling of its own in gunpowder, a
 All coordinates are voxels, z y x, relative to the first voxel of the output; boxes are `Roi`s in voxels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
+from funlib.geometry import Roi
 
-from emsuite.tensors import sent
-
-# slabs of this many voxels stay in a CPU's cache from one operation to the next; a GPU takes the whole box
-_SLAB_VOXELS = 1 << 18
+from emsuite.places import Places, places_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,16 @@ class Step:
             low, high = low + used.min(axis=0), high + used.max(axis=0)
         return low, high
 
+    def axes(self, box: Roi, place: Sequence[int]) -> list[np.ndarray]:
+        """What each axis of `box` adds to a place, but for the displacement: (3, n) float64 each."""
+        voxels = [begin + np.arange(size, dtype=np.float64) for begin, size in zip(box.begin, box.shape, strict=True)]
+        added = [self.matrix[:, axis, None] * along for axis, along in enumerate(voxels)]
+        added[0] += (self.offset + np.array(place))[:, None]
+        if self.slides:
+            first = box.begin[0] - self.slides.first
+            added[0] += self.slides.vectors[first : first + box.shape[0]].T
+        return added
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -90,17 +98,22 @@ class Turn:
 
     def image(self, box: Roi) -> Roi:
         """The box of all q of the p in `box`."""
-        first = np.array(box.begin)
-        last = first + box.shape - 1
-        corners = np.stack([self.matrix @ first, self.matrix @ last]) + self.offset
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        return Roi(_whole(low), _whole(high - low + 1))
+        begin, shape = np.rint(self.offset).astype(int).tolist(), [0, 0, 0]
+        for p, (q, mirrored) in enumerate(zip(*self.axes, strict=True)):
+            begin[q] += 1 - box.end[p] if mirrored else box.begin[p]
+            shape[q] = box.shape[p]
+        return Roi(begin, shape)
+
+    @cached_property
+    def axes(self) -> tuple[list[int], list[bool]]:
+        """For each axis of p, the axis of q that it runs along, and whether it does so backwards."""
+        order = [int(axis) for axis in np.abs(self.matrix).argmax(axis=0)]
+        return order, [bool(self.matrix[q, p] < 0) for p, q in enumerate(order)]
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
-        """Values over the image of a box as values over the box itself, a view."""
-        order = [int(axis) for axis in np.abs(self.matrix).argmax(axis=0)]
-        mirrored = [axis for axis in range(3) if self.matrix[order[axis], axis] < 0]
-        return values.permute(order).flip(mirrored) if mirrored else values.permute(order)
+        """Values over the image of a box as values over the box itself."""
+        order, mirrored = self.axes
+        return values.permute(order).flip([axis for axis in range(3) if mirrored[axis]])
 
     def after(self, step: Step) -> "Turn":
         """This turn, then the upstream `step`, which turns as well."""
@@ -132,20 +145,22 @@ class Warp:
         # a hundredth of a voxel for rounding
         return np.floor(low - 0.01).astype(int), np.floor(high + 0.01).astype(int) + 2
 
-    def slabs(self, box: Roi, place: Sequence[int], device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
-        """The places of the q in `box`, some sections at a time: (sections in the box, (3, sections, Y, X) float32).
-
-        They count from the voxel that lies at -`place`.
-        """
+    def places(self, box: Roi, place: Sequence[int], device: torch.device) -> Places:
+        """The places of the p in `box`, on `device`; they count from the voxel that lies at -`place`."""
         if self.rest is None:
-            raise ValueError("a turn alone needs no coordinates")
-        sections = box.shape[0]
-        if device.type == "cpu":
-            sections = max(1, _SLAB_VOXELS // (box.shape[1] * box.shape[2]))
-        places = _Places(self.rest, box, place, device)
-        for begin in range(0, box.shape[0], sections):
-            part = slice(begin, min(begin + sections, box.shape[0]))
-            yield part, places.of(part)
+            raise ValueError("a turn alone needs no places")
+        image, lattice = self.turn.image(box), self.rest.lattice
+        added = self.rest.axes(image, place)
+        vectors, weights = np.zeros((3, 1, 1, 1)), [np.zeros((size, 1)) for size in image.shape]
+        if lattice:
+            first = image.begin - lattice.box.begin
+            parts = zip(lattice.weights, first, image.shape, strict=True)
+            vectors, weights = lattice.vectors, [matrix[begin : begin + size] for matrix, begin, size in parts]
+        order, mirrored = self.turn.axes
+        turned = [(added[q][:, ::-1], weights[q][::-1]) if flip else (added[q], weights[q])
+                  for q, flip in zip(order, mirrored, strict=True)]  # fmt: skip
+        vectors = vectors.transpose(0, *(q + 1 for q in order))
+        return places_of([along for along, _ in turned], vectors, [spread for _, spread in turned], device)
 
 
 def _affine_after(first: Step, then: Step) -> Step:
@@ -156,42 +171,3 @@ def _affine_after(first: Step, then: Step) -> Step:
     if slides:
         slides = replace(slides, vectors=(slides.vectors @ then.matrix.T).astype(np.float32))
     return Step(then.matrix @ first.matrix, then.matrix @ first.offset + then.offset, lattice, slides)
-
-
-class _Places:
-    """Evaluates a step over a box."""
-
-    def __init__(self, step: Step, box: Roi, place: Sequence[int], device: torch.device):
-        axes = [begin + np.arange(size, dtype=np.float64) for begin, size in zip(box.begin, box.shape, strict=True)]
-        along_z = step.matrix[:, :1] * axes[0] + (step.offset + np.array(place))[:, None]
-        if step.slides:
-            first = box.begin[0] - step.slides.first
-            along_z = along_z + step.slides.vectors[first : first + box.shape[0]].T
-        planes = step.matrix[:, 1, None, None] * axes[1][:, None] + step.matrix[:, 2, None, None] * axes[2]
-        self._along_z = sent(torch.from_numpy(along_z.astype(np.float32)), device)[:, :, None, None]
-        self._planes = sent(torch.from_numpy(planes.astype(np.float32)), device)
-        self._rows: dict[int, torch.Tensor] = {}
-        if step.lattice:
-            self._spread(step.lattice, box, device)
-
-    def _spread(self, lattice: Lattice, box: Roi, device: torch.device) -> None:
-        weights = []
-        for axis, matrix in enumerate(lattice.weights):
-            begin = box.begin[axis] - lattice.box.begin[axis]
-            weights.append(sent(torch.from_numpy(matrix[begin : begin + box.shape[axis]]), device))
-        z, self._y, x = weights
-        self._x = x.T.contiguous()
-        for axis, vectors in enumerate(lattice.vectors):
-            if vectors.any():
-                self._rows[axis] = torch.tensordot(z, sent(torch.from_numpy(vectors), device), dims=1)
-
-    def of(self, part: slice) -> torch.Tensor:
-        """(3, sections, Y, X) float32 of the sections in `part`."""
-        places = self._along_z[:, part] + self._planes[:, None]
-        for axis, rows in self._rows.items():
-            places[axis] += torch.matmul(torch.matmul(self._y, rows[part]), self._x)
-        return places
-
-
-def _whole(numbers: np.ndarray) -> Coordinate:
-    return Coordinate(int(number) for number in np.rint(numbers))
