@@ -14,7 +14,7 @@ SHAPE = (9, 11, 13)
 def scattered(places: torch.Tensor) -> Places:
     """Places (3, N) as those of a box of one column along z."""
     still = torch.zeros(3, 1)
-    return Places((places, still, still), torch.zeros(places.shape[1], 3, 1, 1), torch.zeros(1, 1))
+    return Places((places, still, still), torch.zeros(places.shape[1], 3, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
 
 
 @pytest.fixture

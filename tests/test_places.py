@@ -24,7 +24,7 @@ def random_places(points: tuple[int, int, int]) -> tuple[Places, np.ndarray]:
 
 def test_places_are_the_sum_of_axes_and_displacement():
     places, expected = random_places((2, 3, 4))
-    assert places.rows.shape == (4, 3, 4, 5)
+    assert places.planes.shape == (4, 3, 3, 4)
     np.testing.assert_allclose(places.dense().numpy(), expected, atol=1e-5)
 
 

@@ -13,8 +13,6 @@ from torch.nn.functional import grid_sample
 
 from emsuite.places import Places
 
-_TOGETHER = 1024  # places that stay in the processor's first cache from step to step
-
 
 def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
     """`source` (Z, Y, X), any type, at `places`, into `out` float32."""
@@ -24,8 +22,9 @@ def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
     from emsuite.interpolate_loops import linear_loop
 
     memory, strides = _memory(source)
-    room = np.empty(max(out.shape[2], _TOGETHER), _index_type(memory))
-    linear_loop(memory, tuple(source.shape), strides, _arrays(places), room, out.numpy())
+    sections = out.view(len(out), -1).numpy()
+    room = np.empty(sections.shape[1], _index_type(memory))
+    linear_loop(memory, tuple(source.shape), strides, _arrays(places), room, sections)
 
 
 def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
@@ -41,10 +40,10 @@ def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torc
         one_value = memory.size == 1
         grid = next(iter(indices), strides) if one_value else strides
         if grid not in indices:
-            indices[grid] = np.empty(out.shape, _index_type(memory))
+            indices[grid] = np.empty((len(out), out[0].numel()), _index_type(memory))
             nearest_index(tuple(source.shape), grid, _arrays(places), indices[grid])
         if one_value:  # all that matters is what lies inside
-            np.multiply(indices[grid] >= 0, memory[0], out=out.numpy())
+            np.multiply(indices[grid] >= 0, memory[0], out=out.view(len(out), -1).numpy())
         else:
             gather(memory, indices[grid].ravel(), out.view(-1).numpy())
 
@@ -69,7 +68,7 @@ def nearest_torch(sources: Sequence[torch.Tensor], places: Places, outs: Sequenc
 
 
 def _arrays(places: Places) -> tuple[np.ndarray, ...]:
-    return tuple(tensor.numpy() for tensor in (*places.axes, places.rows, places.weights))
+    return tuple(tensor.numpy() for tensor in (*places.axes, places.planes, places.weights_y, places.weights_x))
 
 
 def _memory(source: torch.Tensor) -> tuple[np.ndarray, tuple[int, int]]:

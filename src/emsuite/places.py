@@ -1,9 +1,10 @@
 """Where the voxels of a box are read from in a volume.
 
-    place[c, z, y, x] = axes[0][c, z] + axes[1][c, y] + axes[2][c, x] + sum over k of rows[z, c, k, y] weights[k, x]
+    place[c, z, y, x] = axes[0][c, z] + axes[1][c, y] + axes[2][c, x]
+                        + sum over j, k of planes[z, c, j, k] weights_y[y, j] weights_x[k, x]
 
-What each axis adds holds an affine map and sections that slid; the sum over k is a smooth displacement, of which the
-last product is left to whoever reads, so that a place need not be stored for longer than it takes to read there.
+What each axis adds holds an affine map and sections that slid. The sum over j and k is a smooth displacement, of which
+the last two products are left to whoever reads: no place is kept for longer than it takes to read a section there.
 """
 
 from collections.abc import Sequence
@@ -21,29 +22,28 @@ class Places:
 
     axes: tuple[torch.Tensor, ...]
     """What each axis adds: (3, Z), (3, Y), (3, X)."""
-    rows: torch.Tensor
-    """(Z, 3, K, Y)"""
-    weights: torch.Tensor
+    planes: torch.Tensor
+    """(Z, 3, J, K)"""
+    weights_y: torch.Tensor
+    """(Y, J)"""
+    weights_x: torch.Tensor
     """(K, X)"""
 
     def dense(self) -> torch.Tensor:
         """(3, Z, Y, X)"""
         z, y, x = self.axes
         found = (z[:, :, None] + y[:, None])[..., None] + x[:, None, None]
-        return found.add_((self.rows.mT @ self.weights).transpose(0, 1))
+        return found.add_((self.weights_y @ self.planes @ self.weights_x).transpose(0, 1))
 
 
 def places_of(
     axes: Sequence[np.ndarray], vectors: np.ndarray, weights: Sequence[np.ndarray], device: torch.device
 ) -> Places:
-    """Places on `device` from what each axis adds (3, n), and from control vectors (3, Kz, Ky, Kx) that each axis'
-    `weights` (n, K) spread."""
-    parts = [*axes, vectors, *weights]
+    """Places on `device` from what each axis adds (3, n), and from control vectors (3, I, J, K) that each axis'
+    `weights`, (Z, I), (Y, J) and (X, K), spread."""
+    parts = [*axes, vectors.swapaxes(0, 1), *weights[:2], weights[2].T]
     # one copy to the device for all
     flat = sent(torch.from_numpy(np.concatenate([part.ravel() for part in parts], dtype=np.float32)), device)
     pieces = flat.split([part.size for part in parts])
-    z, y, x, moved, *spread = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
-    # two plain matrix products: along z, then along y
-    along_z = spread[0] @ moved.permute(1, 0, 3, 2).flatten(1)
-    rows = along_z.view(-1, moved.shape[2]) @ spread[1].T
-    return Places((z, y, x), rows.view(z.shape[1], 3, -1, y.shape[1]), spread[2].T.contiguous())
+    z, y, x, moved, along_z, *others = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
+    return Places((z, y, x), torch.tensordot(along_z, moved, dims=1), *others)
