@@ -42,6 +42,7 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
+    from emsuite.allocator import share_memory
     from emsuite.checkpoint import checkpoint_path, digest, load_trained
     from emsuite.device import count_workers, memory_to_use, pick_device
     from emsuite.network_config import load_network
@@ -51,6 +52,7 @@ def main(
     from emsuite.tiles import BY_STRIDE, Original
     from emsuite.volume import format_roi, parse_roi
 
+    share_memory()
     if tile == "original" and input_shape is not None:
         raise BadInput("--input-shape: original tiles are the network's own; leave out one of the two")
     tiling = Original(valid) if tile == "original" else BY_STRIDE
