@@ -4,7 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from emsuite.tensors import sent
 
 _LARGEST_BATCH = 2**22  # voxels of all padded boxes of a group: bounds the memory that a group takes
 _PRODUCTS_PER_START = {"cpu": 5_000_000, "cuda": 500_000_000}  # multiplications in the time that a batch takes to start
@@ -43,17 +46,17 @@ def bounding_boxes(numbers: torch.Tensor, count: int, step: int = 1) -> tuple[to
 
     -> two int64 (count, axes); both 0 for a number that is not there.
     """
-    begin = torch.zeros(count, numbers.ndim, dtype=torch.int64, device=numbers.device)
-    end = torch.zeros_like(begin)
-    for axis, voxels in enumerate(numbers.shape):
-        places = -(-voxels // step)
-        place = along_axis(torch.arange(voxels, device=numbers.device) // step, axis, numbers.ndim)
-        there = torch.zeros(count * places, dtype=torch.uint8, device=numbers.device)
-        there[(numbers * places + place).flatten()] = 1
-        there = there.view(count, places)
-        begin[:, axis] = there.argmax(1)
-        end[:, axis] = torch.where(there.amax(1) > 0, places - there.flip(1).argmax(1), 0)
-    return begin, end
+    longest = max(-(-voxels // step) for voxels in numbers.shape)
+    # which places of each axis hold which number; one table for all axes, since a GPU's host pays for each operation
+    there = torch.zeros(numbers.ndim, count, longest, dtype=torch.uint8, device=numbers.device)
+    places = [np.arange(voxels) // step + axis * count * longest for axis, voxels in enumerate(numbers.shape)]
+    entry = numbers * longest
+    along = sent(torch.from_numpy(np.concatenate(places)), numbers.device).split(list(numbers.shape))
+    for axis, place in enumerate(along):
+        there.view(-1).index_fill_(0, (entry + along_axis(place, axis, numbers.ndim)).flatten(), 1)
+    begin = there.argmax(2)
+    end = torch.where(there.amax(2) > 0, longest - there.flip(2).argmax(2), 0)
+    return begin.T, end.T
 
 
 def group_boxes(rows: Sequence[Sequence[int]], columns: Sequence[Sequence[int]], device: str) -> list[Group]:

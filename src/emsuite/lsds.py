@@ -218,26 +218,27 @@ def _masks(samples: torch.Tensor, numbers: torch.Tensor, begin: torch.Tensor, sh
 
 def _descriptors(grid: _Grid, found: Moments, begin: torch.Tensor) -> torch.Tensor:
     """Descriptors from moments: float32 (channels, B, ...); `begin` (B, dims) says where in the array a box lies."""
-    axes = range(len(grid.sigma))
-
-    def moment(*powers: int) -> torch.Tensor:
-        return found[tuple(powers.count(axis) for axis in axes)]
-
-    lost = moment() == 0
-    count = torch.where(lost, 1.0, moment())
-    mean = [moment(a) / count for a in axes]
-    least = [_VARIANCE_FLOOR / sigma**2 for sigma in grid.sigma]
-    variance = [(moment(a, a) / count - mean[a] ** 2).clamp(min=least[a]) for a in axes]
-    pearson = [
-        (moment(a, b) / count - mean[a] * mean[b]) / (variance[a] * variance[b]).sqrt()
-        for a, b in itertools.combinations(axes, 2)
-    ]
-    for axis in axes:
+    dims = len(grid.sigma)
+    pairs = list(itertools.combinations(range(dims), 2))
+    wanted = [*((axis,) for axis in range(dims)), *((axis, axis) for axis in range(dims)), *pairs, ()]
+    sums = torch.stack([found[tuple(axes.count(axis) for axis in range(dims))] for axes in wanted])
+    mean, variance, pearson, count = sums[:dims], sums[dims : 2 * dims], sums[2 * dims : -1], sums[-1]
+    # in place, and for all axes at once where they are treated alike: a GPU's host pays for each operation
+    lost = count == 0
+    count += lost
+    sums[:-1] /= count
+    least = torch.tensor([_VARIANCE_FLOOR / sigma**2 for sigma in grid.sigma], dtype=sums.dtype)
+    least = along_axis(sent(least, sums.device), 0, sums.ndim)
+    torch.maximum(variance.addcmul_(mean, mean, value=-1), least, out=variance)
+    for (a, b), found_together in zip(pairs, pearson, strict=True):
+        found_together.addcmul_(mean[a], mean[b], value=-1).div_((variance[a] * variance[b]).sqrt_())
+    for axis in range(dims):
         place = begin[:, axis, None] + torch.arange(count.shape[axis + 1], device=begin.device)
-        to_origin = along_axis(place, axis, len(axes)) * (-grid.spacing[axis] / grid.sigma[axis])
-        mean[axis] = torch.where(lost, to_origin, mean[axis])
-    parts = [*(m * 0.5 + 0.5 for m in mean), *variance, *(p * 0.5 + 0.5 for p in pearson), count]
-    return torch.stack([part.clamp(0, 1).float() for part in parts])
+        to_origin = along_axis(place, axis, dims) * (-grid.spacing[axis] / grid.sigma[axis])
+        torch.where(lost, to_origin.to(sums.dtype), mean[axis], out=mean[axis])
+    mean.mul_(0.5).add_(0.5)
+    pearson.mul_(0.5).add_(0.5)
+    return sums.clamp_(0, 1).float()
 
 
 def _entries(grid: _Grid, tile: Box, item: torch.Tensor, items: _Items, groups: Sequence[Group]) -> torch.Tensor:
