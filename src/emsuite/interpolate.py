@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import grid_sample
 
 from emsuite.places import Places
+from emsuite.tensors import sent
 
 
 def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
@@ -50,21 +51,22 @@ def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torc
 
 def linear_torch(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
     """As `linear`, on any device; the source is copied as float32."""
-    around = zip(places.dense(), source.shape, strict=True)
-    grid = torch.stack([(2 * place + 1) / size - 1 for place, size in around][::-1], -1)
+    # from voxels to -1 at the volume's near faces and 1 at its far ones, x y z last
+    numbers = torch.tensor([[2 / size for size in source.shape], [1 / size - 1 for size in source.shape]])
+    factor, shift = sent(numbers, source.device)[..., None, None, None]
+    grid = places.dense().mul_(factor).add_(shift).flip(0).movedim(0, -1)
     values = grid_sample(source.float()[None, None], grid[None], align_corners=False)
     out.copy_(values[0, 0])
 
 
 def nearest_torch(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
     """As `nearest`, on any device."""
-    index = (places.dense() + 0.5).floor().long()
-    inside = torch.ones_like(index[0], dtype=torch.bool)
-    for along, size in zip(index, sources[0].shape, strict=True):
-        inside &= (along >= 0) & (along < size)
-        along.clamp_(0, size - 1)
+    index = places.dense().add_(0.5).floor_().long()
+    last = sent(torch.tensor(sources[0].shape) - 1, index.device)[:, None, None, None]
+    nearest_inside = index.clamp(min=0).minimum(last)
+    inside = (index == nearest_inside).all(0)
     for source, out in zip(sources, outs, strict=True):
-        torch.mul(source[tuple(index)], inside, out=out)
+        torch.mul(source[tuple(nearest_inside)], inside, out=out)
 
 
 def _arrays(places: Places) -> tuple[np.ndarray, ...]:
