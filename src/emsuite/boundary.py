@@ -47,42 +47,24 @@ def grow_with_torch(value: Tensor, steps: int, in_plane: bool, known: Tensor | N
 
 
 def _grow_with_loops(value: Tensor, steps: int, in_plane: bool, known: Tensor | None) -> Tensor:
-    volumes = value.contiguous().view(-1, *(1,) * (3 - value.ndim), *value.shape[-3:]).numpy()
-    result = torch.empty(volumes.shape, dtype=value.dtype)
-    whole = [None] * len(volumes)
-    counts = whole if known is None else known.contiguous().view(volumes.shape).view(torch.uint8).numpy()
-    for labels, inside, left in zip(volumes, counts, result.numpy(), strict=True):
-        if inside is None:
-            _erode(labels, steps, in_plane, left)
-        else:
-            _erode_known(labels, inside, steps, in_plane, left)
-    return result.view(value.shape)
-
-
-def _erode(labels: np.ndarray, steps: int, in_plane: bool, left: np.ndarray) -> None:
-    """Where all is known: what has only its like around it stays, step by step."""
-    from emsuite.boundary_loops import erode
-
-    values = labels
-    for _ in range(steps):
-        before, values = values, np.empty_like(labels)
-        erode(before, in_plane, values)
-    left[:] = values
-
-
-def _erode_known(labels: np.ndarray, inside: np.ndarray, steps: int, in_plane: bool, left: np.ndarray) -> None:
-    """What reaches one label alone stays: the lowest and the highest of those within reach are the same."""
     from emsuite.boundary_loops import keep, only_known, spread_lowest
 
-    lowest = []
-    for given in (labels, ~labels):  # ~ turns the order round: what is lowest of these is the highest label
-        values = np.empty_like(given)
-        only_known(given.ravel(), inside.ravel(), given.dtype.type(np.iinfo(given.dtype).max), values.ravel())
-        for _ in range(steps):
-            before, values = values, np.empty_like(values)
-            spread_lowest(before, in_plane, values)
-        lowest.append(values.ravel())
-    keep(labels.ravel(), lowest[0], ~lowest[1], left.ravel())
+    volumes = value.contiguous().view(-1, *(1,) * (3 - value.ndim), *value.shape[-3:]).numpy()
+    result = torch.empty(volumes.shape, dtype=value.dtype)
+    counts = None if known is None else known.contiguous().view(torch.uint8).view(len(volumes), -1).numpy()
+    most = np.iinfo(volumes.dtype).max
+    for number, (labels, left) in enumerate(zip(volumes, result.numpy(), strict=True)):
+        lowest = []
+        for values in (labels, ~labels):  # ~ turns the order round: what is lowest of these is the highest label
+            if counts is not None:
+                given, values = values, np.empty_like(values)
+                only_known(given.ravel(), counts[number], volumes.dtype.type(most), values.ravel())
+            for _ in range(steps):
+                before, values = values, np.empty_like(values)
+                spread_lowest(before, in_plane, values)
+            lowest.append(values.ravel())
+        keep(labels.ravel(), lowest[0], ~lowest[1], left.ravel())
+    return result.view(value.shape)
 
 
 def connected_components(labels: Array) -> Array:

@@ -4,25 +4,6 @@ import numba
 
 
 @numba.njit(nogil=True, cache=True)
-def erode(values, in_plane, out):  # type: ignore[no-untyped-def]
-    """The values that their neighbours along the axes all carry too, else 0; both (Z, Y, X), as `spread_lowest`."""
-    depth, height, width = values.shape
-    for z in range(depth):
-        above = z if in_plane else max(z - 1, 0)
-        below = z if in_plane else min(z + 1, depth - 1)
-        for y in range(height):
-            left, right = max(y - 1, 0), min(y + 1, height - 1)
-            a, b, c, d, e = values[z, y], values[above, y], values[below, y], values[z, left], values[z, right]
-            row = out[z, y]
-            for x in range(width):
-                row[x] = a[x] if (a[x] == b[x]) & (a[x] == c[x]) & (a[x] == d[x]) & (a[x] == e[x]) else 0
-            for x in range(1, width):
-                row[x] = row[x] if a[x] == a[x - 1] else 0
-            for x in range(width - 1):
-                row[x] = row[x] if a[x] == a[x + 1] else 0
-
-
-@numba.njit(nogil=True, cache=True)
 def only_known(values, known, most, out):  # type: ignore[no-untyped-def]
     """The values (N), but `most` where `known` (N) is 0, into `out`."""
     for i in range(values.size):
