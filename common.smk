@@ -8,9 +8,9 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
-from emsuite.errors import EmsuiteError
-from emsuite.failed_steps import failed_steps
-from emsuite.workflow import load_flow, prepare_image, run_with_own_python
+from emsuite.common.errors import EmsuiteError
+from emsuite.workflow.failed_steps import failed_steps
+from emsuite.workflow.plan import load_flow, prepare_image, run_with_own_python
 
 run_with_own_python()
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.dataset import dataset_of, load_dataset
-from emsuite.masks import MASK, create_mask
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.config.dataset import dataset_of, load_dataset
+from emsuite.data.labels_mask import MASK, create_mask
 
 DATASETS = Path(__file__).resolve().parent / "datasets"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.errors import BadInput
-from emsuite.fetch import WORKERS
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput
+from emsuite.download.fetch import WORKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,8 +54,8 @@ def main(
     Networks that read another one's descriptors (aclsd, acrlsd) bring that one (lsd) along. Continues where an earlier
     run stood; what was fetched stays below OUT.
     """
-    from emsuite.published import convert, fetch_published, published_networks, with_first
-    from emsuite.store import S3Store
+    from emsuite.download.object_store import S3Store
+    from emsuite.published.published import convert, fetch_published, published_networks, with_first
 
     if local is not None:
         if dataset or networks or everything:

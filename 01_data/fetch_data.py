@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.dataset import Dataset, load_dataset
-from emsuite.errors import BadInput
-from emsuite.fetch import WORKERS, fetch_prefix
-from emsuite.store import FolderStore, S3Store, Store
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput
+from emsuite.config.dataset import Dataset, load_dataset
+from emsuite.download.fetch import WORKERS, fetch_prefix
+from emsuite.download.object_store import FolderStore, S3Store, Store
 
 HERE = Path(__file__).resolve().parent
 

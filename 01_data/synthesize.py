@@ -7,14 +7,14 @@ from typing import Any, get_origin
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.errors import BadInput
-from emsuite.output import is_finished, output
-from emsuite.phantom_settings import PhantomSettings
-from emsuite.progress import progress
-from emsuite.synthesize import STEPS, Phantom, synthesize
-from emsuite.volume import create_volume
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import is_finished, output
+from emsuite.common.progress import progress
+from emsuite.io.volume import create_volume
+from emsuite.phantom.settings import PhantomSettings
+from emsuite.phantom.synthesize import STEPS, Phantom, synthesize
 
 
 def phantom_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -29,8 +29,8 @@ def main(data: tuple[Path, ...], bind: str) -> None:
 
     Prints the address to open in a browser and serves until Ctrl-C.
     """
-    from emsuite.view import serve
-    from emsuite.view_contents import data_layers
+    from emsuite.visualization.contents import data_layers
+    from emsuite.visualization.viewer import serve
 
     serve([data_layers(data)], bind)
 

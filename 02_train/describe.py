@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(example="python 02_train/describe.py 02_train/zebrafinch/mtlsd")
@@ -15,8 +15,8 @@ from emsuite.command import stage
 @options.overrides
 def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> None:
     """Describe the network in NETWORK_DIR (default: the folder you stand in); computes nothing, needs no checkpoint."""
-    from emsuite.describe import as_text, describe
-    from emsuite.network_config import load_network
+    from emsuite.config.network import load_network
+    from emsuite.training.describe import as_text, describe
 
     config = load_network(network_dir, overrides)
     click.echo(as_text(config, describe(network_dir, config, input_shape or config.training.input_shape)))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -39,11 +39,11 @@ def main(
 
     Weights and checkpoints of the folder are left as they are.
     """
-    from emsuite.device import pick_device
-    from emsuite.errors import BadInput
-    from emsuite.learning_rate_range import try_rates
-    from emsuite.network_config import load_network
-    from emsuite.training_data import load_training_data
+    from emsuite.common.device import pick_device
+    from emsuite.common.errors import BadInput
+    from emsuite.config.network import load_network
+    from emsuite.training.learning_rate_finder import try_rates
+    from emsuite.training.volumes import load_training_data
 
     if lowest >= highest:
         raise BadInput(f"--lowest {lowest:g}: expected a rate below --highest, {highest:g}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -35,10 +35,10 @@ def main(
     Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save and
     end the run, with exit code 143 or 138; called again it goes on.
     """
-    from emsuite.device import pick_device
-    from emsuite.network_config import load_network
-    from emsuite.trainer import train
-    from emsuite.training_data import load_training_data
+    from emsuite.common.device import pick_device
+    from emsuite.config.network import load_network
+    from emsuite.training.trainer import train
+    from emsuite.training.volumes import load_training_data
 
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])

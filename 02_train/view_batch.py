@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -30,8 +30,8 @@ def main(snapshot: Path | None, bind: str) -> None:
     Affinities appear as red (z), green (y) and blue (x); a slider in a layer's rendering tab chooses other distances,
     and which of the LSDs to show. Prints the address to open in a browser and serves until Ctrl-C.
     """
-    from emsuite.view import serve
-    from emsuite.view_contents import newest_snapshot, snapshot_columns
+    from emsuite.visualization.contents import newest_snapshot, snapshot_columns
+    from emsuite.visualization.viewer import serve
 
     serve(snapshot_columns(snapshot or newest_snapshot(Path.cwd())), bind)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.errors import BadInput
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput
 
 
 @stage(
@@ -42,15 +42,15 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
-    from emsuite.allocator import share_memory
-    from emsuite.checkpoint import checkpoint_path, digest, load_trained
-    from emsuite.device import count_workers, memory_to_use, pick_device
-    from emsuite.network_config import load_network
-    from emsuite.predict import check_name, earlier_input_shape, predict_to
-    from emsuite.predictor import input_shape_for, make_predictor, valid_roi
-    from emsuite.raw import open_raw
-    from emsuite.tiles import BY_STRIDE, Original
-    from emsuite.volume import format_roi, parse_roi
+    from emsuite.common.device import count_workers, memory_to_use, pick_device
+    from emsuite.common.memory import share_memory
+    from emsuite.config.network import load_network
+    from emsuite.data.raw import open_raw
+    from emsuite.io.volume import format_roi, parse_roi
+    from emsuite.prediction.predict import check_name, earlier_input_shape, predict_to
+    from emsuite.prediction.predictor import input_shape_for, make_predictor, valid_roi
+    from emsuite.prediction.tiling import BY_STRIDE, Original
+    from emsuite.training.checkpoint import checkpoint_path, digest, load_trained
 
     share_memory()
     if tile == "original" and input_shape is not None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.merge_functions import MERGE_FUNCTIONS
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.segmentation.settings import MERGE_FUNCTIONS
 
 
 @stage(
@@ -35,7 +35,7 @@ def main(
 
     Works on the blocks that the fragments were made in. Writes a table per block to OUT. A stopped run continues.
     """
-    from emsuite.agglomeration import agglomerate_fragments
+    from emsuite.segmentation.agglomerate import agglomerate_fragments
 
     number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
     click.echo(f"{number} edges; {out}")

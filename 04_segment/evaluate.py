@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -58,7 +58,7 @@ def main(
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
         raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
-    from emsuite.scoring import Tables, score
+    from emsuite.evaluation.evaluate import Tables, score
 
     given = {name: path for name, path in arrays.items() if path is not None}
     tables = Tables(lookup, edges, skeletons, timings)

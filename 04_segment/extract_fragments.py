@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 SHARE = click.FloatRange(0, 1)
 
@@ -66,8 +66,8 @@ def main(
 
     Writes OUT/fragments.zarr/fragments and, a table per block, OUT/graph/nodes. A stopped run continues.
     """
-    from emsuite.fragment_options import FragmentOptions
-    from emsuite.fragmentation import extract_fragments
+    from emsuite.segmentation.extract_fragments import extract_fragments
+    from emsuite.segmentation.settings import FragmentOptions
 
     blocks = {"block_size": block_size, "context": context, "workers": workers}
     number = extract_fragments(affs, out, FragmentOptions(**chosen), mask=mask, **blocks)

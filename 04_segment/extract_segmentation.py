@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -28,7 +28,7 @@ def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | 
     """Write OUT/segmentation: every voxel of the fragments with the id of its segment. A stopped run continues."""
     if (threshold is None) == (scores is None):
         raise click.UsageError("expected either --threshold or --scores")
-    from emsuite.segmentation import best_threshold, extract_segmentation
+    from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
 
     chosen = threshold if scores is None else best_threshold(scores)
     extract_segmentation(fragments, lookup, chosen, out, workers=workers)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 @stage(
@@ -25,8 +25,8 @@ def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
 
     Writes OUT/segments.parquet: each fragment, and its segment at each threshold.
     """
-    from emsuite.segments import find_segments
-    from emsuite.thresholds import parse_thresholds
+    from emsuite.segmentation.find_segments import find_segments
+    from emsuite.segmentation.settings import parse_thresholds
 
     counts = find_segments(nodes, edges, out, parse_thresholds(thresholds))
     first, last = min(counts), max(counts)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.summary import summary
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.evaluation.summary import summary
 
 
 @stage(example="python 04_segment/summary.py results/phantom/small")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 
 def array_option(name: str, what: str) -> click.Option:
@@ -36,8 +36,8 @@ def main(results: Path | None, position: str | None, bind: str, **arrays: Path |
     Arrays are named by container and place, as VOLUME.zarr/volumes/raw; one that is named replaces that of RESULTS.
     Prints the address to open in a browser and serves until Ctrl-C.
     """
-    from emsuite.view import parse_position, serve
-    from emsuite.view_contents import result_layers
+    from emsuite.visualization.contents import result_layers
+    from emsuite.visualization.viewer import parse_position, serve
 
     place = parse_position(position) if position else None
     serve([result_layers(results, arrays)], bind, place)

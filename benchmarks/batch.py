@@ -14,7 +14,7 @@ from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 NETWORK = Path(__file__).resolve().parents[1] / "02_train/zebrafinch/mtlsd"
 EXTENT = (160, 400, 400)
@@ -33,7 +33,7 @@ def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, 
 
     The volume is mirrored to 160x400x400 and taken for voxels of 20x9x9 nm; ours and the peer's read the same.
     """
-    from emsuite.network_config import load_network
+    from emsuite.config.network import load_network
 
     config = load_network(NETWORK)
     raw, labels = (mirrored(array, EXTENT) for array in read(volume, synthetic))
@@ -57,7 +57,7 @@ def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, 
 
 def time_batches(config, path: Path, device: str, number: int, workers: int):
     """The cost of one batch, ready for the network, where `workers` threads make them; on the CPU one thread each."""
-    from emsuite.prefetch import prefetch
+    from emsuite.common.pipelining import prefetch
 
     make = batch_maker(config, path, device)
     if workers == 1:
@@ -75,12 +75,12 @@ def batch_maker(config, path: Path, device: str):
     """A function of the iteration that makes its batch."""
     import torch
 
-    from emsuite import geometry
-    from emsuite.batches import make_batch
-    from emsuite.cores import use_one_core
-    from emsuite.sampler import Sampler
-    from emsuite.targets import label_context
-    from emsuite.training_volume import load_training_volume
+    from emsuite.common.device import use_one_core
+    from emsuite.data.sampler import Sampler
+    from emsuite.data.training_volume import load_training_volume
+    from emsuite.models import receptive_field as geometry
+    from emsuite.targets.make import label_context
+    from emsuite.training.batches import make_batch
 
     training, where = config.training, torch.device(device)
     shape, context = geometry.output_shape(config.unet, training.input_shape), label_context(config)

@@ -18,13 +18,13 @@ from table import Row, memory, report, seconds
 from table import save as save_option
 from volumes import read, synthetic, volume
 
-from emsuite.command import stage
-from emsuite.files import write_json
-from emsuite.graph import Edges
-from emsuite.output import manifest_path
-from emsuite.segments import components
-from emsuite.skeletons import Skeletons
-from emsuite.volume import create_volume
+from emsuite.cli.command import stage
+from emsuite.common.files import write_json
+from emsuite.common.outputs import manifest_path
+from emsuite.io.skeletons import Skeletons
+from emsuite.io.volume import create_volume
+from emsuite.segmentation.find_segments import components
+from emsuite.segmentation.region_graph import Edges
 
 ROOT = Path(__file__).resolve().parents[1]
 VOXEL = 8  # nm

@@ -15,14 +15,14 @@ from measure import device as device_option
 from measure import measure
 from networks import copy_network, save_untrained
 from networks import network as network_argument
-from prediction import time_forward
 from table import rate, seconds
 from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from prediction import time_forward
 
 ROWS = 30
 ALIGNED = 8
@@ -49,8 +49,8 @@ def main(
     overrides: tuple[str, ...],
 ) -> int:
     """Profile the network in NETWORK_DIR (default: fib25/small), fresh weights, on a volume taken for its voxels."""
-    from emsuite.deterministic import deterministic
-    from emsuite.training_volume import load_training_volume
+    from emsuite.common.device import deterministic
+    from emsuite.data.training_volume import load_training_volume
 
     text.write_text("")
     with tempfile.TemporaryDirectory() as temporary, deterministic(False):
@@ -115,7 +115,7 @@ def side_by_side(step: Callable[[], object], make: Callable[[int], object], devi
     """
     import torch
 
-    from emsuite.prefetch import prefetch
+    from emsuite.common.pipelining import prefetch
 
     own = torch.cuda.Stream(priority=-1) if device == "cuda" else None
 
@@ -140,7 +140,7 @@ def forward_passes(folder: Path, config, device: str) -> str:
     """Of a tile, with cuDNN's first choice of algorithms, as predictions are made, and with the fastest of all."""
     from torch.backends import cudnn
 
-    from emsuite import geometry
+    from emsuite.models import receptive_field as geometry
 
     save_untrained(folder, config)
     lines, largest = [], config.prediction.input_shape
@@ -158,7 +158,7 @@ def convolutions(config, device: str) -> str:
     """Forward and backward of each convolution alone, and with channels in multiples of what tensor cores take."""
     import torch
 
-    from emsuite.network import Network
+    from emsuite.models.network import Network
 
     shapes: list[tuple[str, torch.nn.Conv3d, torch.Size]] = []
     with torch.device("meta"):

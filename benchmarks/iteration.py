@@ -17,8 +17,8 @@ from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 EVERY = 10
 """Iterations between two looks at the clock."""
@@ -56,7 +56,7 @@ def main(
     """
     import torch
 
-    from emsuite.training_volume import load_training_volume
+    from emsuite.data.training_volume import load_training_volume
 
     with tempfile.TemporaryDirectory() as temporary:
         quiet = [f"training.log_every={EVERY}", *(f"training.{k}_every={10**9}" for k in ("checkpoint", "snapshot"))]
@@ -86,7 +86,7 @@ def time_iterations(folder: Path, config, volumes, device: str, first: int, numb
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from emsuite.trainer import train
+    from emsuite.training.trainer import train
 
     train(folder, config, volumes, first + number, torch.device(device))
     events = EventAccumulator(str(folder / "log")).Reload()
@@ -96,8 +96,8 @@ def time_iterations(folder: Path, config, volumes, device: str, first: int, numb
 
 def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
     """The cost of forward, loss, backward and update, with raw and targets on the device, chosen as in training."""
-    from emsuite.allocator import kept_memory
-    from emsuite.deterministic import deterministic
+    from emsuite.common.device import deterministic
+    from emsuite.common.memory import kept_memory
 
     step = make_step(folder, config, volumes, device)
 
@@ -114,13 +114,13 @@ def make_step(folder: Path, config, volumes, device: str):
     """A function that takes a training step, on one batch that lies on the device."""
     import torch
 
-    from emsuite.batches import make_batch
-    from emsuite.device import autocast
-    from emsuite.losses import LOSSES
-    from emsuite.sampler import Sampler
-    from emsuite.targets import label_context
-    from emsuite.trainer import start_or_resume
-    from emsuite.training_volume import on_device
+    from emsuite.common.device import autocast
+    from emsuite.data.sampler import Sampler
+    from emsuite.data.training_volume import on_device
+    from emsuite.losses.registry import LOSSES
+    from emsuite.targets.make import label_context
+    from emsuite.training.batches import make_batch
+    from emsuite.training.trainer import start_or_resume
 
     where, training = torch.device(device), config.training
     state = start_or_resume(folder, config, where)

@@ -16,7 +16,7 @@ from volumes import mirrored, read
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 SIGMA, VOXEL, DOWNSAMPLE = 80, 8, 2
 SHAPES = ((48, 56, 56), (104, 104, 104), (160, 160, 160), (250, 250, 250))
@@ -84,7 +84,7 @@ def rows_within(labels: np.ndarray, device: str, repeats: int) -> list[Row]:
 
 def compute(labels, within: Sequence[slice] | None = None) -> None:
     """Ours."""
-    from emsuite.lsds import local_shape_descriptors
+    from emsuite.targets.lsds import local_shape_descriptors
 
     local_shape_descriptors(labels, SIGMA, (VOXEL,) * 3, DOWNSAMPLE, within)
 

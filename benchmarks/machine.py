@@ -7,7 +7,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from emsuite.provenance import git_commit
+from emsuite.common.provenance import git_commit
 
 _PACKAGES = ("torch", "numpy", "numba", "scipy", "zarr", "waterz", "daisy", "edt")
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from table import memory
 
-from emsuite.errors import BadInput, RunFailed
+from emsuite.common.errors import BadInput, RunFailed
 
 PEERS = Path(__file__).resolve().parent / "peers"
 ENOUGH = 20.0
@@ -33,7 +33,7 @@ open(sys.argv[1], "w").write(json.dumps(cost))
 
 def _there(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value == "cuda":
-        from emsuite.device import pick_device
+        from emsuite.common.device import pick_device
 
         pick_device(value)
     return value

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import yaml
 
-from emsuite.files import write_text
-from emsuite.network_config import NetworkConfig, load_network
+from emsuite.common.files import write_text
+from emsuite.config.network import NetworkConfig, load_network
 
 TRAIN = Path(__file__).resolve().parents[1] / "02_train"
 SMALL = TRAIN / "fib25" / "small"
@@ -28,9 +28,9 @@ def save_untrained(folder: Path, config: NetworkConfig) -> None:
     """Put a checkpoint of iteration 1 with fresh weights into the folder: speed does not depend on them."""
     import torch
 
-    from emsuite import checkpoint
-    from emsuite.network import Network
-    from emsuite.provenance import provenance
+    from emsuite.common.provenance import provenance
+    from emsuite.models.network import Network
+    from emsuite.training import checkpoint
 
     torch.manual_seed(0)
     weights = Network(config).state_dict()

@@ -20,9 +20,9 @@ from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.errors import RunFailed
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.errors import RunFailed
 
 PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
 
@@ -94,7 +94,7 @@ def main(
 
 def time_start(folder: Path, config, raw: Path, input_shape, device: str) -> Cost:
     """The cost of predicting one tile alone, the second time: of all that does not grow with the volume."""
-    from emsuite import geometry
+    from emsuite.models import receptive_field as geometry
 
     tile = geometry.reach(config.unet).step(input_shape or config.prediction.input_shape)
     roi = ",".join(f"0:{n * size}" for n, size in zip(tile, config.voxel_size, strict=True))
@@ -121,7 +121,7 @@ def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more:
 
 def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
     """The input shape that the prediction chose for its tiles, and how many cover the volume."""
-    from emsuite import geometry
+    from emsuite.models import receptive_field as geometry
 
     manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text())
     tile = tuple(manifest["settings"]["input_shape"])
@@ -133,7 +133,7 @@ def time_forward(folder: Path, config, tile, device: str) -> Cost:
     """The cost of one forward pass, raw and predictions on the device."""
     import torch
 
-    from emsuite.device import autocast
+    from emsuite.common.device import autocast
 
     network, where = trained(folder, config).to(device), torch.device(device)
     raw = torch.rand((1, 1, *tile), device=where).to(memory_format=torch.channels_last_3d)
@@ -149,14 +149,14 @@ def trained(folder: Path, config):
     """The network, ready to predict."""
     import torch
 
-    from emsuite.checkpoint import load_trained
+    from emsuite.training.checkpoint import load_trained
 
     return load_trained(folder, config)[0].eval().to(memory_format=torch.channels_last_3d)
 
 
 def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
     """What gunpowder's Scan, torch's Predict and ZarrWrite take, with the same network and tiles."""
-    from emsuite import geometry
+    from emsuite.models import receptive_field as geometry
 
     reach = geometry.reach(config.unet)
     kept = [slice(first, first + n) for first, n in zip(reach.offset, reach.step(tile), strict=True)]

@@ -14,7 +14,7 @@ from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
 SHALLOW = ("unet.num_fmaps=2", "unet.downsample_factors=[[2,2,2]]")

@@ -15,7 +15,7 @@ from machine import machine
 from measure import Cost, measure, run
 from table import Row, report, save
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORK = "02_train/zebrafinch/mtlsd"
@@ -44,7 +44,7 @@ def rows(place: Path) -> list[Row]:
         copy = place / path.resolve().relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    start = run([sys.executable, "-c", "import torch, emsuite.published"])
+    start = run([sys.executable, "-c", "import torch, emsuite.published.published"])
     command = [sys.executable, ROOT / "01_data/fetch_checkpoint.py", "--local", bundle, network]
     made = []
     for what, options in (("weights", []), ("weights and Adam's moments", ["--with-optimizer"])):

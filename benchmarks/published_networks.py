@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from emsuite import options
-from emsuite.command import stage
+from emsuite.cli import options
+from emsuite.cli.command import stage
 
 TRAIN = Path(__file__).resolve().parents[1] / "02_train"
 DATASETS = ("zebrafinch", "fib25", "hemi")
@@ -51,9 +51,9 @@ def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
     """The row of one network."""
     import torch
 
-    from emsuite.describe import build_untrained, describe
-    from emsuite.device import pick_device
-    from emsuite.network_config import load_network
+    from emsuite.common.device import pick_device
+    from emsuite.config.network import load_network
+    from emsuite.training.describe import build_untrained, describe
 
     where = pick_device(device)
     config = load_network(folder)
@@ -98,13 +98,13 @@ def train_once(network, config, shape, where) -> None:
     """One training step on random raw and blocks of labels; raises ValueError where the loss is no number."""
     import torch
 
-    from emsuite.batches import make_batch
-    from emsuite.network import trained_part
-    from emsuite.optimizer import make_optimizer
-    from emsuite.sampler import Sample
-    from emsuite.targets import label_context
-    from emsuite.trainer import train_step
-    from emsuite.training_state import TrainingState
+    from emsuite.data.sampler import Sample
+    from emsuite.models.network import trained_part
+    from emsuite.targets.make import label_context
+    from emsuite.training.batches import make_batch
+    from emsuite.training.optimizer import make_optimizer
+    from emsuite.training.state import TrainingState
+    from emsuite.training.trainer import train_step
 
     before, behind = label_context(config)
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
@@ -125,8 +125,8 @@ def predict_once(network, config, tile, where) -> None:
     """One tile of random raw."""
     import torch
 
-    from emsuite.predictor import Predictor, written_heads
-    from emsuite.tiles import BY_STRIDE
+    from emsuite.prediction.predictor import Predictor, written_heads
+    from emsuite.prediction.tiling import BY_STRIDE
 
     precision = getattr(torch, config.prediction.precision)
     predictor = Predictor(network.eval(), where, precision, BY_STRIDE, tile, written_heads(network))

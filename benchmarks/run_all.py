@@ -14,8 +14,8 @@ from measure import PEERS
 from table import Row, as_markdown, read
 from volumes import SLAB, random_cells, write
 
-from emsuite.command import stage
-from emsuite.files import write_text
+from emsuite.cli.command import stage
+from emsuite.common.files import write_text
 
 HERE = Path(__file__).resolve().parent
 MTLSD = HERE.parent / "02_train/zebrafinch/mtlsd"

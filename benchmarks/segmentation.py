@@ -15,7 +15,7 @@ from table import peers as peers_option
 from table import save as save_option
 from volumes import CUBE, SLAB
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache/benchmarks"
@@ -47,7 +47,7 @@ def main(prediction: Path | None, workers: int, peers: bool, json_path: Path | N
     Without --prediction: FIB-25's cube of 250x250x250 voxels, predicted by fib25/small with its newest checkpoint, or
     else after 600 iterations; both are kept below .cache/benchmarks.
     """
-    from emsuite.volume import open_volume
+    from emsuite.io.volume import open_volume
 
     affs = (prediction or predicted_cube()).resolve()
     opened = open_volume(affs)

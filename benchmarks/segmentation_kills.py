@@ -16,8 +16,8 @@ from segmentation_steps import commands
 from table import Row, report
 from table import save as save_option
 
-from emsuite.command import stage
-from emsuite.errors import RunFailed
+from emsuite.cli.command import stage
+from emsuite.common.errors import RunFailed
 
 PARTS = ("fragments.zarr", "graph/nodes", "graph/edges", "lookup", "segmentation.zarr")
 
@@ -30,7 +30,7 @@ PARTS = ("fragments.zarr", "graph/nodes", "graph/edges", "lookup", "segmentation
 @save_option
 def main(prediction: Path, kills: int, seed: int, json_path: Path | None) -> None:
     """Segment twice; the second time a process, be it the stage or one below it, is killed again and again."""
-    from emsuite.volume import open_volume
+    from emsuite.io.volume import open_volume
 
     affs, voxel_size = prediction.resolve(), tuple(open_volume(prediction).voxel_size)
     dice = random.Random(seed)

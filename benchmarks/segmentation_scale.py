@@ -14,7 +14,7 @@ from segmentation_steps import commands
 from table import Row, memory, report, seconds
 from table import save as save_option
 
-from emsuite.command import stage
+from emsuite.cli.command import stage
 
 VOXEL_SIZE = (8, 8, 8)  # nm
 BLOCK, CONTEXT = 96, 24  # voxels; three blocks a side, so that some have context all around in the smallest volume
@@ -49,7 +49,7 @@ def main(prediction: Path, workers: int, json_path: Path | None) -> None:
 def both(name: str, times: int, cost: Cost, voxels: int, first: tuple[Cost, int]) -> list[Row]:
     """A line for time and one for memory of a step, beside those of the smallest volume."""
     one, few = first
-    startup = run([sys.executable, "-c", "import emsuite.fragmentation"]).cpu
+    startup = run([sys.executable, "-c", "import emsuite.segmentation.extract_fragments"]).cpu
     per_voxel, at_first = (cost.cpu - startup) / voxels, (one.cpu - startup) / few
     what, grown = f"{name}, {times}x, {voxels / 1e6:.3g} Mvoxel read", times > 1
     return [
@@ -62,8 +62,8 @@ def both(name: str, times: int, cost: Cost, voxels: int, first: tuple[Cost, int]
 
 def voxels_read(affs: Path, context: int) -> int:
     """Over all blocks."""
-    from emsuite.grid import make_grid
-    from emsuite.volume import open_volume
+    from emsuite.blockwise.grid import make_grid
+    from emsuite.io.volume import open_volume
 
     size = [n * v for n, v in zip((BLOCK,) * 3, VOXEL_SIZE, strict=True)]
     around = [context * v for v in VOXEL_SIZE]
@@ -73,7 +73,7 @@ def voxels_read(affs: Path, context: int) -> int:
 
 def tiled(prediction: Path, along: Sequence[int], path: Path) -> Path:
     """Affinities, mirrored to three blocks a side, that stand beside each other that often."""
-    from emsuite.volume import create_volume, open_volume
+    from emsuite.io.volume import create_volume, open_volume
 
     whole = open_volume(prediction).read()[:3]
     whole = np.pad(whole, [(0, 0), *((0, -n % (3 * BLOCK)) for n in whole.shape[1:])], "symmetric")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from emsuite.files import write_json
+from emsuite.common.files import write_json
 
 HEADER = ("what", "ours", "beside", "ratio", "goal", "peak memory")
 

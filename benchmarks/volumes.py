@@ -10,8 +10,8 @@ import zarr
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 
-from emsuite.errors import BadInput
-from emsuite.volume import open_volume
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import open_volume
 
 _DATA = Path(os.environ.get("EMSUITE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 SLAB = _DATA / "fib25/training/trvol-250-2.zarr"

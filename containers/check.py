@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 def main() -> None:
     """Needs no package: an image without any is told of, too."""
-    from emsuite.errors import BadInput
-    from emsuite.packages import check_image_here
+    from emsuite.common.errors import BadInput
+    from emsuite.common.locked_packages import check_image_here
 
     try:
         check_image_here()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from emsuite import options
-from emsuite.command import stage
-from emsuite.fetch import WORKERS
-from emsuite.image import digest
-from emsuite.image_fetch import fetch_image, find_image
+from emsuite.cli import options
+from emsuite.cli.command import stage
+from emsuite.common.container_image import digest
+from emsuite.download.fetch import WORKERS
+from emsuite.workflow.container_images import fetch_image, find_image
 
 HERE = Path(__file__).resolve().parent
 

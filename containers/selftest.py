@@ -46,7 +46,7 @@ def find_cuda() -> None:
 
 def check_pinned() -> None:
     """What the locks pin is here, at these versions, and nothing besides but the base's own."""
-    from emsuite.packages import check_image_here, pinned
+    from emsuite.common.locked_packages import check_image_here, pinned
 
     check_image_here()
     known = {"pip", "wheel"}
@@ -65,10 +65,10 @@ def predict() -> None:
     """The small network with random weights, over a cube of noise, by the stage's own script."""
     import numpy as np
 
-    from emsuite.checkpoint import Checkpoint, save
-    from emsuite.network import Network
-    from emsuite.network_config import load_network
-    from emsuite.volume import create_volume, open_volume
+    from emsuite.config.network import load_network
+    from emsuite.io.volume import create_volume, open_volume
+    from emsuite.models.network import Network
+    from emsuite.training.checkpoint import Checkpoint, save
 
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(ROOT / "02_train/phantom", Path(place) / "phantom")

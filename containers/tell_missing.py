@@ -7,8 +7,8 @@ from types import TracebackType
 def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Instead of a traceback, how the image differs from requirements.lock, if it does."""
     if issubclass(kind, ModuleNotFoundError):
-        from emsuite.errors import BadInput
-        from emsuite.packages import check_image_here
+        from emsuite.common.errors import BadInput
+        from emsuite.common.locked_packages import check_image_here
 
         try:
             check_image_here()

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from support import ROOT, copy_project
+from builders import ROOT, copy_project
 
 # A run in the background begins with SIGINT ignored, which the scripts that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -173,7 +173,7 @@ def logger() -> Iterator[None]:
 @pytest.fixture
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails for a while is tried again almost at once."""
-    monkeypatch.setattr("emsuite.retry._FIRST_DELAY", 0.002)
+    monkeypatch.setattr("emsuite.download.retry._FIRST_DELAY", 0.002)
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def cells(tmp_path: Path) -> Cells:
     """Convex cells, (40, 48, 56) voxels of (8, 8, 8) nm from (80, 160, 240) nm on."""
     from scipy.spatial import KDTree
 
-    from emsuite.volume import create_volume
+    from emsuite.io.volume import create_volume
 
     shape = (40, 48, 56)
     centres = np.random.default_rng(0).uniform(0, shape, (30, 3))

@@ -10,9 +10,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from emsuite.phantom_settings import PhantomSettings
-from emsuite.synthesize import synthesize
-from emsuite.volume import open_volume
+from emsuite.io.volume import open_volume
+from emsuite.phantom.settings import PhantomSettings
+from emsuite.phantom.synthesize import synthesize
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("EMSUITE_TEST_DATA", HERE.parents[2] / "shared" / "data"))

@@ -9,11 +9,11 @@ import neuroglancer
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from emsuite.command import stage
-from emsuite.errors import RunFailed
-from emsuite.files import atomic_path
-from emsuite.view import open_viewer
-from emsuite.view_contents import result_layers
+from emsuite.cli.command import stage
+from emsuite.common.errors import RunFailed
+from emsuite.common.files import atomic_path
+from emsuite.visualization.contents import result_layers
+from emsuite.visualization.viewer import open_viewer
 
 _FLAGS = ["--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 

@@ -1,0 +1,90 @@
+"""The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from emsuite.common.errors import EmsuiteError, one_line
+
+
+class StageCommand(click.Command):
+    """A click command that ends with one line on bad input (exit code 2) or a failed run (exit code 1)."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command as a script: what is raised becomes one line and an exit code."""
+        try:
+            _check_image()
+            code = super().main(*args, **extra | {"standalone_mode": False})
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.exceptions.Exit as end:
+            sys.exit(end.exit_code)
+        except click.ClickException as error:
+            fail(f"{error.format_message()} (--help shows what is expected)", 2)
+        except EmsuiteError as error:
+            fail(str(error), error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            fail("interrupted", 130)
+        except ModuleNotFoundError as error:
+            fail(f"this Python lacks the package {error.name}; expected what requirements.lock pins", 1)
+        except MemoryError as error:
+            fail(f"out of memory: {error}", 1)
+        except RuntimeError as error:
+            if not _tells_of_memory(error):
+                raise
+            fail(f"out of memory: {error}", 1)
+        except OSError as error:  # the disk is full, a folder cannot be written, ...
+            fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+
+
+def _check_image() -> None:
+    if "EMSUITE_IMAGE" in os.environ:  # the suite's own
+        from emsuite.common.locked_packages import check_image_here
+
+        check_image_here()
+
+
+def _tells_of_memory(error: RuntimeError) -> bool:
+    # torch's own class on a GPU, not imported here because that takes seconds; no class of its own on a CPU
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
+def fail(message: str, code: int) -> None:
+    """Print `message` as one line on stderr and end the process with `code`."""
+    print("error: " + one_line(message), file=sys.stderr)
+    sys.exit(code)
+
+
+def stage(example: str) -> Callable[[Callable[..., Any]], StageCommand]:
+    """Turn a function with click options into a stage script's command; `example` ends its --help."""
+
+    def decorate(function: Callable[..., Any]) -> StageCommand:
+        epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
+        settings = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100}
+        command = click.command(cls=StageCommand, epilog=epilog, context_settings=settings)(function)
+        command.params.append(
+            click.Option(
+                ["-v", "--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=_set_up_logging,
+                is_eager=True,
+                help="Say more about what is being done.",
+            )
+        )
+        return command
+
+    return decorate
+
+
+def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: bool) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logger = logging.getLogger("emsuite")
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]

@@ -1,0 +1,176 @@
+"""Settings from yaml: strict pydantic models, and errors that name the file, the line and the key.
+
+Types that the settings of several augmentations share.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from emsuite.common.errors import BadInput
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+Model = TypeVar("Model", bound=Settings)
+
+
+def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Model:
+    """Read `model` from yaml files, later ones over earlier ones (mappings merge, all else replaces).
+
+    `overrides` are `key.subkey=value` strings, the value in yaml, applied last.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, read_yaml(path))
+    for text in overrides:
+        merged = merge(merged, parse_override(text))
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise BadInput(_first_line(error, merged, paths, overrides)) from None
+
+
+def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Model:
+    """Check settings that were read by another program; `where` says in messages where they came from."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise BadInput(f"{where}: {_first_line(error, content, (), ()).partition(': ')[2]}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A yaml mapping as a dict; duplicate keys are refused."""
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; expected a yaml file of settings") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput(f"{path}:{line}: not valid yaml: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid yaml: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: holds a {type(content).__name__}, expected keys and values")
+    return content
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`: mappings merge key by key, everything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`a.b=[1, 2]` as `{"a": {"b": [1, 2]}}`."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"--set {text}: expected key=value, as training.batch_size=2")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadInput(f"--set {text}: the value is not valid yaml") from None
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _first_line(
+    error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path], overrides: Sequence[str]
+) -> str:
+    # a misspelt key comes as an unknown one and a missing one: the former tells more
+    problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    where = _keys(content, problem["loc"], problem["type"] == "missing")
+    key = ".".join(str(part) for part in where) or "(top level)"
+    # what a missing key lacks, and what several keys together say wrong, is in the message
+    told = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
+    held = "" if told else f"; it holds {_shortened(repr(problem['input']))}"
+    place = _place(where, paths, overrides)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{held}{more}"
+
+
+def _in_plain_words(kind: str, message: str) -> str:
+    known = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
+    return known.get(kind, message.removeprefix("Value error, "))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def _keys(content: Any, location: Sequence[Any], last_is_missing: bool) -> list[Any]:
+    # pydantic puts words of its own into a location, as the tag of a union: what the content has no key for
+    keys = []
+    for position, part in enumerate(location):
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+        elif isinstance(content, Sequence) and not isinstance(content, str) and isinstance(part, int):
+            content = content[part] if part < len(content) else None
+        elif not (last_is_missing and position == len(location) - 1):
+            continue
+        keys.append(part)
+    return keys
+
+
+def _place(where: Sequence[Any], paths: Sequence[Path], overrides: Sequence[str]) -> str:
+    key = ".".join(str(part) for part in where)
+    for text in reversed(overrides):
+        if key and (key == text.partition("=")[0] or key.startswith(text.partition("=")[0] + ".")):
+            return f"--set {text}"
+    for depth in range(len(where), 0, -1):
+        for path in reversed(paths):
+            for line in _lines_of(yaml.compose(Path(path).read_text(encoding="utf-8")), where[:depth]):
+                return f"{path}:{line}"
+    return str(paths[-1]) if paths else "settings"
+
+
+def _lines_of(node: Any, where: Sequence[Any]) -> Iterator[int]:
+    line = None
+    for part in where:
+        if isinstance(node, yaml.MappingNode):
+            hit = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not hit:
+                return
+            line, node = hit[0][0].start_mark.line + 1, hit[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return
+    if line is not None:
+        yield line
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("expected [lowest, highest]")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+NonNegative = Annotated[float, Field(ge=0)]
+NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
+Probability = Annotated[float, Field(ge=0, le=1)]

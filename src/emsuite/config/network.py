@@ -1,0 +1,134 @@
+"""The configuration of one network: its folder's `network.yaml` over the data set's `dataset.yaml`.
+
+02_train/zebrafinch/dataset.yaml            what all networks of the data set share
+02_train/zebrafinch/mtlsd/network.yaml      what only this network says
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from emsuite.augment.registry import Augmentations
+from emsuite.common.errors import BadInput
+from emsuite.common.settings import Settings, load
+from emsuite.data.sampler import SamplingSettings
+from emsuite.models.unet import UNetSettings
+from emsuite.targets.boundary import GrowBoundary
+from emsuite.targets.heads import Heads
+
+Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Autocontext(Settings):
+    """A frozen network whose LSDs this one reads, inside the same step from raw (Sheridan et al. 2022)."""
+
+    network: str = Field(description="name of the frozen network's folder beside this one's")
+    iteration: PositiveInt | None = Field(None, description="its checkpoint; the newest if left out")
+    with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
+
+
+class Optimizer(Settings):
+    """Adam (Kingma and Ba 2015), with an optional warm-up and decay of the learning rate."""
+
+    learning_rate: float = Field(0.5e-4, gt=0)
+    betas: tuple[Decay, Decay] = (0.95, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    clip_norm: float | None = Field(None, gt=0, description="longer gradients are scaled down to this norm")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at `iterations`")
+    warm_up: int = Field(0, ge=0, description="iterations over which the rate rises linearly from 0")
+
+
+class Training(Settings):
+    """How the network is trained."""
+
+    iterations: PositiveInt = Field(description="trained to here unless told otherwise")
+    input_shape: Triple = Field(description="voxels of raw per sample, z y x")
+    batch_size: PositiveInt = Field(1, description="samples per iteration, shared out among all GPUs")
+    accumulate: PositiveInt = Field(
+        1, description="passes per iteration, each with its part of the batch: saves memory"
+    )
+    compile: bool = Field(False, description="have torch compile the network: minutes at the start")
+    deterministic: bool = Field(False, description="the same bytes on the same GPU, at the cost of speed")
+    stream: bool | None = Field(
+        None, description="read volumes from disk as samples need them (default: if memory does not hold them twice)"
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; weights are float32")
+    optimizer: Optimizer = Optimizer()
+    average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
+    sampling: SamplingSettings
+    augment: Augmentations = ()
+    grow_boundary: GrowBoundary | None = None
+    renumber_components_from: PositiveInt | None = Field(
+        None, description="after this iteration connected components get labels of their own, behind the grown boundary"
+    )
+    checkpoint_every: PositiveInt = 10_000
+    snapshot_every: PositiveInt = 1_000
+    log_every: PositiveInt = 10
+
+
+class Prediction(Settings):
+    """How the network predicts."""
+
+    input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the convolutions")
+    heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
+
+
+class NetworkConfig(Settings):
+    """Everything that decides what a network is and how it is trained."""
+
+    dataset: str = Field(description="name of a file of 01_data/datasets")
+    network: str = Field(description="name of the network's folder")
+    voxel_size: Triple = Field(description="nm, z y x")
+    unet: UNetSettings
+    heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
+    autocontext: Autocontext | None = None
+    training: Training
+    prediction: Prediction
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NetworkConfig":
+        if self.unet.dims != 3:
+            raise ValueError(f"unet.downsample_factors have {self.unet.dims} axes, expected 3")
+        for name in self.prediction.heads or ():
+            if name not in self.heads:
+                raise ValueError(f"prediction.heads names '{name}'; the heads are {', '.join(self.heads)}")
+        return self
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the trained U-Net reads: raw, LSDs, or both."""
+        if self.autocontext is None:
+            return 1
+        return 11 if self.autocontext.with_raw else 10
+
+    def architecture(self) -> dict:
+        """What a checkpoint must agree in to fit: layers, channels, heads and voxel size."""
+        heads = {name: head.model_dump(mode="json", exclude={"loss", "loss_weight", "then", "weights"})
+                 for name, head in self.heads.items()}  # fmt: skip
+        return {
+            "unet": self.unet.model_dump(mode="json"),
+            "in_channels": self.in_channels,
+            "heads": heads,
+            "voxel_size": list(self.voxel_size),
+        }
+
+
+def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
+    """Read the configuration of the network in `folder`; the names of data set and network are the folders' own."""
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected a network's, as 02_train/fib25/small")
+    if not (folder / "network.yaml").exists():
+        raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
+    names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
+    paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
+    return load(NetworkConfig, *paths, overrides=[*names, *overrides])
+
+
+def first_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
+    """The folder of the frozen network that `config` reads LSDs from, if it does."""
+    return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None

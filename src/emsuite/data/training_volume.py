@@ -1,0 +1,221 @@
+"""A volume to train on: raw, labels and labels mask, in memory or read from disk as samples need them.
+
+Volumes that stay on disk, of which only the pieces that samples need are read.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import fastremap
+import h5py
+import numpy as np
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from emsuite.augment.resample import Source
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import Volume, open_volume, split_path
+
+RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
+
+
+@dataclass(frozen=True)
+class TrainingVolume:
+    """Raw, labels and mask of one volume on one device, on the same voxel grid."""
+
+    raw: Source
+    """(Z, Y, X) uint8, or float32 0 to 1."""
+    labels: Source
+    """(Z, Y, X) int32, renumbered from 1, every piece on its own where they are read as needed; 0 is background."""
+    mask: Source
+    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where all is masked in."""
+    voxel_size: Coordinate
+    """nm, z y x."""
+    raw_offset: Coordinate
+    """Where raw begins, nm."""
+    labels_offset: Coordinate
+    """Where labels and mask begin, nm."""
+    name: str
+    """For messages: the path it was read from."""
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Those of raw, labels and mask that take memory: none if they are read from disk."""
+        return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
+
+    def to(self, device: torch.device | str) -> "TrainingVolume":
+        """The same volume on `device`; as it is if it lies on disk."""
+        if not self.tensors:
+            return self
+        raw, labels, mask = (
+            source.to(device) if isinstance(source, torch.Tensor | Ones) else source
+            for source in (self.raw, self.labels, self.mask)
+        )
+        return replace(self, raw=raw, labels=labels, mask=mask)
+
+
+def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
+    """Read `volumes/raw`, `volumes/labels/neuron_ids` and, where there is one, `volumes/labels/labels_mask`.
+
+    Labels are used inside `roi` (nm) and inside raw; raw is kept whole, as context. If `stream`, all stays on disk
+    until samples need it. Raises BadInput for arrays that are missing or of the wrong type, that do not share their
+    voxels, or that do not overlap.
+    """
+    path = Path(path)
+    raw, labels = open_volume(path / RAW), open_volume(path / LABELS)
+    mask = open_volume(path / MASK) if _holds_mask(path) else None
+    _check_axes(raw, labels, *([mask] if mask else []))
+    _check_types(raw, labels)
+    used = _used(path, raw, labels, roi)
+    if mask and not mask.roi.contains(used):
+        raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
+    grey = torch.uint8 if raw.dtype == np.uint8 else torch.float32
+    known = StoredVoxels(labels, used, _labels, torch.int32)
+    sources: list[Source] = [StoredVoxels(raw, raw.roi, _raw, grey), known]
+    if mask:
+        sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
+    if not stream:
+        sources = [source[:, :, :] for source in sources]
+    voxels, numbers, *masked = sources
+    # what is 1 throughout needs neither be kept nor read
+    masked_in = masked[0] if masked and not _is_full(masked[0]) else Ones(known.shape)
+    return TrainingVolume(voxels, numbers, masked_in, raw.voxel_size, raw.offset, used.offset, str(path))
+
+
+def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
+    """Bytes that a volume takes in memory while it is read, at most."""
+    raw, labels = open_volume(Path(path) / RAW), open_volume(Path(path) / LABELS)
+    used = labels.roi if roi is None else labels.roi.intersect(roi)
+    grey = 1 if raw.dtype == np.uint8 else raw.dtype.itemsize + 4
+    labelled = math.prod(used.shape / labels.voxel_size)
+    return math.prod(raw.shape) * grey + labelled * (labels.dtype.itemsize + 5)  # an int32 and the mask
+
+
+def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[TrainingVolume]:
+    """The volumes on `device`, or, if they would take more than a quarter of a GPU's free memory, where they are."""
+    if device.type != "cuda":
+        return list(volumes)
+    if sum(tensor.nbytes for volume in volumes for tensor in volume.tensors) > torch.cuda.mem_get_info(device)[0] // 4:
+        return list(volumes)
+    return [volume.to(device) for volume in volumes]
+
+
+def _holds_mask(path: Path) -> bool:
+    container, name = split_path(path / MASK)
+    if container.is_dir():
+        return (container / name).exists()
+    with h5py.File(container) as file:
+        return name in file
+
+
+def _check_axes(*volumes: Volume) -> None:
+    first = volumes[0]
+    for volume in volumes:
+        if volume.voxel_size.dims != 3 or volume.channels is not None:
+            raise BadInput(f"{volume.path}: has {len(volume.shape)} axes {volume.shape}, expected 3: z, y, x")
+        if volume.voxel_size != first.voxel_size:
+            raise BadInput(
+                f"{volume.path}: voxels of {tuple(volume.voxel_size)} nm, expected raw's, {tuple(first.voxel_size)} nm"
+            )
+        if (volume.offset - first.offset) % first.voxel_size != first.voxel_size * 0:
+            raise BadInput(
+                f"{volume.path}: begins at {tuple(volume.offset)} nm, which is not whole voxels from raw's "
+                f"{tuple(first.offset)}"
+            )
+
+
+def _check_types(raw: Volume, labels: Volume) -> None:
+    if raw.dtype != np.uint8 and raw.dtype.kind != "f":
+        raise BadInput(f"{raw.path}: holds {raw.dtype}, expected uint8, or floats from 0 to 1")
+    if labels.dtype.kind not in "ui":
+        raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
+
+
+def _used(path: Path, raw: Volume, labels: Volume, roi: Roi | None) -> Roi:
+    used = labels.roi.intersect(raw.roi)
+    if used.empty:
+        raise BadInput(f"{path}: labels cover {labels.roi} nm and raw {raw.roi} nm, expected them to overlap")
+    if roi is not None:
+        used = used.intersect(roi)
+        if used.empty:
+            raise BadInput(f"{path}: labels cover {labels.roi} nm, nothing of {roi}, the ROI to train in")
+    return used
+
+
+def _is_full(mask: Source) -> bool:
+    return isinstance(mask, torch.Tensor) and bool(mask.all())
+
+
+def _raw(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    voxels = np.ascontiguousarray(voxels)
+    if voxels.dtype == np.uint8:
+        return torch.from_numpy(voxels)
+    if np.isnan(voxels).any():
+        nans = int(np.isnan(voxels).sum())
+        raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")
+    if voxels.size and (voxels.min() < 0 or voxels.max() > 1):
+        raise BadInput(f"{volume.path}: floats from {voxels.min():g} to {voxels.max():g}, expected 0 to 1")
+    return torch.from_numpy(voxels.astype(np.float32))
+
+
+def _mask(_volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy((voxels != 0).astype(np.uint8))
+
+
+def _labels(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+    voxels = np.ascontiguousarray(voxels)
+    if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
+        raise BadInput(f"{volume.path}: holds the label {voxels.min()}, expected 0 for background and labels above")
+    renumbered, _ = fastremap.renumber(voxels, in_place=True)
+    return torch.from_numpy(renumbered.astype(np.int32))
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class StoredVoxels:
+    """An array on disk, inside `roi`, that yields tensors as a tensor in memory would."""
+
+    volume: Volume
+    roi: Roi
+    """nm"""
+    convert: Callable[[Volume, np.ndarray], torch.Tensor]
+    """makes a tensor of `dtype` of the voxels read, and checks them; the volume is for messages"""
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels, z y x."""
+        return tuple(self.roi.shape / self.volume.voxel_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the pieces lie: the host."""
+        return CPU
+
+    def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
+        """The voxels of a box."""
+        ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
+        begin, end = (Coordinate(side) * self.volume.voxel_size for side in zip(*ends, strict=True))
+        return self.convert(self.volume, self.volume.read(Roi(self.roi.begin + begin, end - begin)))
+
+
+@dataclass(frozen=True)
+class Ones:
+    """A volume of 1, which takes no memory."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
+    device: torch.device = CPU
+
+    def to(self, device: torch.device | str) -> "Ones":
+        """The same on `device`."""
+        return replace(self, device=torch.device(device))
+
+    def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
+        """The ones of a box: a single one, seen as many."""
+        ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
+        return torch.ones((), dtype=self.dtype, device=self.device).expand([end - begin for begin, end in ends])

@@ -1,0 +1,74 @@
+"""The stage that scores a segmentation: from arrays and tables to scores, a list of the worst faults, and a report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emsuite.blockwise.run import Workers
+from emsuite.common.provenance import provenance
+from emsuite.evaluation.compare import compare
+from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.report import read_timings, write_pictures, write_report
+from emsuite.evaluation.section_images import sections, shown_roi
+from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
+from emsuite.evaluation.threshold_sweep import Evaluation, check_lookup, evaluate, with_edits, write_scores
+from emsuite.io.skeletons import load_skeletons
+from emsuite.io.volume import format_roi, open_volume, parse_roi, split_path
+
+_WORST = 20  # faults of each kind that are listed
+_SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of view.py
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What lies beside the volumes: lookup tables and edges of the fragments, skeletons, timings of earlier stages."""
+
+    lookup: Path | None = None
+    edges: Path | None = None
+    skeletons: Path | None = None
+    timings: Sequence[Path] = ()
+
+
+def score(
+    arrays: Mapping[str, Path],
+    tables: Tables,
+    out: Path,
+    *,
+    roi: str | None = None,
+    every_edit: bool = False,
+    block_size: Sequence[int] | None = None,
+    workers: Workers = 1,
+) -> Evaluation:
+    """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json to `out`.
+
+    `arrays` holds `labels` and either `fragments` (with `tables.lookup`) or `segmentation`; `mask`, `raw` and `affs`
+    where there are any. `roi` as `parse_roi` takes it, `block_size` in nm. Edits are counted at the best threshold, or
+    at every one. What a stopped run compared is kept. Raises BadInput for what does not fit together.
+    """
+    opened = {name: open_volume(path) for name, path in arrays.items()}
+    stages = read_timings(tables.timings)
+    segmentation = opened.get("fragments") or opened["segmentation"]
+    skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
+    truth = Truth(opened["labels"], opened.get("mask"), skeletons)
+    if tables.lookup:
+        check_lookup(tables.lookup, segmentation, tables.edges)
+    scored = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
+    shown = (opened.get("raw"), opened.get("affs"))
+    shown_roi(scored, truth, *shown)
+    (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
+    comparison = compare(segmentation, truth, scored, out / "contingency", block_size=block_size, workers=workers)
+    evaluation = evaluate(comparison, tables.lookup)
+    if tables.lookup and tables.edges:
+        evaluation = with_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
+    faults = locate(worst_faults(evaluation.table, _WORST), comparison, evaluation, segmentation, truth)
+    pictures = sections(evaluation, truth, segmentation, *shown)
+    inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
+    record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
+    title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
+    look = ["04_segment/view.py", str(out)]
+    look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
+    write_report(out / "report.html", evaluation, pictures, faults, stages, record, title, look)
+    write_pictures(out, evaluation, pictures)
+    write_faults(out / "errors.csv", faults)
+    write_scores(out, evaluation, record)
+    return evaluation

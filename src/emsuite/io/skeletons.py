@@ -1,0 +1,184 @@
+"""Skeletons of neurons, traced by people or made with a phantom: nodes in nm and the edges between them.
+
+    fib25.skeletons/nodes.parquet    id, skeleton (int64); z, y, x, radius (float64, nm)
+    fib25.skeletons/edges.parquet    u, v (int64): the ids of the nodes that the edge joins
+
+A folder of SWC files (one skeleton each, in nm) is read as well.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import check_finished
+from emsuite.common.relabel import find_sorted
+from emsuite.io.tables import write_columns
+
+_NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(
+    ("z", "y", "x", "radius"), np.float64
+)
+_EDGE_COLUMNS: dict[str, Any] = {"u": np.int64, "v": np.int64}
+_SWC_COLUMNS = 7  # id, type, x, y, z, radius, parent
+
+
+@dataclass(frozen=True)
+class Skeletons:
+    """N nodes and M edges of any number of skeletons; checked when made (BadInput names what is wrong, and `source`).
+
+    `ids` and `skeleton` (which one a node belongs to) are int64 (N,), `positions` float64 (N, 3) in nm, z y x,
+    `radius` float64 (N,) in nm; `edges` int64 (M, 2) holds node ids.
+    """
+
+    ids: np.ndarray
+    skeleton: np.ndarray
+    positions: np.ndarray
+    radius: np.ndarray
+    edges: np.ndarray
+    source: str = "skeletons"
+
+    def __post_init__(self) -> None:
+        self._check_nodes()
+        self._check_edges()
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """The edges as places in `ids`, int64 (M, 2)."""
+        order = np.argsort(self.ids)
+        return order[np.searchsorted(self.ids[order], self.edges)].reshape(-1, 2)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """The physical length of each edge in nm, float64 (M,)."""
+        return np.linalg.norm(self.positions[self.ends[:, 0]] - self.positions[self.ends[:, 1]], axis=1)
+
+    @cached_property
+    def pieces(self) -> np.ndarray:
+        """Which connected piece each node belongs to, int64 (N,) from 0 up; the border of a region cuts skeletons."""
+        near, far = self.ends.T
+        graph = coo_array((np.ones(near.size, bool), (near, far)), shape=(self.ids.size, self.ids.size))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
+
+    @cached_property
+    def longest_runs(self) -> np.ndarray:
+        """The length of each piece with edges in nm, float64: how far a perfect segmentation runs along it."""
+        _, run = np.unique(self.pieces[self.ends[:, 0]], return_inverse=True)
+        return np.bincount(run, weights=self.lengths)
+
+    def subset(self, nodes: np.ndarray) -> "Skeletons":
+        """What is left with only the nodes that the boolean array `nodes` keeps: edges need both of their ends."""
+        edges = self.edges[nodes[self.ends].all(axis=1)]
+        return Skeletons(
+            self.ids[nodes], self.skeleton[nodes], self.positions[nodes], self.radius[nodes], edges, self.source
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `nodes.parquet` and `edges.parquet` into `folder`."""
+        z, y, x = self.positions.T
+        nodes = (self.ids, self.skeleton, z, y, x, self.radius)
+        write_columns(Path(folder) / "nodes.parquet", dict(zip(_NODE_COLUMNS, nodes, strict=True)))
+        write_columns(Path(folder) / "edges.parquet", dict(zip(_EDGE_COLUMNS, self.edges.T, strict=True)))
+
+    def _check_nodes(self) -> None:
+        if self.ids.size == 0:
+            raise BadInput(f"{self.source}: holds no nodes, expected skeletons")
+        ids, times = np.unique(self.ids, return_counts=True)
+        if times.max() > 1:
+            raise BadInput(f"{self.source}: node {ids[times.argmax()]} is there {times.max()} times, expected once")
+        if not np.isfinite(self.positions).all():
+            bad = self.ids[~np.isfinite(self.positions).all(axis=1)][0]
+            raise BadInput(f"{self.source}: the position of node {bad} is not finite, expected nm")
+
+    def _check_edges(self) -> None:
+        if unknown := np.setdiff1d(self.edges, self.ids).tolist():
+            raise BadInput(f"{self.source}: an edge names node {unknown[0]}, which is not among the nodes")
+        crossing = self.skeleton[self.ends[:, 0]] != self.skeleton[self.ends[:, 1]]
+        if crossing.any():
+            u, v = self.edges[crossing][0]
+            raise BadInput(f"{self.source}: the edge {u} to {v} joins two skeletons, expected ends in one")
+        low, high = np.sort(self.ends, axis=1).T
+        pairs, times = np.unique(low * self.ids.size + high, return_counts=True)
+        if times.size and times.max() > 1:
+            u, v = self.ids[list(divmod(int(pairs[times.argmax()]), self.ids.size))]
+            raise BadInput(f"{self.source}: the edge {u} to {v} is there {times.max()} times, expected once")
+
+
+def load_skeletons(folder: Path) -> Skeletons:
+    """Read a folder of `nodes.parquet` and `edges.parquet`, or of `.swc` files; raises BadInput."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected skeletons (nodes.parquet and edges.parquet, or SWC files)")
+    check_finished(folder)
+    if swc := sorted(folder.glob("*.swc")):
+        return _load_swc(folder, swc)
+    nodes = _read(folder / "nodes.parquet", _NODE_COLUMNS)
+    edges = _read(folder / "edges.parquet", _EDGE_COLUMNS)
+    positions = np.stack([nodes["z"], nodes["y"], nodes["x"]], axis=1)
+    ends = np.stack([edges["u"], edges["v"]], axis=1)
+    return Skeletons(nodes["id"], nodes["skeleton"], positions, nodes["radius"], ends, str(folder))
+
+
+def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; expected a table of {', '.join(columns)}") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: not a Parquet table: {error}") from None
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise BadInput(f"{path}: has no column '{missing[0]}'; it holds {', '.join(table.column_names)}")
+    try:
+        return {name: table[name].to_numpy().astype(kind, casting="same_kind") for name, kind in columns.items()}
+    except TypeError as error:
+        raise BadInput(
+            f"{path}: {error}; expected " + ", ".join(f"{n} {k.__name__}" for n, k in columns.items())
+        ) from None
+
+
+def _load_swc(folder: Path, files: list[Path]) -> Skeletons:
+    tables = [_read_swc(path) for path in files]
+    first = np.cumsum([0, *(len(table) for table in tables)])
+    edges = [start + _swc_edges(path, table) for path, table, start in zip(files, tables, first, strict=False)]
+    nodes = np.concatenate(tables)
+    skeleton = np.repeat(np.arange(1, len(files) + 1), np.diff(first))
+    positions, radius = nodes[:, [4, 3, 2]], nodes[:, 5]
+    return Skeletons(np.arange(len(nodes)), skeleton, positions, radius, np.concatenate(edges), str(folder))
+
+
+def _swc_edges(path: Path, table: np.ndarray) -> np.ndarray:
+    # rows of the two ends of each edge; a parent below 0 marks a root
+    child = np.flatnonzero(table[:, 6] >= 0)
+    parents = table[child, 6]
+    order = np.argsort(table[:, 0])
+    place, known = find_sorted(parents, table[order, 0])
+    if not known.all():
+        raise BadInput(f"{path}: the parent {parents[~known][0]:.0f} of a node is not in the file")
+    return np.stack([child, order[place]], axis=1)
+
+
+def _read_swc(path: Path) -> np.ndarray:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            row = [float(word) for word in words]
+        except ValueError:
+            raise BadInput(f"{path}:{number}: {line.strip()!r} is no row of numbers") from None
+        if len(row) != _SWC_COLUMNS:
+            raise BadInput(f"{path}:{number}: {len(row)} numbers, expected 7: id type x y z radius parent")
+        rows.append(row)
+    if not rows:
+        raise BadInput(f"{path}: holds no nodes, expected rows of id type x y z radius parent")
+    table = np.array(rows)
+    if not np.isfinite(table).all() or np.unique(table[:, 0]).size < len(table):
+        raise BadInput(f"{path}: holds a number that is not finite, or a node twice")
+    return table

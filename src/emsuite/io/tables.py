@@ -1,0 +1,72 @@
+"""Columns of numbers in Parquet files.
+
+pyarrow imports pandas, where it is installed, as soon as an array goes from NumPy to Arrow or back, which takes half a
+second in every process: here, memory is handed over instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import atomic_path
+
+_TYPES = {"float": np.float32, "double": np.float64} | {
+    name: np.dtype(name).type for name in ("uint64", "int64", "uint32", "int32", "uint16", "int16", "uint8", "int8")
+}
+"""By Arrow's names."""
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Write arrays of numbers (N,) as the columns of one table, atomically."""
+    table = pa.table({name: _column(values) for name, values in columns.items()})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Columns of a table, in the order of `names`; raises BadInput for a file or a table that is another."""
+    try:
+        with pq.ParquetFile(path) as file:
+            held = file.schema_arrow.names
+            table = file.read(columns=list(names)) if set(names) <= set(held) else None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path}: is no table with {', '.join(names)}: {error}") from None
+    if table is None:
+        raise BadInput(f"{path}: holds {held}, expected {', '.join(names)}")
+    return [_values(path, name, table[name]) for name in names]
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns; raises BadInput for what is no table."""
+    try:
+        return pq.read_schema(path).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def number_of_rows(path: Path) -> int:
+    """Rows of a table."""
+    return pq.read_metadata(path).num_rows
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, pa.py_buffer(values)])
+
+
+def _values(path: Path, name: str, column: pa.ChunkedArray) -> np.ndarray:
+    dtype = _TYPES.get(str(column.type))
+    if dtype is None or column.null_count:
+        raise BadInput(
+            f"{path}: column '{name}' holds {column.type}, {column.null_count} of them missing, expected numbers"
+        )
+    parts = [
+        np.frombuffer(c.buffers()[1], dtype, len(c), c.offset * np.dtype(dtype).itemsize)
+        for c in column.chunks
+        if len(c)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype), *parts])

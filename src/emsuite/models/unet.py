@@ -1,0 +1,222 @@
+"""The one U-Net: 2-D or 3-D, isotropic or not, valid or same convolutions (Ronneberger et al. 2015; Funke et al. 2018).
+
+    level 0   left_0 left_1 ------------- crop ------------> [skip, up] right_0 right_1   -> num_fmaps_out
+                  | down                                         ^ up_1_to_0
+    level 1   left_0 left_1 --- crop ---> [skip, up] right_0 right_1
+                  | down                      ^ up_2_to_1
+    level 2   left_0 left_1 ------------------+
+
+Parameters are named as the published checkpoints name them behind their scope: `layer_0_left_0`, `up_1_to_0`,
+`layer_0_right_1` (funkelab/lsd_nm_experiments, mknet).
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emsuite.common.arrays import Shape
+from emsuite.common.settings import Settings
+from emsuite.models.upsample import Upsample
+
+Sizes = tuple[PositiveInt, ...]
+Kernels = Annotated[tuple[Sizes, ...], Field(min_length=1)]
+
+_CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+class Stem(Settings):
+    """A strided convolution that brings raw to level 0; heads bring the result back to raw's resolution.
+
+    The arithmetic of a network falls by the product of the factor, its receptive field grows by the factor.
+    """
+
+    kernel: Sizes = Field(description="z, y, x")
+    factor: Sizes = Field(description="voxels of raw per voxel of level 0, z, y, x")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Stem":
+        if len(self.kernel) != len(self.factor) or any(
+            k < f or (k - f) % 2 for k, f in zip(self.kernel, self.factor, strict=True)
+        ):
+            raise ValueError("the kernel must be as large as the factor, or larger by an even number, along each axis")
+        return self
+
+
+class UNetSettings(Settings):
+    """Architecture of one U-Net; levels count from 0, the finest."""
+
+    num_fmaps: int = Field(12, gt=0, description="feature maps of level 0")
+    fmap_inc_factor: int = Field(5, gt=0, description="feature maps of a level over those of the finer one")
+    max_fmaps: int | None = Field(None, gt=0, description="feature maps of coarse levels are capped here (default not)")
+    num_fmaps_out: int | None = Field(
+        None, gt=0, description="feature maps of level 0 on the way up (default num_fmaps)"
+    )
+    downsample_factors: tuple[Sizes, ...] = Field(description="per step down, the factor along z, y, x")
+    kernel_sizes_down: tuple[Kernels, ...] | None = Field(
+        None, description="per level, the kernels of its convolutions on the way down (default two of 3x3x3)"
+    )
+    kernel_sizes_up: tuple[Kernels, ...] | None = Field(
+        None, description="per level but the coarsest, its kernels on the way up (default two of 3x3x3)"
+    )
+    padding: Literal["valid", "same"] = Field("valid", description="valid shrinks, same pads with zeros")
+    downsample: Literal["max_pool", "strided"] = Field("max_pool", description="or a convolution, kernel = stride")
+    stem: Stem | None = Field(None, description="a strided convolution before level 0; none: raw enters level 0")
+    norm: Literal["none", "batch"] = Field("none", description="batch: normalisation behind each 3x3x3 convolution")
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial axes."""
+        return len(self.downsample_factors[0])
+
+    @property
+    def levels(self) -> int:
+        """Number of resolutions."""
+        return len(self.downsample_factors) + 1
+
+    @property
+    def stride(self) -> Shape:
+        """Voxels by which an input must shift for the output to be the same, shifted."""
+        product = list(self.stem.factor) if self.stem else [1] * self.dims
+        for factor in self.downsample_factors:
+            product = [p * f for p, f in zip(product, factor, strict=True)]
+        return tuple(product)
+
+    def fmaps(self, level: int) -> int:
+        """Feature maps of `level` on the way down."""
+        fmaps = self.num_fmaps * self.fmap_inc_factor**level
+        return min(fmaps, self.max_fmaps) if self.max_fmaps else fmaps
+
+    def fmaps_up(self, level: int) -> int:
+        """Feature maps of `level` on the way up."""
+        return self.num_fmaps_out if level == 0 and self.num_fmaps_out else self.fmaps(level)
+
+    def kernels_down(self, level: int) -> tuple[Shape, ...]:
+        """Kernels of `level` on the way down."""
+        return self.kernel_sizes_down[level] if self.kernel_sizes_down else ((3,) * self.dims,) * 2
+
+    def kernels_up(self, level: int) -> tuple[Shape, ...]:
+        """Kernels of `level` on the way up."""
+        return self.kernel_sizes_up[level] if self.kernel_sizes_up else ((3,) * self.dims,) * 2
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "UNetSettings":
+        lengths = {len(factor) for factor in (*self.downsample_factors, *([self.stem.factor] if self.stem else []))}
+        if len(lengths) != 1 or not lengths <= {2, 3}:
+            raise ValueError("downsample_factors must be at least one factor, all of 2 or all of 3 axes")
+        for name, kernels, count in (
+            ("kernel_sizes_down", self.kernel_sizes_down, self.levels),
+            ("kernel_sizes_up", self.kernel_sizes_up, self.levels - 1),
+        ):
+            if kernels is not None and len(kernels) != count:
+                raise ValueError(f"{name} lists {len(kernels)} levels, expected {count}")
+            for kernel in itertools.chain.from_iterable(kernels or ()):
+                if len(kernel) != self.dims or any(k % 2 == 0 for k in kernel):
+                    raise ValueError(f"{name} holds {list(kernel)}, expected {self.dims} odd numbers")
+        return self
+
+
+class UNet(nn.Module):
+    """`(N, in_channels, Z, Y, X)` float -> `(N, settings.fmaps_up(0), Z', Y', X')` float, ReLU throughout.
+
+    Valid: Z' = Z - context, see `emsuite.models.receptive_field`. Source: funkelab/lsd_nm_experiments and mala's U-Net.
+    """
+
+    def __init__(self, settings: UNetSettings, in_channels: int = 1):
+        super().__init__()
+        self.settings = settings
+        if settings.stem:
+            around = [(k - f) // 2 for k, f in zip(settings.stem.kernel, settings.stem.factor, strict=True)]
+            padding = 0 if settings.padding == "valid" else tuple(around)
+            conv = _CONV[settings.dims]
+            self._add("stem", conv(in_channels, settings.fmaps(0), settings.stem.kernel, settings.stem.factor, padding))
+            in_channels = settings.fmaps(0)
+        for level in range(settings.levels):
+            width = in_channels if level == 0 else settings.fmaps(level - 1)
+            if level > 0 and settings.downsample == "strided":
+                factor = settings.downsample_factors[level - 1]
+                self._add(f"down_{level - 1}_to_{level}", _CONV[settings.dims](width, width, factor, factor))
+            self._add_level(f"layer_{level}_left", width, settings.fmaps(level), settings.kernels_down(level))
+        for level in reversed(range(settings.levels - 1)):
+            coarser = settings.fmaps_up(level + 1)
+            factor = settings.downsample_factors[level]
+            self.add_module(f"up_{level + 1}_to_{level}", Upsample(coarser, settings.fmaps(level), factor))
+            width = 2 * settings.fmaps(level)  # the skip and what comes up
+            self._add_level(f"layer_{level}_right", width, settings.fmaps_up(level), settings.kernels_up(level))
+
+    def _add(self, name: str, layer: nn.Module) -> None:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.add_module(name, layer)
+
+    def _add_level(self, name: str, width: int, fmaps: int, kernels: Sequence[Shape]) -> None:
+        padding: int | str = 0 if self.settings.padding == "valid" else "same"
+        bias = self.settings.norm == "none"
+        for index, kernel in enumerate(kernels):
+            self._add(f"{name}_{index}", _CONV[self.settings.dims](width, fmaps, kernel, padding=padding, bias=bias))
+            if self.settings.norm == "batch":
+                self.add_module(f"{name}_{index}_norm", _BATCH_NORM[self.settings.dims](fmaps, momentum=0.03))
+            width = fmaps
+
+    def _level(self, name: str, x: Tensor, kernels: Sequence[Shape]) -> Tensor:
+        for index in range(len(kernels)):
+            x = convolve(self.get_submodule(f"{name}_{index}"), x)
+            if self.settings.norm == "batch":
+                x = self.get_submodule(f"{name}_{index}_norm")(x)
+            x = functional.relu(x)
+        return x
+
+    def _down(self, level: int, x: Tensor) -> Tensor:
+        if self.settings.downsample == "strided":
+            return functional.relu(self.get_submodule(f"down_{level}_to_{level + 1}")(x))
+        return _MAX_POOL[self.settings.dims](x, self.settings.downsample_factors[level])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features at the resolution of level 0."""
+        settings, skips = self.settings, []
+        if settings.stem:
+            x = functional.relu(self.get_submodule("stem")(x))
+        for level in range(settings.levels):
+            x = self._level(f"layer_{level}_left", x, settings.kernels_down(level))
+            if level < settings.levels - 1:
+                skips.append(x)
+                x = self._down(level, x)
+        for level in reversed(range(settings.levels - 1)):
+            x = functional.relu(self.get_submodule(f"up_{level + 1}_to_{level}")(x))
+            x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
+            x = self._level(f"layer_{level}_right", x, settings.kernels_up(level))
+        return x
+
+
+def convolve(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer` of `x`; on a CPU in float32 where the gradient of its kernels would be garbage in bfloat16.
+
+    oneDNN leaves parts of it unwritten (and writes past its end) where a padded input has several sections, but fewer
+    than the kernel is deep; torch 2.13 with AVX-512 bf16.
+    """
+    thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
+    if thin and x.device.type == "cpu" and torch.is_grad_enabled():
+        with torch.autocast("cpu", enabled=False):
+            return layer(x.float())
+    return layer(x)
+
+
+def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
+    """What turns the U-Net's features into `channels` at raw's resolution: 1x1x1, or the reverse of the stem."""
+    if settings.stem:
+        return Upsample(settings.fmaps_up(0), channels, settings.stem.factor)
+    return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
+
+
+def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The centre of `x` over its last axes; an odd voxel is cut from the far side, offset (in - target) // 2."""
+    for axis, target in zip(range(x.ndim - len(shape), x.ndim), shape, strict=True):
+        x = x.narrow(axis, (x.shape[axis] - target) // 2, target)
+    return x

@@ -1,0 +1,131 @@
+"""What a variable of a published TensorFlow checkpoint is in this suite's networks: by rule, each of them once.
+
+    setup02/unet_layer_0_left_0/kernel      unet.layer_0_left_0.weight      (z, y, x, in, out) -> (out, in, z, y, x)
+    setup02/unet_up_1_to_0/kernel           unet.up_1_to_0.weight           (z, y, x, out, in) -> (in, out, z, y, x)
+    setup02/embedding_0/bias                heads.lsds.bias                 the scope, here setup02, may be any
+    setup02/setup02/unet_.../kernel/Adam    its first moment; Adam_1: its second one
+
+Source: funkelab/lsd_nm_experiments (mknet), funkelab/mala's layers, TensorFlow's AdamOptimizer.
+"""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emsuite.common.errors import BadInput
+from emsuite.config.network import NetworkConfig
+from emsuite.models.network import Network
+from emsuite.published.tensorflow_bundle import Bundle
+from emsuite.training.optimizer import make_optimizer
+
+_WEIGHT = re.compile(r"(?:.+/)?(?:unet_(?P<layer>[a-z]+_\d+_[a-z]+_\d+)|(?P<head>\w+)_0)/(?P<kind>kernel|bias)")
+_OTHER_HEADS = {"embedding": "lsds"}
+_KINDS = {"kernel": "weight", "bias": "bias"}
+_BESIDE_WEIGHTS = re.compile(r"(.+/)?(kernel|bias)/\w+|(.+/)?beta[12]_power(_\d+)?|gunpowder/.+|(.+/)?global_step")
+_ITERATION = "gunpowder/iteration"
+_KERNEL_AXES = (4, 3, 0, 1, 2)
+
+
+def read_weights(bundle: Bundle, config: NetworkConfig) -> dict[str, Tensor]:
+    """The parameters of `emsuite.models.network.Network(config)`, float32, from a published checkpoint.
+
+    Raises BadInput where a parameter is missing or there twice, a weight is left over, or a shape differs.
+    """
+    variables = match(bundle, config)
+    return {parameter: _read(bundle, variable) for parameter, variable in variables.items()}
+
+
+def read_optimizer(bundle: Bundle, config: NetworkConfig, iteration: int) -> dict:
+    """The state of Adam behind `iteration`, as `make_optimizer(...).state_dict()` of this network.
+
+    Raises BadInput where a moment is missing or has another shape than its weight.
+    """
+    name, steps = _optimizer(config, iteration)
+    slot_name = re.compile(rf"(?:.+/)?([^/]+/(?:kernel|bias)/{name}(?:_1)?)")
+    slots = {found[1]: variable for variable in bundle.variables if (found := slot_name.fullmatch(variable))}
+    state = {}
+    for index, variable in enumerate(match(bundle, config).values()):
+        layer = "/".join(variable.split("/")[-2:])
+        moments = {}
+        for key, slot in (("exp_avg", f"{layer}/{name}"), ("exp_avg_sq", f"{layer}/{name}_1")):
+            if slot not in slots:
+                raise BadInput(f"{bundle.prefix}: has no optimizer state '{slot}'; convert it without the optimizer")
+            _check_shape(bundle, slots[slot], bundle.variables[variable].shape)
+            moments[key] = _read(bundle, slots[slot])
+        state[index] = {"step": torch.tensor(float(steps))} | moments
+    with torch.device("meta"):
+        groups = make_optimizer(list(Network(config).parameters()), config.training.optimizer).state_dict()
+    return groups | {"state": state}
+
+
+def iteration_of(bundle: Bundle) -> int | None:
+    """The iteration that gunpowder counted, where the checkpoint has it."""
+    return int(bundle.read(_ITERATION).flat[0]) if _ITERATION in bundle.variables else None
+
+
+def match(bundle: Bundle, config: NetworkConfig) -> dict[str, str]:
+    """The variable of each parameter of `Network(config)`, in the network's order; raises as `read_weights`."""
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in Network(config).state_dict().items()}
+    where, name = bundle.prefix, f"{config.dataset}/{config.network}"
+    found = dict[str, str]()
+    for variable in weights_among(bundle.variables):
+        parameter = _parameter(variable)
+        if parameter not in shapes:
+            raise BadInput(f"{where}: holds '{variable}', which is no part of the network {name}")
+        if parameter in found:
+            raise BadInput(f"{where}: '{found[parameter]}' and '{variable}' are the same part of the network")
+        found[parameter] = variable
+    for parameter in shapes:
+        if parameter not in found:
+            raise BadInput(f"{where}: has nothing for '{parameter}' of the network {name}")
+    for parameter, variable in found.items():
+        _check_shape(bundle, variable, _as_stored(shapes[parameter]))
+    return {parameter: found[parameter] for parameter in shapes}
+
+
+def weights_among(variables: Iterable[str]) -> list[str]:
+    """The names that are no counters and no optimizer's."""
+    return [name for name in variables if not _BESIDE_WEIGHTS.fullmatch(name)]
+
+
+def _parameter(variable: str) -> str | None:
+    matched = _WEIGHT.fullmatch(variable)
+    if matched is None:
+        return None
+    if matched["layer"]:
+        return f"unet.{matched['layer']}.{_KINDS[matched['kind']]}"
+    head = _OTHER_HEADS.get(matched["head"], matched["head"])
+    return f"heads.{head}.{_KINDS[matched['kind']]}"
+
+
+def _as_stored(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[2:], shape[1], shape[0]) if len(shape) == 5 else shape
+
+
+def _check_shape(bundle: Bundle, variable: str, expected: tuple[int, ...]) -> None:
+    held = bundle.variables[variable].shape
+    if held != expected:
+        raise BadInput(f"{bundle.prefix}: '{variable}' has the shape {held}, expected {expected}")
+
+
+def _optimizer(config: NetworkConfig, iteration: int) -> tuple[str, int]:
+    """The name of the optimizer at work at `iteration`, and how many steps it made."""
+    for head in config.heads.values():
+        switch = getattr(head, "then", None)
+        if switch is not None and iteration > switch.iteration:
+            return "malis_optimizer", iteration - switch.iteration
+    return "Adam", iteration
+
+
+def _read(bundle: Bundle, variable: str) -> Tensor:
+    values = bundle.read(variable)
+    if values.dtype != np.float32:
+        raise BadInput(f"{bundle.prefix}: '{variable}' holds {values.dtype}, expected float32")
+    if not np.isfinite(values).all():
+        raise BadInput(f"{bundle.prefix}: '{variable}' holds NaN or infinity")
+    axes = _KERNEL_AXES if values.ndim == 5 else None
+    return torch.from_numpy(np.array(values.transpose(axes), order="C"))

@@ -1,0 +1,94 @@
+"""The region adjacency graph as Parquet tables, one file per block: fragments are nodes, contacts are edges.
+
+graph/nodes/<block>.parquet   id, z, y, x, size             graph/nodes.manifest.json   written last
+graph/edges/<block>.parquet   u, v, score, contact          graph/edges.manifest.json
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.files import sha256
+from emsuite.common.outputs import check_finished, manifest_path, read_json
+from emsuite.io.tables import number_of_rows, read_columns, write_columns
+from emsuite.segmentation.region_graph import Edges, Nodes
+
+Table = Nodes | Edges
+_TYPES = {
+    **dict.fromkeys(("id", "u", "v"), np.uint64),
+    **dict.fromkeys(("z", "y", "x"), np.float64),
+    **dict.fromkeys(("size", "contact"), np.int64),
+    "score": np.float32,
+}
+
+
+def write_block(folder: Path, block: int, table: Table) -> None:
+    """Write one block's table, atomically; raises RunFailed for scores that are NaN."""
+    if isinstance(table, Edges) and np.isnan(table.score).any():
+        raise RunFailed(f"block {block}: an edge scores NaN; the affinities there hold no usable values")
+    columns = {name: np.asarray(getattr(table, name), _TYPES[name]) for name in table._fields}
+    write_columns(folder / f"{block}.parquet", columns)
+
+
+def read_nodes(folder: Path) -> Nodes:
+    """All nodes of a finished graph, sorted by id; raises BadInput for one that is unfinished or lacks blocks."""
+    nodes = Nodes(*_read(folder, Nodes._fields))
+    order = np.argsort(nodes.id)
+    nodes = Nodes(*(column[order] for column in nodes))
+    if nodes.id.size and (nodes.id[0] == 0 or (nodes.id[1:] == nodes.id[:-1]).any()):
+        raise BadInput(f"{folder}: ids of fragments are 0 or there twice, expected each id once, from 1 up")
+    return nodes
+
+
+def read_edges(folder: Path) -> Edges:
+    """All edges of a finished graph, block by block; raises BadInput for NaN scores and as `read_nodes`."""
+    edges = Edges(*_read(folder, Edges._fields))
+    if np.isnan(edges.score).any():
+        raise BadInput(f"{folder}: {np.isnan(edges.score).sum()} edges score NaN, expected thresholds")
+    return edges
+
+
+def digest(folder: Path, blocks: int) -> tuple[int, str]:
+    """The number of rows in the tables of `blocks` blocks, and a digest of their content."""
+    files = [folder / f"{block}.parquet" for block in range(blocks)]
+    rows = sum(number_of_rows(file) for file in files)
+    return rows, hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
+
+
+def graph_manifest(folder: Path) -> Mapping[str, Any]:
+    """The manifest of a finished folder of tables; raises BadInput if there is none."""
+    check_finished(folder)
+    manifest = read_json(manifest_path(folder))
+    if manifest is None or not folder.is_dir():
+        raise BadInput(
+            f"{folder}: no graph there, expected a folder of tables with {manifest_path(folder).name} beside"
+        )
+    return manifest
+
+
+def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
+    """The manifest of fragments that extract_fragments.py wrote; raises BadInput for others."""
+    container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
+    path = manifest_path(container)
+    manifest = read_json(path)
+    if manifest is None or "digest" not in manifest or "block_size" not in manifest["settings"]:
+        raise BadInput(
+            f"{fragments}: has no {path.name} that tells its blocks; expected fragments of extract_fragments.py"
+        )
+    return manifest
+
+
+def _read(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    blocks = graph_manifest(folder).get("blocks", 0)
+    files = [folder / f"{block}.parquet" for block in range(blocks)]
+    missing = [file.name for file in files if not file.exists()]
+    if missing or not files:
+        raise BadInput(f"{folder}: lacks {len(missing)} of {blocks} blocks ({missing[:3]}), expected all; make it anew")
+    tables = [read_columns(file, names) for file in files]
+    return [
+        np.concatenate([table[i] for table in tables]).astype(_TYPES[name], copy=False) for i, name in enumerate(names)
+    ]

@@ -1,0 +1,157 @@
+"""Agglomeration of fragments: which touch, over how many faces, and at which threshold they merge.
+
+    fragments + affinities -> region adjacency graph -> waterz merges the most similar first -> a score per edge
+
+The score of an edge is the threshold at which its two ends become one segment, be it over this edge or over others:
+segments at a threshold are then the connected components of the edges with a score up to it. Edges of fragments that
+waterz never merges, whatever the threshold, score infinity.
+
+Source: Funke et al. 2018 (https://github.com/funkey/waterz); merge functions as in Sheridan et al. 2022.
+"""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+
+from emsuite.segmentation.region_graph import Edges
+from emsuite.segmentation.settings import MERGE_FUNCTIONS
+
+_QUEUE_BINS = 256
+
+
+def agglomerate(affs: np.ndarray, fragments: np.ndarray, merge_function: str) -> Edges:
+    """The scored region adjacency graph of `fragments` (Z, Y, X), integers from 1 to their number, 0 background.
+
+    `affs` (3, Z, Y, X) uint8, 0 to 255 stands for 0 to 1; `merge_function` is a name in MERGE_FUNCTIONS. Edges are
+    sorted by u, then v.
+    """
+    u, v, contact = touching(fragments)
+    if u.size == 0:  # waterz expects fragments
+        return Edges(u.astype(np.uint64), v.astype(np.uint64), np.empty(0, np.float32), contact)
+    a, b, score = merge_history(affs, fragments, merge_function, threshold=1.0)
+    parent, height = _merge_forest(int(fragments.max(initial=0)) + 1, a, b, np.maximum.accumulate(score))
+    return Edges(u.astype(np.uint64), v.astype(np.uint64), _scores(u, v, parent, height), contact)
+
+
+def merge_regions(affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float) -> np.ndarray:
+    """`fragments` after all merges below `threshold`; each region carries the id of one of its fragments."""
+    if not fragments.any():  # waterz expects fragments
+        return fragments
+    with _silence():
+        (merged,) = _waterz(affs, fragments, merge_function, threshold)
+    return merged
+
+
+def touching(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs (u < v, both int64) of ids other than 0 that share voxel faces, and how many; sorted by u, then v."""
+    base = int(fragments.max(initial=0)) + 1
+    keys, contact = np.unique(_faces(fragments.astype(np.uint32, copy=False), base), return_counts=True)
+    return keys // base, keys % base, contact
+
+
+def merge_history(
+    affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What waterz merges below `threshold`, in its order: regions `a` and `b` (int64) and `score` (float32).
+
+    A region goes by the id of one of its fragments.
+    """
+    with _silence():
+        ((_, history),) = _waterz(affs, fragments, merge_function, threshold, return_merge_history=True)
+    return (
+        np.array([merge["a"] for merge in history], np.int64),
+        np.array([merge["b"] for merge in history], np.int64),
+        np.array([merge["score"] for merge in history], np.float32),
+    )
+
+
+def _waterz(affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float, **ask: Any) -> list[Any]:
+    import waterz
+
+    return list(
+        waterz.agglomerate(
+            affs=np.divide(affs, 255, dtype=np.float32),
+            thresholds=[threshold],
+            fragments=fragments.astype(np.uint64, order="C"),  # a copy: waterz writes into it
+            scoring_function=MERGE_FUNCTIONS[merge_function],
+            discretize_queue=_QUEUE_BINS,
+            **ask,
+        )
+    )
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Discard what waterz prints, from C++ and from Python."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@numba.njit(cache=True, nogil=True)
+def _faces(labels: np.ndarray, base: int) -> np.ndarray:
+    """u * base + v for every face between voxels of different ids u < v, both not 0."""
+    keys = []
+    for z in range(labels.shape[0]):
+        for y in range(labels.shape[1]):
+            for x in range(labels.shape[2]):
+                here = np.int64(labels[z, y, x])
+                if here == 0:
+                    continue
+                for axis in range(3):
+                    if (z, y, x)[axis] == 0:
+                        continue
+                    there = np.int64(labels[z - (axis == 0), y - (axis == 1), x - (axis == 2)])
+                    if there != here and there != 0:
+                        keys.append(min(here, there) * base + max(here, there))
+    return np.array(keys, dtype=np.int64)
+
+
+@numba.njit(cache=True)
+def _merge_forest(nodes: int, a: np.ndarray, b: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each node's parent, and the score at which it got it: the smaller tree below the larger, so that none is deep."""
+    parent, height, size = np.arange(nodes), np.full(nodes, np.inf, np.float32), np.ones(nodes, np.int64)
+    for i in range(a.size):
+        u, v = a[i], b[i]
+        while parent[u] != u:
+            u = parent[u]
+        while parent[v] != v:
+            v = parent[v]
+        if size[u] > size[v]:
+            u, v = v, u
+        parent[u] = v
+        height[u] = score[i]
+        size[v] += size[u]
+    return parent, height
+
+
+@numba.njit(cache=True)
+def _scores(u: np.ndarray, v: np.ndarray, parent: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """The score at which the trees of u and v became one; infinity if they never did."""
+    scores = np.empty(u.size, np.float32)
+    for i in range(u.size):
+        a, b = u[i], v[i]
+        score = np.float32(-np.inf)
+        while a != b:
+            # heights grow towards the root, so the lower of the two steps is the earlier merge
+            if height[a] > height[b]:
+                a, b = b, a
+            score = max(score, height[a])
+            if parent[a] == a:
+                break
+            a = parent[a]
+        scores[i] = score
+    return scores

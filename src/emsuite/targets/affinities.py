@@ -1,0 +1,93 @@
+"""Affinities: does a voxel belong to the same neuron as the voxel at an offset from it?
+
+    offset (0, -1)          affinity[c, x] relates the voxel x and x + offset[c]
+    [1 1 0 2 2]  ->  [0 1 0 0 1]
+
+The convention of malis and gunpowder (`seg_to_affgraph`, https://github.com/TuragaLab/malis).
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from emsuite.common.arrays import Array, as_given, as_tensor, label_tensor
+from emsuite.common.errors import BadInput
+
+
+def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
+    """1 where a voxel and its partner carry the same label, not 0.
+
+    labels: integers (..., Z, Y, X), or (..., Y, X) with 2-D offsets. neighborhood: one offset in voxels per channel.
+    within: compute these voxels alone (a slice per axis of the offsets); the rest holds partners.
+    -> uint8 {0, 1} (..., C, Z, Y, X), on the labels' device. A voxel whose partner lies outside the array gets 0:
+    give labels that reach farther than the affinities wanted. Raises BadInput on labels that are no integers and on
+    offsets that do not suit them.
+    """
+    voxels = label_tensor(labels)
+    related = _pairs(voxels, neighborhood, within, torch.eq)
+    related &= _pairs(voxels != 0, [[0] * _dims(neighborhood)], within, torch.bitwise_and)
+    return as_given(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
+
+
+def affinity_targets(
+    labels: torch.Tensor, neighborhood: Sequence[Sequence[int]], within: Sequence[slice]
+) -> torch.Tensor:
+    """`affinities` as networks learn them, float32: of int32 labels (B, Z, Y, X), in 3-D."""
+    around = labels.shape[1:]
+    parts = [part.indices(length)[:2] for part, length in zip(within, around, strict=True)]
+    inside = all(
+        begin + step >= 0 and end + step <= length
+        for offset in neighborhood
+        for (begin, end), step, length in zip(parts, offset, around, strict=True)
+    )
+    if labels.device.type != "cpu" or not inside:
+        return affinities(labels, neighborhood, within).float()
+    from emsuite.targets.loops import relate
+
+    begin, shape = tuple(begin for begin, _ in parts), [end - begin for begin, end in parts]
+    shifts = np.array(neighborhood) @ [around[1] * around[2], around[2], 1]
+    result = torch.empty((len(labels), len(neighborhood), *shape), dtype=torch.float32)
+    for sample, out in zip(labels.contiguous(), result, strict=True):
+        relate(sample.view(-1).numpy(), tuple(around), begin, shifts, out.numpy())
+    return result
+
+
+def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
+    """1 where a voxel and its partner are both masked in (not 0): axes, type, edges and `within` as `affinities`."""
+    both = _pairs(as_tensor(mask) != 0, neighborhood, within, torch.bitwise_and)
+    return as_given(mask, both.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
+
+
+def _pairs(
+    seen: torch.Tensor,
+    neighborhood: Sequence[Sequence[int]],
+    within: Sequence[slice] | None,
+    compare: Callable[..., torch.Tensor],
+) -> torch.Tensor:
+    """What `compare` says of each wanted voxel and its partner, False without one: bool (C, ..., Z, Y, X)."""
+    dims = _dims(neighborhood)
+    if dims > seen.ndim:
+        raise BadInput(
+            f"neighborhood {neighborhood}: expected offsets of 2 voxels each, for labels of {seen.ndim} axes"
+        )
+    around = seen.shape[-dims:]
+    wanted = [part.indices(length)[:2] for part, length in zip(within or [slice(None)] * dims, around, strict=True)]
+    shape = [end - begin for begin, end in wanted]
+    result = torch.zeros((len(neighborhood), *seen.shape[:-dims], *shape), dtype=torch.bool, device=seen.device)
+    for channel, offset in zip(result, neighborhood, strict=True):
+        here, there = seen, seen
+        for axis, ((begin, end), step) in enumerate(zip(wanted, offset, strict=True), start=-dims):
+            low = min(max(begin, -step), end)
+            length = max(min(end, around[axis] - step) - low, 0)
+            channel = channel.narrow(axis, low - begin, length)
+            here, there = here.narrow(axis, low, length), there.narrow(axis, low + step if length else 0, length)
+        compare(here, there, out=channel)
+    return result
+
+
+def _dims(neighborhood: Sequence[Sequence[int]]) -> int:
+    lengths = {len(offset) for offset in neighborhood}
+    if lengths not in ({2}, {3}):
+        raise BadInput(f"neighborhood {neighborhood}: expected offsets of 2 or 3 voxels each")
+    return max(lengths)

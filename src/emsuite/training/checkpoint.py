@@ -1,0 +1,199 @@
+"""Checkpoints of a network: what training needs to go on, and prediction to predict.
+
+    02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
+
+A file is a plain dictionary of tensors, numbers and texts, read with `weights_only=True`: loading one runs no code.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import atomic_path, write_json
+from emsuite.common.outputs import manifest_path
+from emsuite.config.network import NetworkConfig, first_network_folder, load_network
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, trained_part
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1
+_NAME = re.compile(r"checkpoint_(\d+)\.pt")
+
+
+@dataclass
+class Checkpoint:
+    """One saved state of a network.
+
+    `weights` as trained; `averaged` their running average where the network keeps one; `first` is the digest of the
+    frozen network's weights in an autocontext network.
+    """
+
+    iteration: int
+    architecture: dict[str, Any]
+    weights: dict[str, Tensor]
+    averaged: dict[str, Tensor] | None
+    optimizer: dict[str, Any] | None
+    first: str | None
+    provenance: dict[str, Any]
+
+    @property
+    def best_weights(self) -> dict[str, Tensor]:
+        """Those to predict with."""
+        return self.averaged or self.weights
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` into the network's folder, atomically."""
+    path = checkpoint_path(folder, checkpoint.iteration)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save({"format": _FORMAT} | checkpoint.__dict__, file)
+        except RuntimeError as error:  # how torch ends when a write failed, as on a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+    write_manifest(path, checkpoint)
+    return path
+
+
+def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the provenance beside the checkpoint, for people and for the workflow; it says the checkpoint is whole."""
+    write_json(manifest_path(path), checkpoint.provenance | {"iteration": checkpoint.iteration})
+
+
+def checkpoint_path(folder: Path, iteration: int) -> Path:
+    """Where the checkpoint of that iteration lies in a network's folder."""
+    return Path(folder) / "checkpoints" / f"checkpoint_{iteration}.pt"
+
+
+def iterations(folder: Path) -> list[int]:
+    """The iterations of which the network's folder holds checkpoints, ascending."""
+    files = (Path(folder) / "checkpoints").glob("checkpoint_*.pt")
+    return sorted(int(match[1]) for file in files if (match := _NAME.fullmatch(file.name)))
+
+
+def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> Checkpoint:
+    """Read a checkpoint (the newest unless told) and check that it is one of this network."""
+    found = iterations(folder)
+    if not found or (iteration is not None and iteration not in found):
+        wanted = "no checkpoint" if iteration is None else f"no checkpoint of iteration {iteration}"
+        there = f"it has {', '.join(map(str, found))}" if found else "train it, or fetch its published weights"
+        raise BadInput(f"{folder}: {wanted}; {there}")
+    path = checkpoint_path(folder, found[-1] if iteration is None else iteration)
+    checkpoint = read(path)
+    _check_architecture(path, checkpoint.architecture, config)
+    return checkpoint
+
+
+def read(path: Path) -> Checkpoint:
+    """Read one file; raises BadInput if it is truncated, foreign or of another format."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return _checked(content)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such checkpoint") from None
+    except Exception as error:  # torch raises many kinds for a file that is cut off or foreign
+        logger.debug("%s: %s", path, error)
+        raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
+
+
+def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = None) -> tuple[AnyNetwork, Checkpoint]:
+    """The network of a folder with the weights to predict with, its frozen network included."""
+    checkpoint = load(folder, config, iteration)
+    network, first = build_with_first(folder, config)
+    check_first(folder, config, checkpoint, first)
+    load_weights(trained_part(network), checkpoint.best_weights, checkpoint_path(folder, checkpoint.iteration))
+    return network, checkpoint
+
+
+def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
+    """A network with fresh weights, its frozen network (if it has one) loaded; with the digest of the latter."""
+    first = load_first(folder, config)
+    if first is None:
+        return Network(config), None
+    first_config, checkpoint = first
+    network = AutocontextNetwork(config, Network(first_config))
+    path = checkpoint_path(Path(folder).parent / first_config.network, checkpoint.iteration)
+    load_weights(network.first, checkpoint.best_weights, path)
+    return network, digest(checkpoint.best_weights)
+
+
+def load_first(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Checkpoint] | None:
+    """The frozen network whose LSDs the network of `folder` reads, and its checkpoint; None if it reads raw alone."""
+    first_folder = first_network_folder(folder, config)
+    if first_folder is None or config.autocontext is None:
+        return None
+    first_config = load_network(first_folder)
+    if "lsds" not in first_config.heads or first_config.autocontext is not None:
+        raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
+    return first_config, load(first_folder, first_config, config.autocontext.iteration)
+
+
+def check_first(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, first: str | None) -> None:
+    """Refuse a checkpoint that was trained on other weights of the frozen network than `first`, their digest."""
+    if checkpoint.first != first:
+        name = config.autocontext.network if config.autocontext else "?"
+        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Put the saved `state` into `optimizer`."""
+    try:
+        optimizer.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its optimizer does not fit the network: {error}") from None
+    # torch's fused Adam goes through weights and moments as they lie in memory; those of a converted checkpoint lie in
+    # another order: a GPU's refuses them, the CPU's would take each for another weight's
+    for weight, held in optimizer.state.items():
+        for name, moment in held.items():
+            if moment.shape == weight.shape and moment.stride() != weight.stride():
+                held[name] = torch.empty_like(weight, dtype=moment.dtype, requires_grad=False).copy_(moment)
+
+
+def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Put `weights` into `network`, every parameter exactly once."""
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise BadInput(f"{path}: its weights do not fit the network: {' '.join(str(error).split())[:200]}") from None
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names and values of weights."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        state.update(name.encode())
+        state.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
+
+
+def _checked(content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        raise ValueError("it holds something else")
+    checkpoint = Checkpoint(**content)
+    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.weights, dict):
+        raise ValueError("its parts are of other types")
+    return checkpoint
+
+
+def _check_architecture(path: Path, held: dict[str, Any], config: NetworkConfig) -> None:
+    for key, found, expected in _differences(held, config.architecture()):
+        raise BadInput(
+            f"{path}: a checkpoint of another network: its {key} is {found}, expected {expected} "
+            f"for {config.dataset}/{config.network}"
+        )
+
+
+def _differences(held: dict[str, Any], expected: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for key in expected | held:
+        found, wanted = held.get(key), expected.get(key)
+        if isinstance(found, dict) and isinstance(wanted, dict):
+            yield from _differences(found, wanted, f"{above}{key}.")
+        elif found != wanted:
+            yield above + key, found, wanted

@@ -1,0 +1,120 @@
+"""What a network is, in figures: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from emsuite.common.arrays import Shape
+from emsuite.config.network import NetworkConfig, first_network_folder, load_network
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as it runs: output channels and voxels, and its parameters."""
+
+    name: str
+    channels: int
+    shape: Shape
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network at one input shape; FLOPs count a multiply-add as two, bytes are those of float32."""
+
+    layers: list[Layer]
+    trained: int
+    frozen: int
+    smallest_input: Shape
+    stride: Shape
+    context: Shape
+    input_shape: Shape
+    output_shape: Shape
+    forward_flops: int
+    training_flops: int
+    training_bytes: int
+
+    @property
+    def flops_per_voxel(self) -> float:
+        """Forward FLOPs per output voxel at this input shape."""
+        return self.forward_flops / float(torch.tensor(self.output_shape).prod())
+
+
+def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Description:
+    """Run the network on the meta device, where shapes are real and nothing is computed; no checkpoint is needed.
+
+    Memory of a training step: weights, gradients and Adam's two moments, and every layer's output once.
+    """
+    with torch.device("meta"):
+        network = build_untrained(folder, config)
+        raw = torch.empty((config.training.batch_size, 1, *input_shape))
+        output_shape = network.output_shape(input_shape)
+        with _record(network) as layers, FlopCounterMode(display=False) as forward:
+            logits = network(raw)
+        with FlopCounterMode(display=False) as backward:
+            torch.stack([x.sum() for x in logits.values()]).sum().backward()
+    sizes = {p: p.numel() for p in network.parameters()}
+    trained = sum(n for p, n in sizes.items() if p.requires_grad)
+    activations = sum(layer.channels * int(torch.tensor(layer.shape).prod()) for layer in layers)
+    memory = 4 * (sum(sizes.values()) + 3 * trained + config.training.batch_size * (activations + raw[0].numel()))
+    reach = network.reach
+    flops = forward.get_total_flops()
+    return Description(layers, trained, sum(sizes.values()) - trained, reach.smallest, reach.stride, reach.context,
+                       input_shape, output_shape, flops, flops + backward.get_total_flops(), memory)  # fmt: skip
+
+
+def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
+    """The network with fresh weights, its frozen network as well."""
+    first = first_network_folder(folder, config)
+    return AutocontextNetwork(config, Network(load_network(first))) if first else Network(config)
+
+
+def as_text(config: NetworkConfig, described: Description) -> str:
+    """A description as a table for people."""
+    width = max(len(layer.name) for layer in described.layers)
+    rows = [f"{config.dataset}/{config.network}", ""]
+    rows += [f"{'layer':<{width}}  channels  {'voxels (z, y, x)':<18}  parameters"]
+    for layer in described.layers:
+        shape = "x".join(map(str, layer.shape))
+        rows.append(f"{layer.name:<{width}}  {layer.channels:>8}  {shape:<18}  {layer.parameters:>10,}")
+    size = [c + 1 for c in described.context]
+    nanometres = [n * v for n, v in zip(size, config.voxel_size, strict=True)]
+    voxels = int(torch.tensor(described.output_shape).prod())
+    rows += [
+        "",
+        f"trainable parameters  {described.trained:,}",
+        f"frozen parameters     {described.frozen:,}",
+        f"receptive field       {tuple(size)} voxels, {tuple(nanometres)} nm",
+        f"stride                {described.stride}",
+        f"legal inputs          {described.smallest_input} + multiples of the stride",
+        f"output                input - {described.context}",
+        f"this input            {described.input_shape} -> {described.output_shape}",
+        f"forward               {described.forward_flops / 1e9:,.1f} GFLOP, "
+        f"{described.flops_per_voxel / 1e6:.3f} MFLOP per output voxel ({voxels:,})",
+        f"training step         {described.training_flops / 1e9:,.1f} GFLOP, "
+        f"{described.training_bytes / 2**30:.2f} GiB in float32",
+    ]
+    return "\n".join(rows)
+
+
+@contextmanager
+def _record(network: nn.Module) -> Iterator[list[Layer]]:
+    layers: list[Layer] = []
+    handles = []
+    for name, module in network.named_modules():
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if parameters:
+
+            def note(_module: nn.Module, _args: object, out: Tensor, name: str = name, n: int = parameters) -> None:
+                layers.append(Layer(name, out.shape[1], tuple(out.shape[2:]), n))
+
+            handles.append(module.register_forward_hook(note))
+    yield layers
+    for handle in handles:
+        handle.remove()

@@ -1,0 +1,84 @@
+"""Which learning rate suits a network: the loss while the rate rises (Smith 2017, "Cyclical learning rates")."""
+
+import csv
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from emsuite.common.errors import RunFailed
+from emsuite.common.files import atomic_path
+from emsuite.common.progress import progress
+from emsuite.config.network import NetworkConfig
+from emsuite.data.sampler import Sampler
+from emsuite.data.training_volume import TrainingVolume, on_device
+from emsuite.targets.make import label_context
+from emsuite.training.batches import Batches, Share
+from emsuite.training.state import start
+from emsuite.training.trainer import train_step
+
+_MEMORY = 0.9  # of the running mean of the losses
+_BLOWN_UP = 4.0  # times the lowest loss: higher rates tell nothing more
+
+
+@dataclass(frozen=True)
+class RatesTried:
+    """Learning rates, rising, and the loss at each, averaged over the ones before."""
+
+    rates: list[float]
+    losses: list[float]
+
+    @property
+    def suggested(self) -> float:
+        """A tenth of the rate at which the loss was lowest."""
+        return self.rates[int(np.argmin(self.losses))] / 10
+
+    def write(self, path: Path) -> None:
+        """As a table, `learning_rate` and `loss`."""
+        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["learning_rate", "loss"])
+            writer.writerows(zip(self.rates, self.losses, strict=True))
+
+
+def try_rates(
+    folder: Path,
+    config: NetworkConfig,
+    volumes: Sequence[TrainingVolume],
+    device: torch.device,
+    limits: tuple[float, float],
+    steps: int,
+) -> RatesTried:
+    """Train a fresh network for one iteration at each of `steps` rates between `limits`, evenly in their logarithm.
+
+    Ends early where the loss blows up; saves nothing. A frozen network, where it has one, lies beside `folder`.
+    Raises RunFailed if the loss is no number from the first.
+    """
+    training = config.training
+    state = start(folder, config, device)
+    shape = state.network.output_shape(training.input_shape)
+    sampler = Sampler(on_device(volumes, device), training.input_shape, shape, label_context(config), training.augment,
+                      training.sampling)  # fmt: skip
+    share = Share(0, training.batch_size // training.accumulate, training.accumulate)
+    rates, losses, mean = np.geomspace(*limits, steps).tolist(), list[float](), 0.0
+    with closing(Batches(config, sampler, share, range(1, steps + 1), device)) as batches:
+        for step, rate in enumerate(progress(rates, what="learning rates", total=steps), start=1):
+            loss = float(train_step(state, _with_rate(config, rate), batches, step).losses["loss"])
+            mean = _MEMORY * mean + (1 - _MEMORY) * loss
+            smooth = mean / (1 - _MEMORY**step)
+            if not math.isfinite(smooth) or (losses and smooth > _BLOWN_UP * min(losses)):
+                break
+            losses.append(smooth)
+    if not losses:
+        raise RunFailed(f"{folder}: the loss is no number at the lowest learning rate, {limits[0]:g}")
+    return RatesTried(rates[: len(losses)], losses)
+
+
+def _with_rate(config: NetworkConfig, rate: float) -> NetworkConfig:
+    changed = {"learning_rate": rate, "schedule": "constant", "warm_up": 0}
+    optimizer = config.training.optimizer.model_copy(update=changed)
+    return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})

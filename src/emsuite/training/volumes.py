@@ -1,0 +1,54 @@
+"""Which volumes a network is trained on: named on the command line, or the training split of its data set."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from funlib.geometry import Roi
+
+from emsuite.common.errors import BadInput
+from emsuite.common.memory import free_memory
+from emsuite.config.dataset import load_dataset
+from emsuite.config.network import NetworkConfig
+from emsuite.data.training_volume import LABELS, TrainingVolume, load_training_volume, memory_needed
+from emsuite.io.volume import open_volume, parse_roi
+
+logger = logging.getLogger(__name__)
+
+
+def load_training_data(config: NetworkConfig, given: Sequence[str], project: Path) -> list[TrainingVolume]:
+    """Read `VOLUME.zarr` or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` (labels inside that ROI, nm), each of the network's voxels.
+
+    Without any given: the training split of the data set, from the project's data folder. They stay on disk if
+    `training.stream` says so, or, where it says nothing, if they would take more than half of the free memory.
+    """
+    parts = [_part(config, text) for text in given or _split(config, project)]
+    stream = config.training.stream
+    if stream is None:
+        needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
+        stream = needed > free // 2
+        if stream:
+            logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
+    return [load_training_volume(path, roi, stream) for path, roi in parts]
+
+
+def _split(config: NetworkConfig, project: Path) -> list[str]:
+    dataset = load_dataset(config.dataset, project / "01_data" / "datasets")
+    parts = [(dataset.volume_path(part.volume, project / "data"), part.roi) for part in dataset.split.train]
+    there = [(path, roi) for path, roi in parts if path.is_dir()]
+    if not there:
+        raise BadInput(
+            f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
+            "fetch one with 01_data/fetch_data.py, or name one with --data"
+        )
+    return [f"{path}@{roi}" if roi else str(path) for path, roi in there]
+
+
+def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:
+    path, at, roi = text.partition("@")
+    labels = open_volume(Path(path) / LABELS)
+    if tuple(labels.voxel_size) != config.voxel_size:
+        raise BadInput(
+            f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
+        )
+    return path, parse_roi(roi, labels) if at else None

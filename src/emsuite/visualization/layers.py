@@ -1,0 +1,165 @@
+"""Volumes as neuroglancer layers: which kind an array is, where it lies in nm, read piece by piece.
+
+A layer's source is a neuroglancer.LocalVolume in the array's own voxels; a translation by offset / voxel size (which
+need not be whole) puts it in the world, so that offsets off the voxel grid are shown where they are.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import neuroglancer
+import numpy as np
+from neuroglancer.local_volume import MeshesNotSupportedForVolume
+
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import Volume
+from emsuite.visualization.shaders import DESCRIPTOR_GROUPS, MASK_SHADER, channel_shader, gray_shader, triples
+
+Kind = Literal["image", "affinities", "descriptors", "segmentation", "mask"]
+
+_IDS = ("label", "neuron", "segment", "fragment")
+# Meshes come from marching cubes over the whole array in memory; neuroglancer shows larger ones in sections alone.
+_MESH_VOXELS = 2**25
+# Coarser levels are made from all the voxels they stand for, and a browser asks for every level around a section.
+_DOWNSAMPLING = 8
+_SAMPLE = 48
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One volume to show under `name`; raises BadInput where its type or channels do not suit `kind`."""
+
+    name: str
+    volume: Volume
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        channels, number = self.volume.channels, self.volume.dtype.kind
+        suits, expected = {
+            "image": (number in "biuf", "numbers"),
+            "affinities": (channels is not None and number in "uf", "uint8 or float of shape (C, Z, Y, X)"),
+            "descriptors": (
+                channels in DESCRIPTOR_GROUPS and number in "uf",
+                "uint8 or float of shape (10, Z, Y, X) or (6, Y, X)",
+            ),
+            "segmentation": (channels is None and number in "iu", "integers of shape (Z, Y, X)"),
+            "mask": (channels is None and number in "biuf", "numbers of shape (Z, Y, X)"),
+        }[self.kind]
+        if not suits:
+            raise BadInput(
+                f"{self.volume.path}: {self.volume.dtype} of shape {self.volume.shape} cannot be shown as {self.kind}, "
+                f"expected {expected}"
+            )
+
+
+def kind_of(name: str, volume: Volume) -> Kind:
+    """How to show an array, judged by its name (as `labels/neuron_ids` or `targets/affs`), type and channels."""
+    *groups, last = name.lower().split("/")
+    if "weights" in groups or "raw" in last:
+        return "image"
+    if volume.channels is not None:
+        if last.startswith("aff"):
+            return "affinities"
+        return "descriptors" if last.startswith("lsd") and volume.channels in DESCRIPTOR_GROUPS else "image"
+    if "mask" in last or volume.dtype.kind == "b":
+        return "mask"
+    holds_ids = volume.dtype.itemsize >= 4 or "labels" in groups or any(word in last for word in _IDS)
+    return "segmentation" if volume.dtype.kind in "iu" and holds_ids else "image"
+
+
+def axes(volume: Volume) -> list[str]:
+    """Names of a volume's spatial axes: z, y, x or y, x."""
+    return ["z", "y", "x"][-volume.voxel_size.dims :]
+
+
+def world(volume: Volume) -> neuroglancer.CoordinateSpace:
+    """The voxel grid of a volume as neuroglancer's coordinates: axes z, y, x with their scale in nm."""
+    return neuroglancer.CoordinateSpace(names=axes(volume), units="nm", scales=list(volume.voxel_size))
+
+
+def neuroglancer_layer(layer: Layer) -> neuroglancer.Layer:
+    """The layer as neuroglancer draws it; the array is read when a browser asks for a piece of it."""
+    source = _source(layer)
+    if layer.kind == "segmentation":
+        return neuroglancer.SegmentationLayer(source=source, selected_alpha=0.4, not_selected_alpha=0.1)
+    if layer.kind == "mask":
+        return neuroglancer.ImageLayer(source=source, shader=MASK_SHADER, opacity=0.35)
+    return neuroglancer.ImageLayer(source=source, shader=_shader(layer), opacity=1.0)
+
+
+def _shader(layer: Layer) -> str:
+    channels = layer.volume.channels
+    if layer.kind == "descriptors" and channels is not None:
+        return channel_shader(DESCRIPTOR_GROUPS[channels], "descriptor", _limits(layer))
+    return (
+        gray_shader(_limits(layer)) if channels is None else channel_shader(triples(channels), "triple", _limits(layer))
+    )
+
+
+def _limits(layer: Layer) -> tuple[float, float]:
+    """The values shown as black and as white: the type's range, or that of a sample where the type tells nothing."""
+    volume = layer.volume
+    if volume.dtype == np.uint8:
+        return 0, 255
+    if layer.kind in ("affinities", "descriptors") and volume.dtype.kind == "f":
+        return 0, 1
+    begin = [max(0, (n - _SAMPLE) // 2) for n in volume.spatial_shape]
+    index = tuple(slice(b, b + _SAMPLE) for b in begin)
+    sample = np.asarray(volume.array[(..., *index)]).astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    low, high = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 1.0)
+    return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
+
+
+def _source(layer: Layer) -> neuroglancer.LayerDataSource:
+    volume, space = layer.volume, world(layer.volume)
+    if volume.channels is not None:
+        space = neuroglancer.CoordinateSpace(
+            names=["c^", *space.names], units=["", *["nm"] * len(space.names)], scales=[1, *volume.voxel_size]
+        )
+    rank = len(volume.shape)
+    matrix = np.eye(rank, rank + 1)
+    matrix[-volume.voxel_size.dims :, -1] = [o / s for o, s in zip(volume.offset, volume.voxel_size, strict=True)]
+    return neuroglancer.LayerDataSource(
+        url=_LocalVolume(
+            _Pieces(volume.array, _shown_dtype(layer)),
+            dimensions=space,
+            volume_type="segmentation" if layer.kind == "segmentation" else "image",
+            max_downsampling=_DOWNSAMPLING,
+        ),
+        transform=neuroglancer.CoordinateSpaceTransform(output_dimensions=space, matrix=matrix),
+    )
+
+
+def _shown_dtype(layer: Layer) -> np.dtype:
+    """The type, of those that neuroglancer knows, that holds the array's values."""
+    dtype = layer.volume.dtype
+    if dtype.kind == "f" or (layer.kind != "segmentation" and dtype.itemsize == 8):
+        return np.dtype(np.float32)
+    if dtype.kind == "b" or layer.kind == "segmentation":
+        return np.dtype(f"u{dtype.itemsize}")
+    return dtype.newbyteorder("=")
+
+
+class _Pieces:
+    """An array as LocalVolume reads it: by slices, in a type of its own; nothing is kept."""
+
+    def __init__(self, array: Any, dtype: np.dtype):
+        self._array = array
+        self.shape = tuple(array.shape)
+        self.dtype = dtype
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.ascontiguousarray(self._array[index], dtype=self.dtype)
+
+    def transpose(self) -> np.ndarray:
+        """The whole array, axes reversed, which is what meshes are made from."""
+        return self[...].T
+
+
+class _LocalVolume(neuroglancer.LocalVolume):
+    def get_object_mesh(self, object_id: int) -> bytes:
+        if math.prod(self.shape) > _MESH_VOXELS:
+            raise MeshesNotSupportedForVolume
+        return super().get_object_mesh(object_id)

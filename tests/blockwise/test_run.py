@@ -1,0 +1,219 @@
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import psutil
+import pytest
+from funlib.geometry import Coordinate, Roi
+
+from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.run import run_blocks
+from emsuite.common.errors import BadInput, RunFailed
+
+GRID = Grid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    before = psutil.Process().children(recursive=True)
+    yield
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
+
+
+def note(folder, block):
+    """Append to the block's file, so that its lines count the calls."""
+    with open(folder / str(block.index), "a") as file:
+        file.write(f"{block.write.begin} {os.getpid()}\n")
+
+
+def fail_at_3(folder, error, block):
+    note(folder, block)
+    if block.index == 3:
+        raise error
+
+
+def die_at_3(folder, block):
+    note(folder, block)
+    if block.index == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def calls(folder):
+    return {int(file.name): len(file.read_text().splitlines()) for file in folder.iterdir() if file.is_file()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_block_is_done_once(tmp_path, workers):
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1)
+    for block in GRID:
+        assert (tmp_path / str(block.index)).read_text().startswith(str(block.write.begin))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_later_run_does_what_is_left(tmp_path, workers):
+    (tmp_path / "done").mkdir()
+    for index in (0, 5, 11):
+        (tmp_path / "done" / f"{index}.done").touch()
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert set(calls(tmp_path)) == set(range(12)) - {0, 5, 11}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_block_that_keeps_failing_is_named_and_not_done(tmp_path, workers):
+    process = partial(fail_at_3, tmp_path, ValueError("no good"))
+    with pytest.raises(RunFailed, match=r"test: block 3 \(.*\) failed 3 times: ValueError: no good"):
+        run_blocks("test", GRID, process, workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 3}
+    assert {path.name for path in (tmp_path / "done").glob("*.done")} == {f"{i}.done" for i in range(12) if i != 3}
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 4}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bad_input_ends_the_run_at_once(tmp_path, workers):
+    process = partial(fail_at_3, tmp_path, BadInput("volume: holds nonsense"))
+    with pytest.raises(BadInput, match=r"^volume: holds nonsense$"):
+        run_blocks("test", GRID, process, workers, tmp_path / "done")
+    assert calls(tmp_path)[3] == 1
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+
+
+def test_a_block_that_kills_its_workers_is_named(tmp_path):
+    with pytest.raises(RunFailed, match=r"block 3 .* failed 3 times: worker exited with code -9"):
+        run_blocks("test", GRID, partial(die_at_3, tmp_path), 2, tmp_path / "done")
+    assert calls(tmp_path)[3] == 3
+    assert len(list((tmp_path / "done").glob("*.done"))) == 11
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path):
+    def die_once(block):
+        note(tmp_path, block)
+        if block.index == 3 and not (tmp_path / "died").exists():
+            (tmp_path / "died").mkdir()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run_blocks("test", GRID, die_once, 2, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 2}
+
+
+def test_nothing_listens_beyond_loopback(tmp_path):
+    stage = os.getpid()
+
+    def look(block):
+        server = psutil.Process(stage)
+        for connection in server.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip == "127.0.0.1"
+                (tmp_path / "seen").touch()
+
+    run_blocks("test", GRID, look, 2, tmp_path / "done")
+    assert (tmp_path / "seen").exists()
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.grid import Grid
+
+def wait(block):
+    Path(sys.argv[1], "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    grid = Grid(Roi((0,), (4,)), Coordinate((1,)), Coordinate((0,)))
+    run_blocks("test", grid, wait, 2, Path(sys.argv[1], "done"))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_outlive_the_stage(tmp_path, how):
+    (tmp_path / "run.py").write_text(SLOW_RUN.replace("Path(sys.argv[1], ", f"Path({str(tmp_path)!r}, "))
+    stage = subprocess.Popen([sys.executable, tmp_path / "run.py"], stderr=subprocess.DEVNULL)
+    wait_for(Path(tmp_path / "begun").exists)
+    workers = []
+
+    def all_are_there():
+        workers[:] = psutil.Process(stage.pid).children(recursive=True)
+        return len(workers) == 7  # the nursery, and for each worker what daisy starts, a minder and itself
+
+    wait_for(all_are_there)
+    stage.send_signal(how)
+    stage.wait(10)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert not list((tmp_path / "done").glob("*.done"))
+
+
+def wait_for(what, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+KILLED_RUN = """
+import os, sys, time
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.grid import Grid
+
+folder = Path(sys.argv[1])
+
+def work(block):
+    with open(folder / f"{block.index}.calls", "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(0.05)
+    (folder / f"{block.index}.result").write_text(str(block.index))
+
+if __name__ == "__main__":
+    run_blocks("test", Grid(Roi((0,), (60,)), Coordinate((1,)), Coordinate((0,))), work, 2, folder / "done")
+"""
+
+
+@pytest.mark.slow
+def test_twenty_kills_cost_the_blocks_at_work_and_nothing_else(tmp_path):
+    (tmp_path / "run.py").write_text(KILLED_RUN)
+    random, kills, runs = Random(0), 0, 0
+    begun = set()
+    while True:
+        stage = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path], stderr=subprocess.DEVNULL)
+        runs += 1
+        while stage.poll() is None:
+            time.sleep(random.uniform(0, 0.6))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family = [psutil.Process(stage.pid), *psutil.Process(stage.pid).children(recursive=True)]
+                begun |= set(family)
+                if kills < 20:
+                    random.choice(family).kill()
+                    kills += 1
+        if stage.returncode == 0:
+            break
+        assert runs < 60
+        wait_for(partial(all_gone, begun), 5)
+    assert kills >= 5
+    calls = [len((tmp_path / f"{i}.calls").read_text().splitlines()) for i in range(60)]
+    assert [(tmp_path / f"{i}.result").read_text() for i in range(60)] == [str(i) for i in range(60)]
+    assert sum(calls) - 60 <= 2 * kills, "a kill costs at most the blocks that both workers were at"
+    wait_for(partial(all_gone, begun), 5)
+
+
+def all_gone(processes):
+    return not any(is_at_work(process) for process in processes)
+
+
+def is_at_work(process):
+    """Whether it is there and not just waiting for its parent, or the system, to take note of its end."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,176 @@
+"""Jobs of a real Slurm; `../shared/tools/start-slurm` makes one on this machine."""
+
+import filecmp
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from emsuite.blockwise.slurm import SlurmSettings, read_slurm_settings
+from emsuite.common.errors import BadInput
+from emsuite.common.settings import validate
+from emsuite.segmentation.settings import SegmentationSettings
+
+BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
+
+
+def test_what_is_not_said_is_left_to_the_cluster():
+    assert SlurmSettings().options == ["--cpus-per-task=1"]
+    settings = SlurmSettings(partition="cpu", time="2:00:00", memory="8G", cpus=2, extra=("--constraint=avx2",))
+    expected = ["--partition=cpu", "--time=2:00:00", "--mem=8G", "--cpus-per-task=2", "--constraint=avx2"]
+    assert settings.options == expected
+
+
+def test_settings_from_the_command_line():
+    settings = read_slurm_settings(
+        ["workers=10", "partition=cpu", "time=2:00:00", "extra=[--constraint=avx2, --qos=low]"]
+    )
+    assert settings == SlurmSettings(
+        workers=10, partition="cpu", time="2:00:00", extra=("--constraint=avx2", "--qos=low")
+    )
+    words = settings.arguments
+    assert words[:2] == ["--workers", "slurm"]
+    assert read_slurm_settings(words[3::2]) == settings
+
+
+@pytest.mark.parametrize(
+    ("pairs", "line"),
+    [
+        (["partition"], "--slurm partition: expected KEY=VALUE"),
+        (["partitoin=cpu"], "--slurm: partitoin: unknown key"),
+        (["workers=0"], "--slurm: workers: .*greater than 0"),
+        (["extra=[a"], "not valid yaml"),
+    ],
+)
+def test_odd_settings_are_refused(pairs, line):
+    with pytest.raises(BadInput, match=line):
+        read_slurm_settings(pairs)
+
+
+def test_settings_as_a_block_of_the_segmentation():
+    assert SegmentationSettings().workers_option(3) == ["--workers", "3"]
+    settings = validate(SegmentationSettings, {"slurm": {"workers": 2, "account": "lab"}}, "config")
+    assert settings.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
+    with pytest.raises(BadInput, match=r"config: slurm\.acount: unknown key"):
+        validate(SegmentationSettings, {"slurm": {"acount": "lab"}}, "config")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_jobs_yield_the_bytes_of_local_processes(cells, tmp_path, run_script):
+    affs = ("--affs", cells.path / "affs")
+
+    def segment(out: Path, *workers: str) -> None:
+        made = ("--fragments", out / "fragments.zarr/fragments")
+        for done in (
+            run_script("04_segment/extract_fragments.py", *affs, "--out", out, *BLOCKS, *workers),
+            run_script("04_segment/agglomerate.py", *affs, *made, "--out", out / "graph/edges", *workers),
+        ):
+            assert done.returncode == 0, done.stderr
+
+    segment(tmp_path / "here", "--workers", "2")
+    # more jobs than the machines take at a time: those that still wait at the end are called off
+    segment(tmp_path / "jobs", "--workers", "slurm", "--slurm", "workers=7")
+    for part in ("fragments.zarr/fragments/c", "graph/nodes", "graph/edges"):
+        files = [
+            path.relative_to(tmp_path / "here") for path in (tmp_path / "here" / part).rglob("*") if path.is_file()
+        ]
+        assert files
+        assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "jobs", [str(f) for f in files], shallow=False)[1:] == (
+            [],
+            [],
+        )
+    wait_for(lambda: not jobs(), 20)  # one that is called off as it begins is listed for a moment
+
+
+def jobs() -> str:
+    """This suite's jobs that run or wait."""
+    listed = subprocess.run(
+        ["squeue", "-h", "-n", "emsuite-worker", "-t", "R,PD"], capture_output=True, text=True, check=True
+    )
+    return listed.stdout
+
+
+def workers() -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if "emsuite.blockwise.worker" in (p.info["cmdline"] or [])
+            and "srun" not in p.info["cmdline"][0]]  # fmt: skip
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.slurm import SlurmSettings
+from slow_block import wait
+
+if __name__ == "__main__":
+    grid = Grid(Roi((0,), (6,)), Coordinate((1,)), Coordinate((0,)))
+    run_blocks("test", grid, wait, SlurmSettings(workers=2), Path(sys.argv[1], "done"))
+"""
+BLOCK = """
+import os, time
+from pathlib import Path
+
+def wait(block):
+    Path(FOLDER, f"{block.index}.{os.getpid()}").touch()
+    time.sleep(SECONDS)
+"""
+
+
+def start(folder: Path, seconds: object) -> "subprocess.Popen[bytes]":
+    (folder / "slow_block.py").write_text(BLOCK.replace("FOLDER", repr(str(folder))).replace("SECONDS", str(seconds)))
+    (folder / "run.py").write_text(RUN)
+    return subprocess.Popen([sys.executable, folder / "run.py", folder], stderr=subprocess.DEVNULL)
+
+
+def wait_for(what, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_jobs_do_not_outlive_the_stage(tmp_path):
+    stage = start(tmp_path, 100)
+    wait_for(lambda: len(list(tmp_path.glob("[0-9].*"))) == 2)
+    assert workers()
+    stage.send_signal(signal.SIGKILL)
+    stage.wait(10)
+    wait_for(lambda: not workers() and not jobs(), 20)
+    assert not list((tmp_path / "done").glob("*.done"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_a_job_at_work_is_not_called_off_when_another_finds_nothing_to_do(tmp_path):
+    stage = start(tmp_path, "0.1 if block.index else 6")
+    assert stage.wait(60) == 0
+    assert len(list(tmp_path.glob("[0-9].*"))) == 6, "no block was begun twice"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_a_job_that_dies_is_replaced(tmp_path):
+    stage = start(tmp_path, 0.5)
+    wait_for(lambda: list(tmp_path.glob("[0-9].*")))
+    os.kill(int(next(tmp_path.glob("[0-9].*")).suffix[1:]), signal.SIGKILL)
+    assert stage.wait(60) == 0
+    assert len(list((tmp_path / "done").glob("*.done"))) == 6
+    assert len(list(tmp_path.glob("[0-9].*"))) == 7, "one block was begun twice, no other"
+    assert not workers()
+
+
+def test_a_number_of_processes_takes_no_settings_of_slurm(call_script):
+    end = call_script("04_segment/agglomerate.py", "--affs", "a", "--fragments", "b", "--out", "c",
+                      "--workers", "2", "--slurm", "partition=cpu")  # fmt: skip
+    assert end.code == 2
+    assert "--slurm goes with --workers slurm" in end.err

@@ -1,0 +1,194 @@
+"""Stage scripts as the shell sees them: written to a file here, and run as a process."""
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput, RunFailed, one_line
+
+SCRIPT = '''
+import errno, logging, os, sys, time
+import click
+from pathlib import Path
+from emsuite.cli.command import stage
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.files import write_text
+from emsuite.common.outputs import output
+
+@stage(example="""
+python script.py --case good
+python script.py --case other
+""")
+@click.option("--case", required=True, help="What to do.")
+@click.option("--number", type=int, default=3, help="A number.")
+@click.option("--out", type=click.Path(path_type=Path))
+def main(case, number, out):
+    """Do what is asked."""
+    log = logging.getLogger("emsuite.something")
+    if case == "good":
+        log.debug("in detail"), log.info("in short"), logging.getLogger("other").info("of no interest")
+    if case == "code":
+        return 7
+    if case == "bad":
+        raise BadInput("a.yaml:3: key: holds\\n  two\\n  lines")
+    if case == "failed":
+        raise RunFailed("the loss is nan")
+    if case == "system":
+        raise OSError(number, os.strerror(number), "some/file")
+    if case == "no number":
+        raise OSError("cannot write data:\\nno room")
+    if case == "memory":
+        raise MemoryError("cannot have 3 GiB")
+    if case == "memory of torch":
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+    if case == "memory of a GPU":
+        raise type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2.00 GiB")
+    if case == "other":
+        raise RuntimeError("a bug")
+    if case == "bug":
+        raise ZeroDivisionError("a bug")
+    if case == "sleep":
+        print("ready", flush=True)
+        time.sleep(60)
+    if case == "fill":
+        with output(out, {}):
+            out.mkdir()
+            write_text(out / "large", "x" * 2_000_000)
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("script") / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def run(script: Path, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_good_end(script: Path) -> None:
+    assert run(script, "--case", "good") == (0, "", "in short\n")
+    assert run(script, "--case", "good", "-v") == (0, "", "in detail\nin short\n")
+    assert run(script, "--case", "code")[0] == 7
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_ends_with_the_example(script: Path, option: str) -> None:
+    code, out, _ = run(script, option)
+    assert code == 0
+    assert "Do what is asked." in out
+    assert "[default: 3]" in out
+    assert out.rstrip().endswith("Example:\n    python script.py --case good\n    python script.py --case other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (("--case", "bad"), 2, "a.yaml:3: key: holds two lines"),
+        (("--case", "failed"), 1, "the loss is nan"),
+        (("--case", "no number"), 1, "file system: cannot write data: no room"),
+        (("--case", "memory"), 1, "out of memory: cannot have 3 GiB"),
+        (("--case", "memory of torch"), 1, "out of memory: [enforce fail"),
+        (("--case", "memory of a GPU"), 1, "out of memory: CUDA out of memory. Tried"),
+        ((), 2, "Missing option '--case'. (--help shows what is expected)"),
+        (("--case", "good", "--number", "x"), 2, "Invalid value for '--number': 'x' is not a valid integer. (--help"),
+        (("--nothing",), 2, "No such option"),
+        (("more", "--case", "good"), 2, "Got unexpected extra argument (more) (--help shows what is expected)"),
+    ],
+)
+def test_bad_ends_are_one_line_and_a_code(script: Path, arguments: tuple[str, ...], code: int, line: str) -> None:
+    found, out, error = run(script, *arguments)
+    assert (found, out) == (code, "")
+    assert error.startswith(f"error: {line}")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENOENT])
+def test_what_the_file_system_says_is_one_line(script: Path, number: int) -> None:
+    assert run(script, "--case", "system", "--number", number) == (1, "", f"error: some/file: {os.strerror(number)}\n")
+
+
+@pytest.mark.parametrize("case", ["bug", "other"])
+def test_a_bug_is_not_hidden(script: Path, case: str) -> None:
+    code, _, error = run(script, "--case", case)
+    assert code == 1
+    assert "Traceback" in error
+
+
+def test_an_interrupt_is_one_line(script: Path) -> None:
+    command = [sys.executable, script, "--case", "sleep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    assert (process.returncode, error.lstrip("\n")) == (130, "error: interrupted\n")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("missing: the right to mount a small disk")
+    try:
+        code, _, error = run(script, "--case", "fill", "--out", disk / "made")
+        assert code == 1
+        assert error.startswith("error: ")
+        assert error.endswith(": No space left on device\n")
+        assert error.count("\n") == 1
+        assert not (disk / "made.manifest.json").exists()
+        assert not (disk / "made" / "large").exists()
+        assert (disk / "made.unfinished.json").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """The library's logger; as it was, afterwards."""
+    logger = logging.getLogger("emsuite")
+    before = logger.level, logger.propagate, logger.handlers
+    yield logger
+    logger.level, logger.propagate, logger.handlers = before
+
+
+def test_a_command_can_be_called_as_a_function(logger: logging.Logger) -> None:
+    @stage(example="python x.py")
+    @click.argument("word")
+    def main(word: str) -> None:
+        """Say a word."""
+        click.echo(word)
+
+    with pytest.raises(SystemExit) as end:
+        main(["hello"])
+    assert end.value.code == 0
+    assert len(logger.handlers) == 1
+
+
+@pytest.mark.parametrize("kind", [BadInput, RunFailed])
+def test_errors_are_one_line_wherever_they_are_shown(kind: type[Exception]) -> None:
+    assert str(kind("a:\n   b\r\n\tc  d")) == "a: b c  d"
+    assert one_line("") == ""

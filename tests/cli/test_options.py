@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from emsuite.cli import options
+
+
+@click.command()
+@options.network
+@options.device
+@options.workers
+@options.block_size
+@options.context
+@options.overrides
+def command(**chosen: object) -> None:
+    """Print what was chosen."""
+    for key, value in chosen.items():
+        click.echo(f"{key} {value!r}")
+
+
+def chosen(*arguments: str) -> dict[str, str]:
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return dict(line.split(" ", 1) for line in result.output.splitlines())
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
+def test_defaults() -> None:
+    found = chosen("folder")
+    assert found["network_dir"] == repr(Path("folder"))
+    assert found["device"] == "'auto'"
+    assert int(found["workers"]) >= 1
+    assert (found["block_size"], found["context"], found["overrides"]) == ("None", "None", "()")
+
+
+def test_three_numbers() -> None:
+    assert chosen("folder", "--block-size", "2048,1024,512")["block_size"] == "(2048, 1024, 512)"
+    for odd in ("1,2", "1,2,3,4", "0,1,1", "-1,2,3", "1,2,x", "1.5,2,3", "", "8"):
+        assert "expected three whole numbers" in refused("folder", "--block-size", odd)
+
+
+def test_overrides_may_be_given_again() -> None:
+    assert chosen("folder", "--set", "a=1", "--set", "b.c=[2]")["overrides"] == "('a=1', 'b.c=[2]')"
+
+
+def test_devices_and_workers_are_checked() -> None:
+    assert "tpu" in refused("folder", "--device", "tpu")
+    assert "0" in refused("folder", "--workers", "0")
+
+
+def test_the_network_may_be_left_out_inside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(command, [])
+    assert "this folder has no network.yaml" in str(result.exception)
+    (tmp_path / "network.yaml").touch()
+    assert chosen()["network_dir"] == repr(tmp_path)
+
+
+def test_connections() -> None:
+    @click.command()
+    @options.endpoint_url
+    @options.connections(16)
+    def fetching(endpoint_url: str | None, workers: int) -> None:
+        click.echo(f"{endpoint_url} {workers}")
+
+    assert CliRunner().invoke(fetching, []).output == "None 16\n"
+    assert CliRunner().invoke(fetching, ["--endpoint-url", "http://x", "--workers", "256"]).output == "http://x 256\n"
+    assert CliRunner().invoke(fetching, ["--workers", "257"]).exit_code == 2

@@ -1,0 +1,144 @@
+"""Deterministic algorithms, and what was set before them.
+
+Torch's number of threads.
+"""
+
+import re
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+from torch.backends import cudnn
+
+from emsuite.common import device
+from emsuite.common.device import (
+    check_compiler,
+    claim_gpu,
+    count_workers,
+    deterministic,
+    memory_to_use,
+    one_core,
+    pick_device,
+)
+from emsuite.common.errors import BadInput, RunFailed
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("SLURM_GPUS", "SLURM_GPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pick_device("auto").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda"
+    assert pick_device("cpu").type == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_missed() -> None:
+    with pytest.raises(BadInput, match="--device cuda: torch sees no GPU here"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize("variable", ["SLURM_GPUS", "SLURM_GPUS_ON_NODE"])
+def test_a_gpu_that_slurm_gave_is_missed(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "0")
+    assert pick_device("auto").type == "cpu"
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(BadInput, match=rf"Slurm gave this job a GPU \({variable}=1\), but torch sees none.*--nv"):
+        pick_device("auto")
+    assert pick_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(("kind", "variable", "names"), [("cpu", "CXX", "g++"), ("cuda", "CC", "gcc or clang")])
+def test_a_compiler_that_is_not_there_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, variable: str, names: str
+) -> None:
+    place = torch.device(kind)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(BadInput, match=rf"training\.compile: true, but there is no {re.escape(names)} here for {kind}"):
+        check_compiler(place)
+    (tmp_path / names.split()[-1]).write_text("#!/bin/sh\n")
+    (tmp_path / names.split()[-1]).chmod(0o755)
+    check_compiler(place)
+    monkeypatch.setenv(variable, "mine -flag")
+    with pytest.raises(BadInput, match="there is no mine here"):
+        check_compiler(place)
+
+
+def test_one_process_on_the_cpu_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert count_workers(torch.device("cpu"), None) == 1
+    assert count_workers(torch.device("cpu"), 3) == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert count_workers(torch.device("cuda"), None) == 4
+    assert count_workers(torch.device("cuda"), 2) == 2
+    with pytest.raises(BadInput, match="--workers 5: torch sees 4 GPUs here"):
+        count_workers(torch.device("cuda"), 5)
+
+
+def test_workers_share_what_memory_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "free_memory", lambda: 8_000)
+    assert memory_to_use(torch.device("cpu"), 1) == 4_000
+    assert memory_to_use(torch.device("cpu"), 4) == 1_000
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: ([100, 50, 200][number], 1_000))
+    assert memory_to_use(torch.device("cuda"), 1) == 70
+    assert memory_to_use(torch.device("cuda"), 3) == 35  # asked in another process
+
+
+def test_each_worker_claims_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    with ProcessPoolExecutor(1, get_context("fork")) as other:
+        assert other.submit(claim_gpu, tmp_path, 3).result().index == 0
+        assert [claim_gpu(tmp_path, 3).index for _ in range(2)] == [1, 2]
+        with pytest.raises(RunFailed, match="all 3 GPUs have been claimed"):
+            claim_gpu(tmp_path, 3)
+    assert claim_gpu(tmp_path, 3).index == 0  # the other process has ended
+    assert [device.index for device in taken] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_torch_is_told_and_all_is_as_before_afterwards(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
+    with deterministic(wanted):
+        assert torch.are_deterministic_algorithms_enabled() == wanted
+        assert cudnn.benchmark != wanted
+    assert (torch.are_deterministic_algorithms_enabled(), cudnn.benchmark) == before
+
+
+def test_one_inside_and_as_many_as_before_outside():
+    before = torch.get_num_threads()
+    with one_core():
+        assert torch.get_num_threads() == 1
+        with one_core():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="inside"), one_core():
+        raise ValueError("inside")
+    assert torch.get_num_threads() == before
+
+
+def test_other_threads_keep_theirs():
+    before, entered, leave = torch.get_num_threads(), threading.Event(), threading.Event()
+
+    def work() -> int:
+        with one_core():
+            entered.set()
+            leave.wait(10)
+            return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        inside = pool.submit(work)
+        assert entered.wait(10)
+        assert torch.get_num_threads() == before
+        leave.set()
+        assert inside.result() == 1
+        assert pool.submit(torch.get_num_threads).result() == before

@@ -1,0 +1,102 @@
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emsuite.common.files import atomic_path, naming, remove, sha256, write_json, write_text
+
+
+def half_write(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+
+
+def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.bin"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent, "a rename must not cross file systems"
+        temporary.write_bytes(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_what_was_there_stays_until_then(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError):
+        half_write(path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+    write_text(path, "new ä")
+    assert path.read_text(encoding="utf-8") == "new ä"
+
+
+def test_a_failing_block_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        half_write(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_block_that_writes_nothing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "file"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_process_leaves_nothing_under_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    script = f"""
+import time
+from pathlib import Path
+from emsuite.common.files import atomic_path
+with atomic_path(Path({str(path)!r})) as temporary:
+    temporary.write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGKILL)
+    assert path.read_text() == "old"
+    assert [name for name in os.listdir(tmp_path) if not name.startswith(".")] == ["file.txt"]
+
+
+def test_json_keeps_its_order_and_writes_paths_as_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"z": 1, "a": [Path("x/y"), None]})
+    assert (tmp_path / "a.json").read_text().endswith("}\n")
+    assert list(json.loads((tmp_path / "a.json").read_text()).items()) == [("z", 1), ("a", ["x/y", None])]
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc" * 100_000)
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_remove_takes_files_folders_and_links_but_not_what_they_point_to(tmp_path: Path) -> None:
+    folder, file, link = tmp_path / "folder", tmp_path / "file", tmp_path / "link"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "file").touch()
+    link.symlink_to(folder)
+    remove(link)
+    assert (folder / "deep" / "file").exists()
+    file.touch()
+    for path in (file, folder, tmp_path / "never there"):
+        remove(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_errors_without_a_name_get_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left on device: 'made'"), naming(Path("made")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(FileNotFoundError, match="nowhere"), naming(Path("made")):
+        (tmp_path / "nowhere").read_text()

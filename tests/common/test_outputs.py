@@ -1,0 +1,228 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emsuite.common import outputs as module
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import check_finished, is_finished, manifest_path, output, read_json, unfinished_path
+
+SETTINGS = {"threshold": 0.5, "blocks": (1, 2), "path": Path("x")}
+
+
+class Stopped(Exception):
+    """Something that ends a run in the middle."""
+
+
+def make(path: Path, settings: dict[str, Any] = SETTINGS, parts: int = 2, stop: bool = False) -> bool:
+    """Make an output of that many files, or stop half-way; returns whether an earlier run was continued."""
+    with output(path, settings, seed=3) as made:
+        path.mkdir(exist_ok=True)
+        there = len(list(path.iterdir()))
+        for part in range(there, parts):
+            (path / str(part)).write_text(f"{os.getpid()}")
+            if stop:
+                raise Stopped
+        made.notes["parts"] = parts
+    return made.resumed
+
+
+def stop(path: Path, settings: dict[str, Any] = SETTINGS) -> None:
+    with pytest.raises(Stopped):
+        make(path, settings, stop=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "a.zarr"
+
+
+def test_a_whole_output_has_a_manifest_with_its_provenance(path: Path) -> None:
+    assert not is_finished(path, SETTINGS)
+    assert make(path) is False
+    manifest = json.loads(manifest_path(path).read_text())
+    assert manifest["settings"] == {"threshold": 0.5, "blocks": [1, 2], "path": "x"}
+    assert (manifest["seed"], manifest["parts"]) == (3, 2)
+    assert manifest["packages"]["python"]
+    assert is_finished(path, SETTINGS)
+    assert not is_finished(path, SETTINGS | {"threshold": 0.6})
+    assert sorted(os.listdir(path.parent)) == [".a.zarr.emsuite", "a.zarr", "a.zarr.manifest.json"]
+    check_finished(path / "deep" / "inside")
+
+
+def test_the_manifest_is_written_last(path: Path) -> None:
+    with output(path, SETTINGS):
+        path.mkdir()
+        assert not manifest_path(path).exists()
+        assert unfinished_path(path).exists()
+
+
+def test_an_exception_leaves_it_unfinished(path: Path) -> None:
+    stop(path)
+    assert not manifest_path(path).exists()
+    assert not is_finished(path, SETTINGS)
+    for inside in (path, path / "0"):
+        with pytest.raises(BadInput, match=r"a\.zarr: unfinished"):
+            check_finished(inside)
+
+
+def test_the_same_settings_go_on_and_others_start_anew(path: Path) -> None:
+    stop(path)
+    (path / "0").write_text("by the first run")
+    assert make(path) is True
+    assert (path / "0").read_text() == "by the first run"
+    assert sorted(os.listdir(path)) == ["0", "1"]
+
+    stop(path, {"threshold": 0.6})
+    (path / "0").write_text("by another run")
+    assert make(path) is False
+    assert (path / "0").read_text() != "by another run"
+
+
+def test_a_whole_output_is_made_anew_and_is_not_whole_meanwhile(path: Path) -> None:
+    make(path)
+    (path / "0").write_text("old")
+    with output(path, SETTINGS) as made:
+        assert not made.resumed
+        assert not path.exists()
+        assert not manifest_path(path).exists()
+        path.mkdir()
+    assert is_finished(path, SETTINGS)
+
+
+def test_what_somebody_else_made_is_not_touched(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "precious").touch()
+    with pytest.raises(BadInput, match="was not made by this suite"):
+        make(path)
+    assert os.listdir(path.parent) == ["a.zarr"]
+    assert os.listdir(path) == ["precious"]
+
+
+def test_an_output_whose_manifest_was_removed_is_made_anew(path: Path) -> None:
+    """As Snakemake removes it before it runs a rule again."""
+    make(path)
+    manifest_path(path).unlink()
+    (path / "0").write_text("old")
+    assert make(path) is False
+    assert (path / "0").read_text() != "old"
+
+
+def test_an_unreadable_mark_starts_anew(path: Path) -> None:
+    stop(path)
+    unfinished_path(path).write_text('{"thres')
+    (path / "0").write_text("of unknown settings")
+    assert make(path) is False
+    assert (path / "0").read_text() != "of unknown settings"
+
+
+def test_a_manifest_of_something_else_does_not_say_it_is_whole(path: Path) -> None:
+    make(path)
+    for content in ("[1]", "{}", "{", '"text"'):
+        manifest_path(path).write_text(content)
+        assert not is_finished(path, SETTINGS)
+
+
+def test_an_output_that_was_deleted_is_not_whole(path: Path) -> None:
+    make(path)
+    (path / "0").unlink()
+    (path / "1").unlink()
+    path.rmdir()
+    assert not is_finished(path, SETTINGS)
+    assert make(path) is False
+
+
+@pytest.mark.parametrize("killed_in", ["write_json", "remove", "provenance", "unlink"])
+def test_killed_at_any_step_it_is_never_whole_by_mistake(
+    path: Path, killed_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older, whole output of other settings lies there; the run that replaces it dies at each of its calls."""
+    make(path, {"old": True})
+    (path / "0").write_text("old")
+    target: Any = Path if killed_in == "unlink" else module
+    real = getattr(target, killed_in)
+    for survives in range(4):
+        calls = iter(range(100))
+
+        def dying(*arguments: Any, calls: Any = calls, survives: int = survives, **extra: Any) -> Any:
+            if next(calls) == survives:
+                if killed_in == "remove":
+                    (path / "0").unlink(missing_ok=True)  # in the middle of it
+                raise Stopped
+            return real(*arguments, **extra)
+
+        monkeypatch.setattr(target, killed_in, dying)
+        try:
+            make(path)
+            survived = True
+        except Stopped:
+            survived = False
+        monkeypatch.setattr(target, killed_in, real)
+        if not survived and is_finished(path, {"old": True}):
+            assert sorted(os.listdir(path)) == ["0", "1"], "the old one is whole, or is not called so"
+        assert survived or not is_finished(path, SETTINGS) or sorted(os.listdir(path)) == ["0", "1"]
+    make(path)
+    assert is_finished(path, SETTINGS)
+    assert sorted(os.listdir(path)) == ["0", "1"]
+    assert (path / "0").read_text() != "old"
+    assert not unfinished_path(path).exists()
+
+
+def test_a_killed_process_leaves_it_unfinished_and_another_goes_on(path: Path) -> None:
+    script = f"""
+import time
+from pathlib import Path
+from emsuite.common.outputs import output
+path = Path({str(path)!r})
+with output(path, {{"threshold": 0.5}}):
+    path.mkdir()
+    (path / "0").write_text("by the killed run")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGKILL)
+    with pytest.raises(BadInput, match="unfinished"):
+        check_finished(path)
+    assert make(path, {"threshold": 0.5}) is True
+    assert (path / "0").read_text() == "by the killed run"
+    check_finished(path)
+
+
+def test_reading_json(tmp_path: Path) -> None:
+    assert read_json(tmp_path / "none.json") is None
+    (tmp_path / "a.json").write_bytes(b"\xff{")
+    assert read_json(tmp_path / "a.json") is None
+    (tmp_path / "a.json").write_text('{"a": [1]}')
+    assert read_json(tmp_path / "a.json") == {"a": [1]}
+
+
+def test_a_continued_output_keeps_no_half_written_chunks(tmp_path: Path) -> None:
+    stop(tmp_path / "x")
+    chunk = tmp_path / "x" / "c" / "0.1f.partial"
+    chunk.parent.mkdir()
+    chunk.write_text("half")
+    with output(tmp_path / "x", SETTINGS) as made:
+        assert made.resumed
+        assert not chunk.exists()
+
+
+def test_an_output_may_not_hold_its_own_input(tmp_path: Path) -> None:
+    make(tmp_path / "volume.zarr")  # made by this suite, so that it may be replaced by it
+    raw = tmp_path / "volume.zarr" / "0"
+    for place in (tmp_path / "volume.zarr", tmp_path / "x" / ".." / "volume.zarr", raw):
+        with (
+            pytest.raises(BadInput, match=r"holds .*, the raw it would be made from"),
+            output(place, {}, inputs={"raw": raw}),
+        ):
+            pass
+    assert raw.exists()
+    with output(tmp_path / "volume.zarr.other", {}, inputs={"raw": raw}):
+        (tmp_path / "volume.zarr.other").mkdir()

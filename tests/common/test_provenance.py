@@ -1,0 +1,105 @@
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from emsuite.common.provenance import (
+    checksum,
+    container,
+    git_commit,
+    machine,
+    package_versions,
+    peak_memory,
+    provenance,
+)
+from emsuite.io.volume import create_volume
+
+
+def test_everything_is_there_and_can_be_written_as_json(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("x")
+    record = provenance({"a": 1}, {"text": tmp_path / "in.txt"}, seed=7)
+    assert json.loads(json.dumps(record)) == record
+    assert set(record) == {
+        "command", "settings", "seed", "inputs", "git_commit", "packages", "container", "machine", "started", "seconds",
+        "peak_memory",
+    }  # fmt: skip
+    assert record["settings"] == {"a": 1}
+    assert record["seed"] == 7
+    assert record["inputs"]["text"]["path"] == str(tmp_path / "in.txt")
+    assert record["seconds"] > 0
+
+
+def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    expected = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert checksum(tmp_path / "file") == expected
+
+
+def test_a_folder_is_known_by_names_sizes_and_metadata(tmp_path: Path) -> None:
+    volume = create_volume(tmp_path / "v.zarr/raw", (4, 4, 4), np.uint8, (8, 8, 8), (0, 0, 0))
+    first = checksum(tmp_path / "v.zarr")
+    assert first.startswith("listing:")
+    assert checksum(tmp_path / "v.zarr") == first
+    volume.write(volume.roi, np.ones((4, 4, 4), np.uint8))
+    written = checksum(tmp_path / "v.zarr")
+    volume.array.attrs["offset"] = [8, 0, 0]
+    moved = checksum(tmp_path / "v.zarr")
+    assert len({first, written, moved}) == 3
+
+
+def test_the_same_listing_at_another_place_is_the_same(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        for name in ("x/1", "y/2", "3") if folder == "a" else ("3", "y/2", "x/1"):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_text("text")
+    assert checksum(tmp_path / "a") == checksum(tmp_path / "b")
+
+
+def test_an_array_in_an_hdf5_file_is_known_by_the_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.hdf", "w") as file:
+        file["volumes/raw"] = [1, 2]
+    assert checksum(tmp_path / "v.hdf/volumes/raw") == checksum(tmp_path / "v.hdf")
+    assert checksum(tmp_path / "none.hdf/volumes/raw") == "missing"
+
+
+def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    git_commit.cache_clear()
+    here = Path(__file__).parent
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    if head.returncode == 0:
+        assert (git_commit() or "").removesuffix("+changes") == head.stdout.strip()
+    git_commit.cache_clear()
+    monkeypatch.setenv("EMSUITE_GIT_COMMIT", "abc")
+    assert git_commit() == "abc"
+    git_commit.cache_clear()
+
+
+def test_without_git_the_commit_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    git_commit.cache_clear()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert git_commit() is None
+    git_commit.cache_clear()
+
+
+def test_the_container_is_what_apptainer_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"):
+        monkeypatch.delenv(name, raising=False)
+    assert container() is None
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/emsuite.sif")
+    assert container() == {"image": "emsuite.sif", "digest": "unknown"}
+    monkeypatch.setenv("EMSUITE_IMAGE_DIGEST", "sha256:1")
+    assert container() == {"image": "emsuite.sif", "digest": "sha256:1"}
+
+
+def test_machine_and_memory() -> None:
+    assert machine()["cpus"] == len(os.sched_getaffinity(0))
+    before = peak_memory()["process"]
+    touched = np.ones(60_000_000, np.uint8)
+    assert peak_memory()["process"] >= touched.nbytes
+    assert before > 1_000_000, "bytes, not kilobytes"
+    assert {"python", "emsuite", "numpy", "torch"} <= set(package_versions())

@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from emsuite.common.errors import BadInput
+from emsuite.config.dataset import Dataset, dataset_names, dataset_of, load_dataset, volume_name
+from emsuite.io.volume import open_volume, parse_roi
+
+FOLDER = Path(__file__).resolve().parents[2] / "01_data/datasets"
+
+OWN = """
+name: own
+voxel_size: [40, 4, 4]
+volumes: [first, second.zarr]
+"""
+
+
+def write(folder: Path, text: str, name: str = "own") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "volumes", "voxel_size", "unlabelled"),
+    [
+        ("fib25", 4, (8, 8, 8), ()),
+        ("hemi", 8, (8, 8, 8), (2**64 - 3,)),
+        ("zebrafinch", 33, (20, 9, 9), ()),
+    ],
+)
+def test_published_data_sets(name: str, volumes: int, voxel_size: tuple[int, ...], unlabelled: tuple[int, ...]) -> None:
+    data = load_dataset(name, FOLDER)
+    assert len(data.volumes) == volumes
+    assert data.voxel_size == voxel_size
+    assert data.mask.unlabelled == unlabelled
+    assert data.bucket == "open-neurodata"
+    assert data.prefix == f"funke/{name}/training"
+    assert len(data.default_volumes) == 1
+    assert data.citations
+    assert data.licence
+
+
+def test_every_file_is_a_data_set_that_trains_and_tests() -> None:
+    assert dataset_names(FOLDER) == ["fib25", "hemi", "phantom", "zebrafinch"]
+    for name in dataset_names(FOLDER):
+        data = load_dataset(name, FOLDER)
+        assert data.split.train
+        assert data.split.test
+
+
+def test_phantom_is_synthesized() -> None:
+    data = load_dataset("phantom", FOLDER)
+    assert data.bucket is None
+    words = data.synthesis_arguments("phantom-train")
+    assert words[:2] == ["--voxel-size", "8,8,8"]
+    assert "--seed" in words
+    assert data.synthesis_arguments("phantom-test") != words
+
+
+def test_fib25_split_cuts_the_slab_in_two(fib25_slab: Path) -> None:
+    data = load_dataset("fib25", FOLDER)
+    (train,), (test,) = data.split.train, data.split.test
+    raw = open_volume(fib25_slab / "volumes/raw")
+    train_roi, test_roi = parse_roi(train.roi or "", raw), parse_roi(test.roi or "", raw)
+    assert not train_roi.intersects(test_roi)
+    assert tuple(train_roi.shape / raw.voxel_size) == (130, 250, 250)
+    assert tuple(test_roi.shape / raw.voxel_size) == (30, 250, 250)
+
+
+def test_own_data_set_needs_few_lines(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path, OWN), FOLDER)
+    assert data.volumes == ("first", "second")
+    assert data.default_volumes == ("first",)
+    assert data.volume_path("second.zarr", Path("/d")) == Path("/d/funke/own/training/second.zarr")
+
+
+def test_own_folder_counts_from_the_yaml_file(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path, OWN + "folder: volumes\n"), FOLDER)
+    assert data.volume_path("first", Path("/d")) == tmp_path / "volumes/first.zarr"
+
+
+def test_names_with_and_without_suffix_are_the_same() -> None:
+    assert volume_name("a.zarr") == volume_name("a") == volume_name("a.zarr/") == "a"
+    data = load_dataset("fib25", FOLDER)
+    assert data.choose(("trvol-250-1.zarr", "trvol-250-1")) == ("trvol-250-1",)
+    assert data.choose() == ("trvol-250-2",)
+    assert data.choose(everything=True) == data.volumes
+
+
+def test_choosing_badly() -> None:
+    data = load_dataset("fib25", FOLDER)
+    with pytest.raises(BadInput, match="no volume 'nope'; it has tstvol-520-1, "):
+        data.choose(("nope",))
+    with pytest.raises(BadInput, match="expected one of the two"):
+        data.choose(("trvol-250-1",), everything=True)
+
+
+def test_unknown_data_set_lists_the_known() -> None:
+    with pytest.raises(BadInput, match="no data set 'mouse'; there are fib25, hemi, phantom, zebrafinch"):
+        load_dataset("mouse", FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("licens: CC0\n", "own.yaml:5: licens: unknown key"),
+        ("mask: {unlabelled: [-3]}\n", "own.yaml:5: mask.unlabelled.0: .*greater than or equal to 0"),
+        ("split: {train: [{volume: third}]}\n", "split: third is none of the data set's volumes"),
+        ("split: {train: [{volume: first}], test: [{volume: first}]}\n", "first is in train and in test"),
+        ("split: {train: [{volume: first, roi: '0:8'}]}\n", "roi: expected three ranges in nm"),
+        ("default_volumes: [third]\n", "default_volumes: third is none"),
+        ("prefix: ../../etc\n", "prefix: expected folders below the bucket"),
+        ("bucket: b\nfolder: here\n", "only one of the three"),
+        ("synthesis: {third: {}}\n", "synthesis: third is none"),
+        ("synthesis: {first: {sed: 1}}\n", "synthesis.first.sed: Extra inputs are not permitted"),
+        ("synthesis: {first: {seed: -1}}\n", "synthesis.first.seed: Input should be greater than or equal to 0"),
+        ("synthesis: {first: {voxel_size: [8, 8, 8]}}\n", "voxel_size is the data set's own"),
+        ("segmentation: {block: 3}\n", "own.yaml:5: segmentation.block: unknown key"),
+    ],
+)
+def test_bad_yaml_names_line_and_key(tmp_path: Path, more: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        load_dataset(write(tmp_path, OWN + more), FOLDER)
+
+
+def test_name_must_be_the_files(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="holds 'own', expected the file's own, 'other'"):
+        load_dataset(write(tmp_path, OWN, "other"), FOLDER)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".zarr", "..", "a\nb"])
+def test_volume_names_are_file_names(name: str) -> None:
+    with pytest.raises(ValidationError, match="expected a volume's name"):
+        Dataset(name="x", voxel_size=(1, 1, 1), volumes=(name,))
+
+
+def test_two_volumes_of_one_name() -> None:
+    with pytest.raises(ValidationError, match="twice"):
+        Dataset(name="x", voxel_size=(1, 1, 1), volumes=("a", "a.zarr"))
+
+
+def test_data_set_told_by_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "funke/hemi/training").mkdir(parents=True)
+    assert dataset_of(tmp_path / "funke/hemi/training/x.zarr", FOLDER).name == "hemi"
+    monkeypatch.chdir(tmp_path / "funke/hemi/training")
+    assert dataset_of(Path("x.zarr"), FOLDER).name == "hemi"
+    with pytest.raises(BadInput, match="give it with --dataset"):
+        dataset_of(tmp_path / "x.zarr", FOLDER)
+
+
+def test_shared_folder_of_either_layout(tmp_path: Path) -> None:
+    data = load_dataset("fib25", FOLDER)
+    with pytest.raises(BadInput, match=r"has no trvol-250-2.zarr; looked at .*/funke/fib25/.* and .*/fib25/training/"):
+        data.find_in(tmp_path, "trvol-250-2")
+    short = tmp_path / "fib25/training/trvol-250-2.zarr"
+    short.mkdir(parents=True)
+    assert data.find_in(tmp_path, "trvol-250-2") == short
+    full = tmp_path / "funke/fib25/training/trvol-250-2.zarr"
+    full.mkdir(parents=True)
+    assert data.find_in(tmp_path, "trvol-250-2") == full

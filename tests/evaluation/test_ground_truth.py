@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from emsuite.common.errors import BadInput
+from emsuite.evaluation.ground_truth import Truth
+from emsuite.io.volume import create_volume
+
+SIZE = (20, 4, 5)
+
+
+def volume(tmp_path, name, voxels, offset=(0, 0, 0), voxel_size=SIZE):
+    made = create_volume(tmp_path / "v.zarr" / name, voxels.shape, voxels.dtype, voxel_size, offset)
+    made.write(made.roi, voxels)
+    return made
+
+
+def random_ids(seed, shape=(10, 30, 40), ids=9):
+    return np.random.default_rng(seed).integers(0, ids, shape).astype(np.uint64)
+
+
+def test_labels_are_0_where_the_mask_leaves_them_out(tmp_path):
+    labels, mask = random_ids(1), random_ids(2) > 3
+    for held in (None, volume(tmp_path, "mask", mask.astype(np.uint8)), volume(tmp_path, "bool", mask)):
+        truth = Truth(volume(tmp_path, "labels", labels), held)
+        roi = Roi((20, 8, 10), (40, 8, 15))
+        counted = np.ones_like(mask) if held is None else mask
+        part = np.s_[1:3, 2:4, 2:5]
+        assert np.array_equal(truth.counts(roi), counted[part])
+        assert np.array_equal(truth.read(roi), np.where(counted, labels, 0)[part])
+
+
+def test_what_all_arrays_cover_is_scored_and_said(tmp_path, caplog):
+    truth = Truth(volume(tmp_path, "labels", random_ids(1)))
+    found = volume(tmp_path, "seg", random_ids(0), (40, 8, 50))
+    assert truth.common_roi(found) == Roi((40, 8, 50), (8 * 20, 28 * 4, 30 * 5))
+    assert "labels: 56% of it is scored" in caplog.text
+    caplog.clear()
+    assert truth.common_roi(volume(tmp_path, "large", random_ids(0))) == truth.labels.roi
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("voxels", "place", "message"),
+    [
+        (random_ids(0), {"voxel_size": (8, 8, 8)}, r"seg: voxel size \(8, 8, 8\) nm, but \(20, 4, 5\) in .*labels"),
+        (random_ids(0), {"offset": (10, 0, 0)}, r"seg: offset \(10, 0, 0\) nm is not a whole number of voxels"),
+        (random_ids(0), {"offset": (0, 0, 4000)}, "labels: covers .* which does not overlap .*seg"),
+        (random_ids(0).astype(np.float32), {}, "seg: holds float32, expected integer ids"),
+        (random_ids(0)[None], {}, r"seg: shape \(1, 10, 30, 40\), expected three axes"),
+        (random_ids(0)[0], {"voxel_size": (4, 5), "offset": (0, 0)}, r"seg: shape \(30, 40\), expected three axes"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, voxels, place, message):
+    truth = Truth(volume(tmp_path, "labels", random_ids(1)))
+    with pytest.raises(BadInput, match=message):
+        truth.common_roi(volume(tmp_path, "seg", voxels, **place))
+
+
+def test_a_roi_that_an_array_does_not_cover_is_refused(tmp_path):
+    truth = Truth(volume(tmp_path, "labels", random_ids(1)), volume(tmp_path, "mask", random_ids(2)[:5]))
+    with pytest.raises(BadInput, match=r"mask: covers .* is to be scored"):
+        truth.common_roi(truth.labels, Roi((80, 0, 0), (40, 40, 40)))

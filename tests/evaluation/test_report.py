@@ -1,0 +1,137 @@
+""" """
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
+from emsuite.common.provenance import provenance
+from emsuite.evaluation.contingency import contingency
+from emsuite.evaluation.plots import curves
+from emsuite.evaluation.report import Timing, read_timings, write_report
+from emsuite.evaluation.section_images import Section
+from emsuite.evaluation.split_merge_errors import Fault
+from emsuite.evaluation.threshold_sweep import Evaluation, Scores
+
+TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
+
+
+def row(threshold, voi_sum, erl=None):
+    on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
+    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3)
+
+
+def evaluation(*rows, best=0):
+    return Evaluation(list(rows), rows[best], Roi((0, 0, 0), (8, 8, 8)), TABLE, None)
+
+
+def report(tmp_path, found, **changed):
+    content = {
+        "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
+        "faults": [],
+        "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
+        "provenance": provenance({"roi": "0:8,0:8,0:8"}),
+        "title": "Segmentation of a <b>volume</b>",
+        "look": ["04_segment/view.py", "my results"],
+    }
+    write_report(tmp_path / "report.html", found, **content | changed)
+    return (tmp_path / "report.html").read_text()
+
+
+def test_a_report_stands_alone(tmp_path):
+    text = report(tmp_path, evaluation(row(0.1, 2.5, 900), row(0.2, 1.25, 1234), row(0.3, 2, 100), best=1))
+    assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
+    assert re.findall(r"https?:|url\(|<script|@import|<link", text) == []
+    assert text.count('src="data:image/svg+xml;base64,') == 3
+    assert text.count('src="data:image/jpeg;base64,') == 2
+
+
+def test_a_report_tells_what_was_found(tmp_path):
+    text = report(tmp_path, evaluation(row(0.1, 2.5, 900), row(0.2, 1.25, 1234), row(0.3, 2, 100), best=1))
+    words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
+    expected = [
+        "1.250 bits", "0.750 bits", "0.500 bits", "1.23 µm", "25 % of perfect", "3 splits, 2 merges",
+        "Best of 3 thresholds by VOI sum: 0.2", "5 labelled voxels in 2 neurons", "1 h 2 min", "3.00 GiB",
+        "split 20.0 % of voxels", "x, y at z = 8 nm", "numpy", "Segmentation of a &lt;b&gt;volume",
+    ]  # fmt: skip
+    assert [part for part in expected if part not in words] == []
+    assert "wider sweep" not in words
+
+
+def test_a_best_threshold_at_the_end_of_the_sweep_is_pointed_out(tmp_path):
+    rows = (row(0.1, 2.5), row(0.2, 2.25), row(0.3, 2))
+    assert "is the last of the sweep" in report(tmp_path, evaluation(*rows, best=2))
+    assert "is the first of the sweep" in report(tmp_path, evaluation(*rows, best=0))
+
+
+def test_a_single_score_has_no_curves(tmp_path):
+    text = report(tmp_path, evaluation(row(None, 1.5)), sections=[], timings=[])
+    assert "svg" not in text
+    assert "run length" not in text
+
+
+@pytest.mark.parametrize(("erl", "count"), [(None, 2), (100.0, 3)])
+def test_curves_are_the_same_bytes_every_time(erl, count):
+    found = evaluation(row(0.1, 2.5, erl), row(0.2, 1.25, erl), row(0.3, 2, erl), best=1)
+    assert len(curves(found)) == count
+    assert curves(found) == curves(found)
+
+
+def test_the_worst_faults_say_where_to_look(tmp_path):
+    faults = [
+        Fault("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
+        Fault("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
+    ]
+    text = report(tmp_path, evaluation(row(0.1, 2.5)), faults=faults)
+    words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
+    assert "1,500 25.0 % 7 31 30 8,16,24 900" not in words  # each kind has a table of its own
+    assert "1,500 25.0 % 7 31 30 8,16,24" in words
+    assert "900 50.0 % 8 40 9 1,2,3 (the two do not touch there)" in words
+    assert "python 04_segment/view.py &#39;my results&#39; --position 8,16,24" in text
+    assert "most wrong" not in report(tmp_path, evaluation(row(0.1, 2.5)))
+
+
+def test_edits_are_told_where_they_were_counted(tmp_path):
+    counted = dataclasses.replace(row(0.1, 2, 900), splits_needed=3, merges_needed=5, unsplittable=1)
+    text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
+    assert "<b>8</b><span>3 splits, 5 merges; fragments under several skeletons: 1</span>" in text
+    assert text.count("splits needed") == 1
+    assert text.count('src="data:image/svg+xml;base64,') == 3
+    everywhere = [dataclasses.replace(counted, threshold=threshold) for threshold in (0.1, 0.2)]
+    assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
+    assert "min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))
+
+
+def test_reads_manifests_and_benchmarks_in_the_order_given(tmp_path):
+    manifest = provenance({}) | {"command": ["03_predict/predict.py", "--out", "x"], "seconds": 12.5}
+    write_json(tmp_path / "prediction.zarr.manifest.json", manifest)
+    header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    (tmp_path / "agglomerate.tsv").write_text(header + "3.25\t0:00:03\t512.00\t0\t0\t0\t0\t0\t0\t0\n")
+    (tmp_path / "short.tsv").write_text(header + "0.1\t0:00:00\tNA\t0\t0\t0\t0\t0\t0\t0\n")
+    names = ["prediction.zarr.manifest.json", "agglomerate.tsv", "short.tsv"]
+    predict, agglomerate, short = read_timings(tmp_path / name for name in names)
+    assert (predict.stage, predict.seconds) == ("predict", 12.5)
+    assert predict.memory > 2**20
+    assert "CPUs" in predict.machine
+    assert (agglomerate.stage, agglomerate.seconds, agglomerate.memory) == ("agglomerate", 3.25, 512 * 2**20)
+    assert (short.seconds, short.memory) == (0.1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "{}", "neither a manifest"),
+        ("a.json", "{", "neither a manifest"),
+        ("a.tsv", "x\ty\n1\t2\n", "neither a manifest"),
+        ("none.tsv", None, "none.tsv: no such file"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=message):
+        read_timings([tmp_path / name])

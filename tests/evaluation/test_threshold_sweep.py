@@ -1,0 +1,202 @@
+import csv
+import json
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
+from emsuite.common.outputs import manifest_path
+from emsuite.evaluation.compare import compare
+from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.scores import adapted_rand, rand_index, variation_of_information
+from emsuite.evaluation.split_merge_errors import Fault, write_faults
+from emsuite.evaluation.threshold_sweep import check_lookup, evaluate, with_edits, write_scores
+from emsuite.io.skeletons import Skeletons
+from emsuite.io.volume import create_volume
+
+THRESHOLDS = [0.1, 0.28, 0.29, 0.5]
+COLUMNS = ["threshold", "voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "precision", "recall", "rand_index",
+           "erl", "nerl", "splits", "merges", "segments", "splits_needed", "merges_needed", "unsplittable"]  # fmt: skip
+
+
+def write_lookup(folder, tables, digest="of the fragments"):
+    """Lookup tables as find_segments.py leaves them: {threshold: {fragment: segment}}."""
+    folder.mkdir()
+    columns = {"fragment": list(next(iter(tables.values())))}
+    columns |= {repr(threshold): list(table.values()) for threshold, table in tables.items()}
+    columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "segments.parquet")
+    write_json(manifest_path(folder), {"settings": {}, "fragments_digest": digest})
+    return folder
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Two neurons side by side in four fragments each; a sweep that first splits, then is right, then merges."""
+    labels = np.ones((6, 8, 16), np.uint64)
+    labels[:, :, 8:] = 2
+    fragments = np.broadcast_to(np.repeat(np.arange(11, 19), 2), labels.shape).astype(np.uint64)
+    made = {}
+    for name, voxels in (("labels", labels), ("fragments", fragments)):
+        made[name] = create_volume(tmp_path / "v.zarr" / name, labels.shape, np.uint64, (10, 10, 10), (0, 0, 0))
+        made[name].write(made[name].roi, voxels)
+    ids = range(11, 19)
+    tables = {
+        0.1: {i: i for i in ids},
+        0.28: {i: 1 + (i - 11) // 2 for i in ids},
+        0.29: {i: 7 if i < 15 else 9 for i in ids},
+        0.5: dict.fromkeys(ids, 7),
+    }
+    along = np.arange(5, 160, 10.0)
+    positions = np.stack([np.full(16, 25.0), np.full(16, 45.0), along], axis=1)
+    edges = np.array([[i, i + 1] for i in range(15) if i != 7])
+    skeletons = Skeletons(np.arange(16), np.repeat([1, 2], 8), positions, np.ones(16), edges)
+    lookup = write_lookup(tmp_path / "lookup", tables)
+    truth = Truth(made["labels"], skeletons=skeletons)
+    return made["fragments"], truth, lookup, tables
+
+
+@pytest.fixture
+def compared(scene, tmp_path):
+    fragments, truth, _, _ = scene
+    return compare(fragments, truth, fragments.roi, tmp_path / "compared")
+
+
+def test_a_sweep_scores_each_threshold_and_finds_the_best(scene, compared):
+    _, _, lookup, _ = scene
+    found = evaluate(compared, lookup)
+    assert [row.threshold for row in found.rows] == THRESHOLDS
+    assert [row.voi_split for row in found.rows] == [2, 1, 0, 0]
+    assert [row.voi_merge for row in found.rows] == [0, 0, 0, 1]
+    assert [row.segments for row in found.rows] == [8, 4, 2, 1]
+    assert [row.splits for row in found.rows] == [6, 2, 0, 0]
+    assert [row.merges for row in found.rows] == [0, 0, 0, 1]
+    # each neuron's 70 nm: 4 runs of 10, 2 of 30, one of 70, none
+    assert [row.erl for row in found.rows] == pytest.approx([400 / 70, 1800 / 70, 70, 0])
+    assert [row.nerl for row in found.rows] == pytest.approx([4 / 49, 18 / 49, 1, 0])
+    assert found.best is found.rows[2]
+
+
+def test_a_sweep_scores_as_the_relabelled_voxels_do(scene, compared):
+    fragments, truth, lookup, tables = scene
+    voxels, labels = fragments.read(), truth.labels.read()
+    for row in evaluate(compared, lookup).rows:
+        table = tables[row.threshold]
+        segmentation = np.vectorize(table.get)(voxels)
+        voi, rand = variation_of_information(segmentation, labels), adapted_rand(segmentation, labels)
+        assert (row.voi_split, row.voi_merge, row.voi_sum) == (voi.split, voi.merge, voi.sum)
+        assert (row.adapted_rand_error, row.precision, row.recall) == (rand.error, rand.precision, rand.recall)
+        assert row.rand_index == rand_index(segmentation, labels)
+
+
+def test_the_best_segmentation_can_be_shown(scene, compared):
+    fragments, truth, lookup, _ = scene
+    found = evaluate(compared, lookup)
+    assert np.array_equal(found.segments_of(fragments.read()), np.where(truth.labels.read() == 1, 7, 9))
+    assert found.table.by_segment.ids.tolist() == [7, 9]
+
+
+def test_equal_thresholds_go_to_the_lowest(scene, compared, tmp_path):
+    _, _, _, tables = scene
+    lookup = write_lookup(tmp_path / "same", {0.3: tables[0.29], 0.2: tables[0.29], 0.1: tables[0.5]})
+    assert evaluate(compared, lookup).best.threshold == 0.2
+
+
+def test_a_segmentation_is_scored_as_it_is(scene, tmp_path):
+    fragments, truth, _, _ = scene
+    found = evaluate(compare(fragments, Truth(truth.labels), fragments.roi, tmp_path / "alone"))
+    assert (found.best.threshold, found.best.voi_split, found.best.erl) == (None, 2, None)
+    assert np.array_equal(found.segments_of(fragments.read()), fragments.read())
+
+
+def test_scores_are_written_as_numbers_that_read_back(scene, compared, tmp_path):
+    _, _, lookup, _ = scene
+    found = evaluate(compared, lookup)
+    write_scores(tmp_path / "out", found, {"seed": 3})
+    with open(tmp_path / "out/scores.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == COLUMNS
+    assert [float(row["threshold"]) for row in rows] == THRESHOLDS
+    assert float(rows[1]["erl"]) == found.rows[1].erl
+    best = json.loads((tmp_path / "out/scores.json").read_text())
+    assert (best["threshold"], best["best"]["voi_sum"], best["roi"]) == (0.29, 0, "0:60,0:80,0:160")
+    assert best["provenance"] == {"seed": 3}
+
+
+def test_tables_of_another_run_are_refused(scene, tmp_path):
+    fragments, _, lookup, _ = scene
+    write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of the fragments"})
+    check_lookup(lookup, fragments)
+    (tmp_path / "edges").mkdir()
+    write_json(manifest_path(tmp_path / "edges"), {"fragments_digest": "of others"})
+    with pytest.raises(BadInput, match=r"edges: was made from other fragments than .*lookup"):
+        check_lookup(lookup, fragments, tmp_path / "edges")
+    write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of others"})
+    with pytest.raises(BadInput, match=r"lookup: was made from other fragments than .*v\.zarr/fragments"):
+        check_lookup(lookup, fragments)
+
+
+def test_a_lookup_table_without_some_fragments_is_refused(compared, tmp_path):
+    lookup = write_lookup(tmp_path / "other", {0.3: {11: 1, 12: 1}})
+    with pytest.raises(BadInput, match=r"other, threshold 0\.3: .*no segment for 6 fragments, 13 the first"):
+        evaluate(compared, lookup)
+
+
+def test_a_lookup_table_without_numbers_is_refused(compared, tmp_path):
+    lookup = write_lookup(tmp_path / "other", {0.3: dict.fromkeys(range(11, 19), 1)})
+    columns = {"fragment": np.arange(11, 19, dtype=np.uint64), "0.3": np.full(8, np.nan)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), lookup / "segments.parquet")
+    with pytest.raises(BadInput, match=r"other, threshold 0\.3: holds float64, expected the id"):
+        evaluate(compared, lookup)
+
+
+def test_a_lookup_table_without_thresholds_is_refused(scene, tmp_path):
+    lookup = write_lookup(tmp_path / "other", {0.3: {11: 1}})
+    pyarrow.parquet.write_table(pyarrow.table({"fragment": [11]}), lookup / "segments.parquet")
+    with pytest.raises(BadInput, match="other: holds no threshold"):
+        check_lookup(lookup, scene[0])
+
+
+def write_edges(folder, scores):
+    """A chain of the eight fragments."""
+    folder.mkdir()
+    u = np.arange(11, 18, dtype=np.uint64)
+    columns = {"u": u, "v": u + np.uint64(1), "score": np.array(scores, np.float32), "contact": np.ones(7, np.int64)}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "0.parquet")
+    write_json(manifest_path(folder), {"blocks": 1, "fragments_digest": "of the fragments"})
+    return folder
+
+
+def test_edits_are_counted_at_the_best_threshold_or_at_all(scene, compared, tmp_path):
+    _, _, lookup, _ = scene
+    edges = write_edges(tmp_path / "edges", [0.28, 0.29, 0.28, 0.5, 0.28, 0.29, 0.28])
+    found = evaluate(compared, lookup)
+    best = with_edits(found, compared, lookup, edges, every=False)
+    assert [(row.splits_needed, row.merges_needed) for row in best.rows] == [(None, None)] * 2 + [(0, 0), (None, None)]
+    assert best.best is best.rows[2]
+    every = with_edits(found, compared, lookup, edges, every=True)
+    assert [(row.splits_needed, row.merges_needed) for row in every.rows] == [(0, 6), (0, 2), (0, 0), (1, 0)]
+    assert [row.unsplittable for row in every.rows] == [0] * 4
+
+
+def test_edits_without_skeletons_or_with_scores_that_are_no_numbers(scene, compared, tmp_path):
+    fragments, truth, lookup, _ = scene
+    found = evaluate(compared, lookup)
+    edges = write_edges(tmp_path / "edges", [np.nan] + [0.3] * 6)
+    with pytest.raises(BadInput, match="edges: 1 edges score NaN"):
+        with_edits(found, compared, lookup, edges, every=False)
+    alone = compare(fragments, Truth(truth.labels), fragments.roi, tmp_path / "alone")
+    with pytest.raises(BadInput, match="edits are counted by skeletons"):
+        with_edits(found, alone, lookup, edges, every=False)
+
+
+def test_faults_are_written_with_their_places(tmp_path):
+    faults = [Fault("split", 9, 0.5, 1, 2, 3, (8, 16, 24), True), Fault("merge", 4, 1 / 3, 5, 6, 7)]
+    write_faults(tmp_path / "errors.csv", faults)
+    with open(tmp_path / "errors.csv", newline="") as file:
+        split, merge = csv.DictReader(file)
+    assert (split["other_segment"], split["other_label"], split["z"], split["touching"]) == ("3", "", "8", "1")
+    assert (merge["other_segment"], merge["other_label"], merge["z"], merge["share"]) == ("", "7", "", "0.333333")

@@ -1,0 +1,81 @@
+"""The sizes of packages, modules, functions and scripts, and what must be documented."""
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+from builders import ROOT
+
+LIBRARY = ROOT / "src/emsuite"
+MODULES = sorted(path for path in LIBRARY.glob("*/*.py") if path.name != "__init__.py")
+DOORS = sorted(path for path in LIBRARY.glob("*.py") if path.name != "__init__.py")
+SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
+
+
+def test_packages_hold_a_handful_of_modules() -> None:
+    sizes = {folder.parent.name: len(list(folder.parent.glob("*.py"))) - 1 for folder in LIBRARY.glob("*/__init__.py")}
+    assert len(sizes) >= 19
+    # `cli` and `published` are small on purpose: one is the command line, the other a wing that nothing else needs
+    assert {name: size for name, size in sizes.items() if not 4 <= size <= 16} == {}
+
+
+def test_package_files_are_empty() -> None:
+    assert [relative(path) for path in LIBRARY.glob("*/__init__.py") if path.read_text().strip()] == []
+
+
+def test_doors_only_open() -> None:
+    for path in DOORS:
+        assert lines(path) <= 7, path
+        kinds = [type(node) for node in ast.parse(path.read_text()).body]
+        assert kinds == [ast.Expr, ast.ImportFrom, ast.Assign], path
+
+
+def test_modules_are_neither_large_nor_tiny() -> None:
+    sizes = {relative(path): lines(path) for path in MODULES}
+    assert {name: size for name, size in sizes.items() if size > 320} == {}
+    assert statistics.median(sizes.values()) <= 150
+    for path in MODULES:
+        if lines(path) < 25:
+            importers = [other for other in MODULES if f"{path.parent.name}.{path.stem} import" in other.read_text()]
+            assert len(importers) > 1, f"{relative(path)}: {lines(path)} lines for one importer, {importers}"
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{relative(path)}: {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in [*MODULES, *SCRIPTS]
+        for function in functions(path)
+    }
+    assert {name: length for name, length in lengths.items() if length > 45} == {}
+
+
+def test_scripts_are_thin() -> None:
+    assert len(SCRIPTS) >= 14
+    assert {relative(path): lines(path) for path in SCRIPTS if lines(path) >= 80} == {}
+
+
+def test_what_is_public_is_documented() -> None:
+    def undocumented(node: ast.Module | ast.ClassDef, name: str) -> Iterator[str]:
+        if not ast.get_docstring(node):
+            yield name
+        for inner in node.body:
+            if isinstance(inner, ast.ClassDef) and not inner.name.startswith("_"):
+                yield from undocumented(inner, f"{name}.{inner.name}")
+            elif isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_") and not ast.get_docstring(inner):
+                yield f"{name}.{inner.name}"
+
+    files = [*MODULES, *DOORS, *SCRIPTS]
+    assert [u for path in files for u in undocumented(ast.parse(path.read_text()), path.stem)] == []

@@ -1,0 +1,656 @@
+"""Prediction: tiles against one whole pass, the volume's border, bad raw, a killed run."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Coordinate, Roi
+
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.outputs import Output, output
+from emsuite.config.network import NetworkConfig
+from emsuite.data.raw import check_raw
+from emsuite.io.volume import Volume, create_volume, open_volume
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
+from emsuite.prediction import predict, predictor
+from emsuite.prediction.finished_tiles import TileRecord
+from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
+from emsuite.training import checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+PREDICT = "03_predict/predict.py"
+ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
+SHALLOW = {"downsample_factors": [[2, 3, 3]]}
+TILE = (26, 28, 28)  # 10x8x8 come out of it, along y and x no multiple of the stride of 2x3x3
+STEM = {"downsample_factors": [[2, 2, 2]], "stem": {"kernel": [4, 4, 4], "factor": [2, 2, 2]}, "norm": "batch"}
+
+
+def config(unet: dict, precision: str = "bfloat16") -> NetworkConfig:
+    """A small network with both heads; voxels of 10 nm."""
+    heads = {
+        "lsds": {"target": "lsds", "sigma": 40},
+        "affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]},
+    }
+    shape = [48, 48, 48]
+    content = {"dataset": "d", "network": "n", "voxel_size": [10, 10, 10], "heads": heads}
+    content |= {
+        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2} | unet,
+        "prediction": {"input_shape": shape, "precision": precision},
+    }
+    content |= {"training": {"iterations": 1, "input_shape": shape, "sampling": {}}}
+    return NetworkConfig.model_validate(content)
+
+
+def network(unet: dict, precision: str = "bfloat16") -> Network:
+    """Random weights, spread so that predictions are not all alike."""
+    torch.manual_seed(1)
+    made = Network(config(unet, precision)).eval()
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    for parameter in made.heads.parameters():
+        parameter.data.mul_(3)
+    return made
+
+
+def volume(path: Path, shape: tuple[int, ...], offset: tuple[int, ...] = (0, 0, 0)) -> Volume:
+    """Random raw."""
+    made = create_volume(path / "raw.zarr/raw", shape, np.uint8, (10, 10, 10), offset)
+    made.array[...] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return open_volume(made.path)
+
+
+def run(
+    made: AnyNetwork,
+    raw: Volume,
+    out: Path,
+    largest: tuple[int, ...],
+    roi: Roi | None = None,
+    tiling: Tiling = BY_STRIDE,
+) -> dict:
+    """Predict and read everything back."""
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    with output(out, {"tile": largest}) as unfinished:
+        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished)
+    assert not list(out.glob("*.txt"))
+    return {path.name: open_volume(path) for path in out.iterdir() if path.is_dir()}
+
+
+DEEP = STEM | {"downsample_factors": [[2, 2, 2], [2, 2, 2]], "padding": "same"}
+
+
+@pytest.mark.parametrize("unet", [ANISOTROPIC, STEM, DEEP, ANISOTROPIC | {"padding": "same"}])
+def test_tiles_equal_one_whole_pass_voxel_for_voxel(tmp_path: Path, unet: dict) -> None:
+    raw = volume(tmp_path, (37, 50, 61))
+    made = network(unet)
+    whole = run(made, raw, tmp_path / "whole.zarr", (500, 500, 500))
+    small = made.reach.input_for([4 * s for s in made.reach.stride])
+    stitched = run(made, raw, tmp_path / "stitched.zarr", small)
+    for name in ("affs", "lsds"):
+        assert whole[name].shape[1:] == raw.shape
+        assert whole[name].read().std() > 1
+        np.testing.assert_array_equal(stitched[name].read(), whole[name].read())
+
+
+def test_in_float32_tiles_equal_the_whole_pass_but_for_the_order_of_sums(tmp_path: Path) -> None:
+    raw = volume(tmp_path, (37, 50, 61))
+    made = network(ANISOTROPIC, "float32")
+    whole = run(made, raw, tmp_path / "whole.zarr", (500, 500, 500))["affs"].read()
+    stitched = run(made, raw, tmp_path / "stitched.zarr", (60, 60, 60))["affs"].read()
+    difference = np.abs(stitched.astype(int) - whole)
+    assert difference.max() <= 1  # a float32 sum in another order, next to where uint8 rounds
+    assert (difference > 0).mean() < 2e-4
+
+
+def test_the_inside_equals_the_network_applied_by_hand(tmp_path: Path) -> None:
+    made, raw = network(ANISOTROPIC, "float32"), volume(tmp_path, (40, 60, 66))
+    predicted = run(made, raw, tmp_path / "p.zarr", (500, 500, 500))["affs"].read()
+    shape = made.reach.largest_within(raw.shape)
+    x = torch.from_numpy(raw.read()).float()[None, None, : shape[0], : shape[1], : shape[2]] / 127.5 - 1
+    with torch.no_grad():
+        expected = (torch.sigmoid(made(x)["affs"])[0] * 255).round().numpy()
+    inside = tuple(slice(o, o + n) for o, n in zip(made.reach.offset, expected.shape[1:], strict=True))
+    difference = np.abs(predicted[:, *inside].astype(int) - expected)
+    assert difference.max() <= 1  # float32 sums in another order may round the other way
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_a_region_equals_the_same_region_of_the_whole(tmp_path: Path) -> None:
+    made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
+    whole = run(made, raw, tmp_path / "whole.zarr", (60, 60, 60))["affs"]
+    roi = Roi((170, 110, 220), (130, 310, 190))
+    part = run(made, raw, tmp_path / "part.zarr", (60, 60, 60), roi)["affs"]
+    assert part.roi == roi
+    np.testing.assert_array_equal(part.read(), whole.read(roi))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (2, 90, 4)])
+def test_volumes_smaller_than_a_tile_are_predicted_whole(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    predicted = run(network(ANISOTROPIC), volume(tmp_path, shape), tmp_path / "p.zarr", (48, 48, 48))
+    assert predicted["affs"].shape == (3, *shape)
+    assert predicted["lsds"].shape == (10, *shape)
+
+
+def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
+    made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
+    valid = predictor.valid_roi(made, raw, raw.roi)
+    assert tuple(valid.shape / raw.voxel_size) == tuple(
+        n - c for n, c in zip(raw.shape, made.reach.context, strict=True)
+    )
+    inside = Roi(valid.offset, (10, 10, 10))
+    assert predictor.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
+    small = volume(tmp_path / "small", (10, 60, 66))
+    with pytest.raises(BadInput, match="no more than the network's context"):
+        predictor.valid_roi(made, small, small.roi)
+    with pytest.raises(BadInput, match=r"nothing of .* has real context"):
+        predictor.valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
+
+
+STAGES = {"read": (predictor.Predictor, "read"), "compute": (predictor.Predictor, "__call__"),
+          "write": (predict._Run, "_write"), "store": (Volume, "write"), "note": (TileRecord, "add")}  # fmt: skip
+
+
+def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
+    """Note the calls of a stage from here on; that of number `stop` is interrupted."""
+    kind, name = STAGES[stage]
+    original, calls = getattr(kind, name), []
+
+    def counted(*arguments: object, **more: object) -> object:
+        calls.append(arguments)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(kind, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
+    expected = run(made, raw, tmp_path / "whole.zarr", largest)
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
+    tiles = len(made_for.grid(raw, Roi((0, 0, 0), raw.shape)))
+    stopped = tmp_path / "stopped.zarr"
+    with monkeypatch.context() as patch:
+        count(patch, stage, 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, stopped, largest)
+    with pytest.raises(BadInput, match="unfinished"):
+        open_volume(stopped / "affs")
+    noted = TileRecord(stopped, "done_tiles").read()
+    for number in noted:  # what is noted is written
+        tile = made_for.grid(raw, Roi((0, 0, 0), raw.shape))[number]
+        inner = (slice(None), *(slice(b, b + n) for b, n in zip(tile.keep_begin, tile.keep_shape, strict=True)))
+        for name, array in expected.items():
+            held = open_volume(stopped / name, "r+").array[inner]
+            np.testing.assert_array_equal(held, array.array[inner])
+    assert 1 <= len(noted) <= 3
+    predicted = count(monkeypatch, "compute")
+    continued = run(made, raw, stopped, largest)
+    assert len(predicted) == tiles - len(noted)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(continued[name].read(), array.read())
+
+
+def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
+    record = TileRecord(tmp_path, "done_tiles")
+    assert not record.begun
+    record.begin()
+    (tmp_path / "done_tiles.txt").write_text("3\n14")
+    TileRecord(tmp_path, "done_tiles").open("worker").add(7)
+    TileRecord(tmp_path, "done_input_tiles").open("worker").add(9)
+    assert record.begun
+    assert record.read() == {3, 7}
+    record.open().add(5)
+    record.close()
+    assert (tmp_path / "done_tiles.txt").read_text() == "3\n5\n"
+
+
+@pytest.mark.parametrize("begin", [0, 3])
+@pytest.mark.parametrize("unet", [ANISOTROPIC, DEEP])
+def test_a_tile_writes_whole_files_that_no_other_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unet: dict, begin: int
+) -> None:
+    """Also where the part that is wanted begins within a stride."""
+    made, raw = network(unet), volume(tmp_path, (50, 90, 61))
+    roi = Roi((10 * begin,) * 3, [10 * (n - begin) for n in raw.shape])
+    small = made.reach.input_for([4 * s for s in made.reach.stride])
+    written, original = [], predict._Run._write
+
+    def watch(self: predict._Run, number: int, predicted: predictor.Predicted) -> None:
+        before = {path: path.stat().st_mtime_ns for path in files()}
+        original(self, number, predicted)
+        written.append({path for path in files() if before.get(path) != path.stat().st_mtime_ns})
+
+    def files() -> list[Path]:
+        return [path for path in (tmp_path / "p.zarr").glob("*/c/**/*") if path.is_file()]
+
+    monkeypatch.setattr(predict._Run, "_write", watch)
+    run(made, raw, tmp_path / "p.zarr", small, roi)
+    assert len(written) > 4
+    assert sum(map(len, written)) == len(set().union(*written)) == 2 * len(written)
+
+
+def workers(
+    made: AnyNetwork,
+    raw: Volume,
+    out: Path,
+    largest: tuple[int, ...],
+    number: int,
+    roi: Roi | None = None,
+    tiling: Tiling = BY_STRIDE,
+) -> None:
+    """Predict with several processes."""
+    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    with output(out, {"tile": largest}) as unfinished:
+        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished, number)
+    assert not list(out.glob("*.txt"))
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True)], ids=lambda tiling: tiling.name)
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path, tiling: Tiling) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    roi = predictor.valid_roi(made, raw, raw.roi, tiling) if tiling.name == "original, valid" else raw.roi
+    run(made, raw, tmp_path / "one.zarr", TILE, roi, tiling)
+    workers(made, raw, tmp_path / "two.zarr", TILE, 2, roi, tiling)
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+def test_workers_predict_autocontext_in_two_passes(tmp_path: Path) -> None:
+    made, raw = autocontext(True), volume(tmp_path, (19, 22, 17))
+    run(made, raw, tmp_path / "one.zarr", RAW_TILE, tiling=ORIGINAL)
+    workers(made, raw, tmp_path / "two.zarr", RAW_TILE, 2, raw.roi, ORIGINAL)
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+def test_workers_go_on_where_one_process_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
+    run(made, raw, tmp_path / "whole.zarr", largest)
+    with monkeypatch.context() as patch:
+        count(patch, "compute", 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", largest)
+    done = TileRecord(tmp_path / "stopped.zarr", "done_tiles").read()
+    workers(made, raw, tmp_path / "stopped.zarr", largest, 2)
+    assert content(tmp_path / "stopped.zarr") == content(tmp_path / "whole.zarr")
+    assert done
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_go_on_to_the_same_bytes(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    """The stage is killed amid its work; its workers end with it, and one process does what is left."""
+    raw = volume(tmp_path, (40, 60, 50))
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--device", "cpu", "--input-shape", "26,28,28"]
+    assert call_script(PREDICT, *arguments, "--out", tmp_path / "whole.zarr").code == 0
+    out = tmp_path / "killed.zarr"
+    command = [sys.executable, ROOT / PREDICT, *arguments, "--out", out, "--workers", "2"]
+    record, deadline = TileRecord(out, "done_tiles"), time.monotonic() + 120
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        while len(record.read()) < 20 or len(list(out.glob("done_tiles_*.txt"))) < 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.005)
+        process.kill()
+    assert 20 <= len(record.read()) < 360
+    while running(out):
+        assert time.monotonic() < deadline, "its workers go on"
+        time.sleep(0.01)
+    assert not (tmp_path / "killed.zarr.manifest.json").exists()
+    assert call_script(PREDICT, *arguments, "--out", out).code == 0
+    assert content(out) == content(tmp_path / "whole.zarr")
+
+
+def running(out: Path) -> list[str]:
+    """Processes that have a record of tiles of `out`."""
+    pids = [path.stem.rpartition("_")[2] for path in out.glob("done_tiles_*.txt")]
+    return [pid for pid in pids if Path("/proc", pid).exists()]
+
+
+def test_what_a_worker_refuses_ends_the_run_in_its_words(tmp_path: Path) -> None:
+    made = network(ANISOTROPIC)
+    made.heads["affs"].bias.data.fill_(torch.nan)
+    with pytest.raises(RunFailed, match=r"^prediction of affs: NaN from the network; its weights are broken$"):
+        workers(made, volume(tmp_path, (40, 60, 66)), tmp_path / "p.zarr", (60, 60, 60), 2)
+    raw = create_volume(tmp_path / "float.zarr/raw", (40, 60, 66), np.float32, (10, 10, 10), (0, 0, 0))
+    raw.array[39, 59, 65] = 2
+    with pytest.raises(BadInput, match=r"float.zarr/raw: holds floats from 0 to 2, expected"):
+        workers(network(ANISOTROPIC), raw, tmp_path / "q.zarr", (60, 60, 60), 2)
+    assert not list(tmp_path.glob("*.manifest.json"))
+
+
+# ---- original tiles, against blocks cut by hand
+
+CONTEXT = (16, 20, 20)
+ORIGINAL, SCAN = Original(), Original(valid=True)
+
+
+def blocks(
+    made: Network, head: str, padded: torch.Tensor, starts: list, shape: tuple[int, ...], round_up: float = 0
+) -> np.ndarray:
+    """Predict block by block what belongs to `padded`, `(C, Z, Y, X)` floats with half the context around `shape`."""
+    channels = made.config.heads[head].channels
+    out = np.zeros((channels, *(n + 100 for n in shape)), np.uint8)
+    for z in starts[0]:
+        for y in starts[1]:
+            for x in starts[2]:
+                tile = padded[:, z : z + TILE[0], y : y + TILE[1], x : x + TILE[2]]
+                with torch.no_grad():
+                    predicted = torch.sigmoid(made(tile[None])[head][0]) * 255
+                out[:, z : z + 10, y : y + 8, x : x + 8] = (predicted.numpy() + round_up).astype(np.uint8)
+    return out[:, : shape[0], : shape[1], : shape[2]]
+
+
+def padded(voxels: np.ndarray, more: int = 40) -> np.ndarray:
+    """Zeros around the last three axes: half the context before, plenty behind."""
+    around = [(c // 2, c // 2 + more) for c in CONTEXT]
+    return np.pad(voxels, [(0, 0)] * (voxels.ndim - 3) + around)
+
+
+def as_read(raw: np.ndarray) -> torch.Tensor:
+    """`(1, Z, Y, X)` in [-1, 1]."""
+    return torch.from_numpy(raw).float()[None] / 255 * 2 - 1
+
+
+def overhanging(shape: tuple[int, ...]) -> list[range]:
+    return [range(0, n, step) for n, step in zip(shape, (10, 8, 8), strict=True)]
+
+
+def test_original_tiles_are_as_blocks_cut_by_hand(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (23, 30, 17), (100, 0, 50))
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, tiling=ORIGINAL)
+    for head in ("affs", "lsds"):
+        expected = blocks(made, head, as_read(padded(raw.read())), overhanging(raw.shape), raw.shape)
+        np.testing.assert_array_equal(predicted[head].read(), expected)
+        assert predicted[head].roi == raw.roi
+    ours = run(made, raw, tmp_path / "ours.zarr", TILE)["affs"].read()
+    assert (ours != predicted["affs"].read()).any(axis=(1, 2, 3)).all()
+
+
+def test_original_tiles_of_the_valid_part_are_as_a_scan_by_hand(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)["affs"]
+    starts = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]]  # 23x30x17 have real context
+    expected = blocks(made, "affs", as_read(raw.read()), starts, (23, 30, 17))
+    np.testing.assert_array_equal(predicted.read(), expected)
+    assert predicted.roi == valid
+    part = Roi(valid.offset + Coordinate(50, 90, 70), (150, 210, 100))
+    region = run(made, raw, tmp_path / "part.zarr", TILE, part, SCAN)["affs"]
+    np.testing.assert_array_equal(region.read(), predicted.read(part))
+
+
+def test_by_the_stride_tiles_are_as_ever(tmp_path: Path) -> None:
+    """Mirrored context, steps of 10x6x6, rounded: the bytes of the default, cut by hand."""
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (20, 30, 17))
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE)["affs"].read()
+    mirrored = raw.read()
+    for axis, n in enumerate(raw.shape):
+        period = 2 * max(1, n - 1)
+        index = np.abs(np.arange(-CONTEXT[axis] // 2, n + 60)) % period
+        mirrored = mirrored.take(np.minimum(index, period - index), axis)
+    starts = [range(0, 20, 10), range(0, 30, 6), range(0, 17, 6)]
+    expected = blocks(made, "affs", as_read(mirrored), starts, raw.shape, 0.5)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 7, 5), (2, 30, 4)])
+def test_a_volume_smaller_than_an_original_tile_is_overhung(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, shape)
+    predicted = run(made, raw, tmp_path / "p.zarr", TILE, tiling=ORIGINAL)["affs"].read()
+    expected = blocks(made, "affs", as_read(padded(raw.read())), overhanging(shape), shape)
+    np.testing.assert_array_equal(predicted, expected)
+
+
+def test_original_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW), volume(tmp_path, (25, 50, 50))
+    with pytest.raises(BadInput, match=r"\(26, 29, 28\) does not fit"):
+        run(made, raw, tmp_path / "p.zarr", (26, 29, 28), tiling=ORIGINAL)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    with pytest.raises(BadInput, match=r"raw.zarr/raw: \(9, 30, 30\) voxels .* fewer than the \(10, 8, 8\) of one"):
+        run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)
+    assert not (tmp_path / "p.zarr").exists()
+
+
+def autocontext(with_raw: bool, **of_the_second: object) -> AutocontextNetwork:
+    """A network that reads the LSDs of another; 26x28x28 of them per tile."""
+    torch.manual_seed(2)
+    first = network(SHALLOW, "float32")
+    first.config = first.config.model_copy(
+        update={"prediction": first.config.prediction.model_copy(update={"input_shape": TILE})}
+    )
+    content = config(SHALLOW | of_the_second, "float32").model_dump(mode="json")
+    content["heads"].pop("lsds")
+    content["autocontext"] = {"network": "n", "with_raw": with_raw}
+    made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
+    for parameter in made.second.heads.parameters():
+        parameter.data.mul_(10)
+    return made
+
+
+RAW_TILE = (42, 49, 49)  # 26x29x29 LSDs come out of it
+
+
+@pytest.mark.parametrize("with_raw", [False, True])
+def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw: bool) -> None:
+    """LSDs of the whole volume on their own grid, truncated; then the second network over them, zeros around both."""
+    made, raw = autocontext(with_raw), volume(tmp_path, (23, 30, 17), (100, 0, 50))
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, tiling=ORIGINAL)
+    assert predicted.keys() == {"affs", "input_lsds"}
+    seen = as_read(padded(raw.read()))
+    lsds = blocks(made.first, "lsds", seen, overhanging(raw.shape), raw.shape)
+    np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
+    read = torch.from_numpy(padded(lsds)).float() / 255
+    read = torch.cat([seen, read]) if with_raw else read
+    expected = blocks(made.second, "affs", read, overhanging(raw.shape), raw.shape)
+    np.testing.assert_array_equal(predicted["affs"].read(), expected)
+    assert expected.std() > 0.5
+    region = Roi(raw.offset + Coordinate(30, 110, 90), (180, 90, 70))
+    part = run(made, raw, tmp_path / "part.zarr", RAW_TILE, region, ORIGINAL)
+    np.testing.assert_array_equal(part["affs"].read(), predicted["affs"].read(region))
+
+
+def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) -> None:
+    """Where LSDs have real context; the second network finds raw around them, and zeros instead of LSDs."""
+    made, raw = autocontext(True), volume(tmp_path, (39, 50, 37), (100, 0, 50))
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, valid, SCAN)
+    starts, shape = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]], (23, 30, 17)
+    lsds = blocks(made.first, "lsds", as_read(raw.read()), starts, shape)
+    np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
+    read = torch.cat([as_read(raw.read()), torch.from_numpy(padded(lsds, 0)).float() / 255])
+    np.testing.assert_array_equal(predicted["affs"].read(), blocks(made.second, "affs", read, starts, shape))
+
+
+def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> None:
+    """Of raw 39x50x37, 23x30x17 LSDs have it, however far the second network looks."""
+    raw = volume(tmp_path, (39, 50, 37))
+    made = autocontext(False, kernel_sizes_up=[[[3, 3, 3]]])
+    assert made.second.reach.offset == (7, 9, 9)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    assert valid == Roi((80, 100, 100), (230, 300, 170))
+    made_for = predictor.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
+    assert made_for.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
+    predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, Roi((150, 180, 150), (40, 30, 20)), SCAN)
+    assert predicted["input_lsds"].roi.intersect(valid) == predicted["input_lsds"].roi
+
+
+@pytest.mark.parametrize("stop", [2, 12, 30])
+def test_stopped_original_autocontext_continues_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    made, raw = autocontext(False), volume(tmp_path, (19, 22, 17))  # 18 tiles of either network
+    expected = run(made, raw, tmp_path / "whole.zarr", RAW_TILE, tiling=ORIGINAL)
+    with monkeypatch.context() as patch:
+        count(patch, "compute", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    noted = sum(len(TileRecord(tmp_path / "stopped.zarr", f"done_{p}tiles").read()) for p in ("input_", ""))
+    assert stop - 3 <= noted <= stop - 1
+    predicted = count(monkeypatch, "compute")
+    continued = run(made, raw, tmp_path / "stopped.zarr", RAW_TILE, tiling=ORIGINAL)
+    assert len(predicted) == 2 * 18 - noted
+    for name, array in expected.items():
+        np.testing.assert_array_equal(continued[name].read(), array.read())
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """The folder of an autocontext network, its LSD network's beside it, with weights."""
+    made = autocontext(True)
+    made.first.config = made.first.config.model_copy(update={"network": "lsd"})
+    for name, part in (("lsd", made.first), ("acrlsd", made.second)):
+        content = part.config.model_dump(mode="json", exclude={"dataset", "network"})
+        if name == "acrlsd":
+            content["autocontext"]["network"] = "lsd"
+            content["prediction"]["input_shape"] = RAW_TILE
+        folder = tmp_path / "d" / name
+        folder.mkdir(parents=True)
+        (folder / "network.yaml").write_text(json.dumps(content))
+        first = checkpoint.digest(made.first.state_dict()) if name == "acrlsd" else None
+        held = (part.config.architecture(), part.state_dict(), None, None, first, {})
+        checkpoint.save(folder, checkpoint.Checkpoint(1, *held))
+    return folder
+
+
+def test_the_script_predicts_as_the_originals_did(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    raw, out = volume(tmp_path, (23, 30, 17)), tmp_path / "p.zarr"
+    arguments = [folders, "--raw", raw.path, "--out", out, "--device", "cpu", "--tile", "original"]
+    assert call_script(PREDICT, *arguments).code == 0
+    expected = run(autocontext(True), raw, tmp_path / "expected.zarr", RAW_TILE, tiling=ORIGINAL)
+    np.testing.assert_array_equal(open_volume(out / "affs").read(), expected["affs"].read())
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["tiles"] == "original"
+    assert (settings["input_shape"], settings["lsds_input_shape"]) == ([*TILE], [*TILE])
+    assert call_script(PREDICT, *arguments).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments[:-2]).code == 0  # by the stride: other settings, made anew
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"affs"}
+    assert (open_volume(out / "affs").read() != expected["affs"].read()).any()
+
+
+def test_the_script_predicts_the_valid_part_as_the_originals_did(
+    tmp_path: Path, folders: Path, call_script: Callable
+) -> None:
+    raw, out = volume(tmp_path, (39, 50, 37)), tmp_path / "p.zarr"
+    arguments = ["--raw", raw.path, "--out", out, "--device", "cpu", "--tile", "original", "--valid"]
+    assert call_script(PREDICT, folders, *arguments).code == 0
+    assert open_volume(out / "affs").shape == (3, 23, 30, 17)
+    made = autocontext(True)
+    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    expected = run(made, raw, tmp_path / "expected.zarr", RAW_TILE, valid, SCAN)["affs"].read()
+    np.testing.assert_array_equal(open_volume(out / "affs").read(), expected)
+
+
+def test_the_script_refuses_another_input_shape_for_original_tiles(
+    tmp_path: Path, folders: Path, call_script: Callable
+) -> None:
+    raw, out = volume(tmp_path, (23, 30, 17)), tmp_path / "p.zarr"
+    arguments = [folders, "--raw", raw.path, "--out", out, "--tile", "original"]
+    ended = call_script(PREDICT, *arguments, "--input-shape", "42,49,49")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("error: --input-shape: original tiles are the network's own")
+    assert not out.exists()
+
+
+# ---- the tiles' size
+
+
+def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
+    made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
+    largest = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    assert largest == made.reach.smallest  # which is more than the 48 that are configured
+    assert predictor.input_shape_for(made, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
+    wide = made.config.model_copy(
+        update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
+    )
+    made.config = wide
+    whole = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    assert all(n >= m for n, m in zip(made.reach.step(whole), raw.shape, strict=True))
+    half = int(np.prod(whole) * predictor.bytes_per_voxel(made)) // 2
+    smaller = predictor.input_shape_for(made, BY_STRIDE, half, raw, raw.roi)
+    assert np.prod(smaller) * predictor.bytes_per_voxel(made) <= half
+    small = run(made, raw, tmp_path / "small.zarr", smaller)["affs"].read()
+    np.testing.assert_array_equal(run(made, raw, tmp_path / "whole.zarr", whole)["affs"].read(), small)
+
+
+def test_another_amount_of_free_memory_makes_nothing_anew(
+    tmp_path: Path, folders: Path, call_script: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, out = volume(tmp_path, (8, 12, 12)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu"]
+    monkeypatch.setattr("emsuite.common.device.free_memory", lambda: 1)
+    assert call_script(PREDICT, *arguments).code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["input_shape"] == [18, 25, 25]  # the smallest there is
+    monkeypatch.undo()
+    assert call_script(PREDICT, *arguments, cwd=tmp_path).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments, "--set", "prediction.heads=[lsds]", cwd=tmp_path).code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["input_shape"] > [18, 25, 25]
+
+
+# ---- bad input
+
+
+def test_raw_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="voxel size"):
+        check_raw(volume(tmp_path, (8, 8, 8)), (40, 4, 4))
+    four = create_volume(tmp_path / "v.zarr/four", (3, 8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
+    with pytest.raises(BadInput, match="4 axes"):
+        check_raw(four, (10, 10, 10))
+    labels = create_volume(tmp_path / "v.zarr/labels", (8, 8, 8), np.uint64, (10, 10, 10), (0, 0, 0))
+    with pytest.raises(BadInput, match="uint64"):
+        check_raw(labels, (10, 10, 10))
+
+
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "holds NaN"), (np.inf, "to inf"), (-0.1, "from -0.1 to")])
+def test_floats_that_are_no_grey_values_are_refused(tmp_path: Path, value: float, message: str) -> None:
+    raw = create_volume(tmp_path / "raw.zarr/raw", (20, 20, 20), np.float32, (10, 10, 10), (0, 0, 0))
+    raw.array[...] = 0.5
+    made = run(network(ANISOTROPIC), raw, tmp_path / "good.zarr", (48, 48, 48))
+    raw.array[19, 18, 17] = value
+    with pytest.raises(BadInput, match=f"raw.zarr/raw: holds .*{message.removeprefix('holds ')}"):
+        run(network(ANISOTROPIC), raw, tmp_path / "p.zarr", (48, 48, 48))
+    assert made["affs"].read().any()
+    assert not (tmp_path / "p.zarr.manifest.json").exists()
+
+
+def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path) -> None:
+    made = network(ANISOTROPIC)
+    made.heads["affs"].bias.data.fill_(torch.nan)
+    raw = volume(tmp_path, (20, 20, 20))
+    with pytest.raises(RunFailed, match="NaN"):
+        run(made, raw, tmp_path / "p.zarr", (48, 48, 48))
+    assert not (tmp_path / "p.zarr.manifest.json").exists()
+
+
+def test_predictions_clip_and_never_wrap() -> None:
+    held = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
+    for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
+        made_for = predictor.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
+        assert made_for._to_uint8(held).tolist() == expected
+
+
+def test_arrays_carry_their_place(tmp_path: Path) -> None:
+    raw = volume(tmp_path, (12, 13, 14), (70, 80, 90))
+    made_for = predictor.make_predictor(network(ANISOTROPIC), torch.device("cpu"), (48, 48, 48), raw, raw.roi)
+    (tmp_path / "p.zarr").mkdir()
+    predict.predict_volume(made_for, raw, raw.roi, Output(tmp_path / "p.zarr", False))
+    affs = open_volume(tmp_path / "p.zarr/affs")
+    assert dict(affs.array.attrs) == {
+        "voxel_size": [10, 10, 10],
+        "resolution": [10, 10, 10],
+        "offset": [70, 80, 90],
+        "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]],
+    }

@@ -1,0 +1,58 @@
+"""Chunks, shards and what workers share of a prediction, on paper."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from emsuite.io.volume import create_volume
+from emsuite.models.receptive_field import Reach
+from emsuite.prediction.storage_layout import Layout, make_layout, share_out
+from emsuite.prediction.tiling import BY_STRIDE, Original, Tile, Tiling
+
+# along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
+REACH = Reach((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
+
+
+def row(*begins: int) -> list[Tile]:
+    return [Tile((0, 0, begin), (0, 0, begin), (1, 1, 1)) for begin in begins]
+
+
+def test_shards_hold_what_is_kept_of_a_tile() -> None:
+    assert make_layout(row(0, 192, 384), Roi((0, 0, 0), (5, 5, 400))) == Layout((5, 5, 64), (5, 5, 192), (5, 5, 192))
+    assert make_layout(row(7, 277), Roi((0, 0, 7), (5, 5, 400))).chunk[2] == 54  # of 270
+    assert make_layout(row(0, 61), Roi((0, 0, 0), (5, 5, 100))) == Layout((5, 5, 61), (5, 5, 61), (5, 5, 61))
+
+
+def test_one_tile_may_hold_all() -> None:
+    assert make_layout(row(0), Roi((0, 0, 0), (5, 64, 250))) == Layout((5, 64, 64), (5, 64, 256), (5, 64, 250))
+
+
+def test_tiles_that_do_not_fit_into_a_grid_share_chunks() -> None:
+    """The first one is cut, or the last but one."""
+    for tiles, n in ((row(0, 30, 90), 100), (row(0, 20), 80), (row(0, 60, 90), 150)):
+        assert make_layout(tiles, Roi((0, 0, 0), (5, 5, n))) == Layout((5, 5, 64), (5, 5, 64), (5, 5, n))
+
+
+@pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True)], ids=lambda tiling: tiling.name)
+@pytest.mark.parametrize("begin", [(0, 0, 0), (3, 5, 9)])
+def test_no_two_blocks_write_into_the_same_shard(tmp_path: Path, tiling: Tiling, begin: tuple[int, ...]) -> None:
+    whole, wanted = Roi((0, 0, 0), (40, 41, 60)), Roi(begin, (30, 17, 50))
+    raw = create_volume(tmp_path / "v.zarr/raw", whole.shape, np.uint8, (2, 2, 2), (10, 10, 10))
+    tiles = list(tiling.grid(REACH, (18, 22, 22), whole, wanted))
+    layout = make_layout(tiles, wanted)
+    share = share_out(tiles, layout, wanted, raw, 2)
+    assert sorted(number for block in share.tiles for number in block) == list(range(len(tiles)))
+    owner: dict[tuple[int, ...], int] = {}
+    for index, numbers in enumerate(share.tiles):
+        place = share.grid.block(index).write
+        for number in numbers:
+            kept = Roi(tiles[number].keep_begin, tiles[number].keep_shape)
+            assert place.contains(Roi(raw.offset + kept.offset * 2, kept.shape * 2))
+            shards = [range((low - b) // s, (high - 1 - b) // s + 1)
+                      for low, high, b, s in zip(kept.begin, kept.end, begin, layout.shard, strict=True)]  # fmt: skip
+            for shard in ((z, y, x) for z in shards[0] for y in shards[1] for x in shards[2]):
+                assert owner.setdefault(shard, index) == index
+    if tiling == BY_STRIDE:
+        assert len(share.tiles) >= 8

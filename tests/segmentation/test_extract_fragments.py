@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path, unfinished_path
+from emsuite.io.volume import create_volume, open_volume
+from emsuite.segmentation.extract_fragments import extract_fragments
+from emsuite.segmentation.fragments import FragmentOptions, find_fragments
+from emsuite.segmentation.graph_tables import read_nodes
+
+BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
+
+
+def test_one_block_is_the_whole_volume_at_once(cells, tmp_path):
+    number = extract_fragments(cells.path / "affs", tmp_path / "out", FragmentOptions())
+    fragments = open_volume(tmp_path / "out/fragments.zarr/fragments")
+    assert fragments.dtype == np.uint64
+    assert fragments.roi == open_volume(cells.path / "affs").roi
+    np.testing.assert_array_equal(fragments.read(), find_fragments(cells.affs, FragmentOptions()))
+    assert number == fragments.read().max()
+
+
+@pytest.mark.parametrize("blocks", [{}, BLOCKS])
+def test_nodes_tell_where_each_fragment_is(cells, tmp_path, blocks):
+    number = extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), **blocks)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
+    nodes = read_nodes(tmp_path / "graph/nodes")
+    ids, sizes = np.unique(voxels[voxels != 0], return_counts=True)
+    assert number == ids.size
+    np.testing.assert_array_equal(nodes.id, ids)
+    np.testing.assert_array_equal(nodes.size, sizes)
+    for i in range(0, number, 7):
+        centre = (np.argwhere(voxels == ids[i]).mean(0) + 0.5) * 8 + (80, 160, 240)
+        assert (nodes.z[i], nodes.y[i], nodes.x[i]) == pytest.approx(tuple(centre))
+
+
+def test_ids_tell_the_block(cells, tmp_path):
+    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), **BLOCKS)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
+    found = voxels != 0
+    assert found[cells.labels != 0].all()
+    block = np.ravel_multi_index(tuple(np.indices(voxels.shape) // 20), (2, 3, 3))
+    np.testing.assert_array_equal((voxels[found] - 1) // 20**3, block[found])
+
+
+@pytest.mark.parametrize("more", [{}, {"epsilon": 0.3}, {"flood": "affinity"}])
+def test_no_fragment_of_a_block_reaches_into_two_cells(cells, tmp_path, more):
+    options = FragmentOptions(min_seed_distance=3, **more)
+    extract_fragments(cells.path / "affs", tmp_path, options, **BLOCKS)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
+    inside = (cells.labels != 0) & (voxels != 0)
+    pairs = np.unique(np.stack([voxels[inside], cells.labels[inside]]), axis=1)
+    assert np.unique(pairs[0]).size == pairs.shape[1]
+
+
+def test_fragments_of_sections_stay_in_theirs(cells, tmp_path):
+    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(in_sections=True), **BLOCKS)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
+    of_sections = [np.setdiff1d(section, 0) for section in voxels]
+    assert sum(map(len, of_sections)) == np.unique(np.concatenate(of_sections)).size > 40
+
+
+def test_background_is_where_the_mask_is_0_or_does_not_reach(cells, tmp_path):
+    mask = create_volume(tmp_path / "mask.zarr/mask", (40, 48, 40), np.uint8, (8, 8, 8), (80, 160, 240))
+    mask.write(mask.roi, np.indices((40, 48, 40))[0] >= 5)
+    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), mask=tmp_path / "mask.zarr/mask", **BLOCKS)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
+    assert not voxels[:5].any()
+    assert not voxels[..., 40:].any()
+    assert voxels[5:, :, :40][cells.labels[5:, :, :40] != 0].all()
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [(0, "p.zarr/affs: yields no fragment; the aff"), (255, "p.zarr/affs: all affinities are 1, expect")],
+)
+@pytest.mark.parametrize("options", [FragmentOptions(), FragmentOptions(in_sections=True)])
+def test_affinities_that_are_all_0_or_all_1_are_refused(tmp_path, value, line, options):
+    affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
+    affs.write(affs.roi, np.full(affs.shape, value, np.uint8))
+    with pytest.raises(BadInput, match=line):
+        extract_fragments(tmp_path / "p.zarr/affs", tmp_path, options, **BLOCKS)
+    assert not manifest_path(tmp_path / "fragments.zarr").exists()
+    assert not manifest_path(tmp_path / "graph/nodes").exists()
+
+
+def test_one_fragment_without_a_boundary_is_fine_where_affinities_are_not_1(tmp_path):
+    affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
+    affs.write(affs.roi, np.full(affs.shape, 250, np.uint8))
+    assert extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS) == 2
+
+
+def test_nan_ends_the_run_and_nothing_looks_whole(tmp_path):
+    affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 60), np.float32, (8, 8, 8), (0, 0, 0))
+    array = np.ones(affs.shape, np.float32)
+    array[0, 10, 10, 50] = np.nan
+    affs.write(affs.roi, array)
+    with pytest.raises(BadInput, match=r"p.zarr/affs: holds nan to nan \(or NaN\).*expected affinities"):
+        extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS)
+    assert unfinished_path(tmp_path / "fragments.zarr").exists()
+    assert not manifest_path(tmp_path / "fragments.zarr").exists()
+    assert not manifest_path(tmp_path / "graph/nodes").exists()
+    with pytest.raises(BadInput, match="unfinished"):
+        open_volume(tmp_path / "fragments.zarr/fragments")
+
+
+@pytest.mark.parametrize(
+    ("voxel_size", "offset", "line"), [((8, 8, 4), (80, 160, 240), "voxel size"), ((8, 8, 8), (0, 0, 0), "none of the")]
+)
+def test_a_mask_that_does_not_fit_is_refused(cells, tmp_path, voxel_size, offset, line):
+    create_volume(tmp_path / "mask.zarr/mask", (8, 8, 8), np.uint8, voxel_size, offset)
+    with pytest.raises(BadInput, match=line):
+        extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), mask=tmp_path / "mask.zarr/mask")
+    assert not (tmp_path / "fragments.zarr").exists()

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.relabel import relabel
+from emsuite.evaluation.scores import variation_of_information
+from emsuite.io.volume import open_volume
+from emsuite.segmentation.agglomerate import agglomerate_fragments
+from emsuite.segmentation.extract_fragments import extract_fragments
+from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
+from emsuite.segmentation.find_segments import find_segments
+from emsuite.segmentation.fragments import FragmentOptions
+
+BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
+
+
+def segment(cells, out, threshold=0.5, workers=1, **blocks):
+    fragments = out / "fragments.zarr/fragments"
+    extract_fragments(cells.path / "affs", out, FragmentOptions(), workers=workers, **blocks)
+    agglomerate_fragments(cells.path / "affs", fragments, out / "graph/edges", "hist_quant_90", workers=workers)
+    find_segments(out / "graph/nodes", out / "graph/edges", out / "lookup", [threshold])
+    extract_segmentation(fragments, out / "lookup", threshold, out / "segmentation.zarr", workers=workers)
+    return open_volume(out / "segmentation.zarr/segmentation")
+
+
+def contents(folder):
+    """All that a run wrote but its manifests, which tell when and where it ran."""
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".manifest.json"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("blocks", [{}, BLOCKS])
+def test_perfect_affinities_give_the_cells_back(cells, tmp_path, blocks):
+    segmentation = segment(cells, tmp_path, **blocks)
+    voi = variation_of_information(segmentation.read(), cells.labels)
+    assert voi.merge == 0
+    assert voi.split < (0.001 if blocks else 1e-9)  # a voxel that a border cuts off may stay alone
+    assert segmentation.roi == open_volume(cells.path / "labels").roi
+    assert segmentation.dtype == np.uint64
+
+
+@pytest.mark.slow
+def test_the_result_does_not_depend_on_the_workers(cells, tmp_path):
+    for workers in (1, 2):
+        segment(cells, tmp_path / str(workers), workers=workers, **BLOCKS)
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert one == two
+    assert len(one) > 50
+    assert not [name for name in one if ".blocks" in name or "unfinished" in name]
+
+
+def test_a_table_of_another_run_is_refused(cells, tmp_path):
+    segment(cells, tmp_path / "a")
+    segment(cells, tmp_path / "b", **BLOCKS)
+    fragments, out = tmp_path / "a/fragments.zarr/fragments", tmp_path / "c.zarr"
+    with pytest.raises(BadInput, match="lookup: was made from other fragments"):
+        extract_segmentation(fragments, tmp_path / "b/lookup", 0.5, out)
+    with pytest.raises(BadInput, match=r"no table for threshold 0.7"):
+        extract_segmentation(fragments, tmp_path / "a/lookup", 0.7, out)
+    assert not out.exists()
+
+
+def test_relabelling_leaves_0_and_maps_the_rest():
+    voxels = np.array([[0, 7, 7], [9, 0, 2**63]], np.uint64)
+    table = np.array([2, 7, 9, 2**63], np.uint64), np.array([2, 2, 9, 7], np.uint64)
+    assert relabel(voxels, *table).tolist() == [[0, 2, 2], [9, 0, 7]]
+    assert relabel(voxels.T, *table).tolist() == [[0, 9], [2, 0], [2, 7]]
+
+
+@pytest.mark.parametrize("voxel", [1, 8, 10, 2**64 - 1])
+def test_a_fragment_that_the_table_lacks_is_refused(voxel):
+    table = np.array([2, 7, 9], np.uint64), np.array([2, 2, 9], np.uint64)
+    with pytest.raises(BadInput, match=f"no segment for fragment {voxel};"):
+        relabel(np.array([0, 2, voxel, 7], np.uint64), *table)
+    with pytest.raises(BadInput, match="no segment for fragment"):
+        relabel(np.array([voxel], np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint64))
+
+
+def test_the_best_threshold_is_read_from_scores(tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"threshold": 0.28, "best": {"voi_sum": 1.2}}))
+    assert best_threshold(path) == 0.28
+    for text in ('{"threshold": null}', "[]", "no json"):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=r"scores.json: holds no number under 'threshold'"):
+            best_threshold(path)

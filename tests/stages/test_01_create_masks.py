@@ -1,0 +1,63 @@
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from emsuite.io.volume import create_volume, open_volume
+
+SCRIPT = "01_data/create_masks.py"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def labelled(container: Path) -> Path:
+    labels = create_volume(container / "volumes/labels/neuron_ids", (3, 4, 5), np.uint64, (8, 8, 8), (0, 0, 0))
+    labels.array[:] = 7
+    labels.array[1] = np.uint64(2**64 - 3)
+    return container
+
+
+def mask(container: Path) -> np.ndarray:
+    return np.asarray(open_volume(container / "volumes/labels/labels_mask").array[:])
+
+
+def test_rule_of_the_data_set_that_the_path_tells(run_script: Run, tmp_path: Path) -> None:
+    hemi = labelled(tmp_path / "funke/hemi/training/a.zarr")
+    fib25 = labelled(tmp_path / "funke/fib25/training/a.zarr")
+    first = run_script(SCRIPT, hemi, "funke/fib25/training/a.zarr")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("written") == 2
+    assert mask(hemi).mean(axis=(1, 2)).tolist() == [1, 0, 1]
+    assert mask(fib25).all()
+    assert hemi.with_name("a.zarr.masks.json").exists()
+    second = run_script(SCRIPT, hemi, fib25)
+    assert second.returncode == 0
+    assert second.stdout.count("already there") == 2
+
+
+def test_data_set_given_by_name_or_file(run_script: Run, tmp_path: Path) -> None:
+    one, two = labelled(tmp_path / "one.zarr"), labelled(tmp_path / "two.zarr")
+    (tmp_path / "own.yaml").write_text("{name: own, voxel_size: [8, 8, 8], volumes: [two], mask: {unlabelled: [7]}}")
+    assert run_script(SCRIPT, one, "-d", "hemi").returncode == 0
+    assert run_script(SCRIPT, two, "-d", "own.yaml").returncode == 0
+    assert mask(one).mean(axis=(1, 2)).tolist() == [1, 0, 1]
+    assert mask(two).mean(axis=(1, 2)).tolist() == [0, 1, 0]
+
+
+def test_bad_input_is_one_line(run_script: Run, tmp_path: Path) -> None:
+    container = labelled(tmp_path / "one.zarr")
+    for arguments, message in [
+        ([container], "its path does not tell the data set"),
+        ([container, "-d", "mouse"], "no data set 'mouse'"),
+        ([tmp_path / "missing.zarr", "-d", "hemi"], "missing.zarr: no such volume"),
+        ([], "Missing argument"),
+    ]:
+        done = run_script(SCRIPT, *arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert not (container / "volumes/labels/labels_mask").exists()
+
+
+def test_help_has_an_example(run_script: Run) -> None:
+    assert "python 01_data/create_masks.py data/funke" in run_script(SCRIPT, "--help").stdout

@@ -1,0 +1,129 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import files_in
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import open_volume
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = "01_data/fetch_data.py"
+PLACE = "funke/fib25/training"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def public_volume(s3: Any, bucket: str, name: str = "trvol-250-2", number: int = 12) -> dict[str, bytes]:
+    content = {"volumes/raw/.zarray": b"{}"} | {f"volumes/raw/0.0.{i}": bytes([i]) * 4000 for i in range(number)}
+    s3.public_bucket(bucket, {f"{PLACE}/{name}.zarr/{key}": body for key, body in content.items()})
+    return content
+
+
+def test_default_volume_from_a_bucket_and_again(s3: Any, run_script: Run, tmp_path: Path) -> None:
+    content = public_volume(s3, "script-default")
+    asked = ["--dataset", "fib25", "--bucket", "script-default", "--endpoint-url", s3.url, "--out", tmp_path / "d"]
+    first = run_script(SCRIPT, *asked)
+    assert first.returncode == 0, first.stderr
+    assert "13 objects, 13 fetched now" in first.stdout
+    assert files_in(tmp_path / "d" / PLACE / "trvol-250-2.zarr") == content
+    assert (tmp_path / "d" / PLACE / "trvol-250-2.zarr.manifest.json").exists()
+    s3.faults()
+    second = run_script(SCRIPT, *asked)
+    assert "13 objects, 0 fetched now" in second.stdout
+    assert s3.counts() == {"GET": 1}
+
+
+def test_killed_and_restarted_fetches_only_what_is_missing(s3: Any, run_script: Run, tmp_path: Path) -> None:
+    content = public_volume(s3, "script-kill", number=40)
+    volume = tmp_path / "d" / PLACE / "trvol-250-2.zarr"
+    asked = ["--dataset", "fib25", "--bucket", "script-kill", "--endpoint-url", s3.url, "--out", tmp_path / "d"]
+    s3.faults(latency_s=0.1)
+    command = [sys.executable, ROOT / SCRIPT, *asked, "--workers", "2"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    give_up = time.monotonic() + 60
+    while len(list(volume.glob("volumes/raw/0.*"))) < 8:
+        assert process.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    whole = {key for key, body in content.items() if (volume / key).exists()}
+    assert 8 <= len(whole) < 41
+    assert all((volume / key).read_bytes() == content[key] for key in whole)
+    with pytest.raises(BadInput, match="unfinished"):
+        open_volume(volume / "volumes/raw")
+    s3.faults()
+    again = run_script(SCRIPT, *asked)
+    assert again.returncode == 0, again.stderr
+    assert f"41 objects, {41 - len(whole)} fetched now" in again.stdout
+    assert s3.counts() == {"GET": 1 + 41 - len(whole)}
+    assert files_in(volume) == content
+
+
+def test_from_a_shared_folder(fib25_slab: Path, run_script: Run, tmp_path: Path) -> None:
+    shared = fib25_slab.parents[2]
+    done = run_script(SCRIPT, "-d", "fib25", "--volume", "trvol-250-2.zarr", "--from", shared, "--out", tmp_path / "d")
+    assert done.returncode == 0, done.stderr
+    copy = tmp_path / "d" / PLACE / "trvol-250-2.zarr"
+    assert files_in(copy) == files_in(fib25_slab)
+    assert os.access(copy / "volumes/labels", os.W_OK)
+    assert open_volume(copy / "volumes/raw").shape == (160, 250, 250)
+
+
+def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("{name: own, voxel_size: [8, 8, 8], volumes: [a, b]}")
+    for name in "ab":
+        (tmp_path / f"lab/own/training/{name}.zarr").mkdir(parents=True)
+        (tmp_path / f"lab/own/training/{name}.zarr/.zgroup").write_text("{}")
+    done = run_script(SCRIPT, "-d", tmp_path / "own.yaml", "--all", "--from", tmp_path / "lab", "--out", tmp_path / "d")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "d/funke/own/training").glob("*.zarr")) == ["a.zarr", "b.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-d", "mouse"], "no data set 'mouse'; there are fib25, hemi, phantom, zebrafinch"),
+        (["-d", "fib25", "--volume", "x"], "fib25 has no volume 'x'; it has tstvol-520-1"),
+        (["-d", "fib25", "--volume", "trvol-250-1", "--all"], "expected one of the two"),
+        (["-d", "phantom"], "phantom is not fetched but made: python 01_data/synthesize.py --out"),
+        (["-d", "fib25", "--from", "nowhere"], "nowhere: has no trvol-250-2.zarr"),
+        (["-d", "fib25", "--endpoint-url", "nonsense"], "S3 endpoint nonsense"),
+        ([], "Missing option '-d'"),
+    ],
+)
+def test_bad_input_is_one_line(run_script: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = run_script(SCRIPT, *arguments, "--out", tmp_path / "d")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "d").exists()
+
+
+def test_buckets_that_refuse_or_are_not_there(s3: Any, run_script: Run, tmp_path: Path) -> None:
+    s3.client().create_bucket(Bucket="script-private")
+    s3.client().put_object(Bucket="script-private", Key=f"{PLACE}/trvol-250-2.zarr/.zgroup", Body=b"{}")
+    asked = ["-d", "fib25", "--endpoint-url", s3.url, "--out", tmp_path / "d", "--bucket"]
+    refused = run_script(SCRIPT, *asked, "script-private")
+    assert (refused.returncode, refused.stderr.count("error: ")) == (2, 1)
+    assert "access refused (403)" in refused.stderr
+    missing = run_script(SCRIPT, *asked, "script-missing")
+    assert missing.returncode == 2
+    assert "there is no bucket 'script-missing'" in missing.stderr
+
+
+def test_endpoint_that_nobody_serves(run_script: Run, tmp_path: Path) -> None:
+    done = run_script(SCRIPT, "-d", "fib25", "--endpoint-url", "http://127.0.0.1:9", "--out", tmp_path / "d")
+    assert done.returncode == 1
+    assert "no connection to http://127.0.0.1:9" in done.stderr
+    assert not (tmp_path / "d").exists()
+
+
+def test_help_has_an_example(run_script: Run) -> None:
+    assert "python 01_data/fetch_data.py --dataset fib25" in run_script(SCRIPT, "--help").stdout

@@ -1,0 +1,103 @@
+"""01_data/synthesize.py as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emsuite.io.skeletons import load_skeletons
+from emsuite.io.volume import open_volume
+from emsuite.phantom.settings import PhantomSettings
+from emsuite.phantom.synthesize import synthesize
+
+SCRIPT = "01_data/synthesize.py"
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ("--shape", "24,32,40", "--voxel-size", "8,8,8", "--seed", "9")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_it_writes_what_the_library_makes(run_script, tmp_path: Path):
+    run = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
+    assert run.returncode == 0, run.stderr
+    expected = synthesize(PhantomSettings(shape=(24, 32, 40), seed=9))
+    raw = open_volume(tmp_path / "made/one.zarr/volumes/raw")
+    labels = open_volume(tmp_path / "made/one.zarr/volumes/labels/neuron_ids")
+    assert np.array_equal(raw.read(), expected.raw)
+    assert np.array_equal(labels.read(), expected.labels)
+    assert labels.dtype == np.uint64
+    assert tuple(raw.voxel_size) == tuple(labels.voxel_size) == (8, 8, 8)
+    skeletons = load_skeletons(tmp_path / "made/one.skeletons")
+    assert np.array_equal(skeletons.positions, expected.skeletons.positions)
+    assert np.array_equal(skeletons.edges, expected.skeletons.edges)
+    for name in ("one.zarr", "one.skeletons"):
+        manifest = json.loads((tmp_path / f"made/{name}.manifest.json").read_text())
+        assert manifest["seed"] == 9
+        assert manifest["settings"]["shape"] == [24, 32, 40]
+    again = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
+    assert "already there" in again.stdout
+    assert again.returncode == 0
+
+
+def test_help_shows_an_example(run_script):
+    run = run_script(SCRIPT, "--help")
+    assert run.returncode == 0
+    assert "Example:" in run.stdout
+    assert "--missing-sections" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--out", "v.zarr", "--shape", "24,32"), "--shape"),
+        (("--out", "v.zarr", "--shape", "24,32,4"), "--shape (24, 32, 4): "),
+        (("--out", "v.zarr", "--shifted-sections", "0.1"), "--max-shift 0: "),
+        (
+            (
+                "--out",
+                "v.hdf",
+            ),
+            "--out v.hdf: expected a name that ends in .zarr",
+        ),
+    ],
+)
+def test_bad_options_get_one_line_and_leave_nothing(run_script, tmp_path: Path, options, line: str):
+    run = run_script(SCRIPT, *options)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ")
+    assert run.stderr.count("\n") == 1
+    assert line in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_does_not_replace_what_it_did_not_make(run_script, tmp_path: Path):
+    (tmp_path / "mine.zarr").mkdir()
+    (tmp_path / "mine.zarr/precious").write_text("data")
+    run = run_script(SCRIPT, "--out", "mine.zarr", *SMALL)
+    assert run.returncode == 2
+    assert (tmp_path / "mine.zarr/precious").read_text() == "data"
+
+
+def test_a_killed_run_leaves_nothing_that_looks_whole(run_script, tmp_path: Path):
+    command = [sys.executable, str(ROOT / SCRIPT), "--out", str(tmp_path / "v.zarr"), *SMALL]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "v.zarr.unfinished.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "v.zarr.manifest.json").exists()
+    assert not (tmp_path / "v.skeletons.manifest.json").exists()
+    assert run_script(SCRIPT, "--out", "v.zarr", *SMALL).returncode == 0
+    assert run_script(SCRIPT, "--out", "w.zarr", *SMALL).returncode == 0
+    assert files(tmp_path / "v.zarr") == files(tmp_path / "w.zarr")
+    assert files(tmp_path / "v.skeletons") == files(tmp_path / "w.skeletons")
+    assert not list(tmp_path.glob("*.unfinished.json"))

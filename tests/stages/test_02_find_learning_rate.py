@@ -1,0 +1,60 @@
+"""find_learning_rate.py as it is called."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from emsuite.io.volume import create_volume
+from emsuite.training.learning_rate_finder import RatesTried
+
+SCRIPT = "02_train/find_learning_rate.py"
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """A network that trains in milliseconds, and beside it a volume of two neurons."""
+    labels = np.ones((28, 28, 28), np.uint64)
+    labels[:, :, 14:] = 2
+    for name, array in {"raw": (labels * 90).astype(np.uint8), "labels/neuron_ids": labels}.items():
+        volume = create_volume(tmp_path / "v.zarr/volumes" / name, array.shape, array.dtype, (10,) * 3, (0,) * 3)
+        volume.write(volume.roi, array)
+    content = {
+        "voxel_size": [10, 10, 10],
+        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+        "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
+        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "optimizer": {"schedule": "cosine"}},
+        "prediction": {"input_shape": [28, 28, 28]},
+    }
+    folder = tmp_path / "d/n"
+    folder.mkdir(parents=True)
+    (folder / "network.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_a_rate_is_suggested_and_nothing_else_changes(call_script: Callable, network: Path) -> None:
+    ended = call_script(SCRIPT, network, "--data", network.parents[1] / "v.zarr", "--steps", 40, "--device", "cpu")
+    assert ended.code == 0, ended.err
+    with open(network / "log/learning_rates.csv", newline="") as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    rates, losses = ([row[key] for row in rows] for key in ("learning_rate", "loss"))
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates == pytest.approx(np.geomspace(1e-6, 1, 40)[: len(rates)])
+    assert float(ended.out) == pytest.approx(rates[int(np.argmin(losses))] / 10, rel=0.06)
+    assert 1e-5 < float(ended.out) <= 0.1
+    assert min(losses) < 0.9 * losses[0]
+    assert b"\r" not in (network / "log/learning_rates.csv").read_bytes()
+    assert sorted(path.name for path in network.iterdir()) == ["log", "network.yaml"]
+
+
+def test_limits_the_wrong_way_round_are_refused(call_script: Callable, network: Path) -> None:
+    ended = call_script(SCRIPT, network, "--lowest", 0.1, "--highest", 0.01)
+    assert ended.code == 2
+    assert "--lowest 0.1: expected a rate below --highest, 0.01" in ended.err
+
+
+def test_the_suggestion_lies_a_decade_below_the_lowest_loss() -> None:
+    assert RatesTried([1e-4, 1e-3, 1e-2, 1e-1], [3, 2, 1, 4]).suggested == pytest.approx(1e-3)

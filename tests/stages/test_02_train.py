@@ -1,0 +1,293 @@
+"""train.py and describe.py as their users call them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from emsuite.config.network import load_network
+from emsuite.io.volume import create_volume, open_volume
+from emsuite.training import checkpoint as checkpoints
+from emsuite.training.log import read_losses
+from emsuite.training.volumes import load_training_data
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN, DESCRIBE = "02_train/train.py", "02_train/describe.py"
+SIZE = (10, 10, 10)
+
+
+def write_network(folder: Path, **training: Any) -> Path:
+    """A network that trains in milliseconds, outputs of 4^3 voxels."""
+    content = {
+        "voxel_size": [*SIZE],
+        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+        "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
+        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "log_every": 1} | training,
+        "prediction": {"input_shape": [28, 28, 28]},
+    }
+    folder.mkdir(parents=True)
+    (folder / "network.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def write_volume(path: Path, grey: int | None = None) -> Path:
+    """Two neurons; every voxel of raw is `grey`, or tells its section."""
+    raw = np.full((28, 28, 28), grey or 0, np.uint8)
+    if grey is None:
+        raw += np.arange(28, dtype=np.uint8)[:, None, None]
+    labels = np.ones(raw.shape, np.uint64)
+    labels[:, :, 14:] = 2
+    for name, array in {"raw": raw, "labels/neuron_ids": labels}.items():
+        volume = create_volume(path / "volumes" / name, array.shape, array.dtype, SIZE, (0, 0, 0))
+        volume.write(volume.roi, array)
+    return path
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return write_network(tmp_path / "d/n")
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Path:
+    return write_volume(tmp_path / "v.zarr")
+
+
+def weights(network: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.load(network, load_network(network)).weights
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def greys(network: Path) -> set[float]:
+    """Raw in the middle of the outputs that snapshots show."""
+    return {float(open_volume(path / "raw").read()[10, 10, 10]) for path in network.glob("snapshots/*.zarr")}
+
+
+def manifest(network: Path, iteration: int) -> dict[str, Any]:
+    return json.loads((network / f"checkpoints/checkpoint_{iteration}.pt.manifest.json").read_text())
+
+
+def test_it_saves_snapshots_and_logs_on_the_networks_cadence(call_script: Callable, tmp_path: Path) -> None:
+    folder = write_network(tmp_path / "d/n", iterations=5, checkpoint_every=2, snapshot_every=3, log_every=2)
+    ended = call_script(TRAIN, folder, "--data", write_volume(tmp_path / "v.zarr"))
+    assert (ended.code, ended.out) == (0, "")
+    assert "train d/n: 100% 5/5" in ended.err
+    assert checkpoints.iterations(folder) == [2, 4, 5]
+    assert [path.name for path in (folder / "snapshots").iterdir()] == ["batch_3.zarr"]
+    assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 4, 5]
+    assert len(list((folder / "log").glob("events.out.tfevents.*"))) == 1
+    assert {path.name for path in folder.iterdir()} == {"network.yaml", "checkpoints", "snapshots", "log"}
+
+
+def test_inside_a_networks_folder_the_folder_may_be_left_out(
+    call_script: Callable, network: Path, volume: Path
+) -> None:
+    assert call_script(TRAIN, "--data", Path("../../v.zarr"), "--iterations", 1, cwd=network).code == 0
+    assert checkpoints.iterations(network) == [1]
+
+
+def test_a_trained_network_says_so(call_script: Callable, network: Path, volume: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    before = {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
+    for until in ([], ["--iterations", 1]):
+        ended = call_script(TRAIN, network, "--data", volume, *until)
+        assert ended.code == 0
+        assert f"{network} is at iteration 2 already: nothing to do\n" in ended.err
+        after = {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
+        assert after == before
+
+
+def test_it_goes_on_where_it_stood(call_script: Callable, network: Path, volume: Path, tmp_path: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume, "--iterations", 2).code == 0
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", 4)
+    assert ended.code == 0
+    assert f"{network}: going on from iteration 2\n" in ended.err
+    straight = write_network(tmp_path / "e/n")
+    assert call_script(TRAIN, straight, "--data", volume, "--iterations", 4).code == 0
+    assert same(weights(network), weights(straight))
+
+
+def test_several_volumes(call_script: Callable, network: Path, tmp_path: Path) -> None:
+    black, white = write_volume(tmp_path / "black.zarr", 0), write_volume(tmp_path / "white.zarr", 255)
+    options = ["--data", black, "--data", white, "--iterations", 12, "--set", "training.snapshot_every=1"]
+    assert call_script(TRAIN, network, *options).code == 0
+    assert [given["path"] for given in manifest(network, 12)["inputs"].values()] == [str(black), str(white)]
+    assert greys(network) == {0, 1}
+    again = write_network(tmp_path / "e/n")
+    assert call_script(TRAIN, again, *options, "--set", "training.sampling.probabilities=[0, 1]").code == 0
+    assert greys(again) == {1}
+
+
+def test_a_region_of_a_volume(call_script: Callable, network: Path, volume: Path) -> None:
+    """Outputs lie inside it, inputs reach out of it."""
+    options = ["--iterations", 12, "--set", "training.snapshot_every=1"]
+    assert call_script(TRAIN, network, "--data", f"{volume}@140:200,:,:", *options).code == 0
+    sections = [
+        (open_volume(path / "raw").read()[:, 10, 10] * 255).round() for path in network.glob("snapshots/*.zarr")
+    ]
+    outputs = np.array([raw[8:12] for raw in sections])
+    assert (outputs.min(), outputs.max()) == (14, 19)
+    assert min(raw.min() for raw in sections) < 14
+
+
+def test_seeds(call_script: Callable, volume: Path, tmp_path: Path) -> None:
+    made = []
+    for index, options in enumerate(([], ["--seed", 0], ["--seed", 3], ["--set", "training.sampling.seed=3"])):
+        folder = write_network(tmp_path / f"{index}/n")
+        assert call_script(TRAIN, folder, "--data", volume, *options).code == 0
+        assert manifest(folder, 2)["seed"] == (0 if index < 2 else 3)
+        made.append(weights(folder))
+    assert same(made[0], made[1])
+    assert same(made[2], made[3])
+    assert not same(made[0], made[2])
+
+
+def test_any_key_can_be_set(call_script: Callable, network: Path, volume: Path) -> None:
+    options = ["--set", "training.batch_size=2", "--set", "unet.num_fmaps=3", "--set", "training.iterations=1"]
+    assert call_script(TRAIN, network, "--data", volume, *options).code == 0
+    settings = manifest(network, 1)["settings"]
+    assert (settings["training"]["batch_size"], settings["unet"]["num_fmaps"]) == (2, 3)
+    saved = checkpoints.load(network, load_network(network, ["unet.num_fmaps=3"]))
+    assert saved.weights["unet.layer_0_left_0.weight"].shape == (3, 1, 3, 3, 3)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with a data set of its own, two volumes of three to train on, one of them in part."""
+    root = tmp_path / "project"
+    for script in (TRAIN, DESCRIBE):
+        (root / script).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / script, root / script)
+    (root / "01_data/datasets").mkdir(parents=True)
+    split = {"train": [{"volume": "a"}, {"volume": "b", "roi": "140:,:,:"}], "test": [{"volume": "c"}]}
+    content = {"name": "d", "voxel_size": [*SIZE], "volumes": ["a", "b", "c"], "split": split}
+    (root / "01_data/datasets/d.yaml").write_text(yaml.safe_dump(content))
+    write_network(root / "02_train/d/n")
+    return root
+
+
+def test_without_data_the_split_of_the_data_set(call_script: Callable, project: Path) -> None:
+    folder = project / "02_train/d/n"
+    where = project / "data/funke/d/training"
+    ended = call_script(project / TRAIN, folder)
+    assert ended.code == 2
+    assert ended.err == (
+        f"error: {where}/a.zarr: no volume of d to train on is there; "
+        "fetch one with 01_data/fetch_data.py, or name one with --data\n"
+    )
+    write_volume(where / "c.zarr")
+    assert call_script(project / TRAIN, folder).code == 2, "a volume to test on is none to train on"
+    write_volume(where / "b.zarr")
+    assert call_script(project / TRAIN, folder).code == 0
+    assert [given["path"] for given in manifest(folder, 2)["inputs"].values()] == [f"{where}/b.zarr"]
+    write_volume(where / "a.zarr")
+    volumes = load_training_data(load_network(folder), [], project)
+    assert [tuple(loaded.labels.shape) for loaded in volumes] == [(28, 28, 28), (14, 28, 28)]
+    assert [tuple(loaded.labels_offset) for loaded in volumes] == [(0, 0, 0), (140, 0, 0)]
+
+
+@pytest.mark.slow
+def test_as_users_of_the_originals_call_it(project: Path) -> None:
+    write_volume(project / "data/funke/d/training/a.zarr")
+    folder = project / "02_train/d/n"
+    command = [sys.executable, "../../train.py", "--iterations", "3"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert checkpoints.iterations(folder) == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_gives_the_weights_of_one_that_was_not(
+    call_script: Callable, tmp_path: Path, volume: Path, number: signal.Signals
+) -> None:
+    """Killed outright it goes on from its last checkpoint; asked to end, it saves one where it stands."""
+    until, cadence = 300, {"checkpoint_every": 10, "log_every": 7, "average": 0.9}
+    straight, killed = (write_network(tmp_path / name / "n", **cadence) for name in "de")
+    options = ["--data", volume, "--iterations", until, "--device", "cpu"]
+    assert call_script(TRAIN, straight, *options).code == 0
+    command = [sys.executable, ROOT / TRAIN, killed, *options]
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        while len(checkpoints.iterations(killed)) < 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.002)
+        process.send_signal(number)
+        said = process.communicate()[1]
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    reached = checkpoints.iterations(killed)[-1]
+    assert (f"asked to end, saved at iteration {reached}\n" in said) == (number == signal.SIGTERM)
+    assert 30 <= reached < until
+    ended = call_script(TRAIN, killed, *options)
+    assert ended.code == 0
+    assert f"going on from iteration {reached}\n" in ended.err
+    assert same(weights(killed), weights(straight))
+    averages = [checkpoints.load(folder, load_network(folder)).averaged for folder in (killed, straight)]
+    assert same(*averages)
+    losses = [
+        [(row["iteration"], row["loss"]) for row in read_losses(folder / "log/losses.csv") if row["iteration"] % 7 == 0]
+        for folder in (killed, straight)
+    ]
+    assert losses[0] == losses[1]
+
+
+# ---- describe.py
+
+
+def described(text: str) -> dict[str, str]:
+    """The rows below the table of layers."""
+    return dict(row.split("  ", 1) for row in text.rsplit("\n\n", 1)[1].strip().splitlines())
+
+
+def test_describe_tells_what_a_network_is(call_script: Callable) -> None:
+    ended = call_script(DESCRIBE, ROOT / "02_train/zebrafinch/mtlsd")
+    assert (ended.code, ended.err) == (0, "")
+    facts = {name: value.strip() for name, value in described(ended.out).items()}
+    assert facts["trainable parameters"] == "95,856,355"
+    assert facts["receptive field"] == "(37, 213, 213) voxels, (740, 1917, 1917) nm"
+    assert facts["stride"] == "(3, 27, 27)"
+    assert facts["legal inputs"] == "(39, 214, 214) + multiples of the stride"
+    assert facts["output"] == "input - (36, 212, 212)"
+    assert facts["this input"] == "(84, 268, 268) -> (48, 56, 56)"
+    assert facts["training step"].startswith("1,748.")  # GFLOP
+    layers = [row.split() for row in ended.out.splitlines() if row.startswith(("unet.", "heads."))]
+    assert ["unet.layer_0_right_1", "14", "48x56x56", "5,306"] in layers
+    assert ["heads.affs", "3", "48x56x56", "45"] in layers
+    assert sum(int(row[-1].replace(",", "")) for row in layers) == 95_856_355
+
+
+def test_describe_of_another_input_from_inside_the_folder(call_script: Callable) -> None:
+    folder = ROOT / "02_train/fib25/aclsd"
+    ended = call_script(DESCRIBE, "--input-shape", "364,364,364", cwd=folder)
+    assert ended.code == 0
+    assert "(364, 364, 364) -> (152, 152, 152)" in described(ended.out)["this input"]
+    assert described(ended.out)["frozen parameters"].strip().startswith("263,7")
+    ended = call_script(DESCRIBE, "--input-shape", "365,364,364", cwd=folder)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("error: input shape (365, 364, 364): 365 along axis 0 does not fit the network; the")
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [TRAIN, DESCRIBE])
+def test_help_ends_with_an_example(call_script: Callable, script: str) -> None:
+    ended = call_script(script, "--help")
+    assert ended.code == 0
+    assert "Example:" in ended.out
+    assert f"python {script} 02_train/" in ended.out
+    assert os.linesep * 4 not in ended.out

@@ -1,0 +1,62 @@
+"""The GPU's part of the benchmarks: what it needs, and that figures are written as they are measured."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ABSENT = ("numba", "llvmlite", "cc3d", "waterz", "edt", "skimage", "pyarrow", "neuroglancer", "matplotlib", "daisy",
+          "tensorstore", "boto3", "pandas")  # fmt: skip
+IMPORTS = f"""
+import sys
+
+for name in {ABSENT}:
+    sys.modules[name] = None  # an import of it fails
+"""
+TRAINS_AND_PREDICTS = """
+import batch, gpu_profile, iteration, lsds, prediction, run_all
+import emsuite.training.checkpoint, emsuite.prediction.predict, emsuite.training.trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+"""
+MEASURES = """
+import run_all
+from pathlib import Path
+from table import Row
+
+results, seen = Path(sys.argv.pop()), []
+
+def run(script, options, rows, end):
+    seen.append(results.read_text() if results.exists() else "")
+    return None if script == "batch.py" else [Row(f"row of {script}", "1 s")]
+
+run_all.run, run_all.volume_options = run, lambda *_: []
+try:
+    run_all.main.main(["--part", "gpu", "--results", str(results)])
+except SystemExit as end:
+    assert end.code == 1, end.code
+names = [script for script, *_ in run_all.PARTS["gpu"]]
+for number in range(1, len(names)):
+    before = names[number - 1]
+    assert ("batch.py | failed" if before == "batch.py" else f"row of {before} ") in " ".join(seen[number].split())
+text = results.read_text()
+assert text.startswith("# Results\\n\\n## CPU\\n\\nkept\\n\\n## GPU\\n") and text.count("## GPU") == 1, text
+"""
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "src")])
+    command = [sys.executable, "-c", IMPORTS + code, *map(str, arguments)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+
+
+def test_training_and_prediction_on_a_gpu_need_no_package_of_the_other_stages() -> None:
+    done = python(TRAINS_AND_PREDICTS)
+    assert done.returncode == 0, done.stderr
+
+
+def test_figures_are_written_as_they_are_measured(tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n\n## CPU\n\nkept\n\n## GPU\n\nold\n")
+    done = python(MEASURES, results)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,260 @@
+"""A GPU is not waited for: not in a training batch, nor in a training step, nor in a tile's prediction.
+
+On a GPU that is none: its tensors lie in the host's memory and say that they lie on `cuda:0`. Operations run as ever,
+on the processor, but
+
+- one that is given tensors of both devices raises, as on a GPU;
+- one that makes the host wait for the GPU is noted down, with the function of the suite that called it: whatever looks
+  at a value (`item`, `tolist`, `bool`), or whose result has as many entries as the values say (`nonzero`, `unique`, an
+  index of booleans), and copies that are not `non_blocking`.
+
+It sees what Python calls, and nothing of what torch does inside of one operation.
+"""
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from funlib.geometry import Coordinate
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from emsuite.augment.registry import intensity as augment_intensity
+from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.sampler import Sampler
+from emsuite.data.training_volume import TrainingVolume
+from emsuite.models import receptive_field as geometry
+from emsuite.models.network import Network
+from emsuite.prediction.predictor import Predictor
+from emsuite.prediction.tiling import BY_STRIDE
+from emsuite.targets.make import gaussian_moments as moments
+from emsuite.targets.make import label_context
+from emsuite.training.batches import Batch, Batches, Share, make_batch
+from emsuite.training.optimizer import make_optimizer
+from emsuite.training.state import TrainingState
+from emsuite.training.trainer import train_step
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = ROOT / "src/emsuite"
+FOLDER = ROOT / "02_train/zebrafinch/mtlsd"
+CPU, INPUT, TILE = torch.device("cpu"), (42, 241, 241), (39, 241, 241)
+FEWER = ["unet.num_fmaps=1", "unet.fmap_inc_factor=2", "unet.num_fmaps_out=2", f"training.input_shape={list(INPUT)}"]
+NEEDED = [
+    "lsds._number: unique",  # how many labels there are,
+    "lsds._describe: nonzero",  # which of them in a tile,
+    "lsds._items: tolist",  # and their extents: the shapes of what follows
+]
+
+GPU = torch.device("cuda", 0)
+TO_HOST = {
+    "item", "tolist", "numpy", "cpu", "__bool__", "__int__", "__float__", "__index__", "__array__", "__contains__",
+    "equal", "allclose", "is_nonzero",
+}  # fmt: skip
+WAITS = TO_HOST | {
+    "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "repeat_interleave",
+}  # fmt: skip
+
+
+class OnGpu(Tensor):
+    """A tensor that says it lies on the GPU."""
+
+
+class PretendedGpu(TorchFunctionMode):
+    """`waits` are the operations that made the host wait, as `module.function: operation`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = (resolve_name(func) or getattr(func, "__name__", "")).removesuffix(".__get__").rpartition(".")[2]
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        there = [tensor for tensor in given if isinstance(tensor, OnGpu)]
+        if name == "device" and given:
+            return GPU if there else torch.device("cpu")
+        wanted, args, kwargs = _without_device(args, kwargs)
+        moves = name in ("to", "cpu", "cuda", "copy_", "type_as") or (name == "tensor" and wanted == GPU)
+        self._check(name, given, there, args, kwargs, moves)
+        if moves and not kwargs.get("non_blocking") and (there or wanted == GPU) and not _stays(name, given, wanted):
+            self.waits.append(f"{_caller()}: {name}")
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **kwargs)
+        lies_there = wanted == GPU or (wanted is None and bool(there) and name not in TO_HOST)
+        if name == "copy_":
+            lies_there = isinstance(args[0], OnGpu)
+        return tree_map_only(Tensor, _on_gpu, found) if lies_there else found
+
+    def _check(self, name: str, given: list[Tensor], there: list[OnGpu], args: Any, kwargs: Any, moves: bool) -> None:
+        index = args[1] if name in ("__getitem__", "__setitem__") and there else None
+        chosen = any(isinstance(i, Tensor) and i.dtype == torch.bool for i in tree_leaves(index))
+        if there and (name in WAITS or chosen or (name == "where" and len(args) + len(kwargs) == 1)):
+            self.waits.append(f"{_caller()}: {name}")
+        others = [tensor for tensor in given if not isinstance(tensor, OnGpu) and tensor.ndim]
+        if there and others and not moves and name not in ("__setitem__", "__getitem__", "backward"):
+            raise RuntimeError(f"{name}: tensors on cuda:0 and on the cpu")
+
+
+def move(network: nn.Module) -> None:
+    """Have a network lie on the GPU."""
+    for module in network.modules():
+        for name, weights in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(_on_gpu(weights.detach())))
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[PretendedGpu]:
+    """Inside, the calling thread has a GPU, `GPU`."""
+    with pytest.MonkeyPatch.context() as patch, PretendedGpu() as gpu:
+        patch.setattr(Tensor, "pin_memory", lambda self: self)
+        yield gpu
+
+
+def _without_device(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The device that is asked for, if any, and the arguments without it."""
+    asked = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.device)]
+    kwargs = {key: value for key, value in kwargs.items() if not isinstance(value, torch.device)}
+    kwargs.pop("pin_memory", None)
+    here = torch.device("cpu")
+    args = tuple(here if isinstance(value, torch.device) else value for value in args)
+    return (asked[0] if asked else None), args, kwargs
+
+
+def _stays(name: str, given: list[Tensor], wanted: Any) -> bool:
+    """Whether nothing is moved: only the type or the order in memory changes, or both lie on the same device."""
+    sides = {isinstance(tensor, OnGpu) for tensor in given}
+    return len(sides) == 1 and (name == "copy_" or wanted is None or sides == {wanted == GPU})
+
+
+def _on_gpu(tensor: Tensor) -> Tensor:
+    return tensor if isinstance(tensor, OnGpu) else tensor.as_subclass(OnGpu)
+
+
+def _caller() -> str:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and Path(frame.f_code.co_filename).parent != SUITE:
+        frame = frame.f_back
+    return "?" if frame is None else f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
+
+
+@pytest.fixture(scope="module")
+def config() -> NetworkConfig:
+    return load_network(FOLDER, FEWER)
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendedGpu]:
+    with pretended_gpu() as gpu:
+        yield gpu
+    moments._powers.cache_clear()  # tables that were made for this GPU
+
+
+def make_sampler(config: NetworkConfig, device: torch.device) -> Sampler:
+    """Samples of cells 9 voxels wide."""
+    index = np.indices((60, 260, 260)) // 9
+    labels = torch.from_numpy((index[0] * 29 + index[1]) * 29 + index[2] + 1).int().to(device)
+    raw, mask = (labels % 251).to(torch.uint8), torch.ones_like(labels, dtype=torch.uint8)
+    nowhere, training = Coordinate(0, 0, 0), config.training
+    volume = TrainingVolume(raw, labels, mask, Coordinate(config.voxel_size), nowhere, nowhere, "v")
+    output = geometry.output_shape(config.unet, INPUT)
+    return Sampler([volume], INPUT, output, label_context(config), training.augment, training.sampling)
+
+
+def make(config: NetworkConfig, sampler: Sampler, device: torch.device, iteration: int = 2) -> Batch:
+    return make_batch(config, sampler.batch(iteration, 1), iteration, device)
+
+
+@pytest.mark.parametrize("volumes", [CPU, GPU], ids=["volumes in memory", "volumes on the GPU"])
+def test_a_batch_waits_for_the_extents_of_labels_alone(
+    config: NetworkConfig, gpu: PretendedGpu, volumes: torch.device
+) -> None:
+    sampler = make_sampler(config, volumes)
+    assert sampler.device == volumes
+    make(config, sampler, GPU, 1)  # with tables that are made once
+    gpu.waits.clear()
+    batch = make(config, sampler, GPU)
+    assert all(tensor.device == GPU for tensor in batch.tensors)
+    assert gpu.waits == NEEDED
+
+
+def test_a_batch_made_on_the_gpu_is_that_made_on_the_processor(config: NetworkConfig) -> None:
+    expected = make(config, make_sampler(config, CPU), CPU)
+    with pretended_gpu():
+        batch = make(config, make_sampler(config, GPU), GPU)
+    moments._powers.cache_clear()
+    for found, wanted in zip(batch.tensors, expected.tensors, strict=True):
+        torch.testing.assert_close(found.as_subclass(torch.Tensor), wanted, rtol=0, atol=2e-5)
+
+
+def test_batches_are_made_on_a_stream_of_their_own(
+    config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    own, network = SimpleNamespace(record_event=lambda: "made"), SimpleNamespace(wait_event=done.append)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda _, priority: own if priority < 0 else None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: PretendedGpu() if stream is own else None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: network)
+    monkeypatch.setattr(Tensor, "record_stream", lambda _, stream: done.append("kept" if stream is network else "lost"))
+    batches = Batches(config, make_sampler(config, GPU), Share(0, 1), range(1, 4), GPU)
+    made = list(batches)
+    assert [batch.iteration for batch in made] == [1, 2, 3]
+    assert all(tensor.device == GPU for batch in made for tensor in batch.tensors)
+    # the network's stream waits for the batch, and what is in it is not given away before that stream is through
+    assert done == (["made"] + ["kept"] * len(made[0].tensors)) * 3
+
+
+def test_a_training_step_does_not_wait(config: NetworkConfig, gpu: PretendedGpu) -> None:
+    network = Network(config).to(memory_format=torch.channels_last_3d)
+    move(network)
+    weights = list(network.parameters())
+    state = TrainingState(network, make_optimizer(weights, config.training.optimizer), None, 0, None, network)
+    batches = iter([make(config, make_sampler(config, GPU), GPU, 1)])
+    gpu.waits.clear()
+    step = train_step(state, config, batches, 1)
+    assert gpu.waits == []
+    assert math.isfinite(step.losses["loss"].item())
+    assert gpu.waits  # the look that the test took
+
+
+def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
+    config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    event = SimpleNamespace(synchronize=lambda: waited.append("written"), record=lambda _: None)
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
+    network, raw = Network(config).eval(), torch.arange(math.prod(TILE)).view(TILE).to(torch.uint8)
+    heads = ("lsds", "affs")
+    expected = Predictor(network, CPU, torch.float32, BY_STRIDE, TILE, heads)(raw).arrays()
+    move(network)
+    predicted = Predictor(network, GPU, torch.float32, BY_STRIDE, TILE, heads)(raw)
+    assert gpu.waits == []
+    assert not waited
+    arrays = predicted.arrays()
+    assert waited == ["written"]
+    assert {name: array.shape for name, array in arrays.items()} == {"lsds": (10, 3, 29, 29), "affs": (3, 3, 29, 29)}
+    for name, array in arrays.items():
+        assert np.array_equal(array, expected[name])
+
+
+def test_what_waits_is_found(config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert augment_intensity._column(np.ones(3), torch.ones(3).as_subclass(OnGpu)).device == GPU
+    assert gpu.waits == []
+    monkeypatch.setattr(augment_intensity, "sent", lambda tensor, device: tensor.to(device))
+    make(config, make_sampler(config, GPU), GPU)
+    assert gpu.waits.count("augment_intensity._column: to") == 2
+    for look in (lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any()), lambda x: x.cpu(),
+                 lambda x: torch.tensor([1], device=x.device)):  # fmt: skip
+        gpu.waits.clear()
+        look(torch.ones(3, device=GPU))
+        assert len(gpu.waits) == 1
+    with pytest.raises(RuntimeError, match="add: tensors on cuda:0 and on the cpu"):
+        torch.add(torch.ones(3, device=GPU), torch.ones(3))

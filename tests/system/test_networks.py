@@ -1,0 +1,55 @@
+"""Every network.yaml of the suite: builds, with the published parameter counts and shapes."""
+
+from pathlib import Path
+
+import pytest
+
+from emsuite.config.network import load_network
+from emsuite.training.describe import as_text, describe
+
+TRAIN = Path(__file__).resolve().parents[2] / "02_train"
+FOLDERS = sorted(path.parent for path in TRAIN.glob("*/*/network.yaml"))
+PUBLISHED = {"baseline", "long_range", "malis", "lsd", "mtlsd", "aclsd", "acrlsd"}
+ZEBRAFINCH = {"baseline": 95_853_495, "malis": 95_853_495, "long_range": 95_853_612, "lsd": 95_853_586,
+              "mtlsd": 95_856_355, "aclsd": 95_856_411, "acrlsd": 95_856_735}  # fmt: skip
+
+
+def test_all_published_networks_are_there() -> None:
+    for dataset in ("zebrafinch", "fib25", "hemi"):
+        assert {path.name for path in FOLDERS if path.parent.name == dataset} >= {*PUBLISHED, "small"}
+    assert TRAIN / "phantom/small" in FOLDERS
+
+
+@pytest.mark.parametrize("name", ZEBRAFINCH)
+def test_zebrafinch_parameter_counts(name: str) -> None:
+    config = load_network(TRAIN / "zebrafinch" / name)
+    described = describe(TRAIN / "zebrafinch" / name, config, config.training.input_shape)
+    assert described.trained == ZEBRAFINCH[name]
+    assert described.frozen == (ZEBRAFINCH["lsd"] if name in ("aclsd", "acrlsd") else 0)
+    assert described.output_shape == (48, 56, 56)
+    if not described.frozen:
+        assert described.training_flops / 1.75e12 == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("dataset", ["fib25", "hemi"])
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_isotropic_networks(dataset: str, name: str) -> None:
+    config = load_network(TRAIN / dataset / name)
+    described = describe(TRAIN / dataset / name, config, config.training.input_shape)
+    assert round(described.trained / 1e6, 1) == 263.7
+    assert described.output_shape == (92, 92, 92)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_prediction_shapes_are_legal_and_the_table_can_be_printed(folder: Path) -> None:
+    config = load_network(folder)
+    text = as_text(config, describe(folder, config, config.prediction.input_shape))
+    assert f"{config.dataset}/{config.network}" in text
+    assert "heads." in text
+
+
+def test_arithmetic_per_output_voxel_is_the_published() -> None:
+    for name, expected in (("baseline", 0.91), ("mtlsd", 0.92)):
+        config = load_network(TRAIN / "zebrafinch" / name)
+        described = describe(TRAIN / "zebrafinch" / name, config, config.prediction.input_shape)
+        assert described.flops_per_voxel / 1e6 == pytest.approx(expected, abs=0.02)

@@ -1,0 +1,150 @@
+"""The real Snakefile from nothing to scores: on a tiny phantom, and on a corner of FIB-25."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders import command_of
+from emsuite.io.volume import open_volume
+
+
+def command(*config: str) -> list[str]:
+    return [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *config]
+
+
+def snakemake(project: Path, *config: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run the workflow as a user does."""
+    return subprocess.run(
+        [*command(*config), *options],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=environment(project),
+    )
+
+
+def environment(project: Path) -> dict[str, str]:
+    """The copy's own library, whatever is installed."""
+    return os.environ | {"PYTHONPATH": str(project / "src")}
+
+
+def shrink_phantom(project: Path) -> None:
+    """Volumes that are synthesized in a second or two."""
+    path = project / "01_data/datasets/phantom.yaml"
+    text = path.read_text()
+    lines = [
+        line.partition("shape:")[0] + "shape: [64, 72, 72]}" if "shape:" in line else line for line in text.splitlines()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_phantom_from_nothing_to_scores(project: Path) -> None:
+    shrink_phantom(project)
+    config = ("dataset=phantom", "network=small", "iterations=4", "data=my data", "results=my results")
+    done = snakemake(project, *config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = project / "my results/phantom/small/4/phantom-test"
+    scores = json.loads((results / "scores.json").read_text())
+    assert f"VOI split {scores['best']['voi_split']:.3f}" in done.stdout + done.stderr
+    assert "04_segment/view.py" in done.stdout + done.stderr
+    report = (results / "report.html").read_text()
+    assert "data:image/" in report
+    assert {"train_small_4", "predict"} <= set(re.findall(r"<td>(\w+)", report)), "what steps took"
+    segmentation, labels = (
+        open_volume(results / "segmentation.zarr/segmentation"),
+        open_volume(project / "my data/funke/phantom/training/phantom-test.zarr/volumes/labels/neuron_ids"),
+    )
+    assert segmentation.roi == labels.roi
+    assert segmentation.read().any()
+    again = snakemake(project, *config)
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_run_goes_on_to_the_same_bytes(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    shrink_phantom(project)
+    other = tmp_path_factory.mktemp("straight") / "project"
+    shutil.copytree(project, other)
+    config = ("dataset=phantom", "network=small", "iterations=6")
+    process = subprocess.Popen(command(*config), cwd=project, env=environment(project), start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    log = project / "02_train/phantom/small/log/losses.csv"
+    for _ in range(2000):
+        if log.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert log.exists()
+    assert not (project / "results/phantom/small/6/phantom-test/report.html").exists()
+    subprocess.run(
+        [*command(*config), "--unlock"], cwd=project, env=environment(project), check=True, capture_output=True
+    )
+    for folder in (project, other):
+        done = snakemake(folder, *config)
+        assert done.returncode == 0, done.stderr[-3000:]
+    place = "results/phantom/small/6/phantom-test/segmentation.zarr/segmentation"
+    np.testing.assert_array_equal(open_volume(project / place).read(), open_volume(other / place).read())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
+    shared = fib25_slab.parents[2]
+    config = ("dataset=fib25", "network=small", "iterations=2", f"shared={shared}")
+    corner = "test=data/funke/fib25/training/trvol-250-2.zarr@1040:1168,0:512,0:512"
+    done = snakemake(project, *config, corner)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = json.loads(next((project / "results").rglob("scores.json")).read_text())
+    assert 0 < scores["best"]["voi_sum"] < 20
+
+
+@pytest.mark.slow
+def test_paths_with_spaces_stay_whole(project: Path, logger: None) -> None:
+    (project / "my shared/funke/fib25/training/trvol-250-2.zarr").mkdir(parents=True)
+    config = ("dataset=fib25", "network=small", "data=my data", "results=my results", "shared=[my shared]",
+              'train=["my own/it\'s one.zarr@0:80,:,:", "my own/other.zarr"]', "seed=3")  # fmt: skip
+    done = snakemake(project, *config, options=("--dry-run", "--printshellcmds"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = re.findall(r"^(?:Shell command: |        )(.*python 0.*)$", done.stdout + done.stderr, re.MULTILINE)
+    commands = [shlex.split(line.partition("python ")[2].rpartition(" 2>&1 | tee ")[0]) for line in shown]
+    assert len(commands) == 11
+    for script, *words in commands:
+        words = [word for word in words if word != "${timings[@]}"]
+        command_of(project / script).make_context(script, words)
+    told = {tuple(pair) for words in commands for pair in pairwise(words)}
+    assert told >= {("--data", "my own/it's one.zarr@0:80,:,:"), ("--from", "my shared"), ("--seed", "3")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (("network=smal",), "error: no network 'smal'"),
+        (
+            ("network=small", "segmentation={merge_function: smal}"),
+            "error: config/config.yaml: segmentation: merge_function: expected one of mean, ",
+        ),
+    ],
+)
+def test_a_wrong_configuration_ends_in_one_line(project: Path, config: tuple[str, ...], line: str) -> None:
+    done = snakemake(project, "dataset=fib25", *config)
+    assert done.returncode == 2
+    assert next(told for told in done.stderr.splitlines() if told.startswith("error")).startswith(line)
+    assert not (project / "data").exists()
+    assert "Traceback" not in done.stderr

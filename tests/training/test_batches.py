@@ -1,0 +1,77 @@
+"""Batches: in order, in parts, the same wherever they are made."""
+
+import time
+
+import pytest
+import torch
+from funlib.geometry import Coordinate
+
+from emsuite.config.network import NetworkConfig
+from emsuite.data.sampler import Sampler
+from emsuite.data.training_volume import Ones, TrainingVolume
+from emsuite.targets.make import label_context
+from emsuite.training.batches import Batches, Share
+
+CPU = torch.device("cpu")
+CONFIG = NetworkConfig.model_validate({
+    "dataset": "d", "network": "n", "voxel_size": [10, 10, 10],
+    "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+    "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, 2, 0]]},
+              "lsds": {"target": "lsds", "sigma": 20, "downsample": 1}},
+    "training": {"iterations": 9, "input_shape": [8, 8, 8], "sampling": {}, "batch_size": 4},
+    "prediction": {"input_shape": [20, 20, 20]},
+})  # fmt: skip
+SHAPE = (20, 21, 22)
+
+
+def sampler() -> Sampler:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, SHAPE, generator=generator, dtype=torch.int32)
+    raw = torch.randint(0, 256, SHAPE, generator=generator, dtype=torch.uint8)
+    volume = TrainingVolume(raw, labels, Ones(SHAPE), Coordinate(10, 10, 10), Coordinate(0, 0, 0),
+                            Coordinate(0, 0, 0), "v")  # fmt: skip
+    return Sampler([volume], (8, 8, 8), (4, 4, 4), label_context(CONFIG))
+
+
+def test_parts_and_shares_make_up_the_batches() -> None:
+    whole = list(Batches(CONFIG, sampler(), Share(0, 4), range(3, 5), CPU))
+    assert [batch.iteration for batch in whole] == [3, 4]
+    assert whole[0].raw.shape == (4, 8, 8, 8)
+    assert {name: tuple(target.values.shape) for name, target in whole[0].targets.items()} == {
+        "affs": (4, 2, 4, 4, 4), "lsds": (4, 10, 4, 4, 4)}  # fmt: skip
+    shares = [list(Batches(CONFIG, sampler(), Share(first, 1, 2), range(3, 5), CPU)) for first in (0, 2)]
+    parts = [batch for place in (0, 2) for share in shares for batch in share[place : place + 2]]
+    for number, batch in enumerate(whole):
+        for index, expected in enumerate(batch.tensors):
+            found = torch.cat([part.tensors[index] for part in parts[4 * number : 4 * number + 4]])
+            assert torch.equal(found, expected)
+
+
+def test_batches_read_from_disk_are_made_ahead_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_turn = list(Batches(CONFIG, sampler(), Share(0, 2), range(1, 5), CPU))
+    monkeypatch.setattr(Sampler, "in_memory", False)
+    ahead = Batches(CONFIG, sampler(), Share(0, 2), range(1, 5), CPU)
+    found = [next(ahead)]
+    time.sleep(0.2)  # the others are being made meanwhile
+    found += ahead
+    assert [batch.iteration for batch in found] == [1, 2, 3, 4]
+    for one, other in zip(found, in_turn, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one.tensors, other.tensors, strict=True))
+
+
+def test_waiting_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Batches(CONFIG, sampler(), Share(0, 1), range(1, 4), CPU)
+    draw = Sampler.draw
+
+    def slowly(self: Sampler, iteration: int, index: int = 0) -> object:
+        time.sleep(0.05)
+        return draw(self, iteration, index)
+
+    monkeypatch.setattr(Sampler, "draw", slowly)
+    next(made)
+    assert made.waited >= 0.05
+    time.sleep(0.1)
+    before = made.waited
+    next(made)
+    assert made.waited - before < 0.1 + 0.05
+    made.close()

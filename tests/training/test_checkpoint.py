@@ -1,0 +1,26 @@
+"""Checkpoints: what was saved goes where it belongs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from emsuite.config.network import Optimizer
+from emsuite.training.checkpoint import load_optimizer
+from emsuite.training.optimizer import make_optimizer
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+def test_moments_belong_to_their_weights_however_they_lie_in_memory(order: torch.memory_format) -> None:
+    shape = (4, 3, 2, 2, 2)
+    first, gradient, mean, square = (torch.rand(shape, generator=torch.Generator().manual_seed(n)) for n in range(4))
+    weight = torch.nn.Parameter(first.to(memory_format=torch.channels_last_3d))
+    optimizer = make_optimizer([weight], Optimizer(learning_rate=0.5))
+    moments = {"exp_avg": mean.to(memory_format=order), "exp_avg_sq": square.to(memory_format=order)}
+    load_optimizer(optimizer, optimizer.state_dict() | {"state": {0: {"step": torch.tensor(9.0)} | moments}}, Path("c"))
+    weight.grad = gradient.to(memory_format=torch.channels_last_3d)
+    optimizer.step()
+    mean, square = 0.95 * mean + 0.05 * gradient, 0.999 * square + 0.001 * gradient**2
+    step = (mean / (1 - 0.95**10)) / ((square / (1 - 0.999**10)).sqrt() + 1e-8)
+    torch.testing.assert_close(weight.detach(), first - 0.5 * step, rtol=1e-5, atol=1e-5)
+    assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()

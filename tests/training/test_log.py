@@ -1,0 +1,61 @@
+"""What a run reports: rates, the share spent waiting, pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from emsuite.config.network import NetworkConfig
+from emsuite.losses.registry import Target
+from emsuite.training.log import TrainingReport, read_losses
+
+CONFIG = NetworkConfig.model_validate({
+    "dataset": "d", "network": "n", "voxel_size": [10, 10, 10],
+    "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+    "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
+    "training": {"iterations": 9, "input_shape": [8, 8, 8], "sampling": {}},
+    "prediction": {"input_shape": [20, 20, 20]},
+})  # fmt: skip
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time; the last counts."""
+    times = [0.0]
+    monkeypatch.setattr("emsuite.training.log.time.perf_counter", lambda: times[-1])
+    return times
+
+
+def test_rates_are_means_since_the_last_report(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = TrainingReport(tmp_path, CONFIG, 10, 30)
+    clock.append(1.0)
+    report.add(11, {"loss": 3.0, "affs": 3.0}, 0.1, waited=0.25)
+    for _ in range(10):
+        report.step()
+    clock.append(6.0)
+    report.add(21, {"loss": 2.0, "affs": 2.0}, 0.05, waited=1.25)
+    report.close()
+    rows = read_losses(tmp_path / "log/losses.csv")
+    assert [(row["iteration"], row["seconds"], row["waiting"]) for row in rows] == [(11, 1, 0.25), (21, 0.5, 0.1)]
+    assert rows[1]["loss"] == rows[1]["affs"] == 2
+    assert rows[1]["learning_rate"] == 0.05
+    assert b"\r" not in (tmp_path / "log/losses.csv").read_bytes()
+    board = EventAccumulator(str(tmp_path / "log")).Reload()
+    for name, expected in {"iterations_per_second": [1, 2], "waiting_share": [0.25, 0.2], "loss": [3, 2]}.items():
+        assert [event.step for event in board.Scalars(name)] == [11, 21]
+        assert [event.value for event in board.Scalars(name)] == pytest.approx(expected)
+    assert "waiting=20%" in capsys.readouterr().err
+
+
+def test_pictures_show_the_middle_section(tmp_path: Path) -> None:
+    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    target = Target(torch.rand(2, 3, 4, 5, 6), torch.ones(2, 3, 4, 5, 6), torch.ones(2, 4, 5, 6, dtype=torch.int32))
+    report.show(7, torch.rand(2, 8, 9, 10), {"affs": target}, {"affs": torch.rand(2, 3, 4, 5, 6)})
+    report.close()
+    board = EventAccumulator(str(tmp_path / "log")).Reload()
+    shown = {name: board.Images(name)[0] for name in ("raw", "affs")}
+    assert {name: (image.step, image.height, image.width) for name, image in shown.items()} == {
+        "raw": (7, 9, 10), "affs": (7, 5, 12)}  # fmt: skip

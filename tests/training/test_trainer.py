@@ -1,0 +1,327 @@
+"""Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.config.network import load_network
+from emsuite.data.training_volume import memory_needed
+from emsuite.io.volume import create_volume, open_volume
+from emsuite.training import checkpoint as checkpoints
+from emsuite.training import trainer
+from emsuite.training.log import read_losses
+from emsuite.training.volumes import load_training_data
+
+CPU = torch.device("cpu")
+TRAIN = Path(__file__).resolve().parents[2] / "02_train/train.py"
+NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+LSDS = {"target": "lsds", "sigma": 30, "downsample": 1}
+AFFS = {"target": "affinities", "neighborhood": NEAREST}
+
+
+def write_network(folder: Path, heads: dict, **more: object) -> Path:
+    """A network of two levels that trains in milliseconds."""
+    folder.mkdir(parents=True)
+    training = {"iterations": 6, "input_shape": [20, 20, 20], "sampling": {}, "checkpoint_every": 3,
+                "snapshot_every": 3, "log_every": 1, "optimizer": {"learning_rate": 0.003},
+                "augment": [{"name": "mirror_transpose", "mirror": [0, 1, 2]}]}  # fmt: skip
+    content = {"voxel_size": [10, 10, 10], "heads": heads, "training": training | more.pop("training", {})}  # type: ignore[operator]
+    content |= {"unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]}}
+    content |= {"prediction": {"input_shape": [20, 20, 20]}} | more
+    (folder / "network.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two neurons side by side and a dark wall between them."""
+    path = tmp_path_factory.mktemp("volume") / "v.zarr"
+    labels = np.ones((28, 28, 28), np.uint64)
+    labels[:, :, 14:] = 7
+    raw = np.full(labels.shape, 200, np.uint8)
+    raw[:, :, 13:15] = 50
+    create_volume(path / "volumes/raw", raw.shape, np.uint8, (10,) * 3, (0,) * 3).array[...] = raw
+    create_volume(path / "volumes/labels/neuron_ids", raw.shape, np.uint64, (10,) * 3, (0,) * 3).array[...] = labels
+    return path
+
+
+def train(folder: Path, volume: Path, until: int, *overrides: str) -> dict[str, torch.Tensor]:
+    """Train and return the newest weights."""
+    config = load_network(folder, overrides)
+    trainer.train(folder, config, load_training_data(config, [str(volume)], folder), until, CPU)
+    return checkpoints.load(folder, config).weights
+
+
+def test_the_loss_falls_and_is_logged(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"lsds": LSDS, "affs": AFFS})
+    train(folder, volume, 40, "training.optimizer.learning_rate=0.01", "training.snapshot_every=40")
+    rows = read_losses(folder / "log/losses.csv")
+    assert [row["iteration"] for row in rows] == list(range(1, 41))
+    assert rows[-1]["affs"] < 0.7 * rows[0]["affs"]
+    assert rows[-1]["lsds"] < 0.7 * rows[0]["lsds"]
+    assert rows[0]["loss"] == pytest.approx(rows[0]["affs"] + rows[0]["lsds"], rel=1e-5)
+    assert list((folder / "log").glob("events.out.tfevents*"))
+    snapshot = folder / "snapshots/batch_40.zarr"
+    raw, affs = open_volume(snapshot / "raw"), open_volume(snapshot / "predictions/affs")
+    assert raw.roi.contains(affs.roi)
+    assert affs.offset == (80, 80, 80)
+
+
+@pytest.mark.parametrize("more", [{}, {"average": 0.9, "optimizer": {"schedule": "cosine", "warm_up": 2}}])
+def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more: dict) -> None:
+    heads = {"affs": AFFS, "lsds": LSDS}
+    straight = train(write_network(tmp_path / "a/n", heads, training=more), volume, 6)
+    folder = write_network(tmp_path / "b/n", heads, training=more)
+    train(folder, volume, 4)
+    (folder / "checkpoints/checkpoint_4.pt").unlink()  # as if killed at iteration 4: goes on from 3
+    resumed = train(folder, volume, 6)
+    assert straight.keys() == resumed.keys()
+    for name, expected in straight.items():
+        assert torch.equal(resumed[name], expected), name
+    averages = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt").averaged for name in "ab"]
+    assert (averages[0] is None) == (not more)
+    for name in averages[0] or {}:
+        assert torch.equal(averages[0][name], averages[1][name])
+        assert name.endswith("bias") or not torch.equal(averages[0][name], straight[name])
+    assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 3, 4, 5, 6]
+
+
+def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 0) -> bool:
+    return found.keys() == expected.keys() and all(
+        torch.allclose(found[name], expected[name], rtol=tolerance, atol=tolerance) for name in expected
+    )
+
+
+def test_a_batch_in_parts_gives_the_same_weights(tmp_path: Path, volume: Path) -> None:
+    # where gradients are next to nothing, Adam's steps would depend on their last digit
+    heads, gentle = {"affs": AFFS, "lsds": LSDS}, {"optimizer": {"learning_rate": 0.003, "eps": 1e-3}}
+    weights = []
+    for parts in (1, 2, 4):
+        training = gentle | {"batch_size": 4, "accumulate": parts}
+        weights.append(train(write_network(tmp_path / str(parts) / "n", heads, training=training), volume, 3))
+    alone = train(write_network(tmp_path / "one/n", heads, training=gentle), volume, 3)
+    assert same(weights[1], weights[0], 1e-5)
+    assert same(weights[2], weights[0], 1e-5)
+    assert not same(alone, weights[0], 1e-4)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS}, training={"batch_size": 3, "accumulate": 2})
+    with pytest.raises(BadInput, match=r"batch_size: 3 samples for 1 processes with training\.accumulate 2"):
+        train(folder, volume, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    training = {"average": 0.9, "checkpoint_every": 100}
+    straight = train(write_network(tmp_path / "a/n", {"affs": AFFS}, training=training), volume, 6)
+    folder = write_network(tmp_path / "b/n", {"affs": AFFS}, training=training)
+    config = load_network(folder)
+    data = load_training_data(config, [str(volume)], folder)
+    step = trainer.train_step
+
+    def step_with_signal(state: trainer.TrainingState, *arguments: Any) -> trainer.Step:
+        if state.iteration == 3:
+            os.kill(os.getpid(), number)  # in the midst of the fourth iteration, which is finished
+        return step(state, *arguments)
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
+    monkeypatch.setattr(trainer, "train_step", step_with_signal)
+    assert trainer.train(folder, config, data, 6, CPU) == 128 + number
+    assert checkpoints.iterations(folder) == [4]
+    assert read_losses(folder / "log/losses.csv")[-1]["iteration"] == 4
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    monkeypatch.undo()
+    assert trainer.train(folder, config, data, 6, CPU) == 0
+    both = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt") for name in "ab"]
+    assert same(both[1].weights, straight)
+    assert same(both[1].averaged or {}, both[0].averaged or {})
+    states = [checkpoint.optimizer["state"] for checkpoint in both if checkpoint.optimizer]
+    assert all(same(states[1][number], states[0][number]) for number in states[0])
+
+
+@pytest.mark.slow
+def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: Path) -> None:
+    """torchrun on the CPU goes on: two processes with two samples each, one after the other, against one with all."""
+    heads, training = {"affs": AFFS, "lsds": LSDS}, {"optimizer": {"learning_rate": 0.003, "eps": 1e-3}}
+    training |= {"batch_size": 4, "average": 0.9}
+    alone = train(write_network(tmp_path / "a/n", heads, training=training), volume, 6)
+    folder = write_network(tmp_path / "b/n", heads, training=training | {"accumulate": 2})
+    train(folder, volume, 3)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", TRAIN, folder,
+               "--data", volume, "--iterations", 6, "--device", "cpu"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("going on from iteration 3") == 1  # one speaks for all
+    assert same(checkpoints.load(folder, load_network(folder)).weights, alone, 1e-5)
+    losses = [read_losses(tmp_path / f"{name}/n/log/losses.csv") for name in "ab"]
+    assert [row["iteration"] for row in losses[1]] == [1, 2, 3, 4, 5, 6]
+    assert [row["loss"] for row in losses[1]] == pytest.approx([row["loss"] for row in losses[0]], rel=1e-4)
+
+
+def test_a_compiled_network_computes_the_same_and_resumes_uncompiled(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def compile_quickly(network: torch.nn.Module) -> Any:
+        compiled.append(network)
+        return torch_compile(network, backend="eager")  # traced, and then run as it is
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    monkeypatch.setenv("CXX", "true")  # a compiler is looked for, here for nothing
+    folders = [write_network(tmp_path / name / "n", {"affs": AFFS}) for name in "ab"]
+    expected = train(folders[0], volume, 3)
+    assert not compiled
+    assert same(train(folders[1], volume, 3, "training.compile=true", "training.deterministic=true"), expected, 1e-4)
+    assert len(compiled) == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert same(train(folders[1], volume, 4), train(folders[0], volume, 4), 1e-4)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_volumes_may_stay_on_disk(tmp_path: Path, volume: Path, masked: bool) -> None:
+    path = tmp_path / "v.zarr"
+    shutil.copytree(volume, path)
+    if masked:
+        mask = np.zeros((28, 28, 28), np.uint8)
+        mask[4:, :20] = 1
+        create_volume(path / "volumes/labels/labels_mask", mask.shape, np.uint8, (10,) * 3, (0,) * 3).array[...] = mask
+    jitter = {"name": "elastic", "control_point_spacing": [5, 5, 5], "jitter_sigma": [1, 1, 1], "rotation": [0, 1.5]}
+    training = {"sampling": {"label_padding": [40, 40, 40]}, "augment": [jitter]}
+    folders = [write_network(tmp_path / name / "n", {"affs": AFFS}, training=training) for name in "ab"]
+    expected = train(folders[0], path, 4, "training.stream=false")
+    assert same(train(folders[1], path, 4, "training.stream=true"), expected)
+
+
+def test_volumes_larger_than_memory_stay_on_disk(tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_network(write_network(tmp_path / "d/n", {"affs": AFFS}))
+    needed = memory_needed(volume)
+    for free, there in ((2 * needed, 2), (2 * needed - 2, 0)):
+        monkeypatch.setattr("emsuite.training.volumes.free_memory", lambda free=free: free)
+        (loaded,) = load_training_data(config, [str(volume)], tmp_path)
+        assert len(loaded.tensors) == there
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path, volume: Path) -> None:
+    weights = []
+    for seed in (0, 1):
+        folder = write_network(tmp_path / str(seed) / "n", {"affs": AFFS})
+        weights.append(train(folder, volume, 2, f"training.sampling.seed={seed}"))
+    assert not torch.equal(weights[0]["heads.affs.weight"], weights[1]["heads.affs.weight"])
+
+
+def test_a_network_already_there_ends_well_and_trains_no_further(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    train(folder, volume, 3)
+    manifest = folder / "checkpoints/checkpoint_3.pt.manifest.json"
+    manifest.unlink()
+    before = (folder / "checkpoints/checkpoint_3.pt").read_bytes()
+    train(folder, volume, 3)
+    assert (folder / "checkpoints/checkpoint_3.pt").read_bytes() == before
+    assert manifest.exists()  # a workflow that lost it gets it back
+
+
+def test_malis_takes_over_with_a_fresh_optimizer(tmp_path: Path, volume: Path) -> None:
+    switch = {"iteration": 3, "loss": "malis", "weights": "mask"}
+    folder = write_network(
+        tmp_path / "d/n", {"affs": AFFS | {"then": switch}}, training={"renumber_components_from": 3}
+    )
+    train(folder, volume, 5)
+    saved = [checkpoints.read(folder / f"checkpoints/checkpoint_{i}.pt").optimizer for i in (3, 5)]
+    assert [int(next(iter(o["state"].values()))["step"]) for o in saved if o] == [3, 2]
+    resumed = write_network(
+        tmp_path / "e/n", {"affs": AFFS | {"then": switch}}, training={"renumber_components_from": 3}
+    )
+    train(resumed, volume, 3)
+    weights = train(resumed, volume, 5)
+    expected = checkpoints.read(folder / "checkpoints/checkpoint_5.pt").weights
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("with_raw", [False, True])
+def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Path, with_raw: bool) -> None:
+    lsd = write_network(tmp_path / "d/lsd", {"lsds": LSDS})
+    both = write_network(tmp_path / "d/ac", {"affs": AFFS}, autocontext={"network": "lsd", "with_raw": with_raw},
+                         training={"input_shape": [36, 36, 36]})  # fmt: skip
+    with pytest.raises(BadInput, match="lsd: no checkpoint"):
+        train(both, volume, 1)
+    frozen = train(lsd, volume, 3)
+    with pytest.raises(BadInput, match="expected an input of at least"):
+        train(both, volume, 1, "training.input_shape=[32, 32, 32]")
+    weights = train(both, volume, 2)
+    assert weights["unet.layer_0_left_0.weight"].shape[1] == (11 if with_raw else 10)
+    network, _ = checkpoints.load_trained(both, load_network(both))
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.first.state_dict().items())
+    train(lsd, volume, 6)  # now other LSD weights lie beside it
+    with pytest.raises(BadInput, match="other weights of 'lsd'"):
+        checkpoints.load_trained(both, load_network(both))
+    with pytest.raises(BadInput, match="other weights of 'lsd'"):
+        train(both, volume, 4)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    with pytest.raises(RunFailed, match="loss is nan at iteration"):
+        train(folder, volume, 6, "training.optimizer.learning_rate=1e30")
+    assert all("nan" not in str(checkpoints.read(path).weights) for path in folder.glob("checkpoints/*.pt"))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path, volume: Path) -> None:
+    """The loss is one of the weights before the step, and was fine."""
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    config = load_network(folder)
+    state = trainer.start_or_resume(folder, config, CPU)
+    state.network.heads["affs"].bias.data[1] = torch.inf
+    with pytest.raises(RunFailed, match=r"heads.affs.bias is no number after iteration 0; nothing was saved"):
+        trainer.save(folder, config, state, ())
+    assert not checkpoints.iterations(folder)
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    train(folder, volume, 1)
+    path = folder / "checkpoints/checkpoint_1.pt"
+    other = write_network(tmp_path / "d/other", {"affs": AFFS, "lsds": LSDS})
+    (other / "checkpoints").mkdir()
+    shutil.copy(path, other / "checkpoints")
+    with pytest.raises(BadInput, match=r"another network: its heads.lsds is None, expected \{'target': 'lsds'"):
+        checkpoints.load(other, load_network(other))
+    with pytest.raises(BadInput, match=r"another network: its unet.num_fmaps is 4, expected 5 for d/n"):
+        checkpoints.load(folder, load_network(folder, ["unet.num_fmaps=5"]))
+    with pytest.raises(BadInput, match="no checkpoint of iteration 7; it has 1"):
+        checkpoints.load(folder, load_network(folder), 7)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(BadInput, match="not a whole checkpoint"):
+        checkpoints.load(folder, load_network(folder))
+
+
+def test_a_checkpoint_runs_no_code_when_it_is_read(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"format": 1, "weights": Evil()}, tmp_path / "checkpoint_1.pt")
+    with pytest.raises(BadInput, match="not a whole checkpoint"):
+        checkpoints.read(tmp_path / "checkpoint_1.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_data_of_other_voxels_is_refused(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS}, voxel_size=[40, 4, 4])
+    with pytest.raises(BadInput, match="voxel size"):
+        train(folder, volume, 1)

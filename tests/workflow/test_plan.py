@@ -1,0 +1,76 @@
+"""The workflow's settings and paths, without running anything."""
+
+from pathlib import Path
+
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.workflow.plan import Part, load_flow
+
+ROOT = Path(__file__).resolve().parents[2]
+FIB25 = {"dataset": "fib25", "network": "small"}
+
+
+def test_the_split_of_the_data_set_is_the_default() -> None:
+    flow = load_flow(FIB25, ROOT)
+    volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
+    assert flow.train_parts == [Part(volume, "0:1040,:,:")]
+    assert flow.test_parts == {"trvol-250-2_z1040-1280": Part(volume, "1040:1280,:,:")}
+    assert flow.volume_made(volume) == [Path(f"{volume}.manifest.json")]
+
+
+def test_own_volumes_replace_the_split() -> None:
+    flow = load_flow(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
+    assert [part.argument for part in flow.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
+    assert list(flow.test_parts) == ["d"]
+    assert flow.volume_made(Path("a/b.zarr")) == []
+    assert flow.results == Path("results/fib25/small/7")
+
+
+def test_parts_of_one_volume_have_different_names() -> None:
+    names = {Part(Path("v.zarr"), roi).name for roi in (None, "0:8,:,:", ":,0:8,:", ":,:,0:8", "0:8,0:8,:", "8:,:,:")}
+    assert len(names) == 6
+
+
+def test_autocontext_waits_for_its_frozen_network() -> None:
+    flow = load_flow({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
+    assert flow.first_trained("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
+    assert flow.first_trained("lsd") == []
+
+
+def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:
+    shared = fib25_slab.parents[2]
+    flow = load_flow(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
+    assert flow.source_option("trvol-250-2") == ["--from", str(shared)]
+    assert flow.source_option("tstvol-520-1") == []
+
+
+def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:
+    flow = load_flow(FIB25 | {"segmentation": {"merge_function": "mean"}}, ROOT)
+    assert flow.segmentation.merge_function == "mean"
+    assert flow.segmentation.context == flow.dataset.segmentation.context is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"dataset": "fib52", "network": "small"}, "fib52.*there are fib25"),
+        ({"dataset": "fib25", "network": "smal"}, "no network 'smal'.*small"),
+        (FIB25 | {"iteration": 3}, "config/config.yaml: iteration: unknown key"),
+        (FIB25 | {"iterations": "many"}, "config/config.yaml: iterations: .*'many'"),
+        (FIB25 | {"segmentation": {"flod": "affinity"}}, "segmentation: flod: unknown key"),
+        (FIB25 | {"device": "gpu"}, "config/config.yaml: device: .*'auto', 'cpu' or 'cuda'; it holds 'gpu'"),
+        (
+            FIB25 | {"segmentation": {"merge_function": "hist_quant_57"}},
+            "config/config.yaml: segmentation: merge_function: expected one of mean, .*; it holds 'hist_quant_57'",
+        ),
+        (FIB25 | {"segmentation": {"seeds": "mutexes"}}, "segmentation: seeds: .*'distance' or 'mutex'.*'mutexes'"),
+        (
+            FIB25 | {"segmentation": {"thresholds": "0,2,.1"}},
+            r"segmentation: thresholds: expected first <= last, both in \[0, 1\].*; it holds '0,2,.1'",
+        ),
+    ],
+)
+def test_a_wrong_configuration_is_named(config: dict, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        load_flow(config, ROOT)
