@@ -17,7 +17,7 @@ include: "common.smk"
 report: "workflow/report/workflow.rst"
 
 
-container: FLOW.image.place
+container: PLAN.image.place
 
 
 include: "01_data/data.smk"
@@ -29,13 +29,13 @@ include: "04_segment/segment.smk"
 rule all:
     default_target: True
     input:
-        expand(f"{RESULT}/report.html", part=FLOW.test_parts),
-        expand(f"{RESULT}/segmentation.zarr.manifest.json", part=FLOW.test_parts),
+        expand(f"{RESULT}/report.html", part=PLAN.test_parts),
+        expand(f"{RESULT}/segmentation.zarr.manifest.json", part=PLAN.test_parts),
 
 
 onsuccess:
-    if any(Path(FLOW.results).glob("*/scores.json")):
-        shell("python 04_segment/summary.py {FLOW.results:q}")
+    if any(Path(PLAN.results).glob("*/scores.json")):
+        shell("python 04_segment/summary.py {PLAN.results:q}")
 
 
 onerror:

@@ -10,7 +10,7 @@ PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
 from emsuite.workflow.failed_steps import failed_steps
-from emsuite.workflow.plan import load_flow, prepare_image, run_with_own_python
+from emsuite.workflow.plan import load_plan, prepare_image, run_with_own_python
 
 run_with_own_python()
 
@@ -18,9 +18,9 @@ run_with_own_python()
 IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 
 try:
-    FLOW = load_flow(config, PROJECT)
+    PLAN = load_plan(config, PROJECT)
     if IN_IMAGE and workflow.exec_mode == ExecMode.DEFAULT:
-        prepare_image(FLOW)
+        prepare_image(PLAN)
 except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -31,13 +31,13 @@ if IN_IMAGE:
         '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
     )
 
-RESULT = f"{FLOW.results}/{{part}}"
-LOG = f"{FLOW.results}/log"
+RESULT = f"{PLAN.results}/{{part}}"
+LOG = f"{PLAN.results}/log"
 
 
 def part_of(wildcards):
     """The scored part that a file belongs to."""
-    return FLOW.test_parts[wildcards.part]
+    return PLAN.test_parts[wildcards.part]
 
 
 # Snakemake does not compare what functions of `resources` return with what it was in an earlier run. So what says how
@@ -46,12 +46,12 @@ def part_of(wildcards):
 
 def device(wildcards, resources):
     """What computes."""
-    return FLOW.config.device
+    return PLAN.config.device
 
 
 def source_option(wildcards, resources):
     """Where a volume is copied from rather than downloaded."""
-    return FLOW.source_option(wildcards.volume)
+    return PLAN.source_option(wildcards.volume)
 
 
 def masks_of(parts):

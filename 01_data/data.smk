@@ -1,12 +1,12 @@
 # Volumes: synthesized or fetched, and their masks.
 
 VOLUME = (
-    FLOW.dataset.volume_path(FLOW.dataset.volumes[0], FLOW.config.data).parent
+    PLAN.dataset.volume_path(PLAN.dataset.volumes[0], PLAN.config.data).parent
     / "{volume}.zarr"
 )
 
 
-if FLOW.dataset.synthesis:
+if PLAN.dataset.synthesis:
 
     rule synthesize:
         output:
@@ -15,14 +15,14 @@ if FLOW.dataset.synthesis:
             f"{LOG}/synthesize_{{volume}}.log",
         benchmark:
             f"{LOG}/synthesize_{{volume}}.tsv"
-        threads: FLOW.config.threads
+        threads: PLAN.config.threads
         params:
-            options=lambda wildcards: FLOW.dataset.synthesis_arguments(wildcards.volume),
+            options=lambda wildcards: PLAN.dataset.synthesis_arguments(wildcards.volume),
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
             "python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
-elif FLOW.dataset.bucket:
+elif PLAN.dataset.bucket:
 
     rule fetch_data:
         output:
@@ -32,8 +32,8 @@ elif FLOW.dataset.bucket:
         benchmark:
             f"{LOG}/fetch_{{volume}}.tsv"
         params:
-            dataset=FLOW.dataset.name,
-            data=FLOW.config.data,
+            dataset=PLAN.dataset.name,
+            data=PLAN.config.data,
             source=source_option,
         shell:
             "python 01_data/fetch_data.py --dataset {params.dataset:q} --volume {wildcards.volume:q}"
@@ -42,7 +42,7 @@ elif FLOW.dataset.bucket:
 
 rule create_masks:
     input:
-        lambda wildcards: FLOW.volume_made(Path(f"{wildcards.volume}.zarr")),
+        lambda wildcards: PLAN.volume_made(Path(f"{wildcards.volume}.zarr")),
     output:
         "{volume}.zarr.masks.json",
     log:
@@ -50,6 +50,6 @@ rule create_masks:
     benchmark:
         f"{LOG}/masks/{{volume}}.tsv"
     params:
-        dataset=FLOW.dataset.name,
+        dataset=PLAN.dataset.name,
     shell:
         "python 01_data/create_masks.py {wildcards.volume:q}.zarr --dataset {params.dataset:q} 2>&1 | tee {log:q}"

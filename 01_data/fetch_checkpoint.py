@@ -55,7 +55,7 @@ def main(
     run stood; what was fetched stays below OUT.
     """
     from emsuite.download.object_store import S3Store
-    from emsuite.published.published import convert, fetch_published, published_networks, with_first
+    from emsuite.published.published import convert, fetch_published, published_networks, with_frozen
 
     if local is not None:
         if dataset or networks or everything:
@@ -66,7 +66,7 @@ def main(
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
     store = S3Store(bucket, endpoint_url, workers)
     folder = networks_dir / dataset
-    for name in with_first(networks or published_networks(store, dataset, folder), folder):
+    for name in with_frozen(networks or published_networks(store, dataset, folder), folder):
         prefix, source = fetch_published(store, dataset, name, out, workers)
         click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: there")
 

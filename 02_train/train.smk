@@ -1,30 +1,30 @@
 # Training, up to the iteration that is asked for; what is there already is gone on from, never redone.
 
 TRAINED = (
-    FLOW.network_folder.parent
+    PLAN.network_folder.parent
     / "{network}/checkpoints/checkpoint_{iterations}.pt.manifest.json"
 )
 
 
 rule train:
     input:
-        masks=masks_of(FLOW.train_parts),
-        network=FLOW.network_folder.parent / "{network}/network.yaml",
-        first=lambda wildcards: FLOW.first_trained(wildcards.network),
+        masks=masks_of(PLAN.train_parts),
+        network=PLAN.network_folder.parent / "{network}/network.yaml",
+        first=lambda wildcards: PLAN.frozen_trained(wildcards.network),
     output:
         str(TRAINED),
     log:
         f"{LOG}/train_{{network}}_{{iterations}}.log",
     benchmark:
         f"{LOG}/train_{{network}}_{{iterations}}.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     resources:
         gpu=1,
     params:
         folder=subpath(input.network, parent=True),
-        data=[word for part in FLOW.train_parts for word in ("--data", part.argument)],
+        data=[word for part in PLAN.train_parts for word in ("--data", part.argument)],
         device=device,
-        seed=FLOW.seed_option,
+        seed=PLAN.seed_option,
     shell:
         "python 02_train/train.py {params.folder:q} --iterations {wildcards.iterations:q} {params.data:q}"
         " --device {params.device:q} {params.seed:q} 2>&1 | tee {log:q}"

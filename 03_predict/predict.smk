@@ -3,7 +3,7 @@
 
 rule predict:
     input:
-        trained=str(FLOW.trained()),
+        trained=str(PLAN.trained()),
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
         f"{RESULT}/prediction.zarr.manifest.json",
@@ -11,12 +11,12 @@ rule predict:
         f"{RESULT}/log/predict.log",
     benchmark:
         f"{RESULT}/log/predict.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     resources:
         gpu=1,
     params:
-        network=FLOW.network_folder,
-        iterations=FLOW.iterations,
+        network=PLAN.network_folder,
+        iterations=PLAN.iterations,
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
         roi=lambda wildcards: part_of(wildcards).roi_option,
         out=subpath(output[0], strip_suffix=".manifest.json"),

@@ -11,12 +11,12 @@ rule extract_fragments:
         f"{RESULT}/log/extract_fragments.log",
     benchmark:
         f"{RESULT}/log/extract_fragments.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         out=subpath(output.fragments, parent=True),
-        options=FLOW.segmentation.fragment_options + FLOW.segmentation.block_options,
-        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
+        options=PLAN.segmentation.fragment_options + PLAN.segmentation.block_options,
+        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
     shell:
         "python 04_segment/extract_fragments.py --affs {params.prediction:q}/affs --out {params.out:q}"
         " {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
@@ -32,14 +32,14 @@ rule agglomerate:
         f"{RESULT}/log/agglomerate.log",
     benchmark:
         f"{RESULT}/log/agglomerate.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         out=subpath(output.edges, strip_suffix=".manifest.json"),
-        merge_function=FLOW.segmentation.merge_function,
-        options=FLOW.segmentation.context_option,
-        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
+        merge_function=PLAN.segmentation.merge_function,
+        options=PLAN.segmentation.context_option,
+        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
     shell:
         "python 04_segment/agglomerate.py --affs {params.prediction:q}/affs --fragments {params.fragments:q}/fragments"
         " --out {params.out:q} --merge-function {params.merge_function:q} {params.options:q} {params.workers:q}"
@@ -60,7 +60,7 @@ rule find_segments:
         nodes=subpath(input.nodes, strip_suffix=".manifest.json"),
         edges=subpath(input.edges, strip_suffix=".manifest.json"),
         out=subpath(output.lookup, strip_suffix=".manifest.json"),
-        thresholds=FLOW.segmentation.thresholds,
+        thresholds=PLAN.segmentation.thresholds,
     shell:
         "python 04_segment/find_segments.py --nodes {params.nodes:q} --edges {params.edges:q}"
         " --out {params.out:q} --thresholds {params.thresholds:q} 2>&1 | tee {log:q}"
@@ -105,7 +105,7 @@ rule evaluate:
         f"{RESULT}/log/evaluate.log",
     benchmark:
         f"{RESULT}/log/evaluate.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
@@ -113,9 +113,9 @@ rule evaluate:
         out=subpath(output.csv, parent=True),
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
-        skeletons=lambda wildcards: FLOW.skeletons_option(part_of(wildcards)),
-        edges=lambda wildcards: FLOW.edges_option(part_of(wildcards)),
-        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
+        skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
+        edges=lambda wildcards: PLAN.edges_option(part_of(wildcards)),
+        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
         roi=lambda wildcards: part_of(wildcards).roi_option,
     shell:
         "mapfile -d '' timings < <("
@@ -137,12 +137,12 @@ rule extract_segmentation:
         f"{RESULT}/log/extract_segmentation.log",
     benchmark:
         f"{RESULT}/log/extract_segmentation.tsv"
-    threads: FLOW.config.threads
+    threads: PLAN.config.threads
     params:
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
         out=subpath(output.segmentation, strip_suffix=".manifest.json"),
-        workers=lambda wildcards, threads: FLOW.segmentation.workers_option(threads),
+        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
     shell:
         "python 04_segment/extract_segmentation.py --fragments {params.fragments:q}/fragments"
         " --lookup {params.lookup:q} --scores {input.scores:q} --out {params.out:q} {params.workers:q} 2>&1 | tee {log:q}"

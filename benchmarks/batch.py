@@ -78,12 +78,12 @@ def batch_maker(config, path: Path, device: str):
     from emsuite.common.device import use_one_core
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import load_training_volume
-    from emsuite.models import receptive_field as geometry
+    from emsuite.models.receptive_field import output_shape
     from emsuite.targets.make import label_context
     from emsuite.training.batches import make_batch
 
     training, where = config.training, torch.device(device)
-    shape, context = geometry.output_shape(config.unet, training.input_shape), label_context(config)
+    shape, context = output_shape(config.unet, training.input_shape), label_context(config)
     volumes = [load_training_volume(path).to(where)]
     sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
 

@@ -140,14 +140,14 @@ def forward_passes(folder: Path, config, device: str) -> str:
     """Of a tile, with cuDNN's first choice of algorithms, as predictions are made, and with the fastest of all."""
     from torch.backends import cudnn
 
-    from emsuite.models import receptive_field as geometry
+    from emsuite.models.receptive_field import receptive_field
 
     save_untrained(folder, config)
     lines, largest = [], config.prediction.input_shape
-    reach = geometry.reach(config.unet)
-    for tile in (largest, reach.largest_within([n * 3 // 2 for n in largest])):
+    receptive_field = receptive_field(config.unet)
+    for tile in (largest, receptive_field.largest_within([n * 3 // 2 for n in largest])):
         for cudnn.benchmark in (False, True):
-            cost, kept = time_forward(folder, config, tile, device), math.prod(reach.step(tile))
+            cost, kept = time_forward(folder, config, tile, device), math.prod(receptive_field.step(tile))
             chosen = "fastest of all" if cudnn.benchmark else "first choice"
             shape = "x".join(map(str, tile))
             lines.append(f"{shape}, {chosen}: {seconds(cost.wall)}, {rate(kept, cost.wall)} of output")

@@ -94,9 +94,9 @@ def main(
 
 def time_start(folder: Path, config, raw: Path, input_shape, device: str) -> Cost:
     """The cost of predicting one tile alone, the second time: of all that does not grow with the volume."""
-    from emsuite.models import receptive_field as geometry
+    from emsuite.models.receptive_field import receptive_field
 
-    tile = geometry.reach(config.unet).step(input_shape or config.prediction.input_shape)
+    tile = receptive_field(config.unet).step(input_shape or config.prediction.input_shape)
     roi = ",".join(f"0:{n * size}" for n, size in zip(tile, config.voxel_size, strict=True))
     numbers = itertools.count()
 
@@ -121,11 +121,11 @@ def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more:
 
 def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
     """The input shape that the prediction chose for its tiles, and how many cover the volume."""
-    from emsuite.models import receptive_field as geometry
+    from emsuite.models.receptive_field import receptive_field
 
     manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text())
     tile = tuple(manifest["settings"]["input_shape"])
-    step = geometry.reach(config.unet).step(tile)
+    step = receptive_field(config.unet).step(tile)
     return tile, math.prod(-(-n // width) for n, width in zip(shape, step, strict=True))
 
 
@@ -156,13 +156,15 @@ def trained(folder: Path, config):
 
 def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
     """What gunpowder's Scan, torch's Predict and ZarrWrite take, with the same network and tiles."""
-    from emsuite.models import receptive_field as geometry
+    from emsuite.models.receptive_field import receptive_field
 
-    reach = geometry.reach(config.unet)
-    kept = [slice(first, first + n) for first, n in zip(reach.offset, reach.step(tile), strict=True)]
+    receptive_field = receptive_field(config.unet)
+    kept = [
+        slice(first, first + n) for first, n in zip(receptive_field.offset, receptive_field.step(tile), strict=True)
+    ]
     exported = temporary / "network.pt"
     export_affinities(trained(folder, config), config, tile, kept, exported)
-    numbers = [",".join(map(str, shape)) for shape in (tile, reach.step(tile), reach.offset)]
+    numbers = [",".join(map(str, shape)) for shape in (tile, receptive_field.step(tile), receptive_field.offset)]
     return peer_cost(ask_peer("gunpowder", "predict.py", raw, exported, *numbers, OMP_NUM_THREADS=str(threads())))
 
 

@@ -58,9 +58,13 @@ def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
     where = pick_device(device)
     config = load_network(folder)
     with torch.device("meta"):
-        reach = build_untrained(folder, config).reach
-    shape = config.training.input_shape if full_shape else reach.smallest
-    tile = reach.largest_within(config.prediction.input_shape) if full_shape else reach.input_for(reach.stride)
+        receptive_field = build_untrained(folder, config).receptive_field
+    shape = config.training.input_shape if full_shape else receptive_field.smallest
+    tile = (
+        receptive_field.largest_within(config.prediction.input_shape)
+        if full_shape
+        else receptive_field.input_for(receptive_field.stride)
+    )
     about = describe(folder, config, shape)
     row = f"{about.trained:>12,} {about.frozen:>12,}  "
     if about.training_bytes > memory * 2**30:

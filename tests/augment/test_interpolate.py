@@ -6,15 +6,17 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from emsuite.augment.interpolate import linear, linear_torch, nearest, nearest_torch
-from emsuite.augment.sampling_grid import Places
+from emsuite.augment.sampling_grid import SamplingGrid
 
 SHAPE = (9, 11, 13)
 
 
-def scattered(places: torch.Tensor) -> Places:
+def scattered(places: torch.Tensor) -> SamplingGrid:
     """Places (3, N) as those of a box of one column along z."""
     still = torch.zeros(3, 1)
-    return Places((places, still, still), torch.zeros(places.shape[1], 3, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1))
+    return SamplingGrid(
+        (places, still, still), torch.zeros(places.shape[1], 3, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1)
+    )
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from emsuite.augment.interpolate import linear, linear_torch, nearest, nearest_torch
-from emsuite.augment.sampling_grid import Places, places_of
+from emsuite.augment.sampling_grid import SamplingGrid, sampling_grid
 
 BOX = (4, 5, 6)
 
 
-def random_places(points: tuple[int, int, int]) -> tuple[Places, np.ndarray]:
+def random_places(points: tuple[int, int, int]) -> tuple[SamplingGrid, np.ndarray]:
     """Places around the middle of 20 x 20 x 20 voxels; and the same by the sum, written out."""
     random = np.random.default_rng(0)
     axes = [random.uniform(0, 6, (3, size)) for size in BOX]
@@ -19,7 +19,7 @@ def random_places(points: tuple[int, int, int]) -> tuple[Places, np.ndarray]:
     moved = np.einsum("cijk,zi,yj,xk->czyx", vectors, *weights)
     z, y, x = axes
     expected = z[:, :, None, None] + y[:, None, :, None] + x[:, None, None, :] + moved
-    return places_of(axes, vectors, weights, torch.device("cpu")), expected
+    return sampling_grid(axes, vectors, weights, torch.device("cpu")), expected
 
 
 def test_places_are_the_sum_of_axes_and_displacement():

@@ -8,7 +8,7 @@ import torch
 from funlib.geometry import Roi
 
 from emsuite.augment.resample import read_linear, read_nearest
-from emsuite.augment.warp import Lattice, Slides, Step, Turn, Warp
+from emsuite.augment.warp import AxisPermutation, ControlPointField, SectionShifts, Step, Warp
 
 CPU = torch.device("cpu")
 BOX = Roi((-2, -3, 1), (4, 5, 6))
@@ -23,7 +23,7 @@ def jitter(box: Roi = BOX, seed: int = 0) -> Step:
     weights = tuple(random.uniform(size=(size, 3)).astype(np.float32) for size in box.shape)
     vectors = random.normal(size=(3, 3, 3, 3)).astype(np.float32)
     slides = random.integers(-3, 4, (box.shape[0], 3)).astype(np.float32)
-    return Step(np.eye(3), np.zeros(3), Lattice(vectors, weights, box), Slides(slides, box.begin[0]))
+    return Step(np.eye(3), np.zeros(3), ControlPointField(vectors, weights, box), SectionShifts(slides, box.begin[0]))
 
 
 def rotation(angle: float) -> Step:
@@ -36,7 +36,7 @@ def rotation(angle: float) -> Step:
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
 def test_a_turn_permutes_voxels_as_its_matrix_says(order, signs):
     matrix = np.eye(3)[list(order)] * np.array(signs)[:, None]
-    turn = Turn(matrix, np.array([5.0, -2.0, 7.0]))
+    turn = AxisPermutation(matrix, np.array([5.0, -2.0, 7.0]))
     image = turn.image(BOX)
     index = np.stack(np.meshgrid(*map(np.arange, image.begin, image.end), indexing="ij"), axis=-1)
     found = np.stack([turn.apply(torch.from_numpy(index[..., axis])).numpy() for axis in range(3)], axis=-1)

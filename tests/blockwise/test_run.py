@@ -12,11 +12,11 @@ import psutil
 import pytest
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
 from emsuite.common.errors import BadInput, RunFailed
 
-GRID = Grid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
+GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from emsuite.common.arrays import as_given_labels, as_tensor, label_tensor
+from emsuite.common.arrays import as_tensor, label_tensor, like_input_labels
 from emsuite.common.errors import BadInput
 
 
@@ -15,7 +15,7 @@ def test_ids_stay_apart_and_come_back(dtype):
     tensor = label_tensor(ids)
     assert len(tensor.unique()) == len(np.unique(ids))
     assert tensor[0] == 0
-    back = as_given_labels(ids, tensor)
+    back = like_input_labels(ids, tensor)
     assert back.dtype == ids.dtype
     assert np.array_equal(back, ids)
 
@@ -23,7 +23,7 @@ def test_ids_stay_apart_and_come_back(dtype):
 def test_unsigned_tensors_come_back_too():
     ids = torch.tensor([0, 2**64 - 1], dtype=torch.uint64)
     assert label_tensor(ids).tolist() == [0, -1]
-    assert as_given_labels(ids, label_tensor(ids)).dtype == torch.uint64
+    assert like_input_labels(ids, label_tensor(ids)).dtype == torch.uint64
 
 
 def test_writable_arrays_are_not_copied_and_others_are_not_written():

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from emsuite.common.errors import BadInput
-from emsuite.config.network import first_network_folder, load_network
+from emsuite.config.network import frozen_network_folder, load_network
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml"))
@@ -45,7 +45,7 @@ def refused(folder: Path, *overrides: str) -> str:
 def test_every_network_of_the_suite_loads(network: Path) -> None:
     config = load_network(network)
     assert (config.dataset, config.network) == (network.parent.name, network.name)
-    first = first_network_folder(network, config)
+    first = frozen_network_folder(network, config)
     assert first is None or "lsds" in load_network(first).heads
 
 

@@ -10,7 +10,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.scores import (
     adapted_rand,
     adapted_rand_of,
@@ -54,7 +54,7 @@ def test_blocks_give_exactly_the_table_of_the_volume(tmp_path, block_size, worke
     segmentation, labels = random_ids(0), random_ids(1)
     mask = (random_ids(2, (10, 30, 30)) > 3).astype(np.uint8)
     found = volume(tmp_path, "seg", segmentation, (40, 0, 0))
-    truth = Truth(volume(tmp_path, "labels", labels), volume(tmp_path, "mask", mask, (0, 8, 50)))
+    truth = GroundTruth(volume(tmp_path, "labels", labels), volume(tmp_path, "mask", mask, (0, 8, 50)))
     roi = truth.common_roi(found)
     compared = compare(found, truth, roi, tmp_path / "out", block_size=block_size, workers=workers)
     kept = np.where(mask[2:10, 0:28, 0:30] > 0, labels[2:10, 2:30, 10:40], 0)
@@ -70,7 +70,7 @@ def test_scores_of_blocks_are_those_of_the_volume_and_of_scikit_image(tmp_path, 
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.integers(5, 40, 3))
     labels, segmentation = (random_ids(10 * seed + i, shape, ids) for i, ids in ((1, 6), (2, 30)))
-    found, truth = volume(tmp_path, "seg", segmentation), Truth(volume(tmp_path, "labels", labels))
+    found, truth = volume(tmp_path, "seg", segmentation), GroundTruth(volume(tmp_path, "labels", labels))
     block = tuple(int(n) * size for n, size in zip(rng.integers(1, 20, 3), SIZE, strict=True))
     table = compare(found, truth, found.roi, tmp_path / "out", block_size=block).table
     voi, rand = variation_of_information_of(table), adapted_rand_of(table)
@@ -90,7 +90,7 @@ def test_scores_of_blocks_are_those_of_the_volume_and_of_scikit_image(tmp_path, 
 
 def test_a_roi_is_compared_alone(tmp_path):
     segmentation, labels = random_ids(0), random_ids(1)
-    truth, found = Truth(volume(tmp_path, "labels", labels)), volume(tmp_path, "seg", segmentation)
+    truth, found = GroundTruth(volume(tmp_path, "labels", labels)), volume(tmp_path, "seg", segmentation)
     compared = compare(found, truth, Roi((20, 8, 10), (40, 8, 15)), tmp_path / "out")
     assert table_of(compared.table) == table_of(contingency(segmentation[1:3, 2:4, 2:5], labels[1:3, 2:4, 2:5]))
 
@@ -102,7 +102,7 @@ def test_nodes_take_the_segment_of_the_voxel_they_lie_in(tmp_path, block_size):
     mask[5] = 0
     at = [[0, 0, 0], [19.9, 3.9, 4.9], [20, 4, 5], [199.9, 119.9, 199.9], [200, 0, 0], [-0.1, 0, 0], [100, 0, 0]]
     skeletons = nodes_at(*at, [39.9, 119.9, 5])
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)), volume(tmp_path, "mask", mask), skeletons)
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)), volume(tmp_path, "mask", mask), skeletons)
     found = volume(tmp_path, "seg", segmentation)
     compared = compare(found, truth, found.roi, tmp_path / "out", block_size=block_size)
     assert compared.skeletons.ids.tolist() == [0, 1, 2, 3, 7]  # 4 and 5 lie outside, 6 in the masked section
@@ -112,7 +112,7 @@ def test_nodes_take_the_segment_of_the_voxel_they_lie_in(tmp_path, block_size):
 
 def test_a_volume_away_from_the_origin_finds_its_nodes(tmp_path):
     segmentation = np.arange(1, 28, dtype=np.uint64).reshape(3, 3, 3)
-    truth = Truth(
+    truth = GroundTruth(
         volume(tmp_path, "labels", segmentation, (1000, 400, -50)), skeletons=nodes_at([1041, 401, -41], [0, 0, 0])
     )
     compared = compare(truth.labels, truth, truth.labels.roi, tmp_path / "out")
@@ -120,20 +120,20 @@ def test_a_volume_away_from_the_origin_finds_its_nodes(tmp_path):
 
 
 def test_skeletons_elsewhere_are_refused(tmp_path):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([9999, 0, 0], [9999, 0, 9]))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([9999, 0, 0], [9999, 0, 9]))
     with pytest.raises(BadInput, match=r"s\.skeletons: no node lies in"):
         compare(truth.labels, truth, truth.labels.roi, tmp_path / "out")
 
 
 def test_ids_below_0_are_refused_by_a_worker_as_well(tmp_path):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1).astype(np.int64) - 4))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1).astype(np.int64) - 4))
     with pytest.raises(BadInput, match="segmentation: holds the id -4"):
         compare(truth.labels, truth, truth.labels.roi, tmp_path / "out", block_size=BLOCK, workers=2)
     assert not manifest_path(tmp_path / "out").exists()
 
 
 def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
-    truth, found = Truth(volume(tmp_path, "labels", random_ids(1))), volume(tmp_path, "seg", random_ids(0))
+    truth, found = GroundTruth(volume(tmp_path, "labels", random_ids(1))), volume(tmp_path, "seg", random_ids(0))
     counted = []
 
     def count_twice(a, b):
@@ -155,19 +155,19 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
 
 
 def test_what_a_block_needs_can_be_sent_to_another_machine(tmp_path, monkeypatch):
-    sent = []
+    to_device = []
     monkeypatch.setattr(
-        "emsuite.evaluation.compare.run_blocks", lambda name, grid, process, workers, done: sent.append(process)
+        "emsuite.evaluation.compare.run_blocks", lambda name, grid, process, workers, done: to_device.append(process)
     )
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([0, 0, 0], [20, 0, 0]))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([0, 0, 0], [20, 0, 0]))
     with pytest.raises(BadInput, match=r"pairs/0\.parquet.* No such file"):
         compare(truth.labels, truth, truth.labels.roi, tmp_path / "out")
-    assert len(pickle.dumps(sent[0])) < 2000
+    assert len(pickle.dumps(to_device[0])) < 2000
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written(tmp_path):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)))
     (tmp_path / "closed").mkdir(mode=0o555)
     with pytest.raises(PermissionError):
         compare(truth.labels, truth, truth.labels.roi, tmp_path / "closed/out")

@@ -3,7 +3,7 @@ import pytest
 from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.volume import create_volume
 
 SIZE = (20, 4, 5)
@@ -22,7 +22,7 @@ def random_ids(seed, shape=(10, 30, 40), ids=9):
 def test_labels_are_0_where_the_mask_leaves_them_out(tmp_path):
     labels, mask = random_ids(1), random_ids(2) > 3
     for held in (None, volume(tmp_path, "mask", mask.astype(np.uint8)), volume(tmp_path, "bool", mask)):
-        truth = Truth(volume(tmp_path, "labels", labels), held)
+        truth = GroundTruth(volume(tmp_path, "labels", labels), held)
         roi = Roi((20, 8, 10), (40, 8, 15))
         counted = np.ones_like(mask) if held is None else mask
         part = np.s_[1:3, 2:4, 2:5]
@@ -31,7 +31,7 @@ def test_labels_are_0_where_the_mask_leaves_them_out(tmp_path):
 
 
 def test_what_all_arrays_cover_is_scored_and_said(tmp_path, caplog):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)))
     found = volume(tmp_path, "seg", random_ids(0), (40, 8, 50))
     assert truth.common_roi(found) == Roi((40, 8, 50), (8 * 20, 28 * 4, 30 * 5))
     assert "labels: 56% of it is scored" in caplog.text
@@ -52,12 +52,12 @@ def test_what_all_arrays_cover_is_scored_and_said(tmp_path, caplog):
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, voxels, place, message):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)))
     with pytest.raises(BadInput, match=message):
         truth.common_roi(volume(tmp_path, "seg", voxels, **place))
 
 
 def test_a_roi_that_an_array_does_not_cover_is_refused(tmp_path):
-    truth = Truth(volume(tmp_path, "labels", random_ids(1)), volume(tmp_path, "mask", random_ids(2)[:5]))
+    truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)), volume(tmp_path, "mask", random_ids(2)[:5]))
     with pytest.raises(BadInput, match=r"mask: covers .* is to be scored"):
         truth.common_roi(truth.labels, Roi((80, 0, 0), (40, 40, 40)))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.compare import compare
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import write_pictures
 from emsuite.evaluation.section_images import COLORS, id_colors, sections
 from emsuite.evaluation.split_merge_errors import Mistake
@@ -39,7 +39,7 @@ def scene(tmp_path, depth=12, height=32, width=48):
         volume(tmp_path, "raw", raw),
         volume(tmp_path, "affs", affinities),
     )
-    return Truth(volume(tmp_path, "labels", labels)), *volumes
+    return GroundTruth(volume(tmp_path, "labels", labels)), *volumes
 
 
 def scored_over(found, truth, tmp_path, roi=None):
@@ -85,7 +85,7 @@ def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):
 def test_shows_a_window_of_what_all_cover(tmp_path):
     labels = np.ones((2, 600, 700), np.uint64)
     labels[:, :, 94:606] = 2  # the 512 in the middle
-    truth = Truth(volume(tmp_path, "labels", labels))
+    truth = GroundTruth(volume(tmp_path, "labels", labels))
     raw = volume(tmp_path, "raw", np.zeros((2, 100, 700), np.uint16), offset=(100, 50, 0))
     made = sections(scored_over(truth.labels, truth, tmp_path), truth, truth.labels, raw, None)
     assert [picture(section.pictures["ground truth"]).shape for section in made] == [(100, 512, 3)] * 2 + [(8, 512, 3)]

@@ -5,7 +5,7 @@ import pytest
 
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import Fault, Mistake, locate, mistake_shares, mistakes, worst_faults
 from emsuite.evaluation.threshold_sweep import evaluate
 from emsuite.io.volume import create_volume
@@ -78,7 +78,7 @@ def scene(tmp_path, segments, labels, mask=None):
             made = create_volume(tmp_path / "v.zarr" / name, voxels.shape, voxels.dtype, SIZE, OFFSET)
             made.write(made.roi, voxels)
             volumes[name] = made
-    truth = Truth(volumes["labels"], volumes.get("mask"))
+    truth = GroundTruth(volumes["labels"], volumes.get("mask"))
     compared = compare(
         volumes["segments"], truth, truth.labels.roi, tmp_path / "out", block_size=(240, 24, 24), workers=1
     )

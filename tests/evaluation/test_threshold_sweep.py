@@ -10,7 +10,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.evaluation.compare import compare
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.scores import adapted_rand, rand_index, variation_of_information
 from emsuite.evaluation.split_merge_errors import Fault, write_faults
 from emsuite.evaluation.threshold_sweep import check_lookup, evaluate, with_edits, write_scores
@@ -55,7 +55,7 @@ def scene(tmp_path):
     edges = np.array([[i, i + 1] for i in range(15) if i != 7])
     skeletons = Skeletons(np.arange(16), np.repeat([1, 2], 8), positions, np.ones(16), edges)
     lookup = write_lookup(tmp_path / "lookup", tables)
-    truth = Truth(made["labels"], skeletons=skeletons)
+    truth = GroundTruth(made["labels"], skeletons=skeletons)
     return made["fragments"], truth, lookup, tables
 
 
@@ -107,7 +107,7 @@ def test_equal_thresholds_go_to_the_lowest(scene, compared, tmp_path):
 
 def test_a_segmentation_is_scored_as_it_is(scene, tmp_path):
     fragments, truth, _, _ = scene
-    found = evaluate(compare(fragments, Truth(truth.labels), fragments.roi, tmp_path / "alone"))
+    found = evaluate(compare(fragments, GroundTruth(truth.labels), fragments.roi, tmp_path / "alone"))
     assert (found.best.threshold, found.best.voi_split, found.best.erl) == (None, 2, None)
     assert np.array_equal(found.segments_of(fragments.read()), fragments.read())
 
@@ -188,7 +188,7 @@ def test_edits_without_skeletons_or_with_scores_that_are_no_numbers(scene, compa
     edges = write_edges(tmp_path / "edges", [np.nan] + [0.3] * 6)
     with pytest.raises(BadInput, match="edges: 1 edges score NaN"):
         with_edits(found, compared, lookup, edges, every=False)
-    alone = compare(fragments, Truth(truth.labels), fragments.roi, tmp_path / "alone")
+    alone = compare(fragments, GroundTruth(truth.labels), fragments.roi, tmp_path / "alone")
     with pytest.raises(BadInput, match="edits are counted by skeletons"):
         with_edits(found, alone, lookup, edges, every=False)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.models.receptive_field import context, output_shape, reach, smallest_input
+from emsuite.models.receptive_field import context, output_shape, receptive_field, smallest_input
 from emsuite.models.unet import UNetSettings
 
 ZEBRAFINCH = UNetSettings(downsample_factors=((1, 3, 3), (1, 3, 3), (3, 3, 3)))
@@ -41,24 +41,24 @@ def test_an_illegal_input_names_its_neighbours() -> None:
 
 
 def test_tiles_advance_by_a_multiple_of_the_stride() -> None:
-    assert reach(ZEBRAFINCH).step((96, 484, 484)) == (60, 270, 270)
-    assert reach(FIB25).step((268, 268, 268)) == (156, 156, 156)
+    assert receptive_field(ZEBRAFINCH).step((96, 484, 484)) == (60, 270, 270)
+    assert receptive_field(FIB25).step((268, 268, 268)) == (156, 156, 156)
 
 
 def test_the_smallest_input_for_an_output() -> None:
-    assert reach(ZEBRAFINCH).input_for((3, 2, 2)) == (39, 214, 214)
-    assert reach(ZEBRAFINCH).input_for((4, 3, 29)) == (42, 241, 241)
-    assert reach(ZEBRAFINCH).largest_within((100, 500, 10)) == (99, 484, 214)
+    assert receptive_field(ZEBRAFINCH).input_for((3, 2, 2)) == (39, 214, 214)
+    assert receptive_field(ZEBRAFINCH).input_for((4, 3, 29)) == (42, 241, 241)
+    assert receptive_field(ZEBRAFINCH).largest_within((100, 500, 10)) == (99, 484, 214)
 
 
 def test_two_networks_in_a_row() -> None:
-    chain = reach(ZEBRAFINCH).then(reach(ZEBRAFINCH))
+    chain = receptive_field(ZEBRAFINCH).then(receptive_field(ZEBRAFINCH))
     # 120x484x484 raw -> 84x272x272 LSDs, cropped to 84x268x268 -> 48x56x56 affinities
     assert [n - c for n, c in zip((120, 484, 484), chain.context, strict=True)] == [48, 56, 56]
     assert chain.offset == (36, 214, 214)
-    assert reach(FIB25).then(reach(FIB25)).input_for((92, 92, 92)) == (304, 304, 304)
+    assert receptive_field(FIB25).then(receptive_field(FIB25)).input_for((92, 92, 92)) == (304, 304, 304)
     with pytest.raises(BadInput, match="strides"):
-        reach(ZEBRAFINCH).then(reach(FIB25))
+        receptive_field(ZEBRAFINCH).then(receptive_field(FIB25))
 
 
 def test_a_stem_scales_what_lies_behind_it() -> None:

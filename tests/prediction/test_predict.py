@@ -91,7 +91,7 @@ def test_tiles_equal_one_whole_pass_voxel_for_voxel(tmp_path: Path, unet: dict) 
     raw = volume(tmp_path, (37, 50, 61))
     made = network(unet)
     whole = run(made, raw, tmp_path / "whole.zarr", (500, 500, 500))
-    small = made.reach.input_for([4 * s for s in made.reach.stride])
+    small = made.receptive_field.input_for([4 * s for s in made.receptive_field.stride])
     stitched = run(made, raw, tmp_path / "stitched.zarr", small)
     for name in ("affs", "lsds"):
         assert whole[name].shape[1:] == raw.shape
@@ -112,11 +112,11 @@ def test_in_float32_tiles_equal_the_whole_pass_but_for_the_order_of_sums(tmp_pat
 def test_the_inside_equals_the_network_applied_by_hand(tmp_path: Path) -> None:
     made, raw = network(ANISOTROPIC, "float32"), volume(tmp_path, (40, 60, 66))
     predicted = run(made, raw, tmp_path / "p.zarr", (500, 500, 500))["affs"].read()
-    shape = made.reach.largest_within(raw.shape)
+    shape = made.receptive_field.largest_within(raw.shape)
     x = torch.from_numpy(raw.read()).float()[None, None, : shape[0], : shape[1], : shape[2]] / 127.5 - 1
     with torch.no_grad():
         expected = (torch.sigmoid(made(x)["affs"])[0] * 255).round().numpy()
-    inside = tuple(slice(o, o + n) for o, n in zip(made.reach.offset, expected.shape[1:], strict=True))
+    inside = tuple(slice(o, o + n) for o, n in zip(made.receptive_field.offset, expected.shape[1:], strict=True))
     difference = np.abs(predicted[:, *inside].astype(int) - expected)
     assert difference.max() <= 1  # float32 sums in another order may round the other way
     assert (difference > 0).mean() < 1e-3
@@ -142,7 +142,7 @@ def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
     made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
     valid = predictor.valid_roi(made, raw, raw.roi)
     assert tuple(valid.shape / raw.voxel_size) == tuple(
-        n - c for n, c in zip(raw.shape, made.reach.context, strict=True)
+        n - c for n, c in zip(raw.shape, made.receptive_field.context, strict=True)
     )
     inside = Roi(valid.offset, (10, 10, 10))
     assert predictor.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
@@ -222,7 +222,7 @@ def test_a_tile_writes_whole_files_that_no_other_writes(
     """Also where the part that is wanted begins within a stride."""
     made, raw = network(unet), volume(tmp_path, (50, 90, 61))
     roi = Roi((10 * begin,) * 3, [10 * (n - begin) for n in raw.shape])
-    small = made.reach.input_for([4 * s for s in made.reach.stride])
+    small = made.receptive_field.input_for([4 * s for s in made.receptive_field.stride])
     written, original = [], predict._Run._write
 
     def watch(self: predict._Run, number: int, predicted: predictor.Predicted) -> None:
@@ -434,7 +434,7 @@ def autocontext(with_raw: bool, **of_the_second: object) -> AutocontextNetwork:
     content["heads"].pop("lsds")
     content["autocontext"] = {"network": "n", "with_raw": with_raw}
     made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
-    for parameter in made.second.heads.parameters():
+    for parameter in made.trained.heads.parameters():
         parameter.data.mul_(10)
     return made
 
@@ -449,11 +449,11 @@ def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw:
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, tiling=ORIGINAL)
     assert predicted.keys() == {"affs", "input_lsds"}
     seen = as_read(padded(raw.read()))
-    lsds = blocks(made.first, "lsds", seen, overhanging(raw.shape), raw.shape)
+    lsds = blocks(made.frozen, "lsds", seen, overhanging(raw.shape), raw.shape)
     np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
     read = torch.from_numpy(padded(lsds)).float() / 255
     read = torch.cat([seen, read]) if with_raw else read
-    expected = blocks(made.second, "affs", read, overhanging(raw.shape), raw.shape)
+    expected = blocks(made.trained, "affs", read, overhanging(raw.shape), raw.shape)
     np.testing.assert_array_equal(predicted["affs"].read(), expected)
     assert expected.std() > 0.5
     region = Roi(raw.offset + Coordinate(30, 110, 90), (180, 90, 70))
@@ -467,17 +467,17 @@ def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) 
     valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, valid, SCAN)
     starts, shape = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]], (23, 30, 17)
-    lsds = blocks(made.first, "lsds", as_read(raw.read()), starts, shape)
+    lsds = blocks(made.frozen, "lsds", as_read(raw.read()), starts, shape)
     np.testing.assert_array_equal(predicted["input_lsds"].read(), lsds)
     read = torch.cat([as_read(raw.read()), torch.from_numpy(padded(lsds, 0)).float() / 255])
-    np.testing.assert_array_equal(predicted["affs"].read(), blocks(made.second, "affs", read, starts, shape))
+    np.testing.assert_array_equal(predicted["affs"].read(), blocks(made.trained, "affs", read, starts, shape))
 
 
 def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> None:
     """Of raw 39x50x37, 23x30x17 LSDs have it, however far the second network looks."""
     raw = volume(tmp_path, (39, 50, 37))
     made = autocontext(False, kernel_sizes_up=[[[3, 3, 3]]])
-    assert made.second.reach.offset == (7, 9, 9)
+    assert made.trained.receptive_field.offset == (7, 9, 9)
     valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     assert valid == Roi((80, 100, 100), (230, 300, 170))
     made_for = predictor.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
@@ -509,8 +509,8 @@ def test_stopped_original_autocontext_continues_to_the_same_bytes(
 def folders(tmp_path: Path) -> Path:
     """The folder of an autocontext network, its LSD network's beside it, with weights."""
     made = autocontext(True)
-    made.first.config = made.first.config.model_copy(update={"network": "lsd"})
-    for name, part in (("lsd", made.first), ("acrlsd", made.second)):
+    made.frozen.config = made.frozen.config.model_copy(update={"network": "lsd"})
+    for name, part in (("lsd", made.frozen), ("acrlsd", made.trained)):
         content = part.config.model_dump(mode="json", exclude={"dataset", "network"})
         if name == "acrlsd":
             content["autocontext"]["network"] = "lsd"
@@ -518,7 +518,7 @@ def folders(tmp_path: Path) -> Path:
         folder = tmp_path / "d" / name
         folder.mkdir(parents=True)
         (folder / "network.yaml").write_text(json.dumps(content))
-        first = checkpoint.digest(made.first.state_dict()) if name == "acrlsd" else None
+        first = checkpoint.digest(made.frozen.state_dict()) if name == "acrlsd" else None
         held = (part.config.architecture(), part.state_dict(), None, None, first, {})
         checkpoint.save(folder, checkpoint.Checkpoint(1, *held))
     return folder
@@ -569,14 +569,14 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
 def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
     made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
     largest = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
-    assert largest == made.reach.smallest  # which is more than the 48 that are configured
+    assert largest == made.receptive_field.smallest  # which is more than the 48 that are configured
     assert predictor.input_shape_for(made, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
     wide = made.config.model_copy(
         update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
     )
     made.config = wide
     whole = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
-    assert all(n >= m for n, m in zip(made.reach.step(whole), raw.shape, strict=True))
+    assert all(n >= m for n, m in zip(made.receptive_field.step(whole), raw.shape, strict=True))
     half = int(np.prod(whole) * predictor.bytes_per_voxel(made)) // 2
     smaller = predictor.input_shape_for(made, BY_STRIDE, half, raw, raw.roi)
     assert np.prod(smaller) * predictor.bytes_per_voxel(made) <= half

@@ -7,12 +7,12 @@ import pytest
 from funlib.geometry import Roi
 
 from emsuite.io.volume import create_volume
-from emsuite.models.receptive_field import Reach
+from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.storage_layout import Layout, make_layout, share_out
 from emsuite.prediction.tiling import BY_STRIDE, Original, Tile, Tiling
 
 # along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
-REACH = Reach((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
+REACH = ReceptiveField((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
 
 
 def row(*begins: int) -> list[Tile]:

@@ -8,7 +8,7 @@ from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import create_volume
-from emsuite.models.receptive_field import Reach
+from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tiling import (
     BY_STRIDE,
     Original,
@@ -20,15 +20,17 @@ from emsuite.prediction.tiling import (
 )
 
 # along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
-REACH = Reach((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
+REACH = ReceptiveField((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
 # the zebra finch networks
-PUBLISHED = Reach((39, 214, 214), (3, 27, 27), (36, 212, 212), (18, 106, 106))
+PUBLISHED = ReceptiveField((39, 214, 214), (3, 27, 27), (36, 212, 212), (18, 106, 106))
 ORIGINAL, SCAN = Original(), Original(valid=True)
 
 
-def along(tiling: Tiling, reach: Reach, input_shape: tuple[int, ...], whole: Roi, wanted: Roi, axis: int) -> list:
+def along(
+    tiling: Tiling, receptive_field: ReceptiveField, input_shape: tuple[int, ...], whole: Roi, wanted: Roi, axis: int
+) -> list:
     """Where tiles begin along one axis, and the voxels kept of each, first and one past the last."""
-    tiles = tiling.grid(reach, input_shape, whole, wanted)
+    tiles = tiling.grid(receptive_field, input_shape, whole, wanted)
     rows = {(t.begin[axis], t.keep_begin[axis], t.keep_begin[axis] + t.keep_shape[axis]) for t in tiles}
     return sorted(rows)
 
@@ -179,5 +181,7 @@ def test_reading_with_zeros_outside(tmp_path: Path) -> None:
 
 
 def test_tiles_smaller_than_a_stride_are_made_to_yield_one() -> None:
-    reach = Reach(smallest=(39, 214, 214), stride=(3, 27, 27), context=(36, 212, 212), offset=(18, 106, 106))
-    assert even_input_shape(reach, (42, 214, 241), (0, 0, 0), (6, 27, 54)) == (42, 241, 241)
+    receptive_field = ReceptiveField(
+        smallest=(39, 214, 214), stride=(3, 27, 27), context=(36, 212, 212), offset=(18, 106, 106)
+    )
+    assert even_input_shape(receptive_field, (42, 214, 241), (0, 0, 0), (6, 27, 54)) == (42, 241, 241)

@@ -10,7 +10,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
 from emsuite.download.object_store import S3Store, StoredObject
-from emsuite.published.published import convert, fetch_published, key_prefix, newest, published_networks, with_first
+from emsuite.published.published import convert, fetch_published, key_prefix, newest, published_networks, with_frozen
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.training import checkpoint as checkpoints
 
@@ -57,7 +57,7 @@ def test_files_in_folders_below_are_others() -> None:
 
 def test_the_frozen_network_comes_first(thin_networks: Path) -> None:
     folder = thin_networks / "zebrafinch"
-    assert with_first(["aclsd", "mtlsd", "acrlsd", "lsd"], folder) == ["lsd", "aclsd", "mtlsd", "acrlsd"]
+    assert with_frozen(["aclsd", "mtlsd", "acrlsd", "lsd"], folder) == ["lsd", "aclsd", "mtlsd", "acrlsd"]
 
 
 # ---- fetched
@@ -123,7 +123,7 @@ def test_a_checkpoint_with_its_provenance(thin_networks: Path) -> None:
     path = convert(prefix, folder, source={"source": "s3://there", "objects": []})
     assert path == folder / "checkpoints/checkpoint_400000.pt"
     saved = checkpoints.load(folder, load_network(folder))
-    assert (saved.iteration, saved.optimizer, saved.first) == (400_000, None, None)
+    assert (saved.iteration, saved.optimizer, saved.frozen_digest) == (400_000, None, None)
     manifest = json.loads(manifest_path(path).read_text())
     assert manifest["settings"]["converted"]["source"] == "s3://there"
     assert manifest["settings"]["converted"]["prefix"] == "train_net_checkpoint_400000"
@@ -152,7 +152,7 @@ def test_autocontext_remembers_the_frozen_weights(thin_networks: Path) -> None:
     convert(recorded("zebrafinch", "aclsd"), aclsd)
     _, saved = checkpoints.load_trained(aclsd, load_network(aclsd))
     assert saved.iteration == 163_000
-    assert saved.first == checkpoints.digest(checkpoints.load(lsd, load_network(lsd)).weights)
+    assert saved.frozen_digest == checkpoints.digest(checkpoints.load(lsd, load_network(lsd)).weights)
 
 
 def test_the_iteration_is_in_the_name_or_counted(thin_networks: Path, tmp_path: Path) -> None:

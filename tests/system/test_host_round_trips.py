@@ -31,8 +31,8 @@ from emsuite.augment.registry import intensity as augment_intensity
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume
-from emsuite.models import receptive_field as geometry
 from emsuite.models.network import Network
+from emsuite.models.receptive_field import output_shape
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.tiling import BY_STRIDE
 from emsuite.targets.make import gaussian_moments as moments
@@ -164,7 +164,7 @@ def make_sampler(config: NetworkConfig, device: torch.device) -> Sampler:
     raw, mask = (labels % 251).to(torch.uint8), torch.ones_like(labels, dtype=torch.uint8)
     nowhere, training = Coordinate(0, 0, 0), config.training
     volume = TrainingVolume(raw, labels, mask, Coordinate(config.voxel_size), nowhere, nowhere, "v")
-    output = geometry.output_shape(config.unet, INPUT)
+    output = output_shape(config.unet, INPUT)
     return Sampler([volume], INPUT, output, label_context(config), training.augment, training.sampling)
 
 

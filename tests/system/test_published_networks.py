@@ -101,8 +101,8 @@ def test_the_padding_is_half_the_turned_output_and_the_context_of_labels(dataset
     size = np.array(config.voxel_size)
     half = (np.array(build(dataset, name).output_shape(config.training.input_shape)) * size / 2).round()
     half[1:] *= np.sqrt(2)  # turned by 45 degrees in y and x
-    reach = label_context(network(dataset, "lsd") if name in AUTOCONTEXT else config)[0]
-    needed = half + np.array(reach) * size
+    receptive_field = label_context(network(dataset, "lsd") if name in AUTOCONTEXT else config)[0]
+    needed = half + np.array(receptive_field) * size
     given = np.array(config.training.sampling.label_padding)
     assert (given % size == 0).all()
     assert (given >= needed).all()
@@ -171,7 +171,7 @@ PREDICTED = {"zebrafinch": (60, 272, 272), "fib25": (164,) * 3, "hemi": (248,) *
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_shapes(dataset: str) -> None:
     training, prediction, autocontext, context, stride = SHAPES[dataset]
-    first = build(dataset, "lsd").reach
+    first = build(dataset, "lsd").receptive_field
     assert (first.context, first.stride) == (context, stride)
     if dataset == "zebrafinch":  # z = 39 + 3k, y and x = 214 + 27k
         assert first.smallest == (39, 214, 214)
@@ -179,7 +179,7 @@ def test_shapes(dataset: str) -> None:
         config, made = network(dataset, name), build(dataset, name)
         if name in AUTOCONTEXT:
             assert config.training.input_shape == autocontext
-            assert made.second_input_shape(autocontext) == training
+            assert made.trained_input_shape(autocontext) == training
         else:
             assert (config.training.input_shape, config.prediction.input_shape) == (training, prediction)
             assert made.output_shape(prediction) == PREDICTED[dataset]
@@ -370,10 +370,10 @@ def test_one_step_and_one_prediction(
 
 def predicted(call: Callable, config: NetworkConfig, folder: Path, data: Path, out: Path) -> None:
     """Predict one small tile through the script and check what was written."""
-    reach = build_untrained(folder, config).reach
-    end = [n * size for n, size in zip(reach.stride, config.voxel_size, strict=True)]
+    receptive_field = build_untrained(folder, config).receptive_field
+    end = [n * size for n, size in zip(receptive_field.stride, config.voxel_size, strict=True)]
     roi = ",".join(f"0:{n}" for n in end)
-    tile = reach.input_for(reach.stride)
+    tile = receptive_field.input_for(receptive_field.stride)
     ended = call(TRAIN.parent / "03_predict/predict.py", folder, "--raw", data / "volumes/raw", "--out", out,
                  "--roi", roi, "--input-shape", shape_option(tile), "--device", "cpu")  # fmt: skip
     assert ended.code == 0, ended.err
@@ -382,7 +382,7 @@ def predicted(call: Callable, config: NetworkConfig, folder: Path, data: Path, o
     for name in heads:
         volume = open_volume(out / name)
         assert volume.dtype == np.uint8
-        assert volume.shape == (config.heads[name].channels, *reach.stride)
+        assert volume.shape == (config.heads[name].channels, *receptive_field.stride)
         assert tuple(volume.voxel_size) == config.voxel_size
         assert volume.read().any()
 

@@ -27,9 +27,9 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "1")
     with processes(CPU) as alone:
         assert alone == Processes(CPU)
-        assert alone.leads
+        assert alone.is_main
         assert alone.share(1, 1) == Share(0, 1)
-        assert alone.highest(15) == 15
+        assert alone.all_reduce_max(15) == 15
         network, values = torch.nn.Linear(2, 2), torch.ones(3)
         assert alone.parallel(network) is network
         assert alone.mean(values) is values

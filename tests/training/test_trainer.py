@@ -266,7 +266,7 @@ def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Pat
     weights = train(both, volume, 2)
     assert weights["unet.layer_0_left_0.weight"].shape[1] == (11 if with_raw else 10)
     network, _ = checkpoints.load_trained(both, load_network(both))
-    assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.first.state_dict().items())
+    assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.frozen.state_dict().items())
     train(lsd, volume, 6)  # now other LSD weights lie beside it
     with pytest.raises(BadInput, match="other weights of 'lsd'"):
         checkpoints.load_trained(both, load_network(both))

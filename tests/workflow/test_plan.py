@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.workflow.plan import Part, load_flow
+from emsuite.workflow.plan import Part, load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIB25 = {"dataset": "fib25", "network": "small"}
 
 
 def test_the_split_of_the_data_set_is_the_default() -> None:
-    flow = load_flow(FIB25, ROOT)
+    flow = load_plan(FIB25, ROOT)
     volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
     assert flow.train_parts == [Part(volume, "0:1040,:,:")]
     assert flow.test_parts == {"trvol-250-2_z1040-1280": Part(volume, "1040:1280,:,:")}
@@ -20,7 +20,7 @@ def test_the_split_of_the_data_set_is_the_default() -> None:
 
 
 def test_own_volumes_replace_the_split() -> None:
-    flow = load_flow(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
+    flow = load_plan(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
     assert [part.argument for part in flow.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
     assert list(flow.test_parts) == ["d"]
     assert flow.volume_made(Path("a/b.zarr")) == []
@@ -33,20 +33,20 @@ def test_parts_of_one_volume_have_different_names() -> None:
 
 
 def test_autocontext_waits_for_its_frozen_network() -> None:
-    flow = load_flow({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
-    assert flow.first_trained("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
-    assert flow.first_trained("lsd") == []
+    flow = load_plan({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
+    assert flow.frozen_trained("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
+    assert flow.frozen_trained("lsd") == []
 
 
 def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:
     shared = fib25_slab.parents[2]
-    flow = load_flow(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
+    flow = load_plan(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
     assert flow.source_option("trvol-250-2") == ["--from", str(shared)]
     assert flow.source_option("tstvol-520-1") == []
 
 
 def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:
-    flow = load_flow(FIB25 | {"segmentation": {"merge_function": "mean"}}, ROOT)
+    flow = load_plan(FIB25 | {"segmentation": {"merge_function": "mean"}}, ROOT)
     assert flow.segmentation.merge_function == "mean"
     assert flow.segmentation.context == flow.dataset.segmentation.context is not None
 
@@ -73,4 +73,4 @@ def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:
 )
 def test_a_wrong_configuration_is_named(config: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        load_flow(config, ROOT)
+        load_plan(config, ROOT)

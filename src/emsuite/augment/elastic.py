@@ -9,7 +9,7 @@ from funlib.geometry import Roi
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 from scipy.ndimage import zoom
 
-from emsuite.augment.warp import Lattice, Slides, Step
+from emsuite.augment.warp import ControlPointField, SectionShifts, Step
 from emsuite.common.settings import NonNegative, Probability, Range, Settings
 
 
@@ -47,7 +47,7 @@ def draw_elastic(settings: Elastic, box: Roi, centre: np.ndarray, random: np.ran
     matrix = _rotation(random.uniform(*settings.rotation))
     lattice = _jitter(settings, box, random) if any(settings.jitter_sigma) else None
     vectors = _misalignment(settings, box.shape[0], random)
-    slides = Slides(vectors, box.begin[0]) if vectors.any() else None
+    slides = SectionShifts(vectors, box.begin[0]) if vectors.any() else None
     return Step(matrix, centre - matrix @ centre, lattice, slides)
 
 
@@ -57,7 +57,7 @@ def _rotation(angle: float) -> np.ndarray:
     return matrix
 
 
-def _jitter(settings: Elastic, box: Roi, random: np.random.Generator) -> Lattice:
+def _jitter(settings: Elastic, box: Roi, random: np.random.Generator) -> ControlPointField:
     spacing = settings.control_point_spacing
     points = [max(1, round(size / step)) for size, step in zip(box.shape, spacing, strict=True)]
     vectors = np.zeros((3, *points), dtype=np.float32)
@@ -65,7 +65,7 @@ def _jitter(settings: Elastic, box: Roi, random: np.random.Generator) -> Lattice
         if sigma:
             vectors[axis] = sigma * random.standard_normal(points, dtype=np.float32)
     z, y, x = (_weights(n, size, settings.subsample) for n, size in zip(points, box.shape, strict=True))
-    return Lattice(vectors, (z, y, x), box)
+    return ControlPointField(vectors, (z, y, x), box)
 
 
 @lru_cache(maxsize=64)

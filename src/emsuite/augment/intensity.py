@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from emsuite.common.arrays import sent
+from emsuite.common.arrays import to_device
 from emsuite.common.settings import Range, Settings
 
 
@@ -31,4 +31,4 @@ def change_intensity(settings: Intensity, raw: torch.Tensor, random: np.random.G
 
 
 def _column(numbers: np.ndarray, raw: torch.Tensor) -> torch.Tensor:
-    return sent(torch.from_numpy(numbers.astype(np.float32)), raw.device)[:, None, None]
+    return to_device(torch.from_numpy(numbers.astype(np.float32)), raw.device)[:, None, None]

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
-from emsuite.augment.sampling_grid import Places
-from emsuite.common.arrays import sent
+from emsuite.augment.sampling_grid import SamplingGrid
+from emsuite.common.arrays import to_device
 
 
-def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
+def linear(source: torch.Tensor, places: SamplingGrid, out: torch.Tensor) -> None:
     """`source` (Z, Y, X), any type, at `places`, into `out` float32."""
     if source.device.type != "cpu":
         linear_torch(source, places, out)
@@ -28,7 +28,7 @@ def linear(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
     linear_loop(memory, tuple(source.shape), strides, _arrays(places), room, sections)
 
 
-def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
+def nearest(sources: Sequence[torch.Tensor], places: SamplingGrid, outs: Sequence[torch.Tensor]) -> None:
     """`sources` (Z, Y, X) on one grid at the voxels nearest to `places`, into `outs`; half-way, the higher index."""
     if sources[0].device.type != "cpu":
         nearest_torch(sources, places, outs)
@@ -49,27 +49,27 @@ def nearest(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torc
             gather(memory, indices[grid].ravel(), out.view(-1).numpy())
 
 
-def linear_torch(source: torch.Tensor, places: Places, out: torch.Tensor) -> None:
+def linear_torch(source: torch.Tensor, places: SamplingGrid, out: torch.Tensor) -> None:
     """As `linear`, on any device; the source is copied as float32."""
     # from voxels to -1 at the volume's near faces and 1 at its far ones, x y z last
     numbers = torch.tensor([[2 / size for size in source.shape], [1 / size - 1 for size in source.shape]])
-    factor, shift = sent(numbers, source.device)[..., None, None, None]
+    factor, shift = to_device(numbers, source.device)[..., None, None, None]
     grid = places.dense().mul_(factor).add_(shift).flip(0).movedim(0, -1)
     values = grid_sample(source.float()[None, None], grid[None], align_corners=False)
     out.copy_(values[0, 0])
 
 
-def nearest_torch(sources: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
+def nearest_torch(sources: Sequence[torch.Tensor], places: SamplingGrid, outs: Sequence[torch.Tensor]) -> None:
     """As `nearest`, on any device."""
     index = places.dense().add_(0.5).floor_().long()
-    last = sent(torch.tensor(sources[0].shape) - 1, index.device)[:, None, None, None]
+    last = to_device(torch.tensor(sources[0].shape) - 1, index.device)[:, None, None, None]
     nearest_inside = index.clamp(min=0).minimum(last)
     inside = (index == nearest_inside).all(0)
     for source, out in zip(sources, outs, strict=True):
         torch.mul(source[tuple(nearest_inside)], inside, out=out)
 
 
-def _arrays(places: Places) -> tuple[np.ndarray, ...]:
+def _arrays(places: SamplingGrid) -> tuple[np.ndarray, ...]:
     return tuple(tensor.numpy() for tensor in (*places.axes, places.planes, places.weights_y, places.weights_x))
 
 

@@ -1,6 +1,6 @@
 """The loops of `interpolate`, compiled: section by section they work out where to read, many at once, and then read.
 
-`places` are the arrays of `sampling_grid.Places`: three axes, planes and two weights. `flat` is what lies in memory
+`places` are those of a `SamplingGrid`: three axes, planes and two weights. `flat` is what lies in memory
 from the first to the last voxel of a volume of `shape`, `strides` the distance from section to section and from row to
 row.
 """

@@ -8,7 +8,7 @@ import torch
 from funlib.geometry import Roi
 
 from emsuite.augment.interpolate import linear, nearest
-from emsuite.augment.sampling_grid import Places
+from emsuite.augment.sampling_grid import SamplingGrid
 from emsuite.augment.warp import Warp
 
 
@@ -37,7 +37,7 @@ def read_linear(source: Source, warp: Warp, box: Roi, place: Sequence[int]) -> t
     `place` is the voxel of `source` that the warp's coordinates count from.
     """
 
-    def interpolate(pieces: Sequence[torch.Tensor], places: Places, outs: Sequence[torch.Tensor]) -> None:
+    def interpolate(pieces: Sequence[torch.Tensor], places: SamplingGrid, outs: Sequence[torch.Tensor]) -> None:
         linear(pieces[0], places, outs[0])
 
     return _read([source], [torch.float32], warp, box, place, interpolate)[0]

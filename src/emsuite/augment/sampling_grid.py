@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from emsuite.common.arrays import sent
+from emsuite.common.arrays import to_device
 
 
 @dataclass(frozen=True)
-class Places:
+class SamplingGrid:
     """Of the voxels of a box (Z, Y, X), in voxels of what is read; c is z, y, x; all tensors are float32."""
 
     axes: tuple[torch.Tensor, ...]
@@ -36,14 +36,14 @@ class Places:
         return found.add_((self.weights_y @ self.planes @ self.weights_x).transpose(0, 1))
 
 
-def places_of(
+def sampling_grid(
     axes: Sequence[np.ndarray], vectors: np.ndarray, weights: Sequence[np.ndarray], device: torch.device
-) -> Places:
+) -> SamplingGrid:
     """Places on `device` from what each axis adds (3, n), and from control vectors (3, I, J, K) that each axis'
     `weights`, (Z, I), (Y, J) and (X, K), spread."""
     parts = [*axes, vectors.swapaxes(0, 1), *weights[:2], weights[2].T]
     # one copy to the device for all
-    flat = sent(torch.from_numpy(np.concatenate([part.ravel() for part in parts], dtype=np.float32)), device)
+    flat = to_device(torch.from_numpy(np.concatenate([part.ravel() for part in parts], dtype=np.float32)), device)
     pieces = flat.split([part.size for part in parts])
     z, y, x, moved, along_z, *others = (piece.view(part.shape) for piece, part in zip(pieces, parts, strict=True))
-    return Places((z, y, x), torch.tensordot(along_z, moved, dims=1), *others)
+    return SamplingGrid((z, y, x), torch.tensordot(along_z, moved, dims=1), *others)

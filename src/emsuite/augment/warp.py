@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from funlib.geometry import Roi
 
-from emsuite.augment.sampling_grid import Places, places_of
+from emsuite.augment.sampling_grid import SamplingGrid, sampling_grid
 
 
 @dataclass(frozen=True)
-class Lattice:
+class ControlPointField:
     """A smooth displacement: control vectors, and per axis the weights that spread them over a box."""
 
     vectors: np.ndarray
@@ -36,7 +36,7 @@ class Lattice:
 
 
 @dataclass(frozen=True)
-class Slides:
+class SectionShifts:
     """A displacement of whole sections."""
 
     vectors: np.ndarray
@@ -53,8 +53,8 @@ class Step:
     """(3, 3) float64."""
     offset: np.ndarray
     """(3,) float64, voxels."""
-    lattice: Lattice | None = None
-    slides: Slides | None = None
+    lattice: ControlPointField | None = None
+    slides: SectionShifts | None = None
 
     @property
     def turns(self) -> bool:
@@ -90,7 +90,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Turn:
+class AxisPermutation:
     """A permutation of voxels: q = matrix p + offset, every row of the matrix with one entry, 1 or -1."""
 
     matrix: np.ndarray = field(default_factory=lambda: np.eye(3))
@@ -115,16 +115,16 @@ class Turn:
         order, mirrored = self.axes
         return values.permute(order).flip([axis for axis in range(3) if mirrored[axis]])
 
-    def after(self, step: Step) -> "Turn":
+    def after(self, step: Step) -> "AxisPermutation":
         """This turn, then the upstream `step`, which turns as well."""
-        return Turn(step.matrix @ self.matrix, step.matrix @ self.offset + step.offset)
+        return AxisPermutation(step.matrix @ self.matrix, step.matrix @ self.offset + step.offset)
 
 
 @dataclass(frozen=True)
 class Warp:
     """The map of all steps together."""
 
-    turn: Turn = field(default_factory=Turn)
+    turn: AxisPermutation = field(default_factory=AxisPermutation)
     rest: Step | None = None
     """None where the turn is all there is."""
 
@@ -145,7 +145,7 @@ class Warp:
         # a hundredth of a voxel for rounding
         return np.floor(low - 0.01).astype(int), np.floor(high + 0.01).astype(int) + 2
 
-    def places(self, box: Roi, place: Sequence[int], device: torch.device) -> Places:
+    def places(self, box: Roi, place: Sequence[int], device: torch.device) -> SamplingGrid:
         """The places of the p in `box`, on `device`; they count from the voxel that lies at -`place`."""
         if self.rest is None:
             raise ValueError("a turn alone needs no places")
@@ -160,7 +160,7 @@ class Warp:
         turned = [(added[q][:, ::-1], weights[q][::-1]) if flip else (added[q], weights[q])
                   for q, flip in zip(order, mirrored, strict=True)]  # fmt: skip
         vectors = vectors.transpose(0, *(q + 1 for q in order))
-        return places_of([along for along, _ in turned], vectors, [spread for _, spread in turned], device)
+        return sampling_grid([along for along, _ in turned], vectors, [spread for _, spread in turned], device)
 
 
 def _affine_after(first: Step, then: Step) -> Step:

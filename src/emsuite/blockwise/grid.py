@@ -28,7 +28,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Grid:
+class BlockGrid:
     """Blocks of `block_size`, with `context` on every side, over `total` (all nm)."""
 
     total: Roi
@@ -58,7 +58,7 @@ class Grid:
         return int(np.ravel_multi_index(tuple(place), tuple(self.shape)))
 
 
-def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequence[int] | None) -> Grid:
+def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequence[int] | None) -> BlockGrid:
     """The grid over `volume` for a block size and a context in nm.
 
     Without a block size the volume is one block; without a context it is a quarter of the block. Raises BadInput for
@@ -66,11 +66,11 @@ def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequenc
     """
     whole, voxel = volume.roi, volume.voxel_size
     if block_size is None:
-        return Grid(whole, Coordinate(whole.shape), voxel * 0)
+        return BlockGrid(whole, Coordinate(whole.shape), voxel * 0)
     size = _whole_voxels("block size", block_size, voxel, at_least=1)
     around = size / (voxel * 4) * voxel if context is None else _whole_voxels("context", context, voxel, at_least=0)
     size = Coordinate(min(s, n) for s, n in zip(size, whole.shape, strict=True))
-    return Grid(whole, size, around)
+    return BlockGrid(whole, size, around)
 
 
 def _whole_voxels(name: str, length: Sequence[int], voxel: Coordinate, at_least: int) -> Coordinate:
@@ -80,7 +80,7 @@ def _whole_voxels(name: str, length: Sequence[int], voxel: Coordinate, at_least:
     return Coordinate(length)
 
 
-def chunk_shape(grid: Grid, voxel_size: Coordinate, wanted: int = 64) -> list[int]:
+def chunk_shape(grid: BlockGrid, voxel_size: Coordinate, wanted: int = 64) -> list[int]:
     """Chunks in voxels, close to `wanted`, of which every block is made: no two blocks write into the same chunk."""
     if len(grid) == 1:
         return [min(wanted, n) for n in grid.total.shape / voxel_size]

@@ -17,7 +17,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from emsuite.blockwise.fork_server import nursery
-from emsuite.blockwise.grid import Block, Grid
+from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
 from emsuite.blockwise.worker import Work, end_with, serve
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_blocks(
-    name: str, grid: Grid, process: Callable[[Block], None], workers: Workers, done_folder: Path, retries: int = 2
+    name: str, grid: BlockGrid, process: Callable[[Block], None], workers: Workers, done_folder: Path, retries: int = 2
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`; shows progress as `name`.
 

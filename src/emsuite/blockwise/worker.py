@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emsuite.blockwise.grid import Block, Grid
+from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
@@ -27,7 +27,7 @@ from emsuite.common.memory import keep_memory
 class Work:
     """Blocks to be done, what is done to one, and the folder for what is to be known about each of them."""
 
-    grid: Grid
+    grid: BlockGrid
     process: Callable[[Block], None]
     folder: Path
 

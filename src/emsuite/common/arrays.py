@@ -43,7 +43,7 @@ def as_numbers(there: torch.Tensor) -> torch.Tensor:
     return there.view(torch.uint8).float()
 
 
-def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """`tensor` on `device`; to a GPU without waiting for what that has still to do."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()  # from elsewhere a copy would hold up the thread
@@ -55,12 +55,12 @@ def stacked(samples: Sequence[torch.Tensor]) -> torch.Tensor:
     return samples[0][None] if len(samples) == 1 else torch.stack(list(samples))
 
 
-def as_given(given: Array, result: torch.Tensor) -> Array:
+def like_input(given: Array, result: torch.Tensor) -> Array:
     """`result` as a NumPy array if `given` is one, else as it is."""
     return result if isinstance(given, torch.Tensor) else result.numpy()
 
 
-def as_given_labels(given: Array, result: torch.Tensor) -> Array:
+def like_input_labels(given: Array, result: torch.Tensor) -> Array:
     """`result`, of the width of `given`, as an array of its kind and type."""
     if isinstance(given, torch.Tensor):
         return result.view(given.dtype)

@@ -129,6 +129,6 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     return load(NetworkConfig, *paths, overrides=[*names, *overrides])
 
 
-def first_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
+def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
     """The folder of the frozen network that `config` reads LSDs from, if it does."""
     return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None

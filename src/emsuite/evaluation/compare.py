@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import Block, Grid, make_grid
+from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import Workers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
@@ -24,7 +24,7 @@ from emsuite.common.outputs import output
 from emsuite.common.progress import progress
 from emsuite.common.provenance import checksum
 from emsuite.evaluation.contingency import Contingency, contingency, merge
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
 from emsuite.io.volume import Volume, format_roi, open_volume, split_path
@@ -43,7 +43,7 @@ class Comparison:
     table: Contingency
     skeletons: Skeletons | None
     nodes: np.ndarray
-    grid: Grid
+    grid: BlockGrid
     folder: Path
 
     def blocks(self) -> Iterator[tuple[Block, Contingency]]:
@@ -56,7 +56,7 @@ class Comparison:
 
 def compare(
     segmentation: Volume,
-    truth: Truth,
+    truth: GroundTruth,
     roi: Roi,
     folder: Path,
     *,
@@ -113,7 +113,7 @@ class _CompareBlock:
     mask: Path | None = None
 
     def __call__(self, block: Block) -> None:
-        truth = Truth(open_volume(self.labels), None if self.mask is None else open_volume(self.mask))
+        truth = GroundTruth(open_volume(self.labels), None if self.mask is None else open_volume(self.mask))
         found = open_volume(self.segmentation).read(block.write)
         here = slice(*self.nodes.first[block.index : block.index + 2])
         if here.start < here.stop:
@@ -125,13 +125,13 @@ class _CompareBlock:
         write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
 
 
-def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> Grid:
+def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> BlockGrid:
     wanted = segmentation.voxel_size * _BLOCK if block_size is None else block_size
     size = make_grid(segmentation, wanted, context=(0, 0, 0)).block_size
-    return Grid(roi, Coordinate(min(b, n) for b, n in zip(size, roi.shape, strict=True)), size * 0)
+    return BlockGrid(roi, Coordinate(min(b, n) for b, n in zip(size, roi.shape, strict=True)), size * 0)
 
 
-def _nodes_of(skeletons: Skeletons | None, grid: Grid, voxel_size: Coordinate) -> _BlockNodes:
+def _nodes_of(skeletons: Skeletons | None, grid: BlockGrid, voxel_size: Coordinate) -> _BlockNodes:
     positions = np.empty((0, 3)) if skeletons is None else skeletons.positions
     voxels = np.floor((positions - np.array(grid.total.begin)) / np.array(voxel_size)).astype(np.int64)
     inside = np.flatnonzero(((voxels >= 0) & (voxels < np.array(grid.total.shape / voxel_size))).all(axis=1))
@@ -141,7 +141,7 @@ def _nodes_of(skeletons: Skeletons | None, grid: Grid, voxel_size: Coordinate) -
     return _BlockNodes(inside[order], within[order], np.searchsorted(index[order], np.arange(len(grid) + 1)))
 
 
-def _found_nodes(skeletons: Skeletons | None, grid: Grid, folder: Path) -> tuple[Skeletons | None, np.ndarray]:
+def _found_nodes(skeletons: Skeletons | None, grid: BlockGrid, folder: Path) -> tuple[Skeletons | None, np.ndarray]:
     if skeletons is None:
         return None, np.empty(0, np.uint64)
     tables = [read_columns(path, _NODES) for path in sorted((folder / "nodes").glob("*.parquet"))]

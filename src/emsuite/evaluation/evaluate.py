@@ -7,7 +7,7 @@ from pathlib import Path
 from emsuite.blockwise.run import Workers
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
 from emsuite.evaluation.section_images import sections, shown_roi
 from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
@@ -49,7 +49,7 @@ def score(
     stages = read_timings(tables.timings)
     segmentation = opened.get("fragments") or opened["segmentation"]
     skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
-    truth = Truth(opened["labels"], opened.get("mask"), skeletons)
+    truth = GroundTruth(opened["labels"], opened.get("mask"), skeletons)
     if tables.lookup:
         check_lookup(tables.lookup, segmentation, tables.edges)
     scored = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where left out; `skeletons`, if any."""
 
     labels: Volume

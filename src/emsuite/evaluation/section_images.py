@@ -12,7 +12,7 @@ from PIL import Image
 from emsuite.common.errors import BadInput
 from emsuite.common.relabel import find_sorted
 from emsuite.evaluation.contingency import Contingency
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import Mistake, mistakes
 from emsuite.evaluation.threshold_sweep import Evaluation
 from emsuite.io.volume import Volume
@@ -38,7 +38,7 @@ class Section:
 
 
 def sections(
-    evaluation: Evaluation, truth: Truth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
+    evaluation: Evaluation, truth: GroundTruth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
 ) -> list[Section]:
     """Three sections in x and y at different z (fewer of a thin volume), and one in x and z, through the middle.
 
@@ -52,7 +52,7 @@ def sections(
     return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in different]
 
 
-def shown_roi(scored: Roi, truth: Truth, raw: Volume | None, affinities: Volume | None) -> Roi:
+def shown_roi(scored: Roi, truth: GroundTruth, raw: Volume | None, affinities: Volume | None) -> Roi:
     """What can be shown of the ROI that is scored, nm.
 
     Raises BadInput where an array does not cover any of it or has another voxel size than the labels.
@@ -108,7 +108,12 @@ def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Cut:
 
 
 def _section(
-    cut: _Cut, evaluation: Evaluation, truth: Truth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
+    cut: _Cut,
+    evaluation: Evaluation,
+    truth: GroundTruth,
+    segmentation: Volume,
+    raw: Volume | None,
+    affinities: Volume | None,
 ) -> Section:
     roi, axis = cut
     labels = truth.read(roi).squeeze(axis).astype(np.uint64)

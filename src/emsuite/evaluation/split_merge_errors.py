@@ -26,7 +26,7 @@ from emsuite.blockwise.grid import Block
 from emsuite.common.files import write_table
 from emsuite.evaluation.compare import Comparison
 from emsuite.evaluation.contingency import Contingency
-from emsuite.evaluation.ground_truth import Truth
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.threshold_sweep import Evaluation
 from emsuite.io.volume import Volume
 
@@ -118,7 +118,7 @@ _Pair = tuple[int, int]
 
 
 def locate(
-    faults: Sequence[Fault], comparison: Comparison, evaluation: Evaluation, segmentation: Volume, truth: Truth
+    faults: Sequence[Fault], comparison: Comparison, evaluation: Evaluation, segmentation: Volume, truth: GroundTruth
 ) -> list[Fault]:
     """The faults of `evaluation`, in their order, with positions in nm; reads at most one block per fault."""
     located: dict[Fault, Fault] = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig
-from emsuite.models import receptive_field as geometry
+from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
 from emsuite.models.unet import UNet, centre_crop, head_layer
 
 
@@ -36,57 +36,57 @@ class Network(nn.Module):
         return {name: head(features) for name, head in self.heads.items()}
 
     @property
-    def reach(self) -> geometry.Reach:
+    def receptive_field(self) -> ReceptiveField:
         """How tiles of this network fit together."""
-        return geometry.reach(self.config.unet)
+        return receptive_field(self.config.unet)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
         """Voxels that come out of that many going in; raises BadInput if they do not fit."""
-        return geometry.output_shape(self.config.unet, input_shape)
+        return output_shape(self.config.unet, input_shape)
 
 
 class AutocontextNetwork(nn.Module):
     """A network that reads the LSDs of a frozen one; only the second is trained and saved."""
 
-    def __init__(self, config: NetworkConfig, first: Network):
+    def __init__(self, config: NetworkConfig, frozen: Network):
         super().__init__()
         self.config = config
-        self.first = first.requires_grad_(False)
-        self.second = Network(config)
+        self.frozen = frozen.requires_grad_(False)
+        self.trained = Network(config)
 
     def forward(self, raw: Tensor) -> dict[str, Tensor]:
         """As `Network.forward`, from raw alone."""
         with torch.no_grad():
-            lsds = quantise(torch.sigmoid(self.first(raw)["lsds"].float()))
-        shape = self.second_input_shape(raw.shape[2:])
+            lsds = quantise(torch.sigmoid(self.frozen(raw)["lsds"].float()))
+        shape = self.trained_input_shape(raw.shape[2:])
         assert self.config.autocontext is not None
         context = [centre_crop(raw, shape)] if self.config.autocontext.with_raw else []
-        return self.second(torch.cat([*context, centre_crop(lsds, shape).to(raw.dtype)], dim=1))
+        return self.trained(torch.cat([*context, centre_crop(lsds, shape).to(raw.dtype)], dim=1))
 
-    def second_input_shape(self, input_shape: Sequence[int]) -> Shape:
+    def trained_input_shape(self, input_shape: Sequence[int]) -> Shape:
         """The largest legal input of the second network that the first one's output holds."""
-        lsds = self.first.output_shape(input_shape)
-        shape = self.second.reach.largest_within(lsds)
+        lsds = self.frozen.output_shape(input_shape)
+        shape = self.trained.receptive_field.largest_within(lsds)
         if any(n > m for n, m in zip(shape, lsds, strict=True)):
             raise BadInput(
                 f"input shape {tuple(input_shape)}: {lsds} LSDs come out of it, the second network reads at least "
-                f"{shape}; expected an input of at least {self.reach.smallest}"
+                f"{shape}; expected an input of at least {self.receptive_field.smallest}"
             )
         return shape
 
     @property
-    def reach(self) -> geometry.Reach:
+    def receptive_field(self) -> ReceptiveField:
         """How tiles of both networks in a row fit together."""
-        return self.first.reach.then(self.second.reach)
+        return self.frozen.receptive_field.then(self.trained.receptive_field)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
         """As `Network.output_shape`, of both networks in a row."""
-        return self.second.output_shape(self.second_input_shape(input_shape))
+        return self.trained.output_shape(self.trained_input_shape(input_shape))
 
     def train(self, mode: bool = True) -> "AutocontextNetwork":
         """Set the training mode of the second network; the first stays frozen."""
         super().train(mode)
-        self.first.eval()
+        self.frozen.eval()
         return self
 
 
@@ -95,7 +95,7 @@ AnyNetwork = Network | AutocontextNetwork
 
 def trained_part(network: AnyNetwork) -> Network:
     """The part whose weights are trained and saved."""
-    return network.second if isinstance(network, AutocontextNetwork) else network
+    return network.trained if isinstance(network, AutocontextNetwork) else network
 
 
 def quantise(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from emsuite.models.unet import UNetSettings
 
 
 @dataclass(frozen=True)
-class Reach:
+class ReceptiveField:
     """How tiles of a network fit together, voxels per axis.
 
     Legal inputs are `smallest` plus multiples of `stride`; of an input of n voxels, n - `context` come out right,
@@ -46,7 +46,7 @@ class Reach:
         rows = zip(input_shape, self.context, self.stride, strict=True)
         return tuple((n - c) // d * d for n, c, d in rows)
 
-    def then(self, second: "Reach") -> "Reach":
+    def then(self, second: "ReceptiveField") -> "ReceptiveField":
         """This network, its output cropped at the centre to the next legal input of `second`, then `second`.
 
         Both must have the same stride, so that the crop is the same for every input.
@@ -58,16 +58,16 @@ class Reach:
         crop = [n - m for n, m in zip(first_out, second.smallest, strict=True)]
         context = tuple(a + b + c for a, b, c in zip(self.context, crop, second.context, strict=True))
         offset = tuple(a + b // 2 + c for a, b, c in zip(self.offset, crop, second.offset, strict=True))
-        return Reach(smallest, self.stride, context, offset)
+        return ReceptiveField(smallest, self.stride, context, offset)
 
 
-def reach(settings: UNetSettings) -> Reach:
+def receptive_field(settings: UNetSettings) -> ReceptiveField:
     """The reach of a U-Net."""
     around = context(settings)
     smallest = smallest_input(settings)
     if settings.padding == "same":
         smallest = tuple(c + s for c, s in zip(around, settings.stride, strict=True))
-    return Reach(smallest, settings.stride, around, tuple(c // 2 for c in around))
+    return ReceptiveField(smallest, settings.stride, around, tuple(c // 2 for c in around))
 
 
 def output_shape(settings: UNetSettings, input_shape: Sequence[int]) -> Shape:

@@ -62,7 +62,7 @@ class Predictor:
     def read(self, sources: Sequence[Volume], tile: Tile) -> list[Tensor]:
         """What a tile reads: raw, and LSDs if they are stored; raises BadInput for floats that are no grey values."""
         raw, found = sources[0], []
-        begin = Coordinate(tile.begin) - Coordinate(self.network.reach.offset)
+        begin = Coordinate(tile.begin) - Coordinate(self.network.receptive_field.offset)
         for source in sources:
             place = begin - (source.offset - raw.offset) / raw.voxel_size
             voxels = self.tiling.read(source, place, self.input_shape)
@@ -99,7 +99,7 @@ class Predictor:
 
     def _logits(self, x: Tensor) -> dict[str, Tensor]:
         """Of the heads that are written, cropped to what comes out right."""
-        right = [n - c for n, c in zip(x.shape[2:], self.network.reach.context, strict=True)]
+        right = [n - c for n, c in zip(x.shape[2:], self.network.receptive_field.context, strict=True)]
         if isinstance(self.network, AutocontextNetwork):
             found = self.network(x)
             return {name: centre_crop(found[name], right) for name in self.heads}
@@ -128,21 +128,21 @@ class Predictor:
 
     def grid(self, raw: Volume, wanted: Roi) -> list[Tile]:
         """The tiles that cover `wanted` (voxels) of `raw`."""
-        return list(self.tiling.grid(self.network.reach, self.input_shape, self.whole(raw), wanted))
+        return list(self.tiling.grid(self.network.receptive_field, self.input_shape, self.whole(raw), wanted))
 
     def whole(self, raw: Volume) -> Roi:
         """What of `raw` the grid is laid over, in voxels."""
-        return self.tiling.whole((self.lsds or self).network.reach, in_voxels(raw, raw.roi))
+        return self.tiling.whole((self.lsds or self).network.receptive_field, in_voxels(raw, raw.roi))
 
     def reads(self, grid: Sequence[Tile]) -> Roi:
         """All that the tiles of a grid read, in voxels."""
         first, last = Coordinate(grid[0].begin), Coordinate(grid[-1].begin)
-        return Roi(first - Coordinate(self.network.reach.offset), last - first + Coordinate(self.input_shape))
+        return Roi(first - Coordinate(self.network.receptive_field.offset), last - first + Coordinate(self.input_shape))
 
     @property
     def step(self) -> Shape:
         """What a tile yields, voxels."""
-        return self.tiling.step(self.network.reach, self.input_shape)
+        return self.tiling.step(self.network.receptive_field, self.input_shape)
 
 
 def make_predictor(
@@ -163,11 +163,11 @@ def make_predictor(
     network.eval()
     wanted, lsds = in_voxels(raw, roi), None
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        shape = tiling.input_shape(network.first.reach, network.first.config.prediction.input_shape, wanted)
-        lsds = Predictor(network.first, device, precision, tiling, shape, ("lsds",))
-        input_shape = network.second_input_shape(input_shape)
-        network = network.second
-    shape = tiling.input_shape(network.reach, input_shape, wanted)
+        shape = tiling.input_shape(network.frozen.receptive_field, network.frozen.config.prediction.input_shape, wanted)
+        lsds = Predictor(network.frozen, device, precision, tiling, shape, ("lsds",))
+        input_shape = network.trained_input_shape(input_shape)
+        network = network.trained
+    shape = tiling.input_shape(network.receptive_field, input_shape, wanted)
     made = Predictor(network, device, precision, tiling, shape, heads, lsds)
     for part in (made, lsds or made):
         _check_fits(raw, made.whole(raw), tiling.least(part.step))
@@ -188,7 +188,7 @@ def input_shape_for(network: AnyNetwork, tiling: Tiling, memory: int, raw: Volum
     if tiling != BY_STRIDE:
         return largest
     wanted = in_voxels(raw, roi)
-    return tile_within(network.reach, largest, memory / bytes_per_voxel(network), wanted.offset, wanted.shape)
+    return tile_within(network.receptive_field, largest, memory / bytes_per_voxel(network), wanted.offset, wanted.shape)
 
 
 def bytes_per_voxel(network: AnyNetwork) -> float:
@@ -212,10 +212,10 @@ def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_ST
 
     Where LSDs are stored, all that have real context, as in the originals: what reads them finds zeros around them.
     """
-    reach = network.reach
+    receptive_field = network.receptive_field
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        reach = network.first.reach
-    offset, context = Coordinate(reach.offset), Coordinate(reach.context)
+        receptive_field = network.frozen.receptive_field
+    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
     shape = raw.spatial_shape - context
     if min(shape) <= 0:
         raise BadInput(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.grid import BlockGrid
 from emsuite.common.arrays import Shape
 from emsuite.io.volume import Volume
 from emsuite.prediction.tiling import Tile
@@ -57,7 +57,7 @@ def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
 class Share:
     """Blocks for workers, of several tiles each, and the numbers of the tiles in each block."""
 
-    grid: Grid
+    grid: BlockGrid
     tiles: tuple[tuple[int, ...], ...]
 
 
@@ -67,7 +67,7 @@ def share_out(tiles: Sequence[Tile], layout: Layout, wanted: Roi, raw: Volume, w
     row = max(1, min(along, len(tiles) // (4 * workers)))
     size = Coordinate((*layout.alone[:-1], layout.alone[-1] * row))
     total = Roi(raw.offset + wanted.offset * raw.voxel_size, wanted.shape * raw.voxel_size)
-    grid = Grid(total, size * raw.voxel_size, size * 0)
+    grid = BlockGrid(total, size * raw.voxel_size, size * 0)
     held: list[list[int]] = [[] for _ in range(len(grid))]
     for number, tile in enumerate(tiles):
         place = [(k - b) // s for k, b, s in zip(tile.keep_begin, wanted.begin, size, strict=True)]

@@ -32,7 +32,7 @@ from torch import Tensor
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
-from emsuite.models.receptive_field import Reach
+from emsuite.models.receptive_field import ReceptiveField
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class Tiling(ABC):
         """What stands for it in the settings of a prediction."""
 
     @abstractmethod
-    def input_shape(self, reach: Reach, given: Sequence[int], wanted: Roi) -> Shape:
+    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
         """What a tile reads to predict `wanted`, `given` the largest tile or the network's own."""
 
     @abstractmethod
-    def step(self, reach: Reach, input_shape: Sequence[int]) -> Shape:
+    def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
         """What a tile of that input yields, and by how much tiles advance."""
 
-    def whole(self, reach: Reach, volume: Roi) -> Roi:
-        """What of a volume the grid is laid over; `reach` that of the network which reads raw."""
+    def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
+        """What of a volume the grid is laid over; `receptive_field` that of the network which reads raw."""
         return volume
 
     def least(self, step: Shape) -> Shape:
@@ -81,10 +81,12 @@ class Tiling(ABC):
     def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
         """Where the tiles that cover `wanted`, or more, begin along one axis, and from where on voxels are theirs."""
 
-    def grid(self, reach: Reach, input_shape: Sequence[int], whole: Roi, wanted: Roi) -> Iterator[Tile]:
+    def grid(
+        self, receptive_field: ReceptiveField, input_shape: Sequence[int], whole: Roi, wanted: Roi
+    ) -> Iterator[Tile]:
         """The tiles that cover `wanted`, in z, y, x order; each voxel is kept once."""
-        step, axes = self.step(reach, input_shape), []
-        for axis, (width, stride) in enumerate(zip(step, reach.stride, strict=True)):
+        step, axes = self.step(receptive_field, input_shape), []
+        for axis, (width, stride) in enumerate(zip(step, receptive_field.stride, strict=True)):
             first, last = range(whole.begin[axis], whole.end[axis]), range(wanted.begin[axis], wanted.end[axis])
             starts = self.starts(first, last, width, stride)
             kept = [
@@ -114,13 +116,13 @@ class ByStride(Tiling):
         """See `Tiling.name`."""
         return "stride"
 
-    def input_shape(self, reach: Reach, given: Sequence[int], wanted: Roi) -> Shape:
+    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
         """See `even_input_shape`; `given` is the largest."""
-        return even_input_shape(reach, given, wanted.begin, wanted.shape)
+        return even_input_shape(receptive_field, given, wanted.begin, wanted.shape)
 
-    def step(self, reach: Reach, input_shape: Sequence[int]) -> Shape:
+    def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
         """The largest multiple of the stride that comes out right."""
-        return reach.step(input_shape)
+        return receptive_field.step(input_shape)
 
     def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
         """Blocks from what is wanted on; where a tile yields but one stride, they end with its output instead."""
@@ -155,24 +157,26 @@ class Original(Tiling):
         """Both kinds by name: they yield other bytes for the same region."""
         return "original, valid" if self.valid else "original"
 
-    def input_shape(self, reach: Reach, given: Sequence[int], wanted: Roi) -> Shape:
+    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
         """`given`, as it is; raises BadInput if the network cannot read it."""
-        if reach.largest_within(given) != tuple(given):
+        if receptive_field.largest_within(given) != tuple(given):
             raise BadInput(
                 f"prediction.input_shape: {tuple(given)} does not fit the network, original tiles need one that does; "
-                f"the next is {reach.largest_within(given)} (steps of {reach.stride})"
+                f"the next is {receptive_field.largest_within(given)} (steps of {receptive_field.stride})"
             )
         return tuple(given)
 
-    def step(self, reach: Reach, input_shape: Sequence[int]) -> Shape:
+    def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
         """The whole output."""
-        return tuple(n - c for n, c in zip(input_shape, reach.context, strict=True))
+        return tuple(n - c for n, c in zip(input_shape, receptive_field.context, strict=True))
 
-    def whole(self, reach: Reach, volume: Roi) -> Roi:
+    def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
         """The volume, or what of it has real context."""
         if not self.valid:
             return volume
-        return Roi(volume.offset + Coordinate(reach.offset), volume.shape - Coordinate(reach.context))
+        return Roi(
+            volume.offset + Coordinate(receptive_field.offset), volume.shape - Coordinate(receptive_field.context)
+        )
 
     def least(self, step: Shape) -> Shape:
         """A tile must fit where it may not overhang."""
@@ -196,21 +200,25 @@ class Original(Tiling):
 BY_STRIDE = ByStride()
 
 
-def even_input_shape(reach: Reach, largest: Sequence[int], begin: Sequence[int], shape: Sequence[int]) -> Shape:
+def even_input_shape(
+    receptive_field: ReceptiveField, largest: Sequence[int], begin: Sequence[int], shape: Sequence[int]
+) -> Shape:
     """The input shape that covers `shape` in as few tiles, as small as they can be.
 
     No larger than `largest`, unless nothing that small comes out as a whole stride.
     """
-    smallest = reach.input_for(reach.stride)
-    step = reach.step(reach.largest_within([max(pair) for pair in zip(largest, smallest, strict=True)]))
+    smallest = receptive_field.input_for(receptive_field.stride)
+    step = receptive_field.step(
+        receptive_field.largest_within([max(pair) for pair in zip(largest, smallest, strict=True)])
+    )
     outputs = []
-    for first, n, stride, width in zip(begin, shape, reach.stride, step, strict=True):
+    for first, n, stride, width in zip(begin, shape, receptive_field.stride, step, strict=True):
         block = _block(first, n, stride, width)
         spare = first % stride if block == n else width - block  # blocks that begin within a stride need one more
         count = -(-n // block) if block else 1
         even = n if block == n else -(-n // (count * stride)) * stride
         outputs.append(-(-(even + spare) // stride) * stride if block else width)
-    return reach.input_for(outputs)
+    return receptive_field.input_for(outputs)
 
 
 def _block(first: int, n: int, stride: int, step: int) -> int:
@@ -220,7 +228,7 @@ def _block(first: int, n: int, stride: int, step: int) -> int:
 
 
 def tile_within(
-    reach: Reach, largest: Sequence[int], voxels: float, begin: Sequence[int], shape: Sequence[int]
+    receptive_field: ReceptiveField, largest: Sequence[int], voxels: float, begin: Sequence[int], shape: Sequence[int]
 ) -> Shape:
     """The largest tile for which an even grid over `shape` reads no more than `voxels` at once, at the least cost.
 
@@ -228,10 +236,12 @@ def tile_within(
     """
 
     def even(limit: Shape) -> Shape:
-        return even_input_shape(reach, limit, begin, shape)
+        return even_input_shape(receptive_field, limit, begin, shape)
 
     def cost(tile: Shape) -> int:
-        return math.prod(tile) * math.prod(-(-n // width) for n, width in zip(shape, reach.step(tile), strict=True))
+        return math.prod(tile) * math.prod(
+            -(-n // width) for n, width in zip(shape, receptive_field.step(tile), strict=True)
+        )
 
     tile = even(tuple(largest))
     while math.prod(tile) > voxels:

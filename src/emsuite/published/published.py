@@ -19,7 +19,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.outputs import is_finished
 from emsuite.common.provenance import provenance
-from emsuite.config.network import NetworkConfig, first_network_folder, load_network
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.download.fetch import WORKERS, fetch_prefix
 from emsuite.download.object_store import Store, StoredObject
 from emsuite.published.tensorflow_bundle import Bundle
@@ -63,12 +63,12 @@ def published_networks(store: Store, dataset: str, folder: Path) -> list[str]:
     return sorted(found)
 
 
-def with_first(networks: Sequence[str], folder: Path) -> list[str]:
+def with_frozen(networks: Sequence[str], folder: Path) -> list[str]:
     """The networks of a data set's `folder`, each behind the frozen one whose LSDs it reads."""
     ordered = list[str]()
     for network in networks:
-        first = first_network_folder(folder / network, load_network(folder / network))
-        ordered += [*([first.name] if first else []), network]
+        frozen = frozen_network_folder(folder / network, load_network(folder / network))
+        ordered += [*([frozen.name] if frozen else []), network]
     return list(dict.fromkeys(ordered))
 
 
@@ -118,10 +118,10 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
 def _checkpoint(
     bundle: Bundle, folder: Path, config: NetworkConfig, iteration: int, optimizer: bool, settings: dict[str, Any]
 ) -> Checkpoint:
-    first = checkpoints.load_first(folder, config)
+    frozen = checkpoints.load_frozen(folder, config)
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
-    digest = checkpoints.digest(first[1].best_weights) if first else None
+    digest = checkpoints.digest(frozen[1].best_weights) if frozen else None
     return Checkpoint(iteration, config.architecture(), weights, None, state, digest, provenance(settings))
 
 

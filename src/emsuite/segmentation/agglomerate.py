@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emsuite.blockwise.grid import Block, Grid, make_grid
+from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import Workers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
@@ -70,7 +70,7 @@ class _EdgeBlock:
     affs: Path
     fragments: Path
     out: Path
-    grid: Grid
+    grid: BlockGrid
     merge_function: str
 
     def warm_up(self) -> None:

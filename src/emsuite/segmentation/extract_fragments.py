@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import Block, Grid, chunk_shape, make_grid
+from emsuite.blockwise.grid import Block, BlockGrid, chunk_shape, make_grid
 from emsuite.blockwise.run import Workers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
@@ -68,7 +68,7 @@ def extract_fragments(
     return number
 
 
-def voxels_per_block(grid: Grid, voxel_size: Coordinate) -> int:
+def voxels_per_block(grid: BlockGrid, voxel_size: Coordinate) -> int:
     """How far apart the ids of neighbouring blocks are."""
     return int(np.prod(grid.block_size / voxel_size))
 
@@ -81,7 +81,7 @@ class _FragmentBlock:
     mask: Path | None
     fragments: Path
     nodes: Path
-    grid: Grid
+    grid: BlockGrid
     options: FragmentOptions
 
     def warm_up(self) -> None:
@@ -108,7 +108,7 @@ class _FragmentBlock:
         write_block(self.nodes, block.index, _nodes(found, first, block.write, voxel_size))
 
 
-def _prepare(made: Output, nodes: Output, affs: Volume, grid: Grid) -> Path:
+def _prepare(made: Output, nodes: Output, affs: Volume, grid: BlockGrid) -> Path:
     """Create the volume, unless both outputs are there from a stopped run; returns the folder of done blocks."""
     done = made.path / ".blocks"
     if not (made.resumed and nodes.resumed and done.exists()):
@@ -120,7 +120,7 @@ def _prepare(made: Output, nodes: Output, affs: Volume, grid: Grid) -> Path:
     return done
 
 
-def _check_boundaries(affs: AffinityVolume, grid: Grid, number: int, options: FragmentOptions) -> None:
+def _check_boundaries(affs: AffinityVolume, grid: BlockGrid, number: int, options: FragmentOptions) -> None:
     """Refuse affinities that are 0 or 1 everywhere: what is made from them looks like a segmentation, but is none."""
     path = affs.volume.path
     if number == 0:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from emsuite.common.arrays import Array, as_given, as_tensor, label_tensor
+from emsuite.common.arrays import Array, as_tensor, label_tensor, like_input
 from emsuite.common.errors import BadInput
 
 
@@ -27,7 +27,7 @@ def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Seq
     voxels = label_tensor(labels)
     related = _pairs(voxels, neighborhood, within, torch.eq)
     related &= _pairs(voxels != 0, [[0] * _dims(neighborhood)], within, torch.bitwise_and)
-    return as_given(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
+    return like_input(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
 def affinity_targets(
@@ -56,7 +56,7 @@ def affinity_targets(
 def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
     """1 where a voxel and its partner are both masked in (not 0): axes, type, edges and `within` as `affinities`."""
     both = _pairs(as_tensor(mask) != 0, neighborhood, within, torch.bitwise_and)
-    return as_given(mask, both.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
+    return like_input(mask, both.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
 def _pairs(

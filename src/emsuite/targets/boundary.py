@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from emsuite.common.arrays import Array, as_given_labels, as_tensor, label_tensor
+from emsuite.common.arrays import Array, as_tensor, label_tensor, like_input_labels
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings
 
@@ -35,7 +35,7 @@ def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: A
     if known is not None and known.shape != value.shape:
         raise BadInput(f"labels {tuple(value.shape)} and mask {tuple(known.shape)}: expected the same shape")
     grow = _grow_with_loops if value.device.type == "cpu" else grow_with_torch
-    return as_given_labels(labels, grow(value, steps, in_plane, known))
+    return like_input_labels(labels, grow(value, steps, in_plane, known))
 
 
 def grow_with_torch(value: Tensor, steps: int, in_plane: bool, known: Tensor | None) -> Tensor:

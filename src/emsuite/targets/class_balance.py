@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from emsuite.common.arrays import Array, as_given, as_numbers, as_tensor
+from emsuite.common.arrays import Array, as_numbers, as_tensor, like_input
 from emsuite.common.errors import BadInput
 
 _EXACT = 1 << 24  # float32 counts up to here
@@ -21,7 +21,7 @@ def balance_weights(targets: Array, mask: Array | None = None, clip: tuple[float
     if inside is not None and inside.shape != values.shape:
         raise BadInput(f"targets {tuple(values.shape)} and mask {tuple(inside.shape)}: expected the same shape")
     weigh = _weigh_with_loops if values.device.type == "cpu" else weigh_with_torch
-    return as_given(targets, weigh(values, inside, clip))
+    return like_input(targets, weigh(values, inside, clip))
 
 
 def weigh_with_torch(values: torch.Tensor, inside: torch.Tensor | None, clip: tuple[float, float]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from emsuite.common.arrays import sent
+from emsuite.common.arrays import to_device
 
 _LARGEST_BATCH = 2**22  # voxels of all padded boxes of a group: bounds the memory that a group takes
 _PRODUCTS_PER_START = {"cpu": 5_000_000, "cuda": 500_000_000}  # multiplications in the time that a batch takes to start
@@ -51,7 +51,7 @@ def bounding_boxes(numbers: torch.Tensor, count: int, step: int = 1) -> tuple[to
     there = torch.zeros(numbers.ndim, count, longest, dtype=torch.uint8, device=numbers.device)
     places = [np.arange(voxels) // step + axis * count * longest for axis, voxels in enumerate(numbers.shape)]
     entry = numbers * longest
-    along = sent(torch.from_numpy(np.concatenate(places)), numbers.device).split(list(numbers.shape))
+    along = to_device(torch.from_numpy(np.concatenate(places)), numbers.device).split(list(numbers.shape))
     for axis, place in enumerate(along):
         there.view(-1).index_fill_(0, (entry + along_axis(place, axis, numbers.ndim)).flatten(), 1)
     begin = there.argmax(2)

@@ -19,7 +19,7 @@ import fastremap
 import numpy as np
 import torch
 
-from emsuite.common.arrays import Array, as_given, label_tensor, sent
+from emsuite.common.arrays import Array, label_tensor, like_input, to_device
 from emsuite.common.errors import BadInput
 from emsuite.targets.gaussian_moments import Kernel, Moments, moments
 from emsuite.targets.label_boxes import Group, along_axis, bounding_boxes, group_boxes
@@ -85,7 +85,7 @@ def local_shape_descriptors(
     """
     voxels = label_tensor(labels)
     grid = _grid(voxels.ndim, sigma, voxel_size, downsample)
-    return as_given(labels, _compute(grid, voxels, _voxels_wanted(within, voxels.shape)))
+    return like_input(labels, _compute(grid, voxels, _voxels_wanted(within, voxels.shape)))
 
 
 def _compute(grid: _Grid, voxels: torch.Tensor, wanted: Box) -> torch.Tensor:
@@ -144,7 +144,7 @@ def _number(grid: _Grid, voxels: torch.Tensor, origin: Sequence[int]) -> _Labels
         numbers, count = torch.where(voxels == 0, 0, place + 1), len(ids)
     samples = numbers[(slice(None, None, grid.step),) * voxels.ndim].contiguous()
     begin, end = bounding_boxes(samples, count + 1)
-    return _Labels(numbers, samples, count, sent(torch.tensor(origin), voxels.device), begin, end)
+    return _Labels(numbers, samples, count, to_device(torch.tensor(origin), voxels.device), begin, end)
 
 
 def _tiles(inner: Box, step: int) -> Iterator[Box]:
@@ -182,9 +182,9 @@ def _items(
 ) -> tuple[_Items, list[list[int]], list[list[int]]]:
     """The tile's labels `numbers`, and how many samples per axis are wanted and summed over for each."""
     begin, end = bounding_boxes(item, len(numbers) + 1, grid.step)
-    first = sent(torch.tensor([part.start // grid.step for part in tile]), item.device)
+    first = to_device(torch.tensor([part.start // grid.step for part in tile]), item.device)
     begin, end = begin[:-1] + first, end[:-1] + first
-    radius = sent(torch.tensor([kernel.radius for kernel in grid.kernels]), item.device)
+    radius = to_device(torch.tensor([kernel.radius for kernel in grid.kernels]), item.device)
     source = torch.maximum(begin - radius, seen.begin[numbers])
     source_shape = (torch.minimum(end + radius, seen.end[numbers]) - source).clamp(min=0)
     wanted, summed = torch.stack([end - begin, source_shape.clamp(min=1)]).tolist()
@@ -193,7 +193,7 @@ def _items(
 
 def _features(grid: _Grid, seen: _Labels, items: _Items, group: Group) -> torch.Tensor:
     """Descriptors of all samples wanted in a group's padded boxes, box after box: float32 (channels, samples)."""
-    box = sent(torch.tensor(group.boxes), items.begin.device)
+    box = to_device(torch.tensor(group.boxes), items.begin.device)
     begin, source, shape = items.begin[box], items.source[box], items.source_shape[box]
     matrices = [
         kernel.matrices(source[:, axis] - begin[:, axis], shape[:, axis], group.rows[axis], group.columns[axis])
@@ -228,7 +228,7 @@ def _descriptors(grid: _Grid, found: Moments, begin: torch.Tensor) -> torch.Tens
     count += lost
     sums[:-1] /= count
     least = torch.tensor([_VARIANCE_FLOOR / sigma**2 for sigma in grid.sigma], dtype=sums.dtype)
-    least = along_axis(sent(least, sums.device), 0, sums.ndim)
+    least = along_axis(to_device(least, sums.device), 0, sums.ndim)
     torch.maximum(variance.addcmul_(mean, mean, value=-1), least, out=variance)
     for (a, b), found_together in zip(pairs, pearson, strict=True):
         found_together.addcmul_(mean[a], mean[b], value=-1).div_((variance[a] * variance[b]).sqrt_())
@@ -250,8 +250,8 @@ def _entries(grid: _Grid, tile: Box, item: torch.Tensor, items: _Items, groups: 
             start[box] = filled + place * math.prod(group.rows)
             stride[box] = [math.prod(group.rows[axis + 1 :]) for axis in range(dims)]
         filled += len(group.boxes) * math.prod(group.rows)
-    strides = sent(torch.tensor([*stride, [0] * dims]), item.device)
-    starts = sent(torch.tensor([*start, filled]), item.device)
+    strides = to_device(torch.tensor([*stride, [0] * dims]), item.device)
+    starts = to_device(torch.tensor([*start, filled]), item.device)
     starts[:-1] -= (strides[:-1] * items.begin).sum(1)
     entry = starts[item]
     for axis, part in enumerate(tile):

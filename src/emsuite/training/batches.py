@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from emsuite.common.arrays import sent
+from emsuite.common.arrays import to_device
 from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
 from emsuite.config.network import NetworkConfig
@@ -49,7 +49,7 @@ class Share:
 
 def make_batch(config: NetworkConfig, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Move `sample`, a stack of samples, to `device`, and make its targets there."""
-    raw, labels, mask = (sent(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
+    raw, labels, mask = (to_device(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
     return Batch(iteration, raw, make_targets(config, labels, mask, iteration))
 
 

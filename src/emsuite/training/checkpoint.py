@@ -19,7 +19,7 @@ from torch import Tensor
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
-from emsuite.config.network import NetworkConfig, first_network_folder, load_network
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, trained_part
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _NAME = re.compile(r"checkpoint_(\d+)\.pt")
 class Checkpoint:
     """One saved state of a network.
 
-    `weights` as trained; `averaged` their running average where the network keeps one; `first` is the digest of the
-    frozen network's weights in an autocontext network.
+    `weights` as trained; `averaged` their running average where the network keeps one; `frozen_digest` is that
+    of the frozen network's weights in an autocontext network.
     """
 
     iteration: int
@@ -41,7 +41,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     averaged: dict[str, Tensor] | None
     optimizer: dict[str, Any] | None
-    first: str | None
+    frozen_digest: str | None
     provenance: dict[str, Any]
 
     @property
@@ -106,38 +106,38 @@ def read(path: Path) -> Checkpoint:
 def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = None) -> tuple[AnyNetwork, Checkpoint]:
     """The network of a folder with the weights to predict with, its frozen network included."""
     checkpoint = load(folder, config, iteration)
-    network, first = build_with_first(folder, config)
-    check_first(folder, config, checkpoint, first)
+    network, frozen_digest = build_with_frozen(folder, config)
+    check_frozen(folder, config, checkpoint, frozen_digest)
     load_weights(trained_part(network), checkpoint.best_weights, checkpoint_path(folder, checkpoint.iteration))
     return network, checkpoint
 
 
-def build_with_first(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
+def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
     """A network with fresh weights, its frozen network (if it has one) loaded; with the digest of the latter."""
-    first = load_first(folder, config)
-    if first is None:
+    frozen = load_frozen(folder, config)
+    if frozen is None:
         return Network(config), None
-    first_config, checkpoint = first
-    network = AutocontextNetwork(config, Network(first_config))
-    path = checkpoint_path(Path(folder).parent / first_config.network, checkpoint.iteration)
-    load_weights(network.first, checkpoint.best_weights, path)
+    frozen_config, checkpoint = frozen
+    network = AutocontextNetwork(config, Network(frozen_config))
+    path = checkpoint_path(Path(folder).parent / frozen_config.network, checkpoint.iteration)
+    load_weights(network.frozen, checkpoint.best_weights, path)
     return network, digest(checkpoint.best_weights)
 
 
-def load_first(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Checkpoint] | None:
+def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Checkpoint] | None:
     """The frozen network whose LSDs the network of `folder` reads, and its checkpoint; None if it reads raw alone."""
-    first_folder = first_network_folder(folder, config)
-    if first_folder is None or config.autocontext is None:
+    frozen_folder = frozen_network_folder(folder, config)
+    if frozen_folder is None or config.autocontext is None:
         return None
-    first_config = load_network(first_folder)
-    if "lsds" not in first_config.heads or first_config.autocontext is not None:
-        raise BadInput(f"{first_folder}: does not predict LSDs from raw, which '{config.network}' reads")
-    return first_config, load(first_folder, first_config, config.autocontext.iteration)
+    frozen_config = load_network(frozen_folder)
+    if "lsds" not in frozen_config.heads or frozen_config.autocontext is not None:
+        raise BadInput(f"{frozen_folder}: does not predict LSDs from raw, which '{config.network}' reads")
+    return frozen_config, load(frozen_folder, frozen_config, config.autocontext.iteration)
 
 
-def check_first(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, first: str | None) -> None:
-    """Refuse a checkpoint that was trained on other weights of the frozen network than `first`, their digest."""
-    if checkpoint.first != first:
+def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, frozen_digest: str | None) -> None:
+    """Refuse a checkpoint trained on other weights of the frozen network than those of `frozen_digest`."""
+    if checkpoint.frozen_digest != frozen_digest:
         name = config.autocontext.network if config.autocontext else "?"
         raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
 
@@ -176,6 +176,8 @@ def digest(weights: dict[str, Tensor]) -> str:
 def _checked(content: Any) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
         raise ValueError("it holds something else")
+    if "first" in content:  # what earlier versions called it
+        content["frozen_digest"] = content.pop("first")
     checkpoint = Checkpoint(**content)
     if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.weights, dict):
         raise ValueError("its parts are of other types")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emsuite.common.arrays import Shape
-from emsuite.config.network import NetworkConfig, first_network_folder, load_network
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
 
 
@@ -63,15 +63,15 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
     trained = sum(n for p, n in sizes.items() if p.requires_grad)
     activations = sum(layer.channels * int(torch.tensor(layer.shape).prod()) for layer in layers)
     memory = 4 * (sum(sizes.values()) + 3 * trained + config.training.batch_size * (activations + raw[0].numel()))
-    reach = network.reach
+    field = network.receptive_field
     flops = forward.get_total_flops()
-    return Description(layers, trained, sum(sizes.values()) - trained, reach.smallest, reach.stride, reach.context,
+    return Description(layers, trained, sum(sizes.values()) - trained, field.smallest, field.stride, field.context,
                        input_shape, output_shape, flops, flops + backward.get_total_flops(), memory)  # fmt: skip
 
 
 def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
     """The network with fresh weights, its frozen network as well."""
-    first = first_network_folder(folder, config)
+    first = frozen_network_folder(folder, config)
     return AutocontextNetwork(config, Network(load_network(first))) if first else Network(config)
 
 

@@ -25,7 +25,7 @@ class Processes:
     _host: "distributed.ProcessGroup | None" = field(default=None, repr=False)
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this one writes what all have computed."""
         return self.rank == 0
 
@@ -46,7 +46,7 @@ class Processes:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
 
-    def highest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The highest of what the processes say; all must ask."""
         if self.count == 1:
             return number

@@ -28,7 +28,7 @@ class TrainingState:
     optimizer: torch.optim.Adam
     average: dict[str, Tensor] | None
     iteration: int
-    first: str | None
+    frozen_digest: str | None
     """digest of the frozen network's weights, in an autocontext network"""
     forward: nn.Module
     """the network as it is called: compiled or shared with other processes, where it is"""
@@ -42,7 +42,7 @@ class TrainingState:
 def start(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
     """A state on `device` with fresh weights, from the seed; `folder` says where a frozen network lies."""
     torch.manual_seed(config.training.sampling.seed)
-    network, first = checkpoints.build_with_first(folder, config)
+    network, frozen_digest = checkpoints.build_with_frozen(folder, config)
     network = network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
     average = None
@@ -53,7 +53,7 @@ def start(folder: Path, config: NetworkConfig, device: torch.device) -> Training
     if config.training.compile:
         check_compiler(device)
         forward = torch.compile(network)  # type: ignore[assignment]
-    return TrainingState(network, optimizer, average, 0, first, forward)
+    return TrainingState(network, optimizer, average, 0, frozen_digest, forward)
 
 
 def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
@@ -62,7 +62,7 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     state = start(folder, config, device)
     if saved is None:
         return state
-    checkpoints.check_first(folder, config, saved, state.first)
+    checkpoints.check_frozen(folder, config, saved, state.frozen_digest)
     path = checkpoints.checkpoint_path(folder, saved.iteration)
     checkpoints.load_weights(trained_part(state.network), saved.weights, path)
     if state.average is not None:
@@ -89,6 +89,6 @@ def save(folder: Path, config: NetworkConfig, state: TrainingState, names: Seque
             f"{folder}: {broken[0]} is no number after iteration {state.iteration}; nothing was saved since"
         )
     content = Checkpoint(state.iteration, config.architecture(), weights, state.average,
-                         state.optimizer.state_dict(), state.first, about)  # fmt: skip
+                         state.optimizer.state_dict(), state.frozen_digest, about)  # fmt: skip
     path = checkpoints.save(folder, content)
     logger.debug("saved %s", path)

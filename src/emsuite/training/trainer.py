@@ -78,7 +78,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             _train(run, state, on_device(volumes, group.device))
             return request.exit_code
         logger.info("%s is at iteration %d already: nothing to do", folder, state.iteration)
-        if group.leads and until in checkpoints.iterations(folder):
+        if group.is_main and until in checkpoints.iterations(folder):
             checkpoints.write_manifest(
                 checkpoints.checkpoint_path(folder, until), checkpoints.load(folder, config, until)
             )
@@ -95,17 +95,17 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
     with ExitStack() as stack:
         batches = stack.enter_context(closing(Batches(run.config, sampler, share, iterations, run.group.device)))
         report = None
-        if run.group.leads:
+        if run.group.is_main:
             made = TrainingReport(run.folder, run.config, state.iteration, run.until)
             report = stack.enter_context(closing(made))
         for iteration in iterations:
             step = train_step(state, run.config, batches, iteration)
-            run.request.signal = run.group.highest(run.request.signal)
+            run.request.signal = run.group.all_reduce_max(run.request.signal)
             ends = bool(run.request.signal) or iteration == run.until
             _report(run, state, step, batches.waited, report, iteration == first or ends)
             if iteration % training.checkpoint_every == 0 or ends:
                 _numbers(run, state, step)
-                if run.group.leads:
+                if run.group.is_main:
                     save(run.folder, run.config, state, run.volumes)
             del step  # its tensors make room for those of the next
             if run.request.signal:

@@ -15,7 +15,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
 from emsuite.common.settings import Settings, validate
 from emsuite.config.dataset import Dataset, load_dataset
-from emsuite.config.network import first_network_folder, load_network
+from emsuite.config.network import frozen_network_folder, load_network
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.container_images import fetch_image, find_image
 
@@ -63,7 +63,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Flow:
+class WorkflowPlan:
     """One run of the workflow: settings, data set, and the number of iterations that the network is trained to."""
 
     config: WorkflowConfig
@@ -125,10 +125,10 @@ class Flow:
             return ["--from", str(folder)]
         return []
 
-    def first_trained(self, network: str) -> list[str]:
+    def frozen_trained(self, network: str) -> list[str]:
         """The file that says the frozen network which `network` reads is trained; none if it reads raw alone."""
         config = load_network(self.project / "02_train" / self.config.dataset / network)
-        first = first_network_folder(self.project / "02_train" / self.config.dataset / network, config)
+        first = frozen_network_folder(self.project / "02_train" / self.config.dataset / network, config)
         if first is None or config.autocontext is None:
             return []
         iterations = config.autocontext.iteration or load_network(first).training.iterations
@@ -170,7 +170,7 @@ class Flow:
         return [Part(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
 
 
-def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
+def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
     """Check the workflow's configuration; raises BadInput naming the key at fault."""
     checked = validate(WorkflowConfig, _lists(config), "config/config.yaml")
     dataset = load_dataset(checked.dataset, project / "01_data" / "datasets")
@@ -178,12 +178,12 @@ def load_flow(config: Mapping[str, Any], project: Path) -> Flow:
     if not (folder / "network.yaml").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
-    flow = Flow(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
+    flow = WorkflowPlan(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
     _ = flow.segmentation, flow.image  # checked now, not when they are needed
     return flow
 
 
-def prepare_image(flow: Flow) -> None:
+def prepare_image(flow: WorkflowPlan) -> None:
     """Fetch the image if it comes from S3, and see that it can be used.
 
     Steps are told its digest and the commit by their environment, and see the folders outside the project that the
