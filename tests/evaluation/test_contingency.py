@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import apply_lookup
+from emsuite.common.relabel import relabel
 from emsuite.evaluation.contingency import contingency, merge
 
 
@@ -58,7 +58,7 @@ def test_mapping_a_table_equals_relabelling_the_voxels():
     fragments, labels = blobs(0, ids=50), blobs(1)
     ids = np.random.default_rng(2).permutation(50).astype(np.uint64)
     segments = ids // np.uint64(7) + np.uint64(1)
-    relabelled = apply_lookup(fragments, ids, segments)
+    relabelled = relabel(fragments, ids, segments)
     assert (relabelled[fragments == 0] == 0).all()
     assert all((relabelled[fragments == i] == s).all() for i, s in zip(ids, segments, strict=True) if i)
     assert rows(contingency(fragments, labels).map(ids, segments)) == rows(contingency(relabelled, labels))

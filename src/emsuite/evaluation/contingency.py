@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import apply_lookup
+from emsuite.common.relabel import relabel
 
 _PART = 2**20  # voxels counted at a time: what they need stays in the processor's caches
 
@@ -72,7 +72,7 @@ class Contingency:
 
         Raises BadInput if the table holds a fragment that the lookup table does not.
         """
-        return self.relabelled(apply_lookup(self.by_segment.ids, fragments, segments))
+        return self.relabelled(relabel(self.by_segment.ids, fragments, segments))
 
     def relabelled(self, ids: np.ndarray) -> "Contingency":
         """The table after each of `by_segment.ids` became the one of the same place in `ids` (uint64)."""

@@ -123,7 +123,7 @@ def locate(
     """The faults of `evaluation`, in their order, with positions in nm; reads at most one block per fault."""
     located: dict[Fault, Fault] = {}
     for block, here in _blocks_of(faults, comparison, evaluation).values():
-        labels, segments = truth.read(block.write), _segments(segmentation.read(block.write), evaluation)
+        labels, segments = truth.read(block.write), evaluation.segments_of(segmentation.read(block.write))
         for fault in here:
             index, touching = _look(fault, labels, segments)
             place = np.array(block.write.begin) + (index + 0.5) * np.array(segmentation.voxel_size)
@@ -161,14 +161,6 @@ def _voxels_of(wanted: set[_Pair], pairs: Iterable[_Pair], counts: np.ndarray) -
         if pair in wanted:
             voxels[pair] = voxels.get(pair, 0) + count
     return voxels
-
-
-def _segments(voxels: np.ndarray, evaluation: Evaluation) -> np.ndarray:
-    # neighbours along x mostly hold the same id: few need to be looked up
-    flat = voxels.reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    runs = evaluation.segments_of(flat[starts])
-    return np.repeat(runs, np.diff(starts, append=flat.size)).reshape(voxels.shape)
 
 
 def _look(fault: Fault, labels: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, bool]:

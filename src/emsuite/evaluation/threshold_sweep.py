@@ -18,7 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json, write_table
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.common.progress import progress
-from emsuite.common.relabel import apply_lookup, lookup_places, segments_at
+from emsuite.common.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.evaluation.compare import Comparison
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.min_cut import count_edits
@@ -74,7 +74,7 @@ class Evaluation:
 
     def segments_of(self, voxels: np.ndarray) -> np.ndarray:
         """The best segmentation of an array of fragments (or of segments, where there are no fragments)."""
-        return voxels if self.lookup is None else apply_lookup(voxels, *self.lookup)
+        return voxels if self.lookup is None else relabel(voxels, *self.lookup)
 
 
 def check_lookup(lookup: Path, fragments: Volume, edges: Path | None = None) -> None:
@@ -155,10 +155,10 @@ def _sweep(comparison: Comparison, lookup: Path, thresholds: Iterable[float]) ->
             if not all(np.issubdtype(column.dtype, np.integer) for column in tables):
                 raise BadInput(f"holds {tables.segments.dtype}, expected the id of a segment for each fragment")
             if not np.array_equal(tables.fragments, known):
-                known, places = tables.fragments, [lookup_places(held, tables.fragments) for held in ids]
+                known, places = tables.fragments, [lookup_rows(held, tables.fragments) for held in ids]
         except BadInput as error:
             raise BadInput(f"{lookup}, threshold {threshold}: {error}") from None
-        merged, nodes = (segments_at(place, tables.segments) for place in places)
+        merged, nodes = (segments_of_rows(place, tables.segments) for place in places)
         yield _Merged(threshold, comparison.table.relabelled(merged), nodes, tables)
 
 
