@@ -65,8 +65,8 @@ def main(
     found = score(given, tables, out, roi=roi, every_edit=edits == "all", block_size=block_size, workers=workers)
     best = found.best
     click.echo(
-        f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"
-        + (f" at threshold {best.threshold}" if lookup else "")
+        f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
+        + (f" at threshold {best['threshold']}" if lookup else "")
         + f"; {out / 'report.html'}"
     )
 

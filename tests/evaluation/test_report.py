@@ -1,6 +1,5 @@
 """ """
 
-import dataclasses
 import re
 
 import numpy as np
@@ -13,16 +12,18 @@ from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.report import Timing, read_timings, write_report
+from emsuite.evaluation.scores import METRICS
 from emsuite.evaluation.section_images import Section
 from emsuite.evaluation.split_merge_errors import Fault
-from emsuite.evaluation.threshold_sweep import Evaluation, Scores
+from emsuite.evaluation.threshold_sweep import Evaluation
 
 TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
 
 
 def row(threshold, voi_sum, erl=None):
     on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
-    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3)
+    values = (threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3, None, None, None)
+    return dict(zip(("threshold", *METRICS), values, strict=True))
 
 
 def evaluation(*rows, best=0):
@@ -96,12 +97,12 @@ def test_the_worst_faults_say_where_to_look(tmp_path):
 
 
 def test_edits_are_told_where_they_were_counted(tmp_path):
-    counted = dataclasses.replace(row(0.1, 2, 900), splits_needed=3, merges_needed=5, unsplittable=1)
+    counted = row(0.1, 2, 900) | {"splits_needed": 3, "merges_needed": 5, "unsplittable": 1}
     text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
     assert "<b>8</b><span>3 splits, 5 merges; fragments under several skeletons: 1</span>" in text
     assert text.count("splits needed") == 1
     assert text.count('src="data:image/svg+xml;base64,') == 3
-    everywhere = [dataclasses.replace(counted, threshold=threshold) for threshold in (0.1, 0.2)]
+    everywhere = [counted | {"threshold": threshold} for threshold in (0.1, 0.2)]
     assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
     assert "min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))
 

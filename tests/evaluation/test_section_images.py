@@ -11,7 +11,7 @@ from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import write_pictures
 from emsuite.evaluation.section_images import COLORS, id_colors, sections
 from emsuite.evaluation.split_merge_errors import Mistake
-from emsuite.evaluation.threshold_sweep import evaluate
+from emsuite.evaluation.threshold_sweep import score_thresholds
 from emsuite.io.volume import create_volume
 
 
@@ -43,7 +43,7 @@ def scene(tmp_path, depth=12, height=32, width=48):
 
 
 def scored_over(found, truth, tmp_path, roi=None):
-    return evaluate(compare(found, truth, roi or truth.common_roi(found), tmp_path / "compared"))
+    return score_thresholds(compare(found, truth, roi or truth.common_roi(found), tmp_path / "compared"))
 
 
 def test_shows_three_sections_and_a_cut_across(tmp_path):

@@ -7,7 +7,7 @@ from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import Fault, Mistake, locate, mistake_shares, mistakes, worst_faults
-from emsuite.evaluation.threshold_sweep import evaluate
+from emsuite.evaluation.threshold_sweep import score_thresholds
 from emsuite.io.volume import create_volume
 
 LINE_SEGMENTS = np.array([1, 1, 1, 2, 3, 3, 3, 3, 3, 0], np.uint64)
@@ -82,7 +82,7 @@ def scene(tmp_path, segments, labels, mask=None):
     compared = compare(
         volumes["segments"], truth, truth.labels.roi, tmp_path / "out", block_size=(240, 24, 24), workers=1
     )
-    found = evaluate(compared)
+    found = score_thresholds(compared)
     faults = locate(worst_faults(found.table, 5), compared, found, volumes["segments"], truth)
     voxels = [tuple((np.array(fault.position) - OFFSET) // SIZE) for fault in faults]
     assert all(((np.array(fault.position) - OFFSET) % SIZE == np.array(SIZE) // 2).all() for fault in faults)

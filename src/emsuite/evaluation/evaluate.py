@@ -11,7 +11,7 @@ from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
 from emsuite.evaluation.section_images import sections, shown_roi
 from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
-from emsuite.evaluation.threshold_sweep import Evaluation, check_lookup, evaluate, with_edits, write_scores
+from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import format_roi, open_volume, parse_roi, split_path
 
@@ -57,9 +57,9 @@ def score(
     shown_roi(scored, truth, *shown)
     (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
     comparison = compare(segmentation, truth, scored, out / "contingency", block_size=block_size, workers=workers)
-    evaluation = evaluate(comparison, tables.lookup)
+    evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
-        evaluation = with_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
+        evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
     faults = locate(worst_faults(evaluation.table, _WORST), comparison, evaluation, segmentation, truth)
     pictures = sections(evaluation, truth, segmentation, *shown)
     inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}

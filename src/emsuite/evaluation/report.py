@@ -26,6 +26,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_text
 from emsuite.common.outputs import read_json
 from emsuite.evaluation.plots import curves
+from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section
 from emsuite.evaluation.split_merge_errors import Fault, Mistake, mistake_shares
 from emsuite.evaluation.threshold_sweep import Evaluation
@@ -63,6 +64,7 @@ def write_report(
         evaluation=evaluation,
         best=evaluation.best,
         at_edge=_at_edge(evaluation),
+        metrics=_table_metrics(evaluation),
         curves=curves(evaluation),
         sections=sections,
         mistakes=_legend(evaluation),
@@ -77,7 +79,14 @@ def write_report(
 
 def _at_edge(evaluation: Evaluation) -> bool:
     rows = evaluation.rows
-    return len(rows) > 2 and evaluation.best.threshold in (rows[0].threshold, rows[-1].threshold)
+    return len(rows) > 2 and evaluation.best["threshold"] in (rows[0]["threshold"], rows[-1]["threshold"])
+
+
+def _table_metrics(evaluation: Evaluation) -> dict[str, Metric]:
+    # the measured metrics: first those of regions, then those of skeletons, then edits
+    rank = {"run_length": 1, "edits": 2}
+    names = [name for name, metric in METRICS.items() if metric.heading and evaluation.best[name] is not None]
+    return {name: METRICS[name] for name in sorted(names, key=lambda name: rank.get(METRICS[name].takes, 0))}
 
 
 def _legend(evaluation: Evaluation) -> list[dict[str, Any]]:

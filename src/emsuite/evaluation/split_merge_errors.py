@@ -99,12 +99,12 @@ def worst_faults(table: Contingency, number: int) -> list[Fault]:
 
     Segment 0 is no fault of either kind: voxels without a segment are no piece that could be joined with another.
     """
-    main_segment = table.main_segment[table.by_label.row]
-    main_label = table.main_label[table.by_segment.row]
+    main_segment = table.main_segment[table.by_label.inverse]
+    main_label = table.main_label[table.by_segment.inverse]
     found: list[Fault] = []
     kinds: list[tuple[Kind, np.ndarray, np.ndarray, np.ndarray]] = [
-        ("split", table.segments != main_segment, main_segment, table.by_label.voxels[table.by_label.row]),
-        ("merge", table.labels != main_label, main_label, table.by_segment.voxels[table.by_segment.row]),
+        ("split", table.segments != main_segment, main_segment, table.by_label.voxels[table.by_label.inverse]),
+        ("merge", table.labels != main_label, main_label, table.by_segment.voxels[table.by_segment.inverse]),
     ]
     for kind, wrong, other, whole in kinds:
         rows = np.flatnonzero(wrong & (table.segments != 0))
