@@ -1,4 +1,4 @@
-""" """
+"""The report, and the timings in it."""
 
 import re
 
@@ -14,7 +14,7 @@ from emsuite.evaluation.plots import curves
 from emsuite.evaluation.report import Timing, read_timings, write_report
 from emsuite.evaluation.scores import METRICS
 from emsuite.evaluation.section_images import Section
-from emsuite.evaluation.split_merge_errors import Fault
+from emsuite.evaluation.split_merge_errors import SplitMergeError
 from emsuite.evaluation.threshold_sweep import Evaluation
 
 TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
@@ -33,11 +33,11 @@ def evaluation(*rows, best=0):
 def report(tmp_path, found, **changed):
     content = {
         "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
-        "faults": [],
+        "errors": [],
         "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
         "provenance": provenance({"roi": "0:8,0:8,0:8"}),
         "title": "Segmentation of a <b>volume</b>",
-        "look": ["04_segment/view.py", "my results"],
+        "viewer": ["python", "view.py", "my results", "--position"],
     }
     write_report(tmp_path / "report.html", found, **content | changed)
     return (tmp_path / "report.html").read_text()
@@ -82,17 +82,17 @@ def test_curves_are_the_same_bytes_every_time(erl, count):
     assert curves(found) == curves(found)
 
 
-def test_the_worst_faults_say_where_to_look(tmp_path):
-    faults = [
-        Fault("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
-        Fault("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
+def test_the_largest_errors_say_where_to_look(tmp_path):
+    errors = [
+        SplitMergeError("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
+        SplitMergeError("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
     ]
-    text = report(tmp_path, evaluation(row(0.1, 2.5)), faults=faults)
+    text = report(tmp_path, evaluation(row(0.1, 2.5)), errors=errors)
     words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
     assert "1,500 25.0 % 7 31 30 8,16,24 900" not in words  # each kind has a table of its own
     assert "1,500 25.0 % 7 31 30 8,16,24" in words
     assert "900 50.0 % 8 40 9 1,2,3 (the two do not touch there)" in words
-    assert "python 04_segment/view.py &#39;my results&#39; --position 8,16,24" in text
+    assert "python view.py &#39;my results&#39; --position 8,16,24" in text
     assert "most wrong" not in report(tmp_path, evaluation(row(0.1, 2.5)))
 
 

@@ -12,7 +12,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.scores import METRICS, adapted_rand, rand_index, variation_of_information
-from emsuite.evaluation.split_merge_errors import Fault, write_faults
+from emsuite.evaluation.split_merge_errors import SplitMergeError, write_errors
 from emsuite.evaluation.threshold_sweep import add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import create_volume
@@ -195,9 +195,9 @@ def test_edits_without_skeletons_or_with_scores_that_are_no_numbers(scene, compa
         add_edits(found, alone, lookup, edges, every=False)
 
 
-def test_faults_are_written_with_their_places(tmp_path):
-    faults = [Fault("split", 9, 0.5, 1, 2, 3, (8, 16, 24), True), Fault("merge", 4, 1 / 3, 5, 6, 7)]
-    write_faults(tmp_path / "errors.csv", faults)
+def test_errors_are_written_with_their_positions(tmp_path):
+    errors = [SplitMergeError("split", 9, 0.5, 1, 2, 3, (8, 16, 24), True), SplitMergeError("merge", 4, 1 / 3, 5, 6, 7)]
+    write_errors(tmp_path / "errors.csv", errors)
     with open(tmp_path / "errors.csv", newline="") as file:
         split, merge = csv.DictReader(file)
     assert (split["other_segment"], split["other_label"], split["z"], split["touching"]) == ("3", "", "8", "1")

@@ -1,4 +1,4 @@
-"""The stage that scores a segmentation: from arrays and tables to scores, a list of the worst faults, and a report."""
+"""Evaluate a segmentation: from arrays and tables to scores, a list of the largest errors, and a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,18 @@ from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
-from emsuite.evaluation.section_images import sections, shown_roi
-from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
+from emsuite.evaluation.section_images import common_roi_of_pictures, draw_sections
+from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, write_errors
 from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import format_roi, open_volume, parse_roi, split_path
 
-_WORST = 20  # faults of each kind that are listed
-_SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of view.py
+_LISTED = 20  # errors of each kind in errors.csv and in the report
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What lies beside the volumes: lookup tables and edges of the fragments, skeletons, timings of earlier stages."""
+    """The inputs that are no volumes: lookup tables and edges of the fragments, skeletons, timings of earlier stages."""
 
     lookup: Path | None = None
     edges: Path | None = None
@@ -29,46 +28,55 @@ class Tables:
     timings: Sequence[Path] = ()
 
 
-def score(
+def evaluate(
     arrays: Mapping[str, Path],
     tables: Tables,
     out: Path,
     *,
+    view_command: Sequence[str],
     roi: str | None = None,
     every_edit: bool = False,
     block_size: Sequence[int] | None = None,
     workers: Workers = 1,
 ) -> Evaluation:
-    """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json to `out`.
+    """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json.
 
-    `arrays` holds `labels` and either `fragments` (with `tables.lookup`) or `segmentation`; `mask`, `raw` and `affs`
-    where there are any. `roi` as `parse_roi` takes it, `block_size` in nm. Edits are counted at the best threshold, or
-    at every one. What a stopped run compared is kept. Raises BadInput for what does not fit together.
+    Args:
+        arrays: `labels`, and either `fragments` (with `tables.lookup`) or `segmentation`; optionally `mask`, `raw` and
+            `affs`.
+        tables: The other inputs.
+        out: The folder to write. If an earlier run was stopped, the blocks that it compared are kept.
+        view_command: The words of a command that shows the volumes; the report appends a position (nm, z,y,x).
+        roi: The region to score, as `parse_roi` reads it; by default the region that all arrays cover.
+        every_edit: Whether to count edits at every threshold, not only at the best.
+        block_size: In nm; 256 voxels per axis by default.
+        workers: Processes, or jobs of a cluster.
+
+    Raises:
+        BadInput: An input is missing or does not fit the others.
     """
-    opened = {name: open_volume(path) for name, path in arrays.items()}
-    stages = read_timings(tables.timings)
-    segmentation = opened.get("fragments") or opened["segmentation"]
+    volumes = {name: open_volume(path) for name, path in arrays.items()}
+    timings = read_timings(tables.timings)
+    segmentation = volumes.get("fragments") or volumes["segmentation"]
     skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
-    truth = GroundTruth(opened["labels"], opened.get("mask"), skeletons)
+    truth = GroundTruth(volumes["labels"], volumes.get("mask"), skeletons)
     if tables.lookup:
         check_lookup(tables.lookup, segmentation, tables.edges)
-    scored = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
-    shown = (opened.get("raw"), opened.get("affs"))
-    shown_roi(scored, truth, *shown)
-    (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
-    comparison = compare(segmentation, truth, scored, out / "contingency", block_size=block_size, workers=workers)
+    scored_roi = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
+    shown = (volumes.get("raw"), volumes.get("affs"))
+    common_roi_of_pictures(scored_roi, truth, *shown)
+    (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
+    comparison = compare(segmentation, truth, scored_roi, out / "contingency", block_size=block_size, workers=workers)
     evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
         evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
-    faults = locate(worst_faults(evaluation.table, _WORST), comparison, evaluation, segmentation, truth)
-    pictures = sections(evaluation, truth, segmentation, *shown)
+    errors = locate_errors(largest_errors(evaluation.table, _LISTED), comparison, evaluation, segmentation, truth)
+    pictures = draw_sections(evaluation, truth, segmentation, *shown)
     inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
-    record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
+    record = provenance({"roi": format_roi(scored_roi)}, {name: path for name, path in inputs.items() if path})
     title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
-    look = ["04_segment/view.py", str(out)]
-    look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
-    write_report(out / "report.html", evaluation, pictures, faults, stages, record, title, look)
+    write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, view_command)
     write_pictures(out, evaluation, pictures)
-    write_faults(out / "errors.csv", faults)
+    write_errors(out / "errors.csv", errors)
     write_scores(out, evaluation, record)
     return evaluation

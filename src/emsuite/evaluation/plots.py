@@ -1,4 +1,4 @@
-"""Curves over the thresholds of a sweep, as SVG."""
+"""Plot the scores over the thresholds of a sweep, as SVG."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from emsuite.evaluation.threshold_sweep import Evaluation
 
 _SPLIT, _MERGE, _SUM = "#e07b00", "#c2185b", "#1f2933"
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text, in the reader's own font
+    "svg.fonttype": "none",  # text stays text, in the font of the reader's browser
     "svg.hashsalt": "emsuite",  # the same numbers give the same bytes
     "font.family": "sans-serif",
     "font.size": 10,
@@ -30,18 +30,18 @@ _STYLE: Any = {
 
 
 def curves(evaluation: Evaluation) -> dict[str, str]:
-    """What each curve shows, with its SVG text; none for a single score."""
+    """Return the SVG text of each curve by its caption; no curves if there is one threshold only."""
     if len(evaluation.rows) < 2:
         return {}
-    drawn = {
+    plots = {
         "Variation of information over the threshold": _svg(_voi_over_threshold, evaluation),
         "Split against merge, along the thresholds": _svg(_split_against_merge, evaluation),
     }
     if evaluation.best["erl"] is not None:
-        drawn["Expected run length over the threshold"] = _svg(_erl_over_threshold, evaluation)
+        plots["Expected run length over the threshold"] = _svg(_erl_over_threshold, evaluation)
     if all(row["splits_needed"] is not None for row in evaluation.rows):
-        drawn["Edits needed over the threshold (min-cut metric)"] = _svg(_edits_over_threshold, evaluation)
-    return drawn
+        plots["Edits needed over the threshold (min-cut metric)"] = _svg(_edits_over_threshold, evaluation)
+    return plots
 
 
 def _svg(draw: Callable[[Axes, Evaluation], None], evaluation: Evaluation) -> str:

@@ -1,31 +1,40 @@
-"""What a finished run found, in a few lines: scores, where report and segmentation lie, how to look at them."""
+"""Summarize a finished run in a few lines: its scores, the paths of its results, and the command that shows them."""
 
 import json
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
 
 
-def summary(results: Path) -> str:
-    """Text on every scored volume below `results`; raises BadInput if there is none."""
-    found = sorted(results.rglob("scores.json"))
-    if not found:
+def summary(results: Path, view_command: Sequence[str]) -> str:
+    """Return a text about every scored volume below `results`.
+
+    Args:
+        results: A folder that the workflow wrote.
+        view_command: The words of the command that shows a volume; the volume's folder is appended.
+
+    Raises:
+        BadInput: No volume below `results` was scored.
+    """
+    scores = sorted(results.rglob("scores.json"))
+    if not scores:
         raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_one(path.parent, json.loads(path.read_text())) for path in found)
+    return "\n\n".join(_summarize(path.parent, json.loads(path.read_text()), view_command) for path in scores)
 
 
-def _one(folder: Path, scores: dict) -> str:
+def _summarize(volume: Path, scores: dict, view_command: Sequence[str]) -> str:
     best = scores["best"]
-    place = os.path.relpath(folder)
+    folder = os.path.relpath(volume)
     return "\n".join(
         [
-            f"{folder.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
+            f"{volume.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
             f"sum {best['voi_sum']:.3f} bits (best at threshold {best['threshold']})",
-            f"  report        {place}/report.html",
-            f"  worst errors  {place}/errors.csv",
-            f"  segmentation  {place}/segmentation.zarr/segmentation",
-            f"  look at it    .venv/bin/python 04_segment/view.py {shlex.quote(place)}",
+            f"  report        {folder}/report.html",
+            f"  worst errors  {folder}/errors.csv",
+            f"  segmentation  {folder}/segmentation.zarr/segmentation",
+            f"  look at it    {shlex.join([*view_command, folder])}",
         ]
     )
