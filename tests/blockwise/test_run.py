@@ -122,14 +122,14 @@ import sys, time
 from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
-from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.grid import BlockGrid
 
 def wait(block):
     Path(sys.argv[1], "begun").touch()
     time.sleep(60)
 
 if __name__ == "__main__":
-    grid = Grid(Roi((0,), (4,)), Coordinate((1,)), Coordinate((0,)))
+    grid = BlockGrid(Roi((0,), (4,)), Coordinate((1,)), Coordinate((0,)))
     run_blocks("test", grid, wait, 2, Path(sys.argv[1], "done"))
 """
 
@@ -165,7 +165,7 @@ import os, sys, time
 from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
-from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.grid import BlockGrid
 
 folder = Path(sys.argv[1])
 
@@ -176,7 +176,7 @@ def work(block):
     (folder / f"{block.index}.result").write_text(str(block.index))
 
 if __name__ == "__main__":
-    run_blocks("test", Grid(Roi((0,), (60,)), Coordinate((1,)), Coordinate((0,))), work, 2, folder / "done")
+    run_blocks("test", BlockGrid(Roi((0,), (60,)), Coordinate((1,)), Coordinate((0,))), work, 2, folder / "done")
 """
 
 

@@ -106,12 +106,12 @@ import sys, time
 from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
-from emsuite.blockwise.grid import Grid
+from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.slurm import SlurmSettings
 from slow_block import wait
 
 if __name__ == "__main__":
-    grid = Grid(Roi((0,), (6,)), Coordinate((1,)), Coordinate((0,)))
+    grid = BlockGrid(Roi((0,), (6,)), Coordinate((1,)), Coordinate((0,)))
     run_blocks("test", grid, wait, SlurmSettings(workers=2), Path(sys.argv[1], "done"))
 """
 BLOCK = """

@@ -301,7 +301,7 @@ def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path, monkeypatch:
 KILLED = """
     import sys
     from pathlib import Path
-    from emsuite import partial
+    from emsuite.download import resumable as partial
     from emsuite.download.fetch import fetch_prefix
     from emsuite.download.object_store import S3Store
 

@@ -23,7 +23,7 @@ from emsuite.config.network import NetworkConfig, load_network
 from emsuite.evaluation.threshold_sweep import Scores
 from emsuite.io.volume import open_volume
 from emsuite.losses.registry import LOSSES
-from emsuite.models.receptive_field import output_shape, reach
+from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plan import WorkflowConfig
@@ -236,5 +236,5 @@ def test_a_network_of_ones_own_by_the_page(project: Path) -> None:
     config = load_network(folder)
     for shape in (config.training.input_shape, config.prediction.input_shape):
         assert output_shape(config.unet, shape) == shape
-    assert reach(config.unet).step(config.prediction.input_shape) == (128, 128, 128)
+    assert receptive_field(config.unet).step(config.prediction.input_shape) == (128, 128, 128)
     assert set(config.heads) == {"affs", "lsds"}

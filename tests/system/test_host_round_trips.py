@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from emsuite.augment.registry import intensity as augment_intensity
+from emsuite.augment import intensity
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume
@@ -35,7 +35,7 @@ from emsuite.models.network import Network
 from emsuite.models.receptive_field import output_shape
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.tiling import BY_STRIDE
-from emsuite.targets.make import gaussian_moments as moments
+from emsuite.targets import gaussian_moments as moments
 from emsuite.targets.make import label_context
 from emsuite.training.batches import Batch, Batches, Share, make_batch
 from emsuite.training.optimizer import make_optimizer
@@ -246,11 +246,11 @@ def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
 
 
 def test_what_waits_is_found(config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert augment_intensity._column(np.ones(3), torch.ones(3).as_subclass(OnGpu)).device == GPU
+    assert intensity._column(np.ones(3), torch.ones(3).as_subclass(OnGpu)).device == GPU
     assert gpu.waits == []
-    monkeypatch.setattr(augment_intensity, "sent", lambda tensor, device: tensor.to(device))
+    monkeypatch.setattr(intensity, "to_device", lambda tensor, device: tensor.to(device))
     make(config, make_sampler(config, GPU), GPU)
-    assert gpu.waits.count("augment_intensity._column: to") == 2
+    assert gpu.waits.count("intensity._column: to") == 2
     for look in (lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any()), lambda x: x.cpu(),
                  lambda x: torch.tensor([1], device=x.device)):  # fmt: skip
         gpu.waits.clear()

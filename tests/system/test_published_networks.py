@@ -329,7 +329,7 @@ def step(call: Callable, thin: Path, data: Path, dataset: str, name: str) -> tup
     else:
         made = build_untrained(folder, config)
         wanted = (2, 2, 2) if name in AUTOCONTEXT else (4, 20, 20)
-        options += [f"training.input_shape={list(made.reach.input_for(wanted))}"]
+        options += [f"training.input_shape={list(made.receptive_field.input_for(wanted))}"]
     if name == "malis":
         options += ["heads.affs.then.iteration=1", "training.renumber_components_from=1"]
         until = 2
