@@ -158,11 +158,11 @@ def convolutions(config, device: str) -> str:
     """Forward and backward of each convolution alone, and with channels in multiples of what tensor cores take."""
     import torch
 
-    from emsuite.models.network import Network
+    from emsuite.config.network import build_network
 
     shapes: list[tuple[str, torch.nn.Conv3d, torch.Size]] = []
     with torch.device("meta"):
-        network = Network(config)
+        network = build_network(config)
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.Conv3d):
                 layer.register_forward_hook(

@@ -118,16 +118,15 @@ def make_step(folder: Path, config, volumes, device: str):
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import on_device
     from emsuite.losses.registry import LOSSES
-    from emsuite.targets.make import label_context
     from emsuite.training.batches import make_batch
     from emsuite.training.trainer import start_or_resume
 
     where, training = torch.device(device), config.training
     state = start_or_resume(folder, config, where)
-    shape, context = state.network.output_shape(training.input_shape), label_context(config)
+    shape, context = state.network.output_shape(training.input_shape), config.target_maker.label_context
     there = on_device(volumes, where)
     sampler = Sampler(there, training.input_shape, shape, context, training.augment, training.sampling)
-    batch = make_batch(config, sampler.batch(1, training.batch_size), 1, where)
+    batch = make_batch(config.target_maker, sampler.batch(1, training.batch_size), 1, where)
     raw = (batch.raw * 2 - 1)[:, None].to(memory_format=torch.channels_last_3d)
     targets = batch.targets
     weights = list(state.network.parameters())

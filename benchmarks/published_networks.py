@@ -104,13 +104,12 @@ def train_once(network, config, shape, where) -> None:
 
     from emsuite.data.sampler import Sample
     from emsuite.models.network import trained_part
-    from emsuite.targets.make import label_context
     from emsuite.training.batches import make_batch
     from emsuite.training.optimizer import make_optimizer
     from emsuite.training.state import TrainingState
     from emsuite.training.trainer import train_step
 
-    before, behind = label_context(config)
+    before, behind = config.target_maker.label_context
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
     rng = np.random.default_rng(0)
     cells = rng.integers(1, 50, [n // 10 + 1 for n in labelled])
@@ -119,7 +118,7 @@ def train_once(network, config, shape, where) -> None:
     sample = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
     state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None, network)
-    batches = iter([make_batch(config, sample, ITERATION, where)])
+    batches = iter([make_batch(config.target_maker, sample, ITERATION, where)])
     loss = float(train_step(state, config, batches, ITERATION).losses["loss"])
     if not np.isfinite(loss):
         raise ValueError(f"{config.dataset}/{config.network}: the loss is {loss}")

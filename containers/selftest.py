@@ -65,16 +65,15 @@ def predict() -> None:
     """The small network with random weights, over a cube of noise, by the stage's own script."""
     import numpy as np
 
-    from emsuite.config.network import load_network
+    from emsuite.config.network import build_network, load_network
     from emsuite.io.volume import create_volume, open_volume
-    from emsuite.models.network import Network
     from emsuite.training.checkpoint import Checkpoint, save
 
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(ROOT / "02_train/phantom", Path(place) / "phantom")
         folder, raw, out = Path(place) / "phantom/small", Path(place) / "noise.zarr/raw", Path(place) / "out.zarr"
         config = load_network(folder)
-        save(folder, Checkpoint(1, config.architecture(), Network(config).state_dict(), None, None, None, {}))
+        save(folder, Checkpoint(1, config.architecture(), build_network(config).state_dict(), None, None, None, {}))
         noise = np.random.default_rng(0).integers(0, 256, (40, 40, 40), np.uint8)
         volume = create_volume(raw, noise.shape, noise.dtype, config.voxel_size, (0, 0, 0))
         volume.write(volume.roi, noise)

@@ -28,15 +28,13 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from emsuite.augment import intensity
-from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.network import NetworkConfig, build_network, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume
-from emsuite.models.network import Network
 from emsuite.models.receptive_field import output_shape
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.tiling import BY_STRIDE
 from emsuite.targets import gaussian_moments as moments
-from emsuite.targets.make import label_context
 from emsuite.training.batches import Batch, Batches, Share, make_batch
 from emsuite.training.optimizer import make_optimizer
 from emsuite.training.state import TrainingState
@@ -140,7 +138,7 @@ def _on_gpu(tensor: Tensor) -> Tensor:
 
 def _caller() -> str:
     frame: FrameType | None = sys._getframe()
-    while frame is not None and Path(frame.f_code.co_filename).parent != SUITE:
+    while frame is not None and not Path(frame.f_code.co_filename).is_relative_to(SUITE):
         frame = frame.f_back
     return "?" if frame is None else f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 
@@ -165,11 +163,11 @@ def make_sampler(config: NetworkConfig, device: torch.device) -> Sampler:
     nowhere, training = Coordinate(0, 0, 0), config.training
     volume = TrainingVolume(raw, labels, mask, Coordinate(config.voxel_size), nowhere, nowhere, "v")
     output = output_shape(config.unet, INPUT)
-    return Sampler([volume], INPUT, output, label_context(config), training.augment, training.sampling)
+    return Sampler([volume], INPUT, output, config.target_maker.label_context, training.augment, training.sampling)
 
 
 def make(config: NetworkConfig, sampler: Sampler, device: torch.device, iteration: int = 2) -> Batch:
-    return make_batch(config, sampler.batch(iteration, 1), iteration, device)
+    return make_batch(config.target_maker, sampler.batch(iteration, 1), iteration, device)
 
 
 @pytest.mark.parametrize("volumes", [CPU, GPU], ids=["volumes in memory", "volumes on the GPU"])
@@ -203,7 +201,7 @@ def test_batches_are_made_on_a_stream_of_their_own(
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: PretendedGpu() if stream is own else None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: network)
     monkeypatch.setattr(Tensor, "record_stream", lambda _, stream: done.append("kept" if stream is network else "lost"))
-    batches = Batches(config, make_sampler(config, GPU), Share(0, 1), range(1, 4), GPU)
+    batches = Batches(config.target_maker, make_sampler(config, GPU), Share(0, 1), range(1, 4), GPU)
     made = list(batches)
     assert [batch.iteration for batch in made] == [1, 2, 3]
     assert all(tensor.device == GPU for batch in made for tensor in batch.tensors)
@@ -212,7 +210,7 @@ def test_batches_are_made_on_a_stream_of_their_own(
 
 
 def test_a_training_step_does_not_wait(config: NetworkConfig, gpu: PretendedGpu) -> None:
-    network = Network(config).to(memory_format=torch.channels_last_3d)
+    network = build_network(config).to(memory_format=torch.channels_last_3d)
     move(network)
     weights = list(network.parameters())
     state = TrainingState(network, make_optimizer(weights, config.training.optimizer), None, 0, None, network)
@@ -231,7 +229,7 @@ def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
     event = SimpleNamespace(synchronize=lambda: waited.append("written"), record=lambda _: None)
     monkeypatch.setattr(torch.cuda, "Event", lambda blocking: event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
-    network, raw = Network(config).eval(), torch.arange(math.prod(TILE)).view(TILE).to(torch.uint8)
+    network, raw = build_network(config).eval(), torch.arange(math.prod(TILE)).view(TILE).to(torch.uint8)
     heads = ("lsds", "affs")
     expected = Predictor(network, CPU, torch.float32, BY_STRIDE, TILE, heads)(raw).arrays()
     move(network)

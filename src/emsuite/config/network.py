@@ -14,9 +14,11 @@ from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load
 from emsuite.data.sampler import SamplingSettings
+from emsuite.models.network import AutocontextNetwork, Network
 from emsuite.models.unet import UNetSettings
 from emsuite.targets.boundary import GrowBoundary
-from emsuite.targets.heads import Heads
+from emsuite.targets.heads import Heads, LsdsHead
+from emsuite.targets.make import TargetMaker
 
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -103,16 +105,25 @@ class NetworkConfig(Settings):
         """Channels that the trained U-Net reads: raw, LSDs, or both."""
         if self.autocontext is None:
             return 1
-        return 11 if self.autocontext.with_raw else 10
+        return LsdsHead.CHANNELS + (1 if self.autocontext.with_raw else 0)
+
+    @property
+    def context_head(self) -> str | None:
+        """The name of the head whose LSDs another network can read; None if there is no such head."""
+        return next((name for name, head in self.heads.items() if isinstance(head, LsdsHead)), None)
+
+    @property
+    def target_maker(self) -> TargetMaker:
+        """Makes the targets of all heads from labels."""
+        training = self.training
+        return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, training.renumber_components_from)
 
     def architecture(self) -> dict:
         """What a checkpoint must agree in to fit: layers, channels, heads and voxel size."""
-        heads = {name: head.model_dump(mode="json", exclude={"loss", "loss_weight", "then", "weights"})
-                 for name, head in self.heads.items()}  # fmt: skip
         return {
             "unet": self.unet.model_dump(mode="json"),
             "in_channels": self.in_channels,
-            "heads": heads,
+            "heads": {name: head.architecture() for name, head in self.heads.items()},
             "voxel_size": list(self.voxel_size),
         }
 
@@ -132,3 +143,24 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
     """The folder of the frozen network that `config` reads LSDs from, if it does."""
     return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
+    channels = {name: head.channels for name, head in config.heads.items()}
+    network = Network(config.unet, config.in_channels, channels)
+    network.config = config  # TEMP
+    return network
+
+
+def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:
+    """Build the network of `config` behind the frozen network whose LSDs it reads, both with fresh weights.
+
+    The frozen network is built first: the seed decides the weights of both, in this order.
+    """
+    assert config.autocontext is not None, f"{config.network} reads raw alone"
+    assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
+    context = build_network(frozen)
+    network = AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
+    network.config = config  # TEMP
+    return network

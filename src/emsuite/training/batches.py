@@ -11,10 +11,9 @@ from torch import Tensor
 from emsuite.common.arrays import to_device
 from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
-from emsuite.config.network import NetworkConfig
 from emsuite.data.sampler import Sample, Sampler
-from emsuite.losses.registry import Target
-from emsuite.targets.make import make_targets
+from emsuite.losses.target import Target
+from emsuite.targets.make import TargetMaker
 
 _MOST_WORKERS = 8  # threads that draw
 
@@ -47,19 +46,19 @@ class Share:
     parts: int = 1
 
 
-def make_batch(config: NetworkConfig, sample: Sample, iteration: int, device: torch.device) -> Batch:
+def make_batch(targets: TargetMaker, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Move `sample`, a stack of samples, to `device`, and make its targets there."""
     raw, labels, mask = (to_device(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
-    return Batch(iteration, raw, make_targets(config, labels, mask, iteration))
+    return Batch(iteration, raw, targets(labels, mask, iteration))
 
 
 class Batches:
     """The batches of `iterations`, in order, `share.parts` for each; `waited` is how long they were waited for."""
 
-    def __init__(self, config: NetworkConfig, sampler: Sampler, share: Share, iterations: range, device: torch.device):
+    def __init__(self, targets: TargetMaker, sampler: Sampler, share: Share, iterations: range, device: torch.device):
         """A GPU's batches are made ahead, on a stream of their own, by one thread, or by several if the volumes do not
         lie on it; a processor's between its steps, one per core at once, or ahead if they are read from disk."""
-        self._config, self._sampler, self._share, self._device = config, sampler, share, device
+        self._targets, self._sampler, self._share, self._device = targets, sampler, share, device
         self.waited = 0.0
         """Seconds."""
         first, last = iterations.start * share.parts, iterations.stop * share.parts
@@ -94,7 +93,7 @@ class Batches:
     def _make(self, number: int) -> Batch:
         iteration, part = divmod(number, self._share.parts)
         sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
-        return make_batch(self._config, sample, iteration, self._device)
+        return make_batch(self._targets, sample, iteration, self._device)
 
     def _make_on(self, stream: torch.cuda.Stream, number: int) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):

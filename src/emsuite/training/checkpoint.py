@@ -19,8 +19,8 @@ from torch import Tensor
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, trained_part
+from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.models.network import AnyNetwork, trained_part
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, 
     """A network with fresh weights, its frozen network (if it has one) loaded; with the digest of the latter."""
     frozen = load_frozen(folder, config)
     if frozen is None:
-        return Network(config), None
+        return build_network(config), None
     frozen_config, checkpoint = frozen
-    network = AutocontextNetwork(config, Network(frozen_config))
+    network = build_autocontext(config, frozen_config)
     path = checkpoint_path(Path(folder).parent / frozen_config.network, checkpoint.iteration)
     load_weights(network.frozen, checkpoint.best_weights, path)
     return network, digest(checkpoint.best_weights)
@@ -130,7 +130,7 @@ def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Che
     if frozen_folder is None or config.autocontext is None:
         return None
     frozen_config = load_network(frozen_folder)
-    if "lsds" not in frozen_config.heads or frozen_config.autocontext is not None:
+    if frozen_config.context_head is None or frozen_config.autocontext is not None:
         raise BadInput(f"{frozen_folder}: does not predict LSDs from raw, which '{config.network}' reads")
     return frozen_config, load(frozen_folder, frozen_config, config.autocontext.iteration)
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emsuite.common.arrays import Shape
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
+from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.models.network import AnyNetwork
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
 def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
     """The network with fresh weights, its frozen network as well."""
     first = frozen_network_folder(folder, config)
-    return AutocontextNetwork(config, Network(load_network(first))) if first else Network(config)
+    return build_autocontext(config, load_network(first)) if first else build_network(config)
 
 
 def as_text(config: NetworkConfig, described: Description) -> str:

@@ -16,7 +16,6 @@ from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, on_device
-from emsuite.targets.make import label_context
 from emsuite.training.batches import Batches, Share
 from emsuite.training.state import start
 from emsuite.training.trainer import train_step
@@ -61,11 +60,12 @@ def try_rates(
     training = config.training
     state = start(folder, config, device)
     shape = state.network.output_shape(training.input_shape)
-    sampler = Sampler(on_device(volumes, device), training.input_shape, shape, label_context(config), training.augment,
+    targets = config.target_maker
+    sampler = Sampler(on_device(volumes, device), training.input_shape, shape, targets.label_context, training.augment,
                       training.sampling)  # fmt: skip
     share = Share(0, training.batch_size // training.accumulate, training.accumulate)
     rates, losses, mean = np.geomspace(*limits, steps).tolist(), list[float](), 0.0
-    with closing(Batches(config, sampler, share, range(1, steps + 1), device)) as batches:
+    with closing(Batches(targets, sampler, share, range(1, steps + 1), device)) as batches:
         for step, rate in enumerate(progress(rates, what="learning rates", total=steps), start=1):
             loss = float(train_step(state, _with_rate(config, rate), batches, step).losses["loss"])
             mean = _MEMORY * mean + (1 - _MEMORY) * loss

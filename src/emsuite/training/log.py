@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from emsuite.common.files import atomic_path, naming
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
-from emsuite.losses.registry import Target
+from emsuite.losses.target import Target
 
 
 class TrainingLog:

@@ -8,7 +8,7 @@ from torch import Tensor
 from emsuite.common.files import naming, remove
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import create_volume
-from emsuite.losses.registry import Target
+from emsuite.losses.target import Target
 
 
 def snapshot_path(folder: Path, iteration: int) -> Path:

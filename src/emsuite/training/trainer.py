@@ -22,8 +22,8 @@ from emsuite.data.normalization import normalise
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.losses.registry import LOSSES
-from emsuite.models.network import probabilities, trained_part
-from emsuite.targets.make import label_context
+from emsuite.losses.target import HeadOutput
+from emsuite.models.network import trained_part
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.batches import Batch, Batches
 from emsuite.training.distributed import Processes, processes
@@ -42,7 +42,7 @@ class Step:
 
     losses: dict[str, Tensor]
     batch: Batch
-    logits: dict[str, Tensor]
+    outputs: dict[str, HeadOutput]
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
 def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) -> None:
     training, first = run.config.training, state.iteration + 1
     shape = state.network.output_shape(training.input_shape)
-    context = label_context(run.config)
-    sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
+    targets = run.config.target_maker
+    sampler = Sampler(volumes, training.input_shape, shape, targets.label_context, training.augment, training.sampling)
     share = run.group.share(training.batch_size, training.accumulate)
     iterations = range(first, run.until + 1)
     with ExitStack() as stack:
-        batches = stack.enter_context(closing(Batches(run.config, sampler, share, iterations, run.group.device)))
+        batches = stack.enter_context(closing(Batches(targets, sampler, share, iterations, run.group.device)))
         report = None
         if run.group.is_main:
             made = TrainingReport(run.folder, run.config, state.iteration, run.until)
@@ -115,7 +115,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
 
 def train_step(state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int) -> Step:
     """One iteration: forward and backward for each of its batches, then one update; moves `state` on to `iteration`."""
-    if any(head.at(iteration) != head.at(iteration - 1) for head in config.heads.values()):
+    if any(head.settings_at(iteration) != head.settings_at(iteration - 1) for head in config.heads.values()):
         state.optimizer = make_optimizer(state.trained, config.training.optimizer)
     rate = learning_rate(config.training.optimizer, iteration, config.training.iterations)
     for group in state.optimizer.param_groups:
@@ -125,7 +125,7 @@ def train_step(state: TrainingState, config: NetworkConfig, batches: Iterator[Ba
     total: dict[str, Tensor] = {}
     for part, batch in enumerate(islice(batches, parts), start=1):
         with _gradients_kept_apart(state, part < parts):
-            losses, logits = _losses(state, config, batch)
+            losses, outputs = _losses(state, config, batch)
             (losses["loss"] / parts).backward()
         for name, loss in losses.items():
             total[name] = total.get(name, 0) + loss.detach() / parts
@@ -135,17 +135,22 @@ def train_step(state: TrainingState, config: NetworkConfig, batches: Iterator[Ba
     state.iteration = iteration
     if state.average is not None and config.training.average is not None:
         update_average(state.average, trained_part(state.network).state_dict(), config.training.average, iteration)
-    return Step(total, batch, logits)
+    return Step(total, batch, outputs)
 
 
-def _losses(state: TrainingState, config: NetworkConfig, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _losses(
+    state: TrainingState, config: NetworkConfig, batch: Batch
+) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
     raw = normalise(batch.raw)[:, None].to(memory_format=torch.channels_last_3d)
     with autocast(raw.device, getattr(torch, config.training.precision)):
         logits = state.forward(raw)
-    losses = {name: LOSSES[head.at(batch.iteration).loss](logits[name].float(), batch.targets[name])
-              for name, head in config.heads.items()}  # fmt: skip
+    outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
+    losses = {
+        name: LOSSES[head.settings_at(batch.iteration).loss](outputs[name], batch.targets[name])
+        for name, head in config.heads.items()
+    }
     weighted = [losses[name] * head.loss_weight for name, head in config.heads.items()]
-    return {"loss": torch.stack(weighted).sum()} | losses, logits
+    return {"loss": torch.stack(weighted).sum()} | losses, outputs
 
 
 def _gradients_kept_apart(state: TrainingState, wanted: bool) -> AbstractContextManager[None]:
@@ -163,7 +168,11 @@ def _report(run: Run, state: TrainingState, step: Step, waited: float, report: T
         if report:
             report.add(iteration, losses, state.optimizer.param_groups[0]["lr"], waited)
     if report and iteration % training.snapshot_every == 0:
-        raw, targets, predictions = step.batch.raw, step.batch.targets, probabilities(step.logits)
+        raw, targets, predictions = (
+            step.batch.raw,
+            step.batch.targets,
+            {name: out.values for name, out in step.outputs.items()},
+        )
         save_snapshot(snapshot_path(run.folder, iteration), run.config, raw, targets, predictions)
         report.show(iteration, raw, targets, predictions)
 
