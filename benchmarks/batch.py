@@ -89,7 +89,7 @@ def batch_maker(config, path: Path, device: str):
     def make(iteration: int):
         use_one_core()
         batch = make_batch(config.target_maker, sampler.batch(iteration, 1), iteration, where)
-        return batch.raw * 2 - 1, batch.targets
+        return batch.arrays["raw"] * 2 - 1, batch.targets
 
     return make
 

@@ -127,7 +127,7 @@ def make_step(folder: Path, config, volumes, device: str):
     there = on_device(volumes, where)
     sampler = Sampler(there, training.input_shape, shape, context, training.augment, training.sampling)
     batch = make_batch(config.target_maker, sampler.batch(1, training.batch_size), 1, where)
-    raw = (batch.raw * 2 - 1)[:, None].to(memory_format=torch.channels_last_3d)
+    raw = (batch.arrays["raw"] * 2 - 1).to(memory_format=torch.channels_last_3d)
     targets = batch.targets
     weights = list(state.network.parameters())
 

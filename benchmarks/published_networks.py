@@ -114,8 +114,9 @@ def train_once(network, config, shape, where) -> None:
     rng = np.random.default_rng(0)
     cells = rng.integers(1, 50, [n // 10 + 1 for n in labelled])
     labels = cells.repeat(10, 0).repeat(10, 1).repeat(10, 2)[tuple(slice(n) for n in labelled)]
-    raw = torch.from_numpy(rng.random((1, *shape), np.float32))
-    sample = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
+    raw = torch.from_numpy(rng.random((1, 1, *shape), np.float32))
+    mask = torch.ones((1, *labelled), dtype=torch.uint8)
+    sample = Sample({"raw": raw, "labels": torch.from_numpy(labels)[None], "mask": mask})
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
     state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None, network)
     batches = iter([make_batch(config.target_maker, sample, ITERATION, where)])

@@ -35,7 +35,7 @@ def sampler() -> Sampler:
 def test_parts_and_shares_make_up_the_batches() -> None:
     whole = list(Batches(CONFIG.target_maker, sampler(), Share(0, 4), range(3, 5), CPU))
     assert [batch.iteration for batch in whole] == [3, 4]
-    assert whole[0].raw.shape == (4, 8, 8, 8)
+    assert whole[0].arrays["raw"].shape == (4, 1, 8, 8, 8)
     assert {name: tuple(target.values.shape) for name, target in whole[0].targets.items()} == {
         "affs": (4, 2, 4, 4, 4), "lsds": (4, 10, 4, 4, 4)}  # fmt: skip
     shares = [list(Batches(CONFIG.target_maker, sampler(), Share(first, 1, 2), range(3, 5), CPU)) for first in (0, 2)]

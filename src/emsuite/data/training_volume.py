@@ -27,16 +27,17 @@ class TrainingVolume:
 
     raw: Source
     """(Z, Y, X) uint8, or float32 0 to 1."""
-    labels: Source
-    """(Z, Y, X) int32, renumbered from 1, every piece on its own where they are read as needed; 0 is background."""
-    mask: Source
-    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where all is masked in."""
+    labels: Source | None
+    """(Z, Y, X) int32, renumbered from 1; when labels are streamed from disk, each crop is renumbered independently.
+    0 is background. None for a volume without labels, as in a domain that images are only translated to."""
+    mask: Source | None
+    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where the mask is 1 throughout."""
     voxel_size: Coordinate
     """nm, z y x."""
     raw_offset: Coordinate
     """Where raw begins, nm."""
     labels_offset: Coordinate
-    """Where labels and mask begin, nm."""
+    """Where labels and mask begin, nm; where raw begins in a volume without labels."""
     name: str
     """For messages: the path it was read from."""
 
@@ -49,11 +50,20 @@ class TrainingVolume:
         """The same volume on `device`; as it is if it lies on disk."""
         if not self.tensors:
             return self
-        raw, labels, mask = (
-            source.to(device) if isinstance(source, torch.Tensor | Ones) else source
-            for source in (self.raw, self.labels, self.mask)
-        )
-        return replace(self, raw=raw, labels=labels, mask=mask)
+        names = ("raw", "labels", "mask")
+        sources = {name: getattr(self, name) for name in names}
+        moved = {name: s.to(device) for name, s in sources.items() if isinstance(s, torch.Tensor | Ones)}
+        return replace(self, **moved)
+
+
+def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVolume:
+    """Read `volumes/raw` alone, into memory or, if `stream`, as samples need it; raise BadInput for a wrong type."""
+    raw = open_volume(Path(path) / RAW)
+    _check_axes(raw)
+    _check_raw_type(raw)
+    source = _raw_source(raw)
+    voxels = source if stream else source[:, :, :]
+    return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path))
 
 
 def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
@@ -71,9 +81,8 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    grey = torch.uint8 if raw.dtype == np.uint8 else torch.float32
     known = StoredVoxels(labels, used, _labels, torch.int32)
-    sources: list[Source] = [StoredVoxels(raw, raw.roi, _raw, grey), known]
+    sources: list[Source] = [_raw_source(raw), known]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
     if not stream:
@@ -82,6 +91,10 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     # what is 1 throughout needs neither be kept nor read
     masked_in = masked[0] if masked and not _is_full(masked[0]) else Ones(known.shape)
     return TrainingVolume(voxels, numbers, masked_in, raw.voxel_size, raw.offset, used.offset, str(path))
+
+
+def _raw_source(raw: Volume) -> "StoredVoxels":
+    return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32)
 
 
 def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
@@ -126,9 +139,13 @@ def _check_axes(*volumes: Volume) -> None:
             )
 
 
-def _check_types(raw: Volume, labels: Volume) -> None:
+def _check_raw_type(raw: Volume) -> None:
     if raw.dtype != np.uint8 and raw.dtype.kind != "f":
         raise BadInput(f"{raw.path}: holds {raw.dtype}, expected uint8, or floats from 0 to 1")
+
+
+def _check_types(raw: Volume, labels: Volume) -> None:
+    _check_raw_type(raw)
     if labels.dtype.kind not in "ui":
         raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
 

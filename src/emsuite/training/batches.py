@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,15 +23,15 @@ class Batch:
     """What one pass through the network takes."""
 
     iteration: int
-    raw: Tensor
-    """(B, Z, Y, X) float32, 0 to 1"""
+    arrays: Mapping[str, Tensor]
+    """The arrays of the samples that the network reads, by name: `raw`, (B, C, Z, Y, X) float32, 0 to 1."""
     targets: dict[str, Target]
-    """by head"""
+    """By head."""
 
     @property
     def tensors(self) -> list[Tensor]:
         """All there are in it."""
-        found = [self.raw]
+        found = list(self.arrays.values())
         for target in self.targets.values():
             found += [target.values, target.weights, target.labels]
         return found
@@ -48,8 +48,9 @@ class Share:
 
 def make_batch(targets: TargetMaker, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Move `sample`, a stack of samples, to `device`, and make its targets there."""
-    raw, labels, mask = (to_device(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
-    return Batch(iteration, raw, targets(labels, mask, iteration))
+    arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
+    labels, mask = arrays.pop("labels"), arrays.pop("mask")
+    return Batch(iteration, arrays, targets(labels, mask, iteration))
 
 
 class Batches:

@@ -141,7 +141,7 @@ def train_step(state: TrainingState, config: NetworkConfig, batches: Iterator[Ba
 def _losses(
     state: TrainingState, config: NetworkConfig, batch: Batch
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
-    raw = normalise(batch.raw)[:, None].to(memory_format=torch.channels_last_3d)
+    raw = normalise(batch.arrays["raw"]).to(memory_format=torch.channels_last_3d)
     with autocast(raw.device, getattr(torch, config.training.precision)):
         logits = state.forward(raw)
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
@@ -169,7 +169,7 @@ def _report(run: Run, state: TrainingState, step: Step, waited: float, report: T
             report.add(iteration, losses, state.optimizer.param_groups[0]["lr"], waited)
     if report and iteration % training.snapshot_every == 0:
         raw, targets, predictions = (
-            step.batch.raw,
+            step.batch.arrays["raw"][:, 0],
             step.batch.targets,
             {name: out.values for name, out in step.outputs.items()},
         )
