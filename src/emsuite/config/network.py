@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt, model_validator
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load
+from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network
 from emsuite.models.unet import UNetSettings
@@ -79,12 +80,18 @@ class Prediction(Settings):
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
 
 
+StepName = Literal["supervised"]
+"""The kinds of training, of `emsuite.training.registry`."""
+
+
 class NetworkConfig(Settings):
     """Everything that decides what a network is and how it is trained."""
 
     dataset: str = Field(description="name of a file of 01_data/datasets")
     network: str = Field(description="name of the network's folder")
     voxel_size: Triple = Field(description="nm, z y x")
+    step: StepName = Field("supervised", description="the kind of training")
+    normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
     unet: UNetSettings
     heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
     autocontext: Autocontext | None = None

@@ -50,10 +50,9 @@ class TrainingVolume:
         """The same volume on `device`; as it is if it lies on disk."""
         if not self.tensors:
             return self
-        names = ("raw", "labels", "mask")
-        sources = {name: getattr(self, name) for name in names}
-        moved = {name: s.to(device) for name, s in sources.items() if isinstance(s, torch.Tensor | Ones)}
-        return replace(self, **moved)
+        raw, labels, mask = (_moved(source, device) for source in (self.raw, self.labels, self.mask))
+        assert raw is not None
+        return replace(self, raw=raw, labels=labels, mask=mask)
 
 
 def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVolume:
@@ -91,6 +90,10 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     # what is 1 throughout needs neither be kept nor read
     masked_in = masked[0] if masked and not _is_full(masked[0]) else Ones(known.shape)
     return TrainingVolume(voxels, numbers, masked_in, raw.voxel_size, raw.offset, used.offset, str(path))
+
+
+def _moved(source: Source | None, device: torch.device | str) -> Source | None:
+    return source.to(device) if isinstance(source, torch.Tensor | Ones) else source
 
 
 def _raw_source(raw: Volume) -> "StoredVoxels":

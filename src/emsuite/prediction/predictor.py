@@ -12,7 +12,7 @@ from torch import Tensor
 from emsuite.common.arrays import Shape
 from emsuite.common.device import autocast
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.data.normalization import normalised, to_unit_range
+from emsuite.data.normalization import normalized, to_unit_range
 from emsuite.data.raw import check_range
 from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, probabilities, trained_part
@@ -75,7 +75,7 @@ class Predictor:
 
     def __call__(self, raw: Tensor, lsds: Tensor | None = None) -> Predicted:
         """`(Z, Y, X)` uint8, or float in [0, 1], of the input shape, and `(10, Z, Y, X)` uint8 -> a tile's output."""
-        x = normalised(raw.to(self.device, non_blocking=True))[None]
+        x = normalized(raw.to(self.device, non_blocking=True))[None]
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
             autocontext = self.network.config.autocontext

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,16 +29,25 @@ class Batch:
     """By head."""
 
     @property
+    def raw(self) -> Tensor:
+        """(B, C, Z, Y, X) float32, 0 to 1."""
+        return self.arrays["raw"]
+
+    @property
     def tensors(self) -> list[Tensor]:
-        """All there are in it."""
-        found = list(self.arrays.values())
+        """All tensors of the batch."""
+        tensors = list(self.arrays.values())
         for target in self.targets.values():
-            found += [target.values, target.weights, target.labels]
-        return found
+            tensors += [target.values, target.weights, target.labels]
+        return tensors
+
+    def with_arrays(self, **arrays: Tensor) -> "Batch":
+        """Return the batch with more arrays."""
+        return replace(self, arrays={**self.arrays, **arrays})
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """The samples of a batch that one process trains on, in `parts` passes of `size` samples, from `first` on."""
 
     first: int
@@ -56,10 +65,17 @@ def make_batch(targets: TargetMaker, sample: Sample, iteration: int, device: tor
 class Batches:
     """The batches of `iterations`, in order, `share.parts` for each; `waited` is how long they were waited for."""
 
-    def __init__(self, targets: TargetMaker, sampler: Sampler, share: Share, iterations: range, device: torch.device):
+    def __init__(
+        self,
+        make: Callable[[Sample, int], Batch],
+        sampler: Sampler,
+        share: BatchShare,
+        iterations: range,
+        device: torch.device,
+    ):
         """A GPU's batches are made ahead, on a stream of their own, by one thread, or by several if the volumes do not
         lie on it; a processor's between its steps, one per core at once, or ahead if they are read from disk."""
-        self._targets, self._sampler, self._share, self._device = targets, sampler, share, device
+        self._make_from, self._sampler, self._share = make, sampler, share
         self.waited = 0.0
         """Seconds."""
         first, last = iterations.start * share.parts, iterations.stop * share.parts
@@ -94,7 +110,7 @@ class Batches:
     def _make(self, number: int) -> Batch:
         iteration, part = divmod(number, self._share.parts)
         sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
-        return make_batch(self._targets, sample, iteration, self._device)
+        return self._make_from(sample, iteration)
 
     def _make_on(self, stream: torch.cuda.Stream, number: int) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):

@@ -1,15 +1,18 @@
-"""Checkpoints of a network: what training needs to go on, and prediction to predict.
+"""Checkpoints: the state that training needs to go on, and that prediction needs to predict.
 
     02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
 
-A file is a plain dictionary of tensors, numbers and texts, read with `weights_only=True`: loading one runs no code.
+A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
+
+    format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
+    format 1     weights, averaged, optimizer of one network, which format 2 calls `network`; still read
 """
 
 import hashlib
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +23,66 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
+from emsuite.training.state import NETWORK
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Checkpoint:
-    """One saved state of a network.
-
-    `weights` as trained; `averaged` their running average where the network keeps one; `frozen_digest` is that
-    of the frozen network's weights in an autocontext network.
-    """
+    """One saved state of training."""
 
     iteration: int
     architecture: dict[str, Any]
-    weights: dict[str, Tensor]
-    averaged: dict[str, Tensor] | None
-    optimizer: dict[str, Any] | None
-    frozen_digest: str | None
-    provenance: dict[str, Any]
+    """The part of the configuration that the weights depend on, as `NetworkConfig.architecture`."""
+    networks: dict[str, dict[str, Tensor]]
+    """The weights of each network, as trained."""
+    averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """The running average of the weights of each network; empty without averaging."""
+    optimizers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The state of each optimizer; empty if the checkpoint was converted without it."""
+    frozen_digest: str | None = None
+    """The digest of the frozen network's weights, in an autocontext network."""
+    normalization: dict[str, Any] = field(default_factory=lambda: record_normalization(Normalization(), None))
+    """See `record_normalization`."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights of the only network, as trained."""
+        return self.networks[NETWORK]
+
+    @property
+    def averaged(self) -> dict[str, Tensor] | None:
+        """The running average of the only network's weights."""
+        return self.averages.get(NETWORK)
+
+    @property
+    def optimizer(self) -> dict[str, Any] | None:
+        """The state of the only optimizer."""
+        return self.optimizers.get(NETWORK)
 
     @property
     def best_weights(self) -> dict[str, Tensor]:
-        """Those to predict with."""
+        """The weights to predict with: the average where there is one."""
         return self.averaged or self.weights
+
+    @property
+    def grey_scale(self) -> GreyScale | None:
+        """The grey scale that was measured on the training volumes, if any."""
+        measured = self.normalization["grey_scale"]
+        return None if measured is None else GreyScale(*measured)
+
+
+def record_normalization(normalization: Normalization, grey_scale: GreyScale | None) -> dict[str, Any]:
+    """Return the normalization of a network's input as a checkpoint records it: settings, measured gain and shift."""
+    measured = None if grey_scale is None else [float(number) for number in grey_scale]
+    return {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -88,6 +123,11 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
     path = checkpoint_path(folder, found[-1] if iteration is None else iteration)
     checkpoint = read(path)
     _check_architecture(path, checkpoint.architecture, config)
+    settings = config.normalization.model_dump(mode="json")
+    if checkpoint.normalization["settings"] != settings:
+        raise BadInput(
+            f"{path}: was trained with the normalization {checkpoint.normalization['settings']}, expected {settings}"
+        )
     return checkpoint
 
 
@@ -132,6 +172,8 @@ def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Che
     frozen_config = load_network(frozen_folder)
     if frozen_config.context_head is None or frozen_config.autocontext is not None:
         raise BadInput(f"{frozen_folder}: does not predict LSDs from raw, which '{config.network}' reads")
+    if frozen_config.normalization != config.normalization:
+        raise BadInput(f"{frozen_folder}: its normalization differs from that of '{config.network}', which reads both")
     return frozen_config, load(frozen_folder, frozen_config, config.autocontext.iteration)
 
 
@@ -174,14 +216,21 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 
 def _checked(content: Any) -> Checkpoint:
-    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+    number = content.pop("format", None) if isinstance(content, dict) else None
+    if number not in (1, _FORMAT):
         raise ValueError("it holds something else")
-    if "first" in content:  # what earlier versions called it
-        content["frozen_digest"] = content.pop("first")
-    checkpoint = Checkpoint(**content)
-    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.weights, dict):
+    checkpoint = Checkpoint(**(_from_format_1(content) if number == 1 else content))
+    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.networks, dict):
         raise ValueError("its parts are of other types")
     return checkpoint
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    named = {"networks": content.pop("weights"), "averages": content.pop("averaged"),
+             "optimizers": content.pop("optimizer")}  # fmt: skip
+    named = {key: {} if value is None else {NETWORK: value} for key, value in named.items()}
+    frozen_digest = content.pop("first")
+    return content | named | {"frozen_digest": frozen_digest}
 
 
 def _check_architecture(path: Path, held: dict[str, Any], config: NetworkConfig) -> None:

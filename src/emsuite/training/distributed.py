@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from emsuite.common.errors import BadInput
-from emsuite.training.batches import Share
+from emsuite.training.batches import BatchShare
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Processes:
         """Whether this one writes what all have computed."""
         return self.rank == 0
 
-    def share(self, batch_size: int, parts: int) -> Share:
+    def share(self, batch_size: int, parts: int) -> BatchShare:
         """The samples of a batch for this process; raises BadInput if they cannot be shared out evenly."""
         if batch_size % (self.count * parts):
             raise BadInput(
@@ -37,7 +37,7 @@ class Processes:
                 f"{parts}, expected a multiple of {self.count * parts}"
             )
         size = batch_size // (self.count * parts)
-        return Share(self.rank * size * parts, size, parts)
+        return BatchShare(self.rank * size * parts, size, parts)
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """The network, with gradients that are the mean of all processes' ones."""

@@ -14,11 +14,10 @@ from emsuite.common.errors import RunFailed
 from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
-from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, on_device
-from emsuite.training.batches import Batches, Share
-from emsuite.training.state import start
-from emsuite.training.trainer import train_step
+from emsuite.training.batches import BatchShare
+from emsuite.training.registry import STEPS
+from emsuite.training.resume import start
 
 _MEMORY = 0.9  # of the running mean of the losses
 _BLOWN_UP = 4.0  # times the lowest loss: higher rates tell nothing more
@@ -59,15 +58,13 @@ def try_rates(
     """
     training = config.training
     state = start(folder, config, device)
-    shape = state.network.output_shape(training.input_shape)
-    targets = config.target_maker
-    sampler = Sampler(on_device(volumes, device), training.input_shape, shape, targets.label_context, training.augment,
-                      training.sampling)  # fmt: skip
-    share = Share(0, training.batch_size // training.accumulate, training.accumulate)
+    kind = STEPS[config.step]
+    share = BatchShare(0, training.batch_size // training.accumulate, training.accumulate)
     rates, losses, mean = np.geomspace(*limits, steps).tolist(), list[float](), 0.0
-    with closing(Batches(targets, sampler, share, range(1, steps + 1), device)) as batches:
+    made = kind.make_batches(state, config, on_device(volumes, device), share, range(1, steps + 1), device)
+    with closing(made) as batches:
         for step, rate in enumerate(progress(rates, what="learning rates", total=steps), start=1):
-            loss = float(train_step(state, _with_rate(config, rate), batches, step).losses["loss"])
+            loss = float(kind.run(state, _with_rate(config, rate), batches, step).losses["loss"])
             mean = _MEMORY * mean + (1 - _MEMORY) * loss
             smooth = mean / (1 - _MEMORY**step)
             if not math.isfinite(smooth) or (losses and smooth > _BLOWN_UP * min(losses)):
