@@ -1,4 +1,4 @@
-"""Which learning rate suits a network: the loss while the rate rises (Smith 2017, "Cyclical learning rates")."""
+"""Find a learning rate: train while the rate rises, and watch the loss (Smith 2017, "Cyclical learning rates")."""
 
 import csv
 import math
@@ -20,23 +20,23 @@ from emsuite.training.registry import STEPS
 from emsuite.training.resume import start
 
 _MEMORY = 0.9  # of the running mean of the losses
-_BLOWN_UP = 4.0  # times the lowest loss: higher rates tell nothing more
+_BLOWN_UP = 4.0  # times the lowest loss: the search ends, higher rates are useless
 
 
 @dataclass(frozen=True)
 class RatesTried:
-    """Learning rates, rising, and the loss at each, averaged over the ones before."""
+    """Rising learning rates, and at each the running mean of the loss."""
 
     rates: list[float]
     losses: list[float]
 
     @property
     def suggested(self) -> float:
-        """A tenth of the rate at which the loss was lowest."""
+        """A tenth of the rate with the lowest loss."""
         return self.rates[int(np.argmin(self.losses))] / 10
 
     def write(self, path: Path) -> None:
-        """As a table, `learning_rate` and `loss`."""
+        """Write a CSV table of `learning_rate` and `loss`."""
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["learning_rate", "loss"])
@@ -51,10 +51,18 @@ def try_rates(
     limits: tuple[float, float],
     steps: int,
 ) -> RatesTried:
-    """Train a fresh network for one iteration at each of `steps` rates between `limits`, evenly in their logarithm.
+    """Train a fresh network for one iteration at each rate; end early if the loss blows up; save nothing.
 
-    Ends early where the loss blows up; saves nothing. A frozen network, where it has one, lies beside `folder`.
-    Raises RunFailed if the loss is no number from the first.
+    Args:
+        folder: that of the network; its frozen network, if any, lies beside it.
+        config: of the network.
+        volumes: to train on.
+        device: to train on.
+        limits: lowest and highest rate.
+        steps: number of rates, evenly spaced in their logarithm.
+
+    Raises:
+        RunFailed: the loss is no number at the lowest rate.
     """
     training = config.training
     state = start(folder, config, device)

@@ -47,9 +47,21 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
           device: torch.device) -> int:  # fmt: skip
     """Train the network of `folder` up to iteration `until`, from its newest checkpoint if it has one.
 
-    Returns the exit code of the run: 0, or 128 + the signal that ended it early; it has saved then, and the same call
-    goes on from there. Processes that `torchrun` has started share every batch, and the first of them writes.
-    Raises RunFailed on a loss that is no number; nothing is saved then.
+    Processes that `torchrun` has started share every batch; the first of them writes.
+
+    Args:
+        folder: that of the network; checkpoints, snapshots and the log go there.
+        config: the resolved configuration.
+        volumes: to train on.
+        until: the last iteration.
+        device: to train on.
+
+    Returns:
+        the exit code of the run: 0, or 128 + the signal that ended it early. Then the run has saved a checkpoint, and
+        the same call continues from it.
+
+    Raises:
+        RunFailed: a loss is no number. Nothing is saved then.
     """
     with (
         processes(device) as group,
@@ -118,7 +130,7 @@ def _report(run: Run, state: TrainingState, result: StepResult, waited: float, r
 
 
 def _numbers(run: Run, state: TrainingState, result: StepResult) -> dict[str, float]:
-    """The losses, over all processes; raises RunFailed if one is no number."""
+    """Return the losses, averaged over all processes; raise RunFailed if one is no number."""
     means = run.group.mean(torch.stack(list(result.losses.values()))).tolist()
     for name, number in zip(result.losses, means, strict=True):
         if not number < float("inf"):
