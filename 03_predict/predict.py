@@ -22,7 +22,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict z0:z1,y0:y1,x0:x1 (nm) alone, as 1040:1280,:,: (default: the whole volume).")
 @click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
-@click.option("--input-shape", type=options.Voxels(), help="Largest tile, voxels (default: the network's, or less).")
+@click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
 @click.option("--tile", type=click.Choice(["stride", "original"]), default="stride", show_default=True,
               help="original: the published experiments' tiles, zeros around the volume, for their bytes.")  # fmt: skip

@@ -8,7 +8,6 @@ import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from emsuite.segmentation.settings import MERGE_FUNCTIONS
 
 
 @stage(
@@ -20,12 +19,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="The affinities of the fragments.")
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
-@click.option(
-    "--merge-function",
-    type=click.Choice(list(MERGE_FUNCTIONS)),
-    default="hist_quant_75",
-    help="What of the affinities between two regions decides on their merge; initmax: from the maxima of fragments on.",
-)
+@options.agglomeration_settings
 @options.context
 @options.workers
 def main(

@@ -33,7 +33,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
 @click.option("--timings", type=options.FILE, multiple=True, help="A manifest.json or benchmark .tsv of a stage.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
-@click.option("--block-size", type=options.Voxels(), metavar="NM", help="What a worker holds.  [default: 256 voxels]")
+@click.option("--block-size", type=options.VOXELS, metavar="NM", help="What a worker holds.  [default: 256 voxels]")
 @options.workers
 def main(
     lookup: Path | None,
@@ -62,7 +62,8 @@ def main(
 
     given = {name: path for name, path in arrays.items() if path is not None}
     tables = Tables(lookup, edges, skeletons, timings)
-    found = score(given, tables, out, roi=roi, every_edit=edits == "all", block_size=block_size, workers=workers)
+    more = {"block_size": block_size, "workers": workers, "viewer": ("04_segment/view.py",)}
+    found = score(given, tables, out, roi=roi, every_edit=edits == "all", **more)
     best = found.best
     click.echo(
         f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"

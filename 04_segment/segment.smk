@@ -1,5 +1,14 @@
 # Affinities to scored segments: fragments, their region graph, segments at every threshold, scores, the best of them.
 
+from emsuite.common.settings import as_options
+from emsuite.segmentation.settings import (
+    AgglomerationSettings,
+    BlockSettings,
+    ContextSettings,
+    FragmentSettings,
+    SweepSettings,
+)
+
 
 rule extract_fragments:
     input:
@@ -15,10 +24,11 @@ rule extract_fragments:
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         out=subpath(output.fragments, parent=True),
-        options=PLAN.segmentation.fragment_options + PLAN.segmentation.block_options,
+        options=as_options(PLAN.segmentation, FragmentSettings)
+        + as_options(PLAN.segmentation, BlockSettings),
         workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
     shell:
-        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/affs --out {params.out:q}"
+        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/{PLAN.affinities_head} --out {params.out:q}"
         " {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
 
 
@@ -37,12 +47,12 @@ rule agglomerate:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         out=subpath(output.edges, strip_suffix=".manifest.json"),
-        merge_function=PLAN.segmentation.merge_function,
-        options=PLAN.segmentation.context_option,
+        options=as_options(PLAN.segmentation, AgglomerationSettings)
+        + as_options(PLAN.segmentation, ContextSettings),
         workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
     shell:
-        "python 04_segment/agglomerate.py --affs {params.prediction:q}/affs --fragments {params.fragments:q}/fragments"
-        " --out {params.out:q} --merge-function {params.merge_function:q} {params.options:q} {params.workers:q}"
+        "python 04_segment/agglomerate.py --affs {params.prediction:q}/{PLAN.affinities_head} --fragments {params.fragments:q}/fragments"
+        " --out {params.out:q} {params.options:q} {params.workers:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -60,10 +70,10 @@ rule find_segments:
         nodes=subpath(input.nodes, strip_suffix=".manifest.json"),
         edges=subpath(input.edges, strip_suffix=".manifest.json"),
         out=subpath(output.lookup, strip_suffix=".manifest.json"),
-        thresholds=PLAN.segmentation.thresholds,
+        options=as_options(PLAN.segmentation, SweepSettings),
     shell:
         "python 04_segment/find_segments.py --nodes {params.nodes:q} --edges {params.edges:q}"
-        " --out {params.out:q} --thresholds {params.thresholds:q} 2>&1 | tee {log:q}"
+        " --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -122,7 +132,7 @@ rule evaluate:
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
         " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
         " --labels {params.volume:q}/volumes/labels/neuron_ids --mask {params.volume:q}/volumes/labels/labels_mask"
-        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/affs {params.skeletons:q} {params.roi:q}"
+        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{PLAN.affinities_head} {params.skeletons:q} {params.roi:q}"
         ' {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 

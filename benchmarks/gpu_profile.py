@@ -36,7 +36,7 @@ ALIGNED = 8
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--extent", type=options.Voxels(), default="160,400,400", help="Voxels to which the volume is mirrored.")
+@click.option("--extent", type=options.VOXELS, default="160,400,400", help="Voxels to which the volume is mirrored.")
 @click.option("--text", type=click.Path(path_type=Path), default="gpu_profile.txt", help="Written anew, part by part.")
 @options.overrides
 def main(

@@ -5,7 +5,7 @@ from emsuite.common.errors import BadInput
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
-from emsuite.segmentation.fragments import FragmentOptions
+from emsuite.segmentation.fragments import FragmentSettings
 from emsuite.segmentation.graph_tables import read_edges
 from emsuite.segmentation.merge_hierarchy import touching
 
@@ -14,7 +14,9 @@ CONTEXT = (64, 64, 64)
 
 @pytest.fixture
 def fragments(cells, tmp_path):
-    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), block_size=(160, 160, 160), context=CONTEXT)
+    extract_fragments(
+        cells.path / "affs", tmp_path, FragmentSettings(flood="distance"), block_size=(160, 160, 160), context=CONTEXT
+    )
     return tmp_path / "fragments.zarr/fragments"
 
 

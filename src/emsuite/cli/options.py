@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
+from emsuite.cli.schema import options_of
+from emsuite.cli.types import Voxels, Workers
 from emsuite.common.errors import BadInput
 
 FILE = click.Path(path_type=Path)
+VOXELS = Voxels()
 
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto takes the GPU if there is one."
@@ -27,24 +30,6 @@ training_volumes = click.option(
 )
 
 
-class Voxels(click.ParamType):
-    """Three whole numbers above 0 as `z,y,x`."""
-
-    name = "z,y,x"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """The numbers as a tuple."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != 3 or min(numbers) < 1:
-            self.fail(f"{value!r}: expected three whole numbers above 0, as 60,270,270", param, ctx)
-        return numbers
-
-
 def network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:
     """The network's folder that was given, or the one the user stands in."""
     if value is not None:
@@ -55,20 +40,6 @@ def network_folder(_context: click.Context, _option: click.Parameter, value: Pat
 
 
 network = click.argument("network_dir", type=FILE, required=False, callback=network_folder)
-
-
-class Workers(click.ParamType):
-    """A number of processes, or `slurm`."""
-
-    name = "number|slurm"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or the word."""
-        if value == "slurm" or (isinstance(value, int) and value >= 1):
-            return value
-        if not (str(value).isdigit() and int(value) >= 1):
-            self.fail(f"{value!r}: expected a number above 0, or slurm", param, ctx)
-        return int(value)
 
 
 def workers(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,16 +79,13 @@ def connections(default: int) -> Callable[[Callable[..., Any]], Callable[..., An
     return click.option("--workers", type=click.IntRange(1, 256), default=default, help="Connections at once.")
 
 
-block_size = click.option(
-    "--block-size", type=Voxels(), metavar="NM", show_default="the whole volume", help="Size of a block, z,y,x in nm."
-)
-context = click.option(
-    "--context",
-    type=Voxels(),
-    metavar="NM",
-    show_default="a quarter of the block",
-    help="What is read around a block, z,y,x in nm.",
-)
+_SEGMENTATION = "emsuite.segmentation.settings"
+fragment_settings = options_of(_SEGMENTATION, "FragmentSettings")
+agglomeration_settings = options_of(_SEGMENTATION, "AgglomerationSettings")
+sweep_settings = options_of(_SEGMENTATION, "SweepSettings")
+block_settings = options_of(_SEGMENTATION, "BlockSettings")
+context = options_of(_SEGMENTATION, "ContextSettings")
+phantom_settings = options_of("emsuite.phantom.settings", "PhantomSettings")
 bind = click.option(
     "-b",
     "--bind",

@@ -3,6 +3,7 @@
 Types that the settings of several augmentations share.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -113,8 +114,10 @@ def _first_line(
 
 
 def _in_plain_words(kind: str, message: str) -> str:
-    known = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
-    return known.get(kind, message.removeprefix("Value error, "))
+    if kind == "literal_error":
+        return "expected one of " + ", ".join(re.findall(r"'([^']*)'", message))
+    plain = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
+    return plain.get(kind, message.removeprefix("Value error, "))
 
 
 def _shortened(text: str) -> str:
@@ -174,3 +177,23 @@ Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 NonNegative = Annotated[float, Field(ge=0)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def as_options(settings: Settings, schema: type[Settings]) -> list[str]:
+    """Return command-line words for the keys of `schema`, with the values of `settings`.
+
+    A key `min_seed_distance` becomes `--min-seed-distance VALUE`; three whole numbers become `z,y,x`, other tuples
+    several words; True becomes a flag. False and None are left out.
+    """
+    words: list[str] = []
+    for key in schema.model_fields:
+        value, option = getattr(settings, key), "--" + key.replace("_", "-")
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+            words += [option, ",".join(map(str, value))]
+        else:
+            words += [option, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words

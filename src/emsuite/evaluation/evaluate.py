@@ -38,12 +38,25 @@ def score(
     every_edit: bool = False,
     block_size: Sequence[int] | None = None,
     workers: Workers = 1,
+    viewer: Sequence[str] = (),
 ) -> Evaluation:
-    """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json to `out`.
+    """Score a segmentation and write contingency/, errors.csv, report.html with pictures, scores.csv, scores.json.
 
-    `arrays` holds `labels` and either `fragments` (with `tables.lookup`) or `segmentation`; `mask`, `raw` and `affs`
-    where there are any. `roi` as `parse_roi` takes it, `block_size` in nm. Edits are counted at the best threshold, or
-    at every one. What a stopped run compared is kept. Raises BadInput for what does not fit together.
+    scores.json is written last. A stopped run keeps the blocks that it has compared.
+
+    Args:
+        arrays: paths of `labels` and of `fragments` (with `tables.lookup`) or `segmentation`; optionally of `mask`,
+            `raw` and `affs`.
+        tables: paths of tables beside the volumes.
+        out: the folder to write to.
+        roi: score `z0:z1,y0:y1,x0:x1` (nm) alone; None: all that labels and segmentation cover.
+        every_edit: count edits at every threshold, not at the best one alone.
+        block_size: z, y, x in nm.
+        workers: processes, or settings for Slurm.
+        viewer: the command, in words, that shows a folder of results; the report quotes it.
+
+    Raises:
+        BadInput: inputs do not fit together.
     """
     opened = {name: open_volume(path) for name, path in arrays.items()}
     stages = read_timings(tables.timings)
@@ -65,7 +78,7 @@ def score(
     inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
     record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
     title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
-    look = ["04_segment/view.py", str(out)]
+    look = [*viewer, str(out)]
     look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
     write_report(out / "report.html", evaluation, pictures, faults, stages, record, title, look)
     write_pictures(out, evaluation, pictures)

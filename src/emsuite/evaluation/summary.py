@@ -8,15 +8,18 @@ from pathlib import Path
 from emsuite.common.errors import BadInput
 
 
-def summary(results: Path) -> str:
-    """Text on every scored volume below `results`; raises BadInput if there is none."""
+def summary(results: Path, viewer: str) -> str:
+    """Return a text on every scored volume below `results`; raise BadInput if there is none.
+
+    `viewer` is the command that shows a folder of results.
+    """
     found = sorted(results.rglob("scores.json"))
     if not found:
         raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_one(path.parent, json.loads(path.read_text())) for path in found)
+    return "\n\n".join(_one(path.parent, viewer, json.loads(path.read_text())) for path in found)
 
 
-def _one(folder: Path, scores: dict) -> str:
+def _one(folder: Path, viewer: str, scores: dict) -> str:
     best = scores["best"]
     place = os.path.relpath(folder)
     return "\n".join(
@@ -26,6 +29,6 @@ def _one(folder: Path, scores: dict) -> str:
             f"  report        {place}/report.html",
             f"  worst errors  {place}/errors.csv",
             f"  segmentation  {place}/segmentation.zarr/segmentation",
-            f"  look at it    .venv/bin/python 04_segment/view.py {shlex.quote(place)}",
+            f"  look at it    {viewer} {shlex.quote(place)}",
         ]
     )

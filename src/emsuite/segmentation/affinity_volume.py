@@ -7,7 +7,7 @@ from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
-from emsuite.segmentation.settings import NEAR
+from emsuite.segmentation.region_graph import NEAR
 
 
 @dataclass(frozen=True)

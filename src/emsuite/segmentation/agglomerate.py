@@ -21,8 +21,8 @@ from emsuite.io.volume import Volume, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.extract_fragments import voxels_per_block
 from emsuite.segmentation.graph_tables import digest, fragments_manifest, write_block
+from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.region_graph import Edges
-from emsuite.segmentation.settings import MERGE_FUNCTIONS
 
 
 def agglomerate_fragments(

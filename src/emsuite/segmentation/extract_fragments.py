@@ -25,13 +25,13 @@ from emsuite.io.volume import Volume, create_volume, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.graph_tables import digest, write_block
 from emsuite.segmentation.region_graph import Nodes
-from emsuite.segmentation.settings import FragmentOptions
+from emsuite.segmentation.settings import FragmentSettings
 
 
 def extract_fragments(
     affs: Path,
     out: Path,
-    options: FragmentOptions,
+    options: FragmentSettings,
     *,
     mask: Path | None = None,
     block_size: Sequence[int] | None = None,
@@ -48,7 +48,7 @@ def extract_fragments(
     inputs = {"affs": split_path(affs)[0]} | ({} if mask is None else {"mask": split_path(mask)[0]})
     _open_mask(mask, source)
     settings = {
-        **options.as_settings(),
+        **options.model_dump(),
         "block_size": list(grid.block_size),
         "context": list(grid.context),
         "affs": str(affs.resolve()),
@@ -82,13 +82,13 @@ class _FragmentBlock:
     fragments: Path
     nodes: Path
     grid: BlockGrid
-    options: FragmentOptions
+    options: FragmentSettings
 
     def warm_up(self) -> None:
         """Load the compiled loops."""
         from emsuite.segmentation.fragments import find_fragments
 
-        find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentOptions(flood=self.options.flood))
+        find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentSettings(flood=self.options.flood))
 
     def __call__(self, block: Block) -> None:
         from emsuite.segmentation.fragments import find_fragments
@@ -120,7 +120,7 @@ def _prepare(made: Output, nodes: Output, affs: Volume, grid: BlockGrid) -> Path
     return done
 
 
-def _check_boundaries(affs: AffinityVolume, grid: BlockGrid, number: int, options: FragmentOptions) -> None:
+def _check_boundaries(affs: AffinityVolume, grid: BlockGrid, number: int, options: FragmentSettings) -> None:
     """Refuse affinities that are 0 or 1 everywhere: what is made from them looks like a segmentation, but is none."""
     path = affs.volume.path
     if number == 0:

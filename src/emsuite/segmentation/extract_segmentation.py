@@ -45,11 +45,11 @@ def extract_segmentation(fragments: Path, lookup: Path, threshold: float, out: P
 
 
 def best_threshold(scores: Path) -> float:
-    """The best threshold in a scores.json of evaluate.py; raises BadInput."""
+    """Return the best threshold of a scores.json; raise BadInput if it holds none."""
     content = read_json(scores)
     threshold = content.get("threshold") if isinstance(content, dict) else None
     if not isinstance(threshold, float | int):
-        raise BadInput(f"{scores}: holds no number under 'threshold', expected a scores.json of evaluate.py --lookup")
+        raise BadInput(f"{scores}: holds no number under 'threshold', expected scores over thresholds")
     return float(threshold)
 
 

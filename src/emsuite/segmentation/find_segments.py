@@ -85,7 +85,7 @@ def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
     check_finished(lookup)
     manifest = read_json(manifest_path(lookup))
     if manifest is None or not (lookup / _TABLE).exists():
-        raise BadInput(f"{lookup}: no lookup tables there, expected a folder that find_segments.py wrote")
+        raise BadInput(f"{lookup}: no lookup tables there, expected a folder that find_segments wrote")
     return manifest
 
 

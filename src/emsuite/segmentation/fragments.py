@@ -20,7 +20,8 @@ import numpy as np
 from emsuite.segmentation.distance_transform import local_maxima, squared_distance
 from emsuite.segmentation.merge_hierarchy import merge_regions
 from emsuite.segmentation.mutex_watershed import mutex_pieces
-from emsuite.segmentation.settings import NEAR, FragmentOptions
+from emsuite.segmentation.region_graph import NEAR
+from emsuite.segmentation.settings import FragmentSettings
 from emsuite.segmentation.watershed import seeded_watershed
 
 _EPSILON_FUNCTION = "hist_quant_25"
@@ -28,7 +29,7 @@ _EPSILON_FUNCTION = "hist_quant_25"
 
 def find_fragments(
     affs: np.ndarray,
-    options: FragmentOptions,
+    options: FragmentSettings,
     mask: np.ndarray | None = None,
     inner: tuple[slice, ...] = (slice(None),) * 3,
     offsets: Sequence[Sequence[int]] = NEAR,
@@ -67,7 +68,7 @@ def split_into_components(labels: np.ndarray) -> np.ndarray:
     return cc3d.connected_components(np.ascontiguousarray(labels), connectivity=6, out_dtype=np.uint32)
 
 
-def _watershed(strength: np.ndarray, seeds: np.ndarray | None, channels: int, options: FragmentOptions) -> np.ndarray:
+def _watershed(strength: np.ndarray, seeds: np.ndarray | None, channels: int, options: FragmentSettings) -> np.ndarray:
     """Flood a volume, or one section, from `seeds`; without any, from the maxima of the distance to the boundary."""
     # squared distances in voxels are whole numbers: they order voxels as distances do, exactly
     inside = strength > 0.5 * 255 * channels

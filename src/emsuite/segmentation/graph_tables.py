@@ -71,13 +71,13 @@ def graph_manifest(folder: Path) -> Mapping[str, Any]:
 
 
 def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
-    """The manifest of fragments that extract_fragments.py wrote; raises BadInput for others."""
+    """Return the manifest of fragments; raise BadInput if another program made them."""
     container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
     path = manifest_path(container)
     manifest = read_json(path)
     if manifest is None or "digest" not in manifest or "block_size" not in manifest["settings"]:
         raise BadInput(
-            f"{fragments}: has no {path.name} that tells its blocks; expected fragments of extract_fragments.py"
+            f"{fragments}: has no {path.name} that tells its blocks; expected fragments that extract_fragments wrote"
         )
     return manifest
 

@@ -20,7 +20,18 @@ import numba
 import numpy as np
 
 from emsuite.segmentation.region_graph import Edges
-from emsuite.segmentation.settings import MERGE_FUNCTIONS
+
+_HISTOGRAM = "OneMinus<HistogramQuantileAffinity<RegionGraphType, {}, ScoreValue, 256, {}>>"
+MERGE_FUNCTIONS = {
+    "mean": "OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>",
+    **{f"hist_quant_{q}": _HISTOGRAM.format(q, "false") for q in (10, 25, 50, 75, 90)},
+    **{f"hist_quant_{q}_initmax": _HISTOGRAM.format(q, "true") for q in (10, 25, 50, 75, 90)},
+}
+"""Scoring functions of waterz by name: 1 - the mean, or 1 - a quantile, of the affinities between two regions.
+
+`initmax` starts with the maximum between two fragments. To add a function, name it here and in
+`settings.MergeFunction`.
+"""
 
 _QUEUE_BINS = 256
 

@@ -1,8 +1,11 @@
-"""TODO segmentation/region_graph.py."""
+"""The region adjacency graph: fragments are nodes, contacts of fragments are edges."""
 
 from typing import NamedTuple
 
 import numpy as np
+
+NEAR = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+"""Offsets in voxels of the three affinities that decide on contacts: to the previous voxel in z, y and x."""
 
 
 class Nodes(NamedTuple):

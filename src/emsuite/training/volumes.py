@@ -48,7 +48,7 @@ def _split(config: NetworkConfig, project: Path) -> list[str]:
     if not present:
         raise BadInput(
             f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
-            "fetch one with 01_data/fetch_data.py, or name one with --data"
+            "fetch one, or name one with --data"
         )
     return [f"{path}@{roi}" if roi else str(path) for path, roi in present]
 

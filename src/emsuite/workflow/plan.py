@@ -17,6 +17,7 @@ from emsuite.common.settings import Settings, validate
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import frozen_network_folder, load_network
 from emsuite.segmentation.settings import SegmentationSettings
+from emsuite.targets.heads import AffinitiesHead
 from emsuite.workflow.container_images import fetch_image, find_image
 
 
@@ -81,6 +82,15 @@ class WorkflowPlan:
         """How affinities become segments: the data set's settings, the run's own over them."""
         merged = self.dataset.segmentation.model_dump() | self.config.segmentation
         return validate(SegmentationSettings, merged, "config/config.yaml: segmentation")
+
+    @property
+    def affinities_head(self) -> str:
+        """The name of the head whose affinities are segmented: the first of the network's heads that predicts them."""
+        heads = load_network(self.project / self.network_folder).heads
+        name = next((name for name, head in heads.items() if isinstance(head, AffinitiesHead)), None)
+        if name is None:
+            raise BadInput(f"{self.network_folder}: predicts no affinities, which the segmentation needs")
+        return name
 
     @property
     def image(self) -> Image:

@@ -1,0 +1,142 @@
+"""Command-line options from a settings class, without importing it.
+
+A script's `--help` takes less time than the import of pydantic, so the class is read from its source. Each key
+
+    debris: int = Field(64, ge=0, description="Smaller pieces are no seeds, voxels.")
+
+becomes the option `--debris` with this type, default, limit and help. The types that options need are known here: int,
+float, bool, str, Literal, tuples of numbers, and None; and names that the module of the class gives to such types.
+"""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from emsuite.cli.types import Voxels
+
+_NUMBERS = {"PositiveInt": ("int", 1), "NonNegativeInt": ("int", 0)}
+_LIMITS = {"ge": "low", "le": "high", "gt": "low", "lt": "high"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The type of a key: `name` is int, float, bool, str, choice or tuple."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    members: tuple[Any, ...] = ()
+    """The choices, or the kinds of a tuple's members."""
+
+    def limited(self, limits: dict[str, Any]) -> "Kind":
+        """Return the kind with the limits of a `Field(ge=..., ...)`."""
+        changes: dict[str, Any] = {}
+        for word, side in _LIMITS.items():
+            if word in limits:
+                changes |= {side: limits[word], f"{side}_open": word in ("gt", "lt")}
+        return replace(self, **changes)
+
+    def click_type(self) -> Any:
+        """Return the type as click knows it."""
+        if self.name == "choice":
+            return click.Choice(list(self.members))
+        if self.name == "tuple":
+            kinds = {member.name for member in self.members}
+            return Voxels() if kinds == {"int"} else tuple(member.click_type() for member in self.members)
+        if self.name in ("int", "float") and (self.low is not None or self.high is not None):
+            limited: Any = click.IntRange if self.name == "int" else click.FloatRange
+            return limited(self.low, self.high, min_open=self.low_open, max_open=self.high_open)
+        return {"int": int, "float": float, "bool": bool, "str": str}[self.name]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a settings class."""
+
+    name: str
+    kind: Kind
+    default: Any
+    description: str
+
+    @property
+    def option(self) -> str:
+        """The name of its command-line option."""
+        return "--" + self.name.replace("_", "-")
+
+
+def keys_of(module: str, name: str) -> list[Key]:
+    """Return the keys of the class `name` in `module`, in their order, those of its bases in the module first."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    aliases = {node.targets[0].id: node.value for node in tree.body
+               if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    return list(_keys(classes[name], classes, aliases))
+
+
+def options_of(module: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that gives a script an option for each key of a settings class."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for key in reversed(keys_of(module, name)):
+            if key.kind.name == "bool":
+                command = click.option(key.option, is_flag=True, default=key.default, help=key.description)(command)
+                continue
+            default, kind = key.default, key.kind.click_type()
+            if isinstance(kind, Voxels) and default is not None:
+                default = ",".join(map(str, default))
+            command = click.option(key.option, type=kind, default=default, help=key.description)(command)
+        return command
+
+    return decorate
+
+
+def _keys(node: ast.ClassDef, classes: dict[str, ast.ClassDef], aliases: dict[str, ast.expr]) -> Iterator[Key]:
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id in classes:
+            yield from _keys(classes[base.id], classes, aliases)
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            default, field = _field(part.value)
+            kind = _kind(part.annotation, aliases).limited(field)
+            yield Key(part.target.id, kind, default, field.get("description", ""))
+
+
+def _field(value: ast.expr | None) -> tuple[Any, dict[str, Any]]:
+    """Return the default of a key and the keywords of its `Field(...)`."""
+    if not isinstance(value, ast.Call):
+        return (None if value is None else ast.literal_eval(value)), {}
+    words = {word.arg: ast.literal_eval(word.value) for word in value.keywords if word.arg}
+    return (ast.literal_eval(value.args[0]) if value.args else words.get("default")), words
+
+
+def _kind(node: ast.expr, aliases: dict[str, ast.expr]) -> Kind:
+    if isinstance(node, ast.Name):
+        if node.id in aliases:
+            return _kind(aliases[node.id], aliases)
+        name, low = _NUMBERS.get(node.id, (node.id, None))
+        return Kind(name, low=low)
+    if isinstance(node, ast.BinOp):  # X | None
+        return _kind(node.left, aliases)
+    assert isinstance(node, ast.Subscript), ast.dump(node)
+    assert isinstance(node.value, ast.Name), ast.dump(node)
+    parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if node.value.id == "Literal":
+        return Kind("choice", members=tuple(ast.literal_eval(part) for part in parts))
+    if node.value.id == "Annotated":
+        kind = _kind(parts[0], aliases)
+        for part in parts[1:]:
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "Field":
+                kind = kind.limited(_field(part)[1])
+        return kind
+    assert node.value.id == "tuple", ast.dump(node)
+    return Kind("tuple", members=tuple(_kind(part, aliases) for part in parts))
