@@ -70,8 +70,13 @@ def predict() -> None:
     from emsuite.training.checkpoint import Checkpoint, save
 
     with tempfile.TemporaryDirectory() as place:
-        shutil.copytree(ROOT / "02_train/phantom", Path(place) / "phantom")
-        folder, raw, out = Path(place) / "phantom/small", Path(place) / "noise.zarr/raw", Path(place) / "out.zarr"
+        shutil.copytree(ROOT / "01_data/datasets", Path(place) / "01_data/datasets")
+        shutil.copytree(ROOT / "02_train/phantom", Path(place) / "02_train/phantom")
+        folder, raw, out = (
+            Path(place) / "02_train/phantom/small",
+            Path(place) / "noise.zarr/raw",
+            Path(place) / "out.zarr",
+        )
         config = load_network(folder)
         save(
             folder,

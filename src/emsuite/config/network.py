@@ -15,7 +15,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load
+from emsuite.common.settings import Settings, load, read_yaml
+from emsuite.config.dataset import DATASETS
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network
@@ -141,6 +142,8 @@ class NetworkConfig(Settings):
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     """Read the configuration of the network in `folder`.
 
+    The voxel size is that of the data set, unless the files of the network say another.
+
     Args:
         folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set.
         overrides: `key=value` texts over both files, as `training.batch_size=2`.
@@ -155,7 +158,17 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *overrides])
+    return load(NetworkConfig, *paths, overrides=[*names, *_voxel_size(folder, paths), *overrides])
+
+
+def _voxel_size(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the data set's voxel size as an override, if no file of the network says another."""
+    if any("voxel_size" in read_yaml(path) for path in paths):
+        return []
+    dataset = folder.parents[2] / DATASETS / f"{folder.parent.name}.yaml"
+    if not dataset.exists() or "voxel_size" not in (content := read_yaml(dataset)):
+        return []
+    return [f"voxel_size={content['voxel_size']}"]
 
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
