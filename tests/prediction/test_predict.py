@@ -14,7 +14,7 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, output
-from emsuite.config.network import NetworkConfig
+from emsuite.config.network import NetworkConfig, build_network
 from emsuite.data.raw import check_raw
 from emsuite.io.volume import Volume, create_volume, open_volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
@@ -50,7 +50,8 @@ def config(unet: dict, precision: str = "bfloat16") -> NetworkConfig:
 def network(unet: dict, precision: str = "bfloat16") -> Network:
     """Random weights, spread so that predictions are not all alike."""
     torch.manual_seed(1)
-    made = Network(config(unet, precision)).eval()
+    made = build_network(config(unet, precision)).eval()
+    made.config = config(unet, precision)  # which the tests keep with it
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.1)
@@ -58,6 +59,14 @@ def network(unet: dict, precision: str = "bfloat16") -> Network:
     for parameter in made.heads.parameters():
         parameter.data.mul_(3)
     return made
+
+
+def make_predictor(
+    made: AnyNetwork, largest: tuple[int, ...], raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE
+) -> predictor.Predictor:
+    """A predictor on the CPU."""
+    frozen = made.frozen.config if isinstance(made, AutocontextNetwork) else None
+    return predictor.make_predictor(made, made.config, torch.device("cpu"), largest, raw, roi, tiling, frozen)
 
 
 def volume(path: Path, shape: tuple[int, ...], offset: tuple[int, ...] = (0, 0, 0)) -> Volume:
@@ -76,7 +85,7 @@ def run(
     tiling: Tiling = BY_STRIDE,
 ) -> dict:
     """Predict and read everything back."""
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    made_for = make_predictor(made, largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
         predict.predict_volume(made_for, raw, roi or raw.roi, unfinished)
     assert not list(out.glob("*.txt"))
@@ -176,7 +185,7 @@ def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
 def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
     expected = run(made, raw, tmp_path / "whole.zarr", largest)
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
+    made_for = make_predictor(made, largest, raw, raw.roi)
     tiles = len(made_for.grid(raw, Roi((0, 0, 0), raw.shape)))
     stopped = tmp_path / "stopped.zarr"
     with monkeypatch.context() as patch:
@@ -249,7 +258,7 @@ def workers(
     tiling: Tiling = BY_STRIDE,
 ) -> None:
     """Predict with several processes."""
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    made_for = make_predictor(made, largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
         predict.predict_volume(made_for, raw, roi or raw.roi, unfinished, number)
     assert not list(out.glob("*.txt"))
@@ -433,7 +442,9 @@ def autocontext(with_raw: bool, **of_the_second: object) -> AutocontextNetwork:
     content = config(SHALLOW | of_the_second, "float32").model_dump(mode="json")
     content["heads"].pop("lsds")
     content["autocontext"] = {"network": "n", "with_raw": with_raw}
-    made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
+    second = NetworkConfig.model_validate(content)
+    made = AutocontextNetwork(first, build_network(second), with_raw).eval()
+    made.config = made.trained.config = second
     for parameter in made.trained.heads.parameters():
         parameter.data.mul_(10)
     return made
@@ -480,7 +491,7 @@ def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> 
     assert made.trained.receptive_field.offset == (7, 9, 9)
     valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
     assert valid == Roi((80, 100, 100), (230, 300, 170))
-    made_for = predictor.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
+    made_for = make_predictor(made, RAW_TILE, raw, valid, SCAN)
     assert made_for.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, Roi((150, 180, 150), (40, 30, 20)), SCAN)
     assert predicted["input_lsds"].roi.intersect(valid) == predicted["input_lsds"].roi
@@ -568,18 +579,18 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
 
 def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
     made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
-    largest = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    largest = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert largest == made.receptive_field.smallest  # which is more than the 48 that are configured
-    assert predictor.input_shape_for(made, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
+    assert predictor.input_shape_for(made, made.config, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
     wide = made.config.model_copy(
         update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
     )
     made.config = wide
-    whole = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    whole = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert all(n >= m for n, m in zip(made.receptive_field.step(whole), raw.shape, strict=True))
-    half = int(np.prod(whole) * predictor.bytes_per_voxel(made)) // 2
-    smaller = predictor.input_shape_for(made, BY_STRIDE, half, raw, raw.roi)
-    assert np.prod(smaller) * predictor.bytes_per_voxel(made) <= half
+    half = int(np.prod(whole) * predictor.bytes_per_voxel(made, made.config)) // 2
+    smaller = predictor.input_shape_for(made, made.config, BY_STRIDE, half, raw, raw.roi)
+    assert np.prod(smaller) * predictor.bytes_per_voxel(made, made.config) <= half
     small = run(made, raw, tmp_path / "small.zarr", smaller)["affs"].read()
     np.testing.assert_array_equal(run(made, raw, tmp_path / "whole.zarr", whole)["affs"].read(), small)
 
@@ -638,13 +649,14 @@ def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path
 def test_predictions_clip_and_never_wrap() -> None:
     held = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
     for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
-        made_for = predictor.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
-        assert made_for._to_uint8(held).tolist() == expected
+        made, cpu = network(ANISOTROPIC), torch.device("cpu")
+        made_for = predictor.Predictor(made, made.config, cpu, torch.float32, tiling, (48,) * 3, ())
+        assert made_for.to_uint8(held).tolist() == expected
 
 
 def test_arrays_carry_their_place(tmp_path: Path) -> None:
     raw = volume(tmp_path, (12, 13, 14), (70, 80, 90))
-    made_for = predictor.make_predictor(network(ANISOTROPIC), torch.device("cpu"), (48, 48, 48), raw, raw.roi)
+    made_for = make_predictor(network(ANISOTROPIC), (48, 48, 48), raw, raw.roi)
     (tmp_path / "p.zarr").mkdir()
     predict.predict_volume(made_for, raw, raw.roi, Output(tmp_path / "p.zarr", False))
     affs = open_volume(tmp_path / "p.zarr/affs")
