@@ -1,6 +1,7 @@
 """Prediction: tiles against one whole pass, the volume's border, bad raw, a killed run."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,13 +14,15 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.outputs import Output, output
+from emsuite.common.outputs import Output, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, build_network
 from emsuite.data.raw import check_raw
 from emsuite.io.volume import Volume, create_volume, open_volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
 from emsuite.prediction import predict, predictor
+from emsuite.prediction.blending import BLENDINGS, Blended
 from emsuite.prediction.finished_tiles import TileRecord
+from emsuite.prediction.storage_layout import make_blended_layout, share_rows
 from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 from emsuite.training import checkpoint
 
@@ -572,6 +575,177 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert ended.err.startswith("error: --input-shape: original tiles are the network's own")
     assert not out.exists()
+
+
+# ---- blended tiles
+
+BLENDED = (30, 32, 32)  # 14x12x12 come out of it
+PART = Roi((130, 40, 70), (230, 300, 250))  # of the volume below; it begins within strides
+
+
+def uneven() -> Network:
+    """A network whose output depends on the tile: on the brightest voxel that it reads."""
+    made = network(SHALLOW, "float32")
+    made.unet.register_forward_hook(lambda _, inputs, features: features * (3 + 8 * inputs[0].amax()))
+    return made
+
+
+def uneven_volume(path: Path) -> Volume:
+    """Raw that gets brighter along all axes."""
+    noise = volume(path, (27, 34, 30), (100, 0, 50))
+    brightness = sum(np.indices(noise.shape)) / sum(noise.shape)
+    noise = open_volume(noise.path, "r+")
+    noise.array[...] = (noise.read() * brightness).astype(np.uint8)
+    return noise
+
+
+def blended_by_hand(made_for: predictor.Predictor, raw: Volume, roi: Roi, window: Callable) -> dict[str, np.ndarray]:
+    """The weighted mean of all outputs, over the whole volume at once."""
+    roi_vx, step = predictor.in_voxels(raw, roi), made_for.step
+    index = (slice(None), *(roi_vx + Coordinate(50, 50, 50)).to_slices())
+    weight = np.einsum("i,j,k->ijk", *(window(n) for n in step))
+    sums, weights = {}, np.zeros([n + 100 for n in raw.shape])
+    for tile in made_for.grid(raw, roi_vx):
+        output = tuple(slice(b + 50, b + 50 + n) for b, n in zip(tile.begin, step, strict=True))
+        weights[output] += weight
+        for name, values in made_for(*made_for.read([raw], tile)).arrays().items():
+            assert values.dtype == np.float32
+            total = sums.setdefault(name, np.zeros((len(values), *weights.shape)))
+            total[:, *output] += values[:, : step[0], : step[1], : step[2]].astype(np.float64) * weight
+    means = {name: (total[index] / weights[index[1:]]).astype(np.float32) for name, total in sums.items()}
+    return {name: (mean * np.float32(255)).round().astype(np.uint8) for name, mean in means.items()}
+
+
+@pytest.mark.parametrize("name", BLENDINGS)
+@pytest.mark.parametrize("roi", [None, PART], ids=["whole", "part"])
+def test_blended_tiles_equal_the_weighted_mean_by_hand(tmp_path: Path, name: str, roi: Roi | None) -> None:
+    made, raw = uneven(), uneven_volume(tmp_path)
+    roi = roi or raw.roi
+    predicted = run(made, raw, tmp_path / "p.zarr", BLENDED, roi, Blended(name))
+    made_for = make_predictor(made, BLENDED, raw, roi, Blended(name))
+    for head, expected in blended_by_hand(made_for, raw, roi, BLENDINGS[name]).items():
+        np.testing.assert_array_equal(predicted[head].read(), expected)
+        assert predicted[head].roi == roi
+    cropped = run(made, raw, tmp_path / "cropped.zarr", BLENDED, roi)["affs"].read()
+    assert np.abs(cropped.astype(int) - predicted["affs"].read()).max() > 5
+
+
+@pytest.mark.parametrize("roi", [None, PART], ids=["whole", "part"])
+def test_two_workers_blend_to_the_same_bytes_as_one(tmp_path: Path, roi: Roi | None) -> None:
+    made, raw = uneven(), uneven_volume(tmp_path)
+    run(made, raw, tmp_path / "one.zarr", BLENDED, roi, Blended("linear"))
+    workers(made, raw, tmp_path / "two.zarr", BLENDED, 2, roi, Blended("linear"))
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+@pytest.mark.parametrize(("stage", "stop", "rows"), [("read", 50, 1), ("compute", 50, 1), ("store", 12, 1),
+                                                     ("note", 2, 1), ("store", 5, 0)])  # fmt: skip
+def test_a_stopped_blended_run_continues_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int, rows: int
+) -> None:
+    made, raw, tiling = uneven(), uneven_volume(tmp_path), Blended("gaussian")
+    run(made, raw, tmp_path / "whole.zarr", BLENDED, tiling=tiling)
+    with monkeypatch.context() as patch:
+        count(patch, stage, stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", BLENDED, tiling=tiling)
+    assert TileRecord(tmp_path / "stopped.zarr", "done_tiles").read() == set(range(rows))
+    again = tmp_path / "again.zarr"
+    shutil.copytree(tmp_path / "stopped.zarr", again)
+    for path in (unfinished_path(again), again.with_name(f".{again.name}.emsuite")):
+        shutil.copy(str(path).replace("again", "stopped"), path)
+    predicted = count(monkeypatch, "compute")
+    run(made, raw, tmp_path / "stopped.zarr", BLENDED, tiling=tiling)
+    tiles = sum(map(len, rows_of(made, raw, tiling)[rows:]))
+    assert len(predicted) == tiles
+    workers(made, raw, again, BLENDED, 2, tiling=tiling)
+    expected = content(tmp_path / "whole.zarr")
+    assert content(tmp_path / "stopped.zarr") == expected
+    assert content(again) == expected
+
+
+def rows_of(made: Network, raw: Volume, tiling: Blended) -> tuple[tuple[int, ...], ...]:
+    """The numbers of the tiles of each row of the whole volume."""
+    made_for, roi = make_predictor(made, BLENDED, raw, raw.roi, tiling), Roi((0, 0, 0), raw.shape)
+    advance = [tiling.advance(*pair) for pair in zip(made_for.step, made.receptive_field.stride, strict=True)]
+    return share_rows(made_for.grid(raw, roi), make_blended_layout(advance, roi), roi, raw).tiles
+
+
+def test_where_outputs_do_not_depend_on_the_tile_blending_changes_no_byte(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW), volume(tmp_path, (23, 30, 37))
+    cropped = run(made, raw, tmp_path / "crop.zarr", BLENDED)
+    blended = run(made, raw, tmp_path / "blended.zarr", BLENDED, tiling=Blended("linear"))
+    for head, array in cropped.items():
+        np.testing.assert_array_equal(blended[head].read(), array.read())
+
+
+@pytest.mark.parametrize("name", BLENDINGS)
+def test_constant_outputs_stay_constant(tmp_path: Path, name: str) -> None:
+    """Also 0.5, which lies just where uint8 rounds: 127.5 is rounded to even."""
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (23, 30, 37))
+    for head in made.heads.values():
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.linspace(-1, 1, len(head.bias)))
+    made.heads["affs"].bias.data[1] = 0
+    for head, array in run(made, raw, tmp_path / "p.zarr", BLENDED, tiling=Blended(name)).items():
+        levels = (torch.sigmoid(made.heads[head].bias.data) * 255).round().numpy()
+        assert (array.read() == levels[:, None, None, None]).all()
+        assert head != "affs" or levels[1] == 128
+
+
+def test_a_blended_tile_writes_whole_files_that_no_other_row_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, raw, written = uneven(), uneven_volume(tmp_path), []
+    original = Volume.write
+
+    def watch(self: Volume, roi: Roi, voxels: np.ndarray) -> None:
+        before = {path: path.stat().st_mtime_ns for path in self.path.glob("c/**/*") if path.is_file()}
+        original(self, roi, voxels)
+        changed = [p for p in self.path.glob("c/**/*") if p.is_file() and before.get(p) != p.stat().st_mtime_ns]
+        assert not before.keys() & set(changed)
+        written.extend(changed)
+
+    monkeypatch.setattr(Volume, "write", watch)
+    run(made, raw, tmp_path / "p.zarr", BLENDED, PART, Blended("linear"))
+    assert len(written) == len(set(written)) > 80
+
+
+def test_the_script_blends(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    raw, out = volume(tmp_path, (12, 16, 17)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu", "--blend", "gaussian"]
+    assert call_script(PREDICT, *arguments, "--input-shape", "26,28,28").code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert (settings["tiles"], settings["input_shape"]) == ("stride, gaussian", [22, 28, 28])
+    assert call_script(PREDICT, *arguments).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments[:-2]).code == 0  # cropped: other settings
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["tiles"] == "stride"
+    ended = call_script(PREDICT, *arguments, "--tile", "original")
+    assert (ended.code, ended.err) == (
+        2, "error: --blend gaussian: original tiles do not overlap; leave out one of the two\n")  # fmt: skip
+
+
+# ---- predictions of earlier versions
+
+
+def test_a_prediction_of_an_earlier_version_counts(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    """One whose manifest knows less keys of the network's configuration; not one of other weights."""
+    raw, out = volume(tmp_path, (8, 12, 12)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu"]
+    assert call_script(PREDICT, *arguments).code == 0
+    manifest = json.loads(manifest_path(out).read_text())
+    earlier = manifest["settings"]["network"]
+    del earlier["training"]["accumulate"]
+    earlier["heads"]["affs"].pop("switch_to", None)
+    earlier["heads"]["affs"]["then"] = None
+    manifest_path(out).write_text(json.dumps(manifest))
+    there = f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments).out == there
+    manifest["settings"]["weights"] = "0" * 64
+    manifest_path(out).write_text(json.dumps(manifest))
+    assert call_script(PREDICT, *arguments).out != there
+    assert call_script(PREDICT, *arguments).out == there
 
 
 # ---- the tiles' size
