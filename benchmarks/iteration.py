@@ -119,7 +119,7 @@ def make_step(folder: Path, config, volumes, device: str):
     from emsuite.data.training_volume import on_device
     from emsuite.losses.registry import LOSSES
     from emsuite.training.batches import make_batch
-    from emsuite.training.trainer import start_or_resume
+    from emsuite.training.resume import start_or_resume
 
     where, training = torch.device(device), config.training
     state = start_or_resume(folder, config, where)

@@ -35,4 +35,9 @@ def save_untrained(folder: Path, config: NetworkConfig) -> None:
     torch.manual_seed(0)
     weights = build_network(config).state_dict()
     about = provenance(config.model_dump(mode="json"))
-    checkpoint.save(folder, checkpoint.Checkpoint(1, config.architecture(), weights, None, None, None, about))
+    checkpoint.save(
+        folder,
+        checkpoint.Checkpoint(
+            iteration=1, architecture=config.architecture(), networks={"network": weights}, provenance=about
+        ),
+    )

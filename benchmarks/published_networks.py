@@ -106,8 +106,8 @@ def train_once(network, config, shape, where) -> None:
     from emsuite.models.network import trained_part
     from emsuite.training.batches import make_batch
     from emsuite.training.optimizer import make_optimizer
+    from emsuite.training.registry import STEPS
     from emsuite.training.state import TrainingState
-    from emsuite.training.trainer import train_step
 
     before, behind = config.target_maker.label_context
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
@@ -118,9 +118,9 @@ def train_once(network, config, shape, where) -> None:
     mask = torch.ones((1, *labelled), dtype=torch.uint8)
     sample = Sample({"raw": raw, "labels": torch.from_numpy(labels)[None], "mask": mask})
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
-    state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None, network)
+    state = TrainingState({"network": network.train()}, {"network": optimizer}, iteration=ITERATION - 1)
     batches = iter([make_batch(config.target_maker, sample, ITERATION, where)])
-    loss = float(train_step(state, config, batches, ITERATION).losses["loss"])
+    loss = float(STEPS["supervised"].run(state, config, batches, ITERATION).losses["loss"])
     if not np.isfinite(loss):
         raise ValueError(f"{config.dataset}/{config.network}: the loss is {loss}")
 

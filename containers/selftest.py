@@ -73,7 +73,14 @@ def predict() -> None:
         shutil.copytree(ROOT / "02_train/phantom", Path(place) / "phantom")
         folder, raw, out = Path(place) / "phantom/small", Path(place) / "noise.zarr/raw", Path(place) / "out.zarr"
         config = load_network(folder)
-        save(folder, Checkpoint(1, config.architecture(), build_network(config).state_dict(), None, None, None, {}))
+        save(
+            folder,
+            Checkpoint(
+                iteration=1,
+                architecture=config.architecture(),
+                networks={"network": build_network(config).state_dict()},
+            ),
+        )
         noise = np.random.default_rng(0).integers(0, 256, (40, 40, 40), np.uint8)
         volume = create_volume(raw, noise.shape, noise.dtype, config.voxel_size, (0, 0, 0))
         volume.write(volume.roi, noise)

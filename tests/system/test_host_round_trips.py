@@ -35,10 +35,10 @@ from emsuite.models.receptive_field import output_shape
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.tiling import BY_STRIDE
 from emsuite.targets import gaussian_moments as moments
-from emsuite.training.batches import Batch, Batches, Share, make_batch
+from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
 from emsuite.training.optimizer import make_optimizer
+from emsuite.training.registry import STEPS
 from emsuite.training.state import TrainingState
-from emsuite.training.trainer import train_step
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = ROOT / "src/emsuite"
@@ -201,7 +201,13 @@ def test_batches_are_made_on_a_stream_of_their_own(
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: PretendedGpu() if stream is own else None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: network)
     monkeypatch.setattr(Tensor, "record_stream", lambda _, stream: done.append("kept" if stream is network else "lost"))
-    batches = Batches(config.target_maker, make_sampler(config, GPU), Share(0, 1), range(1, 4), GPU)
+    batches = Batches(
+        lambda s, i: make_batch(config.target_maker, s, i, GPU),
+        make_sampler(config, GPU),
+        BatchShare(0, 1),
+        range(1, 4),
+        GPU,
+    )
     made = list(batches)
     assert [batch.iteration for batch in made] == [1, 2, 3]
     assert all(tensor.device == GPU for batch in made for tensor in batch.tensors)
@@ -213,10 +219,10 @@ def test_a_training_step_does_not_wait(config: NetworkConfig, gpu: PretendedGpu)
     network = build_network(config).to(memory_format=torch.channels_last_3d)
     move(network)
     weights = list(network.parameters())
-    state = TrainingState(network, make_optimizer(weights, config.training.optimizer), None, 0, None, network)
+    state = TrainingState({"network": network}, {"network": make_optimizer(weights, config.training.optimizer)})
     batches = iter([make(config, make_sampler(config, GPU), GPU, 1)])
     gpu.waits.clear()
-    step = train_step(state, config, batches, 1)
+    step = STEPS["supervised"].run(state, config, batches, 1)
     assert gpu.waits == []
     assert math.isfinite(step.losses["loss"].item())
     assert gpu.waits  # the look that the test took

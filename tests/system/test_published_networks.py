@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import KDTree
 
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, load_training_volume
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.targets.affinities import affinities
@@ -19,6 +20,7 @@ from emsuite.training import trainer
 from emsuite.training.batches import make_batch
 from emsuite.training.describe import build_untrained
 from emsuite.training.log import read_losses
+from emsuite.training.registry import STEPS
 
 TRAIN = Path(__file__).resolve().parents[2] / "02_train"
 DATASETS = ("zebrafinch", "fib25", "hemi")
@@ -397,10 +399,10 @@ def test_a_step_at_full_width(volumes: dict) -> None:
         state = trainer.start_or_resume(folder, config, torch.device("cpu"))
     before = state.network.unet.layer_3_left_1.weight[0].clone()
     targets, training = config.target_maker, config.training
-    sampler = trainer.Sampler([data], (39, 214, 214), (3, 2, 2), targets.label_context, training.augment,
+    sampler = Sampler([data], (39, 214, 214), (3, 2, 2), targets.label_context, training.augment,
                               training.sampling)  # fmt: skip
     batch = make_batch(targets, sampler.batch(1, 1), 1, torch.device("cpu"))
-    made = trainer.train_step(state, config, iter([batch]), 1)
+    made = STEPS["supervised"].run(state, config, iter([batch]), 1)
     assert sum(p.numel() for p in state.network.parameters()) == 95_856_355
     assert {name: tuple(x.shape) for name, x in made.logits.items()} == {
         "lsds": (1, 10, 3, 2, 2),

@@ -1,7 +1,10 @@
-"""The configuration of one network: its folder's `network.yaml` over the data set's `dataset.yaml`.
+"""The configuration of one network: `network.yaml` of its folder over `dataset.yaml` of its data set.
 
-02_train/zebrafinch/dataset.yaml            what all networks of the data set share
-02_train/zebrafinch/mtlsd/network.yaml      what only this network says
+<networks>/zebrafinch/dataset.yaml            keys that all networks of the data set share
+<networks>/zebrafinch/mtlsd/network.yaml      keys of this network alone
+
+The settings of each part (augmentations, heads, U-Net, sampling) stand beside the code of the part. This module
+composes them.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,7 @@ from pydantic import Field, PositiveInt, model_validator
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load
+from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network
 from emsuite.models.unet import UNetSettings
@@ -79,12 +83,18 @@ class Prediction(Settings):
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
 
 
+StepName = Literal["supervised"]
+"""The kinds of training, of `emsuite.training.registry`."""
+
+
 class NetworkConfig(Settings):
-    """Everything that decides what a network is and how it is trained."""
+    """All settings of a network, its training and its prediction."""
 
     dataset: str = Field(description="name of a file of 01_data/datasets")
     network: str = Field(description="name of the network's folder")
     voxel_size: Triple = Field(description="nm, z y x")
+    step: StepName = Field("supervised", description="the kind of training")
+    normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
     unet: UNetSettings
     heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
     autocontext: Autocontext | None = None
@@ -102,7 +112,7 @@ class NetworkConfig(Settings):
 
     @property
     def in_channels(self) -> int:
-        """Channels that the trained U-Net reads: raw, LSDs, or both."""
+        """The number of channels that the trained U-Net reads: raw, LSDs, or both."""
         if self.autocontext is None:
             return 1
         return LsdsHead.CHANNELS + (1 if self.autocontext.with_raw else 0)
@@ -119,7 +129,7 @@ class NetworkConfig(Settings):
         return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, training.renumber_components_from)
 
     def architecture(self) -> dict:
-        """What a checkpoint must agree in to fit: layers, channels, heads and voxel size."""
+        """Return the settings in which a checkpoint and its network must agree: layers, channels, heads, voxel size."""
         return {
             "unet": self.unet.model_dump(mode="json"),
             "in_channels": self.in_channels,
@@ -129,7 +139,15 @@ class NetworkConfig(Settings):
 
 
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
-    """Read the configuration of the network in `folder`; the names of data set and network are the folders' own."""
+    """Read the configuration of the network in `folder`.
+
+    Args:
+        folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set.
+        overrides: `key=value` texts over both files, as `training.batch_size=2`.
+
+    Raises:
+        BadInput: a file is missing, or a key is unknown or holds a wrong value.
+    """
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected a network's, as 02_train/fib25/small")
@@ -141,7 +159,7 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
 
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
-    """The folder of the frozen network that `config` reads LSDs from, if it does."""
+    """Return the folder of the frozen network that `config` reads LSDs from; None if it reads raw alone."""
     return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None
 
 

@@ -14,7 +14,7 @@ from emsuite.common.arrays import Shape
 from emsuite.common.device import autocast
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.data.normalization import normalised, to_unit_range
+from emsuite.data.normalization import normalized, to_unit_range
 from emsuite.data.raw import check_range
 from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, probabilities, trained_part
@@ -94,7 +94,7 @@ class Predictor:
             raw: `(Z, Y, X)` of the input shape, uint8 or float in [0, 1].
             lsds: `(10, Z, Y, X)` uint8, for a network that reads stored LSDs.
         """
-        x = normalised(raw.to(self.device, non_blocking=True))[None]
+        x = normalized(raw.to(self.device, non_blocking=True))[None]
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
             autocontext = self.config.autocontext

@@ -26,6 +26,7 @@ from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, read_weights
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
+from emsuite.training.state import NETWORK
 
 _FILE = re.compile(r"(?P<prefix>train_net_checkpoint_(?P<iteration>\d+))\.(index|data-\d{5}-of-(?P<shards>\d{5}))")
 
@@ -122,7 +123,14 @@ def _checkpoint(
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
     digest = checkpoints.digest(frozen[1].best_weights) if frozen else None
-    return Checkpoint(iteration, config.architecture(), weights, None, state, digest, provenance(settings))
+    return Checkpoint(
+        iteration=iteration,
+        architecture=config.architecture(),
+        networks={NETWORK: weights},
+        optimizers={} if state is None else {NETWORK: state},
+        frozen_digest=digest,
+        provenance=provenance(settings),
+    )
 
 
 def _iteration(bundle: Bundle) -> int:
