@@ -1,4 +1,4 @@
-"""Chunks, shards and what workers share of a prediction, on paper."""
+"""Chunks, shards and the blocks of workers of a prediction, on paper."""
 
 from pathlib import Path
 
@@ -39,18 +39,18 @@ def test_tiles_that_do_not_fit_into_a_grid_share_chunks() -> None:
 @pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True)], ids=lambda tiling: tiling.name)
 @pytest.mark.parametrize("begin", [(0, 0, 0), (3, 5, 9)])
 def test_no_two_blocks_write_into_the_same_shard(tmp_path: Path, tiling: Tiling, begin: tuple[int, ...]) -> None:
-    whole, wanted = Roi((0, 0, 0), (40, 41, 60)), Roi(begin, (30, 17, 50))
+    whole, roi = Roi((0, 0, 0), (40, 41, 60)), Roi(begin, (30, 17, 50))
     raw = create_volume(tmp_path / "v.zarr/raw", whole.shape, np.uint8, (2, 2, 2), (10, 10, 10))
-    tiles = list(tiling.grid(REACH, (18, 22, 22), whole, wanted))
-    layout = make_layout(tiles, wanted)
-    share = share_out(tiles, layout, wanted, raw, 2)
+    tiles = list(tiling.grid(REACH, (18, 22, 22), whole, roi))
+    layout = make_layout(tiles, roi)
+    share = share_out(tiles, layout, roi, raw, 2)
     assert sorted(number for block in share.tiles for number in block) == list(range(len(tiles)))
     owner: dict[tuple[int, ...], int] = {}
     for index, numbers in enumerate(share.tiles):
-        place = share.grid.block(index).write
+        write_nm = share.grid.block(index).write
         for number in numbers:
             kept = Roi(tiles[number].keep_begin, tiles[number].keep_shape)
-            assert place.contains(Roi(raw.offset + kept.offset * 2, kept.shape * 2))
+            assert write_nm.contains(Roi(raw.offset + kept.offset * 2, kept.shape * 2))
             shards = [range((low - b) // s, (high - 1 - b) // s + 1)
                       for low, high, b, s in zip(kept.begin, kept.end, begin, layout.shard, strict=True)]  # fmt: skip
             for shard in ((z, y, x) for z in shards[0] for y in shards[1] for x in shards[2]):
