@@ -237,9 +237,9 @@ def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
     network, raw = build_network(config).eval(), torch.arange(math.prod(TILE)).view(TILE).to(torch.uint8)
     heads = ("lsds", "affs")
-    expected = Predictor(network, CPU, torch.float32, BY_STRIDE, TILE, heads)(raw).arrays()
+    expected = Predictor(network, config, CPU, torch.float32, BY_STRIDE, TILE, heads)(raw).arrays()
     move(network)
-    predicted = Predictor(network, GPU, torch.float32, BY_STRIDE, TILE, heads)(raw)
+    predicted = Predictor(network, config, GPU, torch.float32, BY_STRIDE, TILE, heads)(raw)
     assert gpu.waits == []
     assert not waited
     arrays = predicted.arrays()

@@ -10,7 +10,7 @@ last of the marks is for the case that somebody removed the manifest, as Snakema
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ from typing import Any
 from emsuite.common.errors import BadInput
 from emsuite.common.files import naming, remove, write_json, write_text
 from emsuite.common.provenance import provenance
+
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Returns the settings of an earlier version in the words of today's."""
 
 
 @dataclass
@@ -42,12 +45,18 @@ def unfinished_path(path: Path) -> Path:
 
 @contextmanager
 def output(
-    path: Path, settings: Mapping[str, Any], *, inputs: Mapping[str, Path] | None = None, seed: int | None = None
+    path: Path,
+    settings: Mapping[str, Any],
+    *,
+    inputs: Mapping[str, Path] | None = None,
+    seed: int | None = None,
+    upgrade: Upgrade | None = None,
 ) -> Iterator[Output]:
     """Make the output at `path` within the block; on leaving it well, the manifest is written.
 
     `settings` decide the bytes (never put the number of workers among them): an unfinished output with the same
-    settings is continued (`Output.resumed`), anything else that lies at `path` is removed first.
+    settings is continued (`Output.resumed`), anything else that lies at `path` is removed first. Settings of the
+    earlier run go through `upgrade` before they are compared.
     """
     path = Path(path)
     for name, given in (inputs or {}).items():
@@ -60,7 +69,7 @@ def output(
         )
     wanted = json.loads(json.dumps(settings, default=str))
     write_text(owned, "")
-    resumed = path.exists() and read_json(unfinished_path(path)) == wanted
+    resumed = path.exists() and _equal(read_json(unfinished_path(path)), wanted, upgrade)
     if not resumed:
         write_json(unfinished_path(path), "being removed")  # no settings: a run that is killed here is not continued
         manifest_path(path).unlink(missing_ok=True)
@@ -85,12 +94,18 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def is_finished(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether the output at `path` is whole and was made from the same settings."""
+def is_finished(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None = None) -> bool:
+    """Whether the output at `path` is whole and was made from the same settings; see `output` for `upgrade`."""
     manifest = read_json(manifest_path(path))
     if not isinstance(manifest, dict) or not path.exists():
         return False
-    return manifest.get("settings") == json.loads(json.dumps(settings, default=str))
+    return _equal(manifest.get("settings"), json.loads(json.dumps(settings, default=str)), upgrade)
+
+
+def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
+    if upgrade is not None and isinstance(earlier, dict):
+        earlier = json.loads(json.dumps(upgrade(earlier), default=str))
+    return bool(earlier == settings)
 
 
 def check_finished(path: Path) -> None:

@@ -179,9 +179,7 @@ def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
 def build_network(config: NetworkConfig) -> Network:
     """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
     channels = {name: head.channels for name, head in config.heads.items()}
-    network = Network(config.unet, config.in_channels, channels)
-    network.config = config  # TEMP
-    return network
+    return Network(config.unet, config.in_channels, channels)
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:
@@ -192,6 +190,4 @@ def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> Autoconte
     assert config.autocontext is not None, f"{config.network} reads raw alone"
     assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
     context = build_network(frozen)
-    network = AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
-    network.config = config  # TEMP
-    return network
+    return AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
