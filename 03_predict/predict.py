@@ -43,7 +43,7 @@ def main(
 ) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
     from emsuite.common.device import count_workers, memory_to_use, pick_device
-    from emsuite.common.memory import share_memory
+    from emsuite.common.process import kept_memory, share_memory
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.io.volume import format_roi, parse_roi
@@ -71,7 +71,9 @@ def main(
         network, tiling, memory_to_use(where, workers), raw, wanted)  # fmt: skip
     predictor = make_predictor(network, where, shape, raw, wanted, tiling)
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
-    if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, wanted, workers):
+    with kept_memory():
+        written = predict_to(out, settings | predictor.settings, inputs, predictor, raw, wanted, workers)
+    if not written:
         click.echo(f"{out}: already there, made with the same settings")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from emsuite.common.errors import EmsuiteError, one_line
+from emsuite.common.process import set_up_process
 
 
 class StageCommand(click.Command):
@@ -16,6 +17,7 @@ class StageCommand(click.Command):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command as a script: what is raised becomes one line and an exit code."""
+        set_up_process()
         try:
             _check_image()
             code = super().main(*args, **extra | {"standalone_mode": False})

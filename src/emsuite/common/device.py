@@ -32,8 +32,6 @@ def pick_device(name: str) -> torch.device:
     Raises BadInput if there is none although `cuda` is asked for, or although this is a Slurm job that was given one:
     days on the CPU would be what nobody wanted.
     """
-    # asks the driver's library: torch's own way to ask keeps processes that are forked later from using a GPU
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if not torch.cuda.is_available():
         if name == "cuda":
             raise BadInput("--device cuda: torch sees no GPU here; use --device cpu or auto")
@@ -124,7 +122,6 @@ def deterministic(wanted: bool) -> Iterator[None]:
         cudnn.benchmark,
     )
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
         torch.use_deterministic_algorithms(True, warn_only=True)
     cudnn.benchmark = not wanted
     try:

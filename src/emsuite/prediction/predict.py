@@ -20,7 +20,6 @@ from emsuite.blockwise.run import run_blocks
 from emsuite.common.arrays import Shape
 from emsuite.common.device import claim_gpu, one_core
 from emsuite.common.errors import BadInput
-from emsuite.common.memory import kept_memory
 from emsuite.common.outputs import Output, is_finished, manifest_path, output, read_json, unfinished_path
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
@@ -78,11 +77,10 @@ def _predict(
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
     run = _Run(predictor, sources, arrays, tiles, record)
-    with kept_memory():
-        if workers == 1:
-            _predict_here(what, run, done)
-        else:
-            _predict_on_workers(what, run, wanted, layout, done, workers)
+    if workers == 1:
+        _predict_here(what, run, done)
+    else:
+        _predict_on_workers(what, run, wanted, layout, done, workers)
     return arrays
 
 
