@@ -7,7 +7,7 @@ import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
+from emsuite.common.process import kept_memory, share_memory
 
 
 @stage(
@@ -43,7 +43,6 @@ def main(
 ) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, 0 to 255 standing for 0 to 1."""
     from emsuite.common.device import count_workers, memory_to_use, pick_device
-    from emsuite.common.process import kept_memory, share_memory
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.io.volume import format_roi, parse_roi
@@ -54,7 +53,7 @@ def main(
 
     share_memory()
     if tile == "original" and input_shape is not None:
-        raise BadInput("--input-shape: original tiles are the network's own; leave out one of the two")
+        raise click.UsageError("--input-shape: original tiles are the network's own; leave out one of the two")
     tiling = Original(valid) if tile == "original" else BY_STRIDE
     config = load_network(network_dir, overrides)
     check_name(out)
@@ -72,9 +71,8 @@ def main(
     predictor = make_predictor(network, where, shape, raw, wanted, tiling)
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
     with kept_memory():
-        written = predict_to(out, settings | predictor.settings, inputs, predictor, raw, wanted, workers)
-    if not written:
-        click.echo(f"{out}: already there, made with the same settings")
+        if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, wanted, workers):
+            click.echo(f"{out}: already there, made with the same settings")
 
 
 if __name__ == "__main__":

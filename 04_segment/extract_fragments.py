@@ -22,12 +22,8 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
 @click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="Affinities (c, z, y, x) in [0, 1].")
 @click.option("--out", type=options.FILE, required=True, help="Folder for fragments.zarr and graph/nodes.")
 @click.option("--mask", type=options.FILE, metavar="ARRAY", help="No fragments where this is 0.")
-@click.option(
-    "--min-seed-distance",
-    type=click.IntRange(1),
-    default=10,
-    help="Seeds are the maxima of a filter this wide, voxels.",
-)
+@click.option("--min-seed-distance", type=click.IntRange(1), default=10,
+              help="Seeds are the maxima of a filter this wide, voxels.")  # fmt: skip
 @click.option("--filter-fragments", type=SHARE, default=0.0, help="Drop fragments of a lower mean affinity.")
 @click.option("--epsilon", type=SHARE, default=0.0, help="Agglomerate fragments up to this threshold at once.")
 @click.option("--in-sections", is_flag=True, help="Each z-section alone, for anisotropic volumes.")
