@@ -1,7 +1,4 @@
-"""Deterministic algorithms, and what was set before them.
-
-Torch's number of threads.
-"""
+"""The choice of a device, its workers and memory; deterministic algorithms and torch's threads."""
 
 import os
 import re
