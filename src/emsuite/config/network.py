@@ -7,11 +7,11 @@ The settings of each part (augmentations, heads, U-Net, sampling) stand beside t
 composes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
@@ -191,3 +191,16 @@ def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> Autoconte
     assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
     context = build_network(frozen)
     return AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an earlier run in the words of today's schema.
+
+    Keys of the network's configuration that have another name today are renamed, and those that an earlier version did
+    not know get their defaults. A configuration that today's schema refuses stays as it is, and equals none of today's.
+    """
+    try:
+        network = NetworkConfig.model_validate(settings.get("network")).model_dump(mode="json")
+    except ValidationError:
+        return dict(settings)
+    return {**settings, "network": network}
