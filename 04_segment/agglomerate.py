@@ -20,7 +20,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
 @options.agglomeration_settings
-@options.context
+@options.context_settings
 @options.workers
 def main(
     affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: Any

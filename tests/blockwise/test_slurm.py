@@ -53,9 +53,8 @@ def test_odd_settings_are_refused(pairs, line):
 
 
 def test_settings_as_a_block_of_the_segmentation():
-    assert SegmentationSettings().workers_option(3) == ["--workers", "3"]
     settings = validate(SegmentationSettings, {"slurm": {"workers": 2, "account": "lab"}}, "config")
-    assert settings.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
+    assert settings.slurm.arguments == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
     with pytest.raises(BadInput, match=r"config: slurm\.acount: unknown key"):
         validate(SegmentationSettings, {"slurm": {"acount": "lab"}}, "config")
 

@@ -8,6 +8,7 @@ scored it is not asked. The grid is that of the fragments.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from emsuite.io.volume import Volume, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.extract_fragments import voxels_per_block
 from emsuite.segmentation.graph_tables import digest, fragments_manifest, write_block
-from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.region_graph import Edges
+from emsuite.segmentation.settings import MergeFunction
 
 
 def agglomerate_fragments(
@@ -39,8 +40,8 @@ def agglomerate_fragments(
     `context` in nm (default: a quarter of the block) is read around each block. What a stopped run of the same
     settings did is kept. Raises BadInput for arrays that do not fit, or fragments that another tool made.
     """
-    if merge_function not in MERGE_FUNCTIONS:
-        raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(MERGE_FUNCTIONS)}")
+    if merge_function not in get_args(MergeFunction):
+        raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(get_args(MergeFunction))}")
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     _check_fit(volume, affinity_volume(open_volume(affs)).volume)
     grid = make_grid(volume, origin["settings"]["block_size"], context)

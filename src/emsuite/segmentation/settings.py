@@ -119,7 +119,3 @@ class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSetting
     """All settings of the segmentation, as a data set or a workflow gives them."""
 
     slurm: SlurmSettings | None = Field(None, description="Jobs to ask Slurm for; none: processes on this machine.")
-
-    def workers_option(self, threads: int) -> list[str]:
-        """Return `--workers ...`: this number of processes, or Slurm's jobs."""
-        return ["--workers", str(threads)] if self.slurm is None else self.slurm.arguments
