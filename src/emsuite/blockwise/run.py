@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from funlib.geometry import Roi
 
-from emsuite.blockwise.fork_server import nursery
+from emsuite.blockwise.fork_server import start_fork_server
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
 from emsuite.blockwise.worker import Work, end_with, serve
@@ -25,9 +25,9 @@ from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
 
 if TYPE_CHECKING:
-    from emsuite.blockwise.slurm import SlurmSettings
+    from emsuite.blockwise.slurm_settings import SlurmSettings
 
-Workers: TypeAlias = "int | SlurmSettings"
+BlockWorkers: TypeAlias = "int | SlurmSettings"
 """That many processes on this machine, or jobs of Slurm."""
 
 _NO_TIMEOUT = 1e9  # seconds; daisy would kill a block after ten minutes
@@ -36,7 +36,12 @@ _log = logging.getLogger(__name__)
 
 
 def run_blocks(
-    name: str, grid: BlockGrid, process: Callable[[Block], None], workers: Workers, done_folder: Path, retries: int = 2
+    name: str,
+    grid: BlockGrid,
+    process: Callable[[Block], None],
+    workers: BlockWorkers,
+    done_folder: Path,
+    retries: int = 2,
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`; shows progress as `name`.
 
@@ -71,7 +76,7 @@ def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> Non
 
 
 @contextlib.contextmanager
-def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
+def _launcher(work: Work, workers: BlockWorkers) -> Iterator[Callable[..., None]]:
     """What daisy calls in a process of its own to have one worker."""
     if isinstance(workers, int):
 
@@ -79,7 +84,7 @@ def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
             end_with(*connections)
             serve(work)
 
-        with nursery(be_worker, getattr(work.process, "warm_up", lambda: None)) as launch:
+        with start_fork_server(be_worker, getattr(work.process, "warm_up", lambda: None)) as launch:
             yield launch
         return
     saved = (work.folder / "work.pickle").resolve()
