@@ -29,9 +29,11 @@ def main(
 
     Works on the blocks that the fragments were made in. Writes a table per block to OUT. A stopped run continues.
     """
+    from emsuite.common.process import silent_stdout
     from emsuite.segmentation.agglomerate import agglomerate_fragments
 
-    number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
+    with silent_stdout():  # waterz prints its progress
+        number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
     click.echo(f"{number} edges; {out}")
 
 

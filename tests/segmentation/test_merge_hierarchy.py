@@ -1,6 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
+from emsuite.common.process import silent_stdout
 from emsuite.segmentation.find_segments import components
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS, find_contacts, merge_regions, score_edges
 
@@ -85,11 +88,20 @@ def test_nothing_to_merge_is_no_edges():
         assert (merge_regions(affs, fragments, "mean", 0.5) == fragments).all()
 
 
-def test_waterz_prints_nothing_and_the_fragments_are_left_alone(capfd):
+def test_waterz_prints_nothing_where_the_program_is_silent_and_the_fragments_are_left_alone(capfd):
     affs, fragments = row_of_boxes([200])
     before = fragments.copy()
     print("before")
-    score_edges(affs, fragments, "mean")
+    with silent_stdout():
+        score_edges(affs, fragments, "mean")
     print("after")
     assert capfd.readouterr().out == "before\nafter\n"
     assert (fragments == before).all()
+
+
+def test_file_descriptors_are_left_to_the_program(monkeypatch):
+    """Within one of several threads, a redirection would swallow what the others print."""
+    with silent_stdout(), monkeypatch.context() as patch:
+        patch.setattr(os, "dup2", None)
+        score_edges(*row_of_boxes([200]), "mean")
+        merge_regions(*row_of_boxes([200]), "mean", 0.5)

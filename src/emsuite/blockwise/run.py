@@ -7,9 +7,9 @@ have no marker (see `block_worker`).
 import contextlib
 import json
 import logging
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +19,7 @@ from funlib.geometry import Roi
 from emsuite.blockwise.fork_server import start_fork_server
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
-from emsuite.blockwise.worker import Work, end_with, serve
+from emsuite.blockwise.worker import Work, be_worker
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed
 from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
@@ -79,12 +79,7 @@ def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> Non
 def _launcher(work: Work, workers: BlockWorkers) -> Iterator[Callable[..., None]]:
     """What daisy calls in a process of its own to have one worker."""
     if isinstance(workers, int):
-
-        def be_worker(connections: tuple[Any, ...]) -> None:
-            end_with(*connections)
-            serve(work)
-
-        with start_fork_server(be_worker, getattr(work.process, "warm_up", lambda: None)) as launch:
+        with start_fork_server(partial(be_worker, work), getattr(work.process, "warm_up", lambda: None)) as launch:
             yield launch
         return
     saved = (work.folder / "work.pickle").resolve()
@@ -104,8 +99,6 @@ def _run_on_workers(
     bar: Any,
 ) -> str:
     """Run the waiting blocks through daisy; returns what a worker that died last said."""
-    # daisy's scheduler logs each failed attempt; the failure that counts is reported once, at the end
-    os.environ.setdefault("RUST_LOG", "error")
     from daisy.logging import set_log_basedir, set_log_level
     from daisy.v2 import Task, run_blockwise
 

@@ -14,21 +14,24 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
-from emsuite.common.memory import keep_memory
+from emsuite.common.process import keep_memory, set_up_process, silent_stdout
+
+if TYPE_CHECKING:
+    # loads NumPy, which comes after `set_up_process`
+    from emsuite.blockwise.grid import Block, BlockGrid
 
 
 @dataclass(frozen=True)
 class Work:
     """Blocks to be done, what is done to one, and the folder for what is to be known about each of them."""
 
-    grid: BlockGrid
-    process: Callable[[Block], None]
+    grid: "BlockGrid"
+    process: "Callable[[Block], None]"
     folder: Path
 
     def marker(self, index: int) -> Path:
@@ -70,7 +73,6 @@ def serve(work: Work) -> None:
     import daisy.logging
     from daisy.v2 import BlockStatus, Client
 
-    keep_memory()  # for the next block, which needs as much
     daisy.logging.set_log_level("CRITICAL")
     client = Client()
     while True:
@@ -80,6 +82,20 @@ def serve(work: Work) -> None:
             if not work.do(work.grid.index_at(block.write_roi.begin)):
                 block.status = BlockStatus.FAILED
     finished_mark(work.folder).touch()
+
+
+def be_worker(work: Work, connections: tuple[Any, ...]) -> None:
+    """Be a worker on this machine, in a process forked from the stage, as long as all `connections` are open."""
+    set_up_process()
+    end_with(*connections)
+    _serve_alone(work)
+
+
+def _serve_alone(work: Work) -> None:
+    """Serve in a process that does nothing else."""
+    keep_memory()  # the next block needs as much as the last one
+    with silent_stdout():
+        serve(work)
 
 
 def end_with(*connections: Any) -> None:
@@ -96,6 +112,7 @@ def _wait(connections: tuple[Any, ...]) -> None:
 
 def main() -> None:
     """Be a worker on another machine, for the work that was saved in the file named on the command line."""
+    set_up_process()
     from daisy.v2 import Context
 
     context = Context.from_env()
@@ -106,7 +123,7 @@ def main() -> None:
         return  # the stage ended before this worker began
     saved = Path(sys.argv[1])
     began_mark(saved.parent, context["worker_id"]).touch()
-    serve(pickle.loads(saved.read_bytes()))
+    _serve_alone(pickle.loads(saved.read_bytes()))
 
 
 if __name__ == "__main__":

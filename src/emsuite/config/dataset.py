@@ -17,6 +17,9 @@ from emsuite.common.settings import Settings, load
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
+DATASETS = Path("01_data/datasets")
+"""The folder of the data sets' files, from the root of the project."""
+
 _RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

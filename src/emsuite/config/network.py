@@ -7,15 +7,16 @@ The settings of each part (augmentations, heads, U-Net, sampling) stand beside t
 composes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load
+from emsuite.common.settings import Settings, load, read_yaml
+from emsuite.config.dataset import DATASETS
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network
@@ -141,6 +142,8 @@ class NetworkConfig(Settings):
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     """Read the configuration of the network in `folder`.
 
+    The voxel size is that of the data set, unless the files of the network say another.
+
     Args:
         folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set.
         overrides: `key=value` texts over both files, as `training.batch_size=2`.
@@ -155,7 +158,17 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *overrides])
+    return load(NetworkConfig, *paths, overrides=[*names, *_voxel_size(folder, paths), *overrides])
+
+
+def _voxel_size(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the data set's voxel size as an override, if no file of the network says another."""
+    if any("voxel_size" in read_yaml(path) for path in paths):
+        return []
+    dataset = folder.parents[2] / DATASETS / f"{folder.parent.name}.yaml"
+    if not dataset.exists() or "voxel_size" not in (content := read_yaml(dataset)):
+        return []
+    return [f"voxel_size={content['voxel_size']}"]
 
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
@@ -166,9 +179,7 @@ def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
 def build_network(config: NetworkConfig) -> Network:
     """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
     channels = {name: head.channels for name, head in config.heads.items()}
-    network = Network(config.unet, config.in_channels, channels)
-    network.config = config  # TEMP
-    return network
+    return Network(config.unet, config.in_channels, channels)
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:
@@ -179,6 +190,17 @@ def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> Autoconte
     assert config.autocontext is not None, f"{config.network} reads raw alone"
     assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
     context = build_network(frozen)
-    network = AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
-    network.config = config  # TEMP
-    return network
+    return AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an earlier run in the words of today's schema.
+
+    Keys of the network's configuration that have another name today are renamed, and those that an earlier version did
+    not know get their defaults. A configuration that today's schema refuses stays as it is, and equals none of today's.
+    """
+    try:
+        network = NetworkConfig.model_validate(settings.get("network")).model_dump(mode="json")
+    except ValidationError:
+        return dict(settings)
+    return {**settings, "network": network}

@@ -6,14 +6,12 @@ The score of an edge is the threshold at which its two fragments become one segm
 the segments at a threshold are the connected components of all edges whose score is not above it. An edge scores
 infinity if waterz never merges its two fragments.
 
+waterz prints its progress to standard output, from Python and from C++. A program whose standard output matters calls
+these functions within `emsuite.common.process.silent_stdout`, as the stage scripts and their workers do.
+
 Source: Funke et al. 2018 (https://github.com/funkey/waterz); merge functions as in Sheridan et al. 2022.
 """
 
-import contextlib
-import io
-import os
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -62,8 +60,7 @@ def merge_regions(affs: np.ndarray, fragments: np.ndarray, merge_function: str, 
     """
     if not fragments.any():  # waterz fails without fragments
         return fragments
-    with _silence():
-        (merged,) = _waterz(affs, fragments, merge_function, threshold)
+    (merged,) = _waterz(affs, fragments, merge_function, threshold)
     return merged
 
 
@@ -87,8 +84,7 @@ def merge_history(
         The two regions of each merge, (M,) int64 each, named by the id of one of their fragments; and its score,
         (M,) float32.
     """
-    with _silence():
-        ((_, history),) = _waterz(affs, fragments, merge_function, threshold, return_merge_history=True)
+    ((_, history),) = _waterz(affs, fragments, merge_function, threshold, return_merge_history=True)
     return (
         np.array([merge["a"] for merge in history], np.int64),
         np.array([merge["b"] for merge in history], np.int64),
@@ -111,21 +107,6 @@ def _waterz(
             **options,
         )
     )
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Discard what waterz prints, from C++ and from Python."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @numba.njit(cache=True, nogil=True)

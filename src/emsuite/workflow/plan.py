@@ -14,7 +14,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
 from emsuite.common.settings import Settings, validate
-from emsuite.config.dataset import Dataset, load_dataset
+from emsuite.config.dataset import DATASETS, Dataset, load_dataset
 from emsuite.config.network import frozen_network_folder, load_network
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
@@ -183,7 +183,7 @@ class WorkflowPlan:
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
     """Check the workflow's configuration; raises BadInput naming the key at fault."""
     checked = validate(WorkflowConfig, _lists(config), "config/config.yaml")
-    dataset = load_dataset(checked.dataset, project / "01_data" / "datasets")
+    dataset = load_dataset(checked.dataset, project / DATASETS)
     folder = project / "02_train" / dataset.name / checked.network
     if not (folder / "network.yaml").exists():
         there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
