@@ -159,7 +159,7 @@ def test_workers_do_not_outlive_the_stage(tmp_path, how):
 
     def all_are_there():
         workers[:] = psutil.Process(stage.pid).children(recursive=True)
-        return len(workers) == 7  # the nursery, and for each worker what daisy starts, a minder and itself
+        return len(workers) == 7  # the fork server, and for each worker its launcher, its monitor and itself
 
     wait_for(all_are_there)
     stage.send_signal(how)

@@ -92,7 +92,7 @@ def workers(function: Callable[..., Any]) -> Callable[..., Any]:
             if slurm:
                 raise click.UsageError("--slurm goes with --workers slurm")
             return function(*args, workers=workers, **others)
-        from emsuite.blockwise.slurm import read_slurm_settings
+        from emsuite.blockwise.slurm_settings import read_slurm_settings
 
         return function(*args, workers=read_slurm_settings(slurm), **others)
 

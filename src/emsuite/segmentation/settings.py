@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from emsuite.blockwise.slurm import SlurmSettings
+from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings
 
