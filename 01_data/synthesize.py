@@ -1,34 +1,23 @@
 #!/usr/bin/env python
 """Make a phantom: a synthetic EM volume of neuropil with labels and skeletons."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_origin
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import is_finished, output
-from emsuite.common.progress import progress
-from emsuite.io.volume import create_volume
-from emsuite.phantom.settings import PhantomSettings
-from emsuite.phantom.synthesize import STEPS, Phantom, synthesize
+
+if TYPE_CHECKING:
+    from emsuite.phantom.synthesize import Phantom
 
 
-def phantom_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for each of the phantom's settings, of the same name."""
-    for name, key in reversed(PhantomSettings.model_fields.items()):
-        kind: Any = options.Voxels() if get_origin(key.annotation) is tuple else key.annotation
-        default = ",".join(map(str, key.default)) if isinstance(key.default, tuple) else key.default
-        option = click.option("--" + name.replace("_", "-"), type=kind, default=default, help=key.description)
-        command = option(command)
-    return command
+def write(phantom: "Phantom", volume: Path, voxel_size: tuple[int, int, int]) -> None:
+    """Write raw and labels of the volume."""
+    from emsuite.io.volume import create_volume
 
-
-def write(phantom: Phantom, volume: Path, voxel_size: tuple[int, int, int]) -> None:
-    """The volume's two arrays."""
     for name, voxels in (("raw", phantom.raw), ("labels/neuron_ids", phantom.labels)):
         array = create_volume(volume / "volumes" / name, voxels.shape, voxels.dtype, voxel_size, (0, 0, 0))
         array.write(array.roi, voxels)
@@ -42,12 +31,17 @@ python 01_data/synthesize.py --out sections.zarr --voxel-size 40,4,4 --shape 40,
 """
 )
 @click.option("--out", metavar="VOLUME.zarr", required=True, type=options.FILE, help="The volume to make.")
-@phantom_options
+@options.phantom_settings
 def main(out: Path, **chosen: Any) -> None:
     """Make VOLUME.zarr with volumes/raw and volumes/labels/neuron_ids, and VOLUME.skeletons beside it.
 
     The same options give the same bytes, on any number of processors.
     """
+    from emsuite.common.outputs import is_finished, output
+    from emsuite.common.progress import progress
+    from emsuite.phantom.settings import PhantomSettings
+    from emsuite.phantom.synthesize import STEPS, synthesize
+
     if out.suffix != ".zarr":
         raise BadInput(f"--out {out}: expected a name that ends in .zarr")
     settings, skeletons = PhantomSettings.of(**chosen), out.with_suffix(".skeletons")

@@ -11,7 +11,7 @@ from emsuite.cli.command import stage
 
 @stage(example="python 02_train/describe.py 02_train/zebrafinch/mtlsd")
 @options.network
-@click.option("--input-shape", type=options.Voxels(), help="Voxels of raw (default: the network's training input).")
+@click.option("--input-shape", type=options.VOXELS, help="Voxels of raw (default: the network's training input).")
 @options.overrides
 def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> None:
     """Describe the network in NETWORK_DIR (default: the folder you stand in); computes nothing, needs no checkpoint."""

@@ -19,7 +19,7 @@ python 04_segment/find_segments.py --nodes results/graph/nodes --edges results/g
 @click.option("--nodes", type=options.FILE, metavar="FOLDER", required=True, help="As extract_fragments.py wrote.")
 @click.option("--edges", type=options.FILE, metavar="FOLDER", required=True, help="As agglomerate.py wrote.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the lookup tables.")
-@click.option("--thresholds", metavar="FIRST,LAST,STEP", default="0,1,0.02", help="The sweep.")
+@options.sweep_settings
 def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
     """Find the connected components of the edges that score at most each threshold.
 

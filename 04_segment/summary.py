@@ -14,7 +14,7 @@ from emsuite.evaluation.summary import summary
 @click.argument("results", type=options.FILE)
 def main(results: Path) -> None:
     """Print the scores of every volume below RESULTS, where report and segmentation lie, and how to open them."""
-    click.echo(summary(results))
+    click.echo(summary(results, ".venv/bin/python 04_segment/view.py"))
 
 
 if __name__ == "__main__":

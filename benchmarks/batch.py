@@ -79,18 +79,17 @@ def batch_maker(config, path: Path, device: str):
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import load_training_volume
     from emsuite.models.receptive_field import output_shape
-    from emsuite.targets.make import label_context
     from emsuite.training.batches import make_batch
 
     training, where = config.training, torch.device(device)
-    shape, context = output_shape(config.unet, training.input_shape), label_context(config)
+    shape, context = output_shape(config.unet, training.input_shape), config.target_maker.label_context
     volumes = [load_training_volume(path).to(where)]
     sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
 
     def make(iteration: int):
         use_one_core()
-        batch = make_batch(config, sampler.batch(iteration, 1), iteration, where)
-        return batch.raw * 2 - 1, batch.targets
+        batch = make_batch(config.target_maker, sampler.batch(iteration, 1), iteration, where)
+        return batch.arrays["raw"] * 2 - 1, batch.targets
 
     return make
 

@@ -36,7 +36,7 @@ ALIGNED = 8
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--extent", type=options.Voxels(), default="160,400,400", help="Voxels to which the volume is mirrored.")
+@click.option("--extent", type=options.VOXELS, default="160,400,400", help="Voxels to which the volume is mirrored.")
 @click.option("--text", type=click.Path(path_type=Path), default="gpu_profile.txt", help="Written anew, part by part.")
 @options.overrides
 def main(
@@ -158,11 +158,11 @@ def convolutions(config, device: str) -> str:
     """Forward and backward of each convolution alone, and with channels in multiples of what tensor cores take."""
     import torch
 
-    from emsuite.models.network import Network
+    from emsuite.config.network import build_network
 
     shapes: list[tuple[str, torch.nn.Conv3d, torch.Size]] = []
     with torch.device("meta"):
-        network = Network(config)
+        network = build_network(config)
         for name, layer in network.named_modules():
             if isinstance(layer, torch.nn.Conv3d):
                 layer.register_forward_hook(

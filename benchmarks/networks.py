@@ -29,10 +29,15 @@ def save_untrained(folder: Path, config: NetworkConfig) -> None:
     import torch
 
     from emsuite.common.provenance import provenance
-    from emsuite.models.network import Network
+    from emsuite.config.network import build_network
     from emsuite.training import checkpoint
 
     torch.manual_seed(0)
-    weights = Network(config).state_dict()
+    weights = build_network(config).state_dict()
     about = provenance(config.model_dump(mode="json"))
-    checkpoint.save(folder, checkpoint.Checkpoint(1, config.architecture(), weights, None, None, None, about))
+    checkpoint.save(
+        folder,
+        checkpoint.Checkpoint(
+            iteration=1, architecture=config.architecture(), networks={"network": weights}, provenance=about
+        ),
+    )

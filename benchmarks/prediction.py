@@ -37,8 +37,8 @@ python benchmarks/prediction.py 02_train/zebrafinch/mtlsd --no-peers --device cu
 @network_argument
 @volume_option
 @synthetic_option
-@click.option("--extent", type=options.Voxels(), default="128,256,256", help="Voxels to which the volume is mirrored.")
-@click.option("--input-shape", type=options.Voxels(), help="The largest tile, voxels of raw (default: as predict.py).")
+@click.option("--extent", type=options.VOXELS, default="128,256,256", help="Voxels to which the volume is mirrored.")
+@click.option("--input-shape", type=options.VOXELS, help="The largest tile, voxels of raw (default: as predict.py).")
 @device_option
 @click.option("--repeats", default=1, help="The median counts; a first run does not.")
 @click.option("--goal", default="", help="For the results: what was to be reached besides, as '>= 100 Mvoxel/s'.")

@@ -104,23 +104,23 @@ def train_once(network, config, shape, where) -> None:
 
     from emsuite.data.sampler import Sample
     from emsuite.models.network import trained_part
-    from emsuite.targets.make import label_context
     from emsuite.training.batches import make_batch
     from emsuite.training.optimizer import make_optimizer
+    from emsuite.training.registry import STEPS
     from emsuite.training.state import TrainingState
-    from emsuite.training.trainer import train_step
 
-    before, behind = label_context(config)
+    before, behind = config.target_maker.label_context
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]
     rng = np.random.default_rng(0)
     cells = rng.integers(1, 50, [n // 10 + 1 for n in labelled])
     labels = cells.repeat(10, 0).repeat(10, 1).repeat(10, 2)[tuple(slice(n) for n in labelled)]
-    raw = torch.from_numpy(rng.random((1, *shape), np.float32))
-    sample = Sample(raw, torch.from_numpy(labels)[None], torch.ones((1, *labelled), dtype=torch.uint8), (), ())
+    raw = torch.from_numpy(rng.random((1, 1, *shape), np.float32))
+    mask = torch.ones((1, *labelled), dtype=torch.uint8)
+    sample = Sample({"raw": raw, "labels": torch.from_numpy(labels)[None], "mask": mask})
     optimizer = make_optimizer(list(trained_part(network).parameters()), config.training.optimizer)
-    state = TrainingState(network.train(), optimizer, None, ITERATION - 1, None, network)
-    batches = iter([make_batch(config, sample, ITERATION, where)])
-    loss = float(train_step(state, config, batches, ITERATION).losses["loss"])
+    state = TrainingState({"network": network.train()}, {"network": optimizer}, iteration=ITERATION - 1)
+    batches = iter([make_batch(config.target_maker, sample, ITERATION, where)])
+    loss = float(STEPS["supervised"].run(state, config, batches, ITERATION).losses["loss"])
     if not np.isfinite(loss):
         raise ValueError(f"{config.dataset}/{config.network}: the loss is {loss}")
 
@@ -133,7 +133,7 @@ def predict_once(network, config, tile, where) -> None:
     from emsuite.prediction.tiling import BY_STRIDE
 
     precision = getattr(torch, config.prediction.precision)
-    predictor = Predictor(network.eval(), where, precision, BY_STRIDE, tile, written_heads(network))
+    predictor = Predictor(network.eval(), config, where, precision, BY_STRIDE, tile, written_heads(config))
     predictor(torch.from_numpy(np.random.default_rng(0).integers(0, 256, tile).astype(np.uint8)))
 
 

@@ -258,6 +258,7 @@ def cells(tmp_path: Path) -> Cells:
 def thin_networks(tmp_path: Path) -> Path:
     """A copy of 02_train/*/*.yaml with few feature maps, as the recorded TensorFlow checkpoints have them."""
     root = tmp_path / "02_train"
+    shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
     for path in (ROOT / "02_train").glob("*/**/*.yaml"):
         text = re.sub(r"num_fmaps: \d+", "num_fmaps: 1", path.read_text())
         text = re.sub(r"fmap_inc_factor: \d+", "fmap_inc_factor: 2", text)

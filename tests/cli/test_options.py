@@ -11,8 +11,7 @@ from emsuite.cli import options
 @options.network
 @options.device
 @options.workers
-@options.block_size
-@options.context
+@options.block_settings
 @options.overrides
 def command(**chosen: object) -> None:
     """Print what was chosen."""

@@ -8,7 +8,7 @@ import termios
 
 SCRIPT = """
 import time
-from emsuite import progress as module
+from emsuite.common import progress as module
 module._SECONDS_BETWEEN_LINES = 0.1
 for _ in module.progress(range(40), what="work", unit="tile"):
     time.sleep(0.01)

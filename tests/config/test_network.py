@@ -16,8 +16,9 @@ NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of fib25/mtlsd, to be spoilt."""
-    copy = tmp_path / "fib25" / "mtlsd"
+    copy = tmp_path / "02_train/fib25/mtlsd"
     copy.mkdir(parents=True)
+    shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
     shutil.copy(ROOT / "02_train/fib25/dataset.yaml", copy.parent)
     shutil.copy(ROOT / "02_train/fib25/mtlsd/network.yaml", copy)
     return copy
@@ -102,3 +103,14 @@ def test_yaml_of_the_suite_keeps_to_what_yaml_says_today() -> None:
             if isinstance(token, yaml.ScalarToken) and token.plain:
                 assert not (token.value[:1].isdigit() and "e" in token.value and "." not in token.value), path
                 assert not (token.value.startswith("0") and token.value.isdigit() and token.value != "0"), path
+
+
+def test_the_voxel_size_is_the_data_sets_unless_the_network_says_another(folder: Path) -> None:
+    assert load_network(folder).voxel_size == (8, 8, 8)
+    data_set = folder.parents[2] / "01_data/datasets/fib25.yaml"
+    data_set.write_text(data_set.read_text().replace("voxel_size: [8, 8, 8]", "voxel_size: [4, 6, 8]"))
+    assert load_network(folder).voxel_size == (4, 6, 8)
+    assert load_network(folder, ["voxel_size=[5, 5, 5]"]).voxel_size == (5, 5, 5)
+    network = folder / "network.yaml"
+    network.write_text("voxel_size: [16, 16, 16]\n" + network.read_text())
+    assert load_network(folder).voxel_size == (16, 16, 16)

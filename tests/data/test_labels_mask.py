@@ -192,5 +192,5 @@ def test_read_only_volumes_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Mo
 
     container = volume(tmp_path, some_labels())
     monkeypatch.setattr(masks, "create_volume", refuse)
-    with pytest.raises(BadInput, match="take a copy with"):
+    with pytest.raises(BadInput, match="take a copy of it"):
         create_mask(container, ONES)

@@ -58,14 +58,14 @@ def test_without_augmentation_a_sample_is_a_piece_of_the_volume():
     raw = torch.randint(0, 256, (40, 50, 60), dtype=torch.uint8)
     whole = replace(numbered(), raw=raw, raw_offset=Coordinate(40, 40, 40))
     sample = Sampler([whole], (12, 14, 16), (6, 6, 8), ((1, 2, 3), (0, 1, 4))).draw(0)
-    assert sample.raw.shape == (12, 14, 16)
-    assert sample.labels.shape == sample.mask.shape == (7, 9, 15)
+    assert sample["raw"].shape == (1, 12, 14, 16)
+    assert sample["labels"].shape == sample["mask"].shape == (7, 9, 15)
     (begin,) = [(origin - whole.labels_offset) / whole.voxel_size for origin in sample.origins]
     z, y, x = begin + Coordinate(5, 5, 5) - Coordinate(3, 4, 4)
-    assert torch.equal(sample.raw, raw[z : z + 12, y : y + 14, x : x + 16].float() / 255)
+    assert torch.equal(sample["raw"][0], raw[z : z + 12, y : y + 14, x : x + 16].float() / 255)
     z, y, x = begin
-    assert sample.labels[1, 2, 3] == whole.labels[z, y, x]
-    assert sample.labels.dtype == torch.int32
+    assert sample["labels"][1, 2, 3] == whole.labels[z, y, x]
+    assert sample["labels"].dtype == torch.int32
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -75,11 +75,11 @@ def test_labels_stay_with_their_raw(steps, axis):
     sampler = Sampler([numbered(around, axis)], (14, 18, 22), (14, 18, 22), augmentations=steps)
     for iteration in range(4):
         sample = sampler.draw(iteration)
-        labelled = sample.labels > 0
+        labelled = sample["labels"] > 0
         assert labelled.float().mean() > 0.4
-        assert torch.equal(labelled, sample.mask == 1)
-        label = np.unravel_index(sample.labels[labelled].numpy() - 1, SHAPE)[axis]
-        raw = sample.raw[labelled].numpy() * 100 - around[axis]
+        assert torch.equal(labelled, sample["mask"] == 1)
+        label = np.unravel_index(sample["labels"][labelled].numpy() - 1, SHAPE)[axis]
+        raw = sample["raw"][0][labelled].numpy() * 100 - around[axis]
         # the nearest voxel is at most half a voxel from the place that raw was read at
         assert np.abs(raw - label).max() <= 0.501
         if steps is TURNS:
@@ -92,8 +92,8 @@ def test_context_adds_labels_around_and_changes_none(steps):
     more = Sampler([numbered()], (20, 24, 24), (10, 12, 12), ((3, 2, 4), (1, 0, 2)), steps)
     for iteration in range(3):
         alone, around = bare.draw(iteration), more.draw(iteration)
-        assert torch.equal(around.labels[3:-1, 2:, 4:-2], alone.labels)
-        assert torch.equal(around.raw, alone.raw)
+        assert torch.equal(around["labels"][3:-1, 2:, 4:-2], alone["labels"])
+        assert torch.equal(around["raw"], alone["raw"])
 
 
 def test_the_same_seed_draws_the_same_in_any_order_and_on_any_worker():
@@ -102,7 +102,7 @@ def test_the_same_seed_draws_the_same_in_any_order_and_on_any_worker():
                        settings=SamplingSettings(seed=seed))  # fmt: skip
 
     def same(first, second) -> bool:
-        pairs = ((first.raw, second.raw), (first.labels, second.labels), (first.mask, second.mask))
+        pairs = ((first["raw"], second["raw"]), (first["labels"], second["labels"]), (first["mask"], second["mask"]))
         return all(torch.equal(a, b) for a, b in pairs)
 
     straight = [make(1).draw(iteration) for iteration in range(6)]
@@ -115,10 +115,10 @@ def test_the_same_seed_draws_the_same_in_any_order_and_on_any_worker():
     assert not same(make(2).draw(0), straight[0])
     assert not same(resumed.draw(0, 1), straight[0])
     batch = resumed.batch(2, 3)
-    assert batch.raw.shape == (3, 16, 16, 16)
+    assert batch["raw"].shape == (3, 1, 16, 16, 16)
     assert len(batch.origins) == 3
-    assert torch.equal(batch.labels[1], resumed.draw(2, 1).labels)
-    assert torch.equal(batch.raw[0], straight[2].raw)
+    assert torch.equal(batch["labels"][1], resumed.draw(2, 1)["labels"])
+    assert torch.equal(batch["raw"][0], straight[2]["raw"])
 
 
 def test_every_draw_has_enough_of_the_mask():
@@ -127,7 +127,7 @@ def test_every_draw_has_enough_of_the_mask():
     mask[15:, 25:, :] = 1
     settings = SamplingSettings(min_masked=0.6, label_padding=(32, 40, 80))
     sampler = Sampler([replace(numbered(), mask=mask)], (8, 10, 12), (8, 10, 12), settings=settings)
-    shares = [sampler.draw(iteration).mask.float().mean().item() for iteration in range(300)]
+    shares = [sampler.draw(iteration)["mask"].float().mean().item() for iteration in range(300)]
     assert min(shares) >= 0.6
     assert min(shares) < 0.7
     assert max(shares) == 1
@@ -135,7 +135,7 @@ def test_every_draw_has_enough_of_the_mask():
 
 def test_all_places_are_alike():
     sampler = Sampler([numbered(shape=(4, 5, 6))], (3, 3, 3), (3, 3, 3))
-    corners = [int(sampler.draw(iteration).labels[0, 0, 0]) for iteration in range(2000)]
+    corners = [int(sampler.draw(iteration)["labels"][0, 0, 0]) for iteration in range(2000)]
     _, counts = np.unique(corners, return_counts=True)
     assert len(counts) == 2 * 3 * 4
     assert chisquare(counts).pvalue > 1e-3
@@ -149,10 +149,10 @@ def test_padding_is_zero_without_end_for_raw_and_as_far_as_asked_for_labels():
     for iteration in range(40):
         sample = sampler.draw(iteration)
         begins.add((sample.origins[0] - ones.labels_offset)[0] // 8)
-        assert sample.raw.sum() == 6**3
-        assert torch.equal(sample.mask, sample.labels.byte())
-        assert sample.mask.sum() == 6**3
-        assert sample.mask[4:-4, 4:-4, 4:-4].float().mean() >= 0.5
+        assert sample["raw"].sum() == 6**3
+        assert torch.equal(sample["mask"], sample["labels"].byte())
+        assert sample["mask"].sum() == 6**3
+        assert sample["mask"][4:-4, 4:-4, 4:-4].float().mean() >= 0.5
     assert begins == set(range(-3, 4))
 
 
@@ -168,10 +168,10 @@ def test_values_change_after_the_geometry_and_stay_in_range():
     sampler = Sampler([numbered()], (16, 16, 16), (8, 8, 8), augmentations=(*FIB25, *VALUES))
     plain = Sampler([numbered()], (16, 16, 16), (8, 8, 8), augmentations=FIB25)
     changed, kept = sampler.draw(0), plain.draw(0)
-    assert torch.equal(changed.labels, kept.labels)
-    assert not torch.equal(changed.raw, kept.raw)
-    assert changed.raw.min() >= 0
-    assert changed.raw.max() <= 1
+    assert torch.equal(changed["labels"], kept["labels"])
+    assert not torch.equal(changed["raw"], kept["raw"])
+    assert changed["raw"].min() >= 0
+    assert changed["raw"].max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_torch_reads_what_the_compiled_loop_reads(monkeypatch):
     monkeypatch.setattr("emsuite.augment.resample.linear", linear_torch)
     monkeypatch.setattr("emsuite.augment.resample.nearest", nearest_torch)
     plain = sampler.draw(0)
-    torch.testing.assert_close(plain.raw, compiled.raw)
-    assert torch.equal(plain.labels, compiled.labels)
-    assert torch.equal(plain.mask, compiled.mask)
+    torch.testing.assert_close(plain["raw"], compiled["raw"])
+    assert torch.equal(plain["labels"], compiled["labels"])
+    assert torch.equal(plain["mask"], compiled["mask"])
 
 
 def test_a_published_sample_of_fib25(fib25_slab):
@@ -213,7 +213,39 @@ def test_a_published_sample_of_fib25(fib25_slab):
     sampler = Sampler([slab], (112, 112, 112), (60, 60, 60), ((30, 30, 30), (30, 30, 30)),
                       (*FIB25, Intensity(name="intensity")), settings)  # fmt: skip
     sample = sampler.draw(0)
-    assert sample.raw.shape == (112, 112, 112)
-    assert sample.labels.shape == (120, 120, 120)
-    assert set(sample.labels.unique().tolist()) <= set(slab.labels.unique().tolist())
-    assert 0.3 < sample.raw[26:-26, 26:-26, 26:-26].mean() < 0.8
+    assert sample["raw"].shape == (1, 112, 112, 112)
+    assert sample["labels"].shape == (120, 120, 120)
+    assert set(sample["labels"].unique().tolist()) <= set(slab.labels.unique().tolist())
+    assert 0.3 < sample["raw"][0, 26:-26, 26:-26, 26:-26].mean() < 0.8
+
+
+def test_a_volume_without_labels_yields_raw_alone():
+    whole = numbered()
+    unlabelled = replace(whole, labels=None, mask=None, labels_offset=whole.raw_offset)
+    sampler = Sampler([unlabelled], (12, 14, 16), (6, 6, 8))
+    sample = sampler.batch(3, 2)
+    assert list(sample.arrays) == ["raw"]
+    assert sample["raw"].shape == (2, 1, 12, 14, 16)
+    begin = (sample.origins[0] - unlabelled.raw_offset) / unlabelled.voxel_size - Coordinate(3, 4, 4)
+    seen = [max(n, 0) for n in begin]
+    inside = tuple(slice(s - b, None) for s, b in zip(seen, begin, strict=True))
+    voxel = sample["raw"][0, 0][inside].flatten()[0]
+    assert voxel == whole.raw[tuple(seen)]
+
+
+def test_labels_in_one_volume_alone_are_refused():
+    whole = numbered()
+    with pytest.raises(BadInput, match="labels in one volume alone"):
+        Sampler([whole, replace(whole, labels=None, mask=None)], (12, 14, 16), (6, 6, 8))
+
+
+def test_raw_alone_is_read_from_a_file(tmp_path):
+    from emsuite.data.training_volume import load_unlabelled_volume
+    from emsuite.io.volume import create_volume
+
+    array = create_volume(tmp_path / "v.zarr/volumes/raw", (8, 9, 10), np.uint8, (40, 4, 4), (0, 8, 0))
+    array.write(array.roi, np.arange(720, dtype=np.uint16).reshape(8, 9, 10).astype(np.uint8))
+    whole, streamed = (load_unlabelled_volume(tmp_path / "v.zarr", stream) for stream in (False, True))
+    assert (whole.labels, whole.mask, whole.labels_offset) == (None, None, Coordinate(0, 8, 0))
+    assert torch.equal(whole.raw[2:4, :, 1:5], streamed.raw[2:4, :, 1:5])
+    assert (len(whole.tensors), len(streamed.tensors)) == (1, 0)

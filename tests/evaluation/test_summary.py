@@ -16,7 +16,7 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
         folder.mkdir(parents=True)
         best = {"threshold": 0.4, "voi_split": voi, "voi_merge": 1.0, "voi_sum": 1.0 + voi}
         (folder / "scores.json").write_text(json.dumps({"best": best}))
-    text = summary(Path("results"))
+    text = summary(Path("results"), "04_segment/view.py")
     assert "a, held out: VOI split 0.500, merge 1.000, sum 1.500 bits (best at threshold 0.4)" in text
     assert "results/b/report.html" in text
     assert "04_segment/view.py results/b\n" in text
@@ -25,4 +25,4 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no scores\.json"):
-        summary(tmp_path)
+        summary(tmp_path, "view")

@@ -23,7 +23,7 @@ from emsuite.config.network import NetworkConfig, load_network
 from emsuite.evaluation.scores import METRICS
 from emsuite.io.volume import open_volume
 from emsuite.losses.registry import LOSSES
-from emsuite.models.receptive_field import output_shape, reach
+from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plan import WorkflowConfig
@@ -232,11 +232,13 @@ def test_a_volume_of_ones_own_by_the_page(project: Path) -> None:
 def test_a_network_of_ones_own_by_the_page(project: Path) -> None:
     folder = project / "02_train/fib25/small_lsds"
     folder.mkdir(parents=True)
-    (folder.parent / "dataset.yaml").write_text((ROOT / "02_train/fib25/dataset.yaml").read_text())
+    for file in ("02_train/fib25/dataset.yaml", "01_data/datasets/fib25.yaml"):
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_text((ROOT / file).read_text())
     (shown,) = blocks(DOCS / "add_a_network.md", "yaml")
     (folder / "network.yaml").write_text(shown)
     config = load_network(folder)
     for shape in (config.training.input_shape, config.prediction.input_shape):
         assert output_shape(config.unet, shape) == shape
-    assert reach(config.unet).step(config.prediction.input_shape) == (128, 128, 128)
+    assert receptive_field(config.unet).step(config.prediction.input_shape) == (128, 128, 128)
     assert set(config.heads) == {"affs", "lsds"}

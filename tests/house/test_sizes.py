@@ -25,11 +25,21 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
     return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
 
 
+SMALL_ON_PURPOSE = {
+    "config": "two schemas, composed of settings that stand beside the code, and the folders of the project",
+    "published": "a wing of its own: TensorFlow's formats, which nothing else needs",
+    "workflow": "the questions that the Snakefile asks",
+}
+
+
 def test_packages_hold_a_handful_of_modules() -> None:
-    sizes = {folder.parent.name: len(list(folder.parent.glob("*.py"))) - 1 for folder in LIBRARY.glob("*/__init__.py")}
+    sizes = {
+        folder.parent.name: len([path for path in folder.parent.rglob("*.py") if path.name != "__init__.py"])
+        for folder in LIBRARY.glob("*/__init__.py")
+    }
     assert len(sizes) >= 19
-    # `cli` and `published` are small on purpose: one is the command line, the other a wing that nothing else needs
-    assert {name: size for name, size in sizes.items() if not 4 <= size <= 16} == {}
+    assert {name: size for name, size in sizes.items() if size > 16} == {}
+    assert {name for name, size in sizes.items() if size < 4} == SMALL_ON_PURPOSE.keys()
 
 
 def test_package_files_are_empty() -> None:

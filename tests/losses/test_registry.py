@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from emsuite.losses.malis import malis_loss
-from emsuite.losses.registry import LOSSES, ONLY_AFFINITIES, Target, check_name
+from emsuite.losses.registry import LOSSES, ONLY_AFFINITIES, check_name
+from emsuite.losses.target import HeadOutput, Target
 from emsuite.targets.affinities import affinities
 
 NEAR = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+
+
+def output(logits):
+    return HeadOutput(logits, torch.sigmoid)
 
 
 def target(values, weights, **more):
@@ -19,20 +24,20 @@ def target(values, weights, **more):
 def test_mse_is_averaged_over_what_has_weight():
     probabilities = torch.tensor([[0.5, 0.25, 0.9, 0.1]])
     wanted = target([1, 0, 0, 1], [2, 1, 0, 0])
-    loss = LOSSES["weighted_mse"](torch.logit(probabilities), wanted)
+    loss = LOSSES["weighted_mse"](output(torch.logit(probabilities)), wanted)
     assert float(loss) == pytest.approx((2 * 0.25 + 0.0625) / 2)
 
 
 def test_cross_entropy_is_averaged_over_what_has_weight():
     probabilities = torch.tensor([[0.5, 0.25, 0.9, 0.1]])
     wanted = target([1, 0, 0, 1], [2, 1, 0, 0])
-    loss = LOSSES["bce"](torch.logit(probabilities), wanted)
+    loss = LOSSES["bce"](output(torch.logit(probabilities)), wanted)
     assert float(loss) == pytest.approx((-2 * math.log(0.5) - math.log(0.75)) / 2, rel=1e-6)
 
 
 def test_cross_entropy_has_a_gradient_where_the_sigmoid_has_none():
     logits = torch.tensor([[60.0, -60.0]], requires_grad=True)
-    LOSSES["bce"](logits, target([0, 1], [1, 1])).backward()
+    LOSSES["bce"](output(logits), target([0, 1], [1, 1])).backward()
     assert logits.grad[0].tolist() == pytest.approx([0.5, -0.5])
 
 
@@ -41,7 +46,7 @@ def test_malis_is_the_mean_of_the_samples():
     labels = torch.from_numpy(rng.integers(0, 3, (2, 3, 4, 5)))
     values, logits = affinities(labels, NEAR).float(), torch.from_numpy(rng.normal(size=(2, 3, 3, 4, 5))).float()
     weights = torch.from_numpy(rng.random(values.shape) < 0.9).float()
-    loss = LOSSES["malis"](logits, Target(values, weights, labels, NEAR))
+    loss = LOSSES["malis"](output(logits), Target(values, weights, labels, NEAR))
     expected = [malis_loss(torch.sigmoid(logits[i]), values[i], labels[i], NEAR, weights[i]) for i in range(2)]
     assert float(loss) == pytest.approx(float(sum(expected)) / 2)
 
@@ -50,7 +55,9 @@ def test_malis_is_the_mean_of_the_samples():
 def test_no_weight_is_no_loss_and_no_gradient(name):
     logits = torch.randn(1, 3, 2, 3, 4, requires_grad=True)
     labels = torch.ones(1, 2, 3, 4, dtype=torch.int64)
-    loss = LOSSES[name](logits, Target(affinities(labels, NEAR).float(), torch.zeros_like(logits), labels, NEAR))
+    loss = LOSSES[name](
+        output(logits), Target(affinities(labels, NEAR).float(), torch.zeros_like(logits), labels, NEAR)
+    )
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()
@@ -62,11 +69,11 @@ def test_descending_reaches_the_target(name):
     values = affinities(labels, NEAR).float()
     logits = torch.zeros_like(values, requires_grad=True)
     wanted = Target(values, torch.ones_like(values), labels, NEAR)
-    first = LOSSES[name](logits, wanted).item()
+    first = LOSSES[name](output(logits), wanted).item()
     for _ in range(50):
-        (gradient,) = torch.autograd.grad(LOSSES[name](logits, wanted), logits)
+        (gradient,) = torch.autograd.grad(LOSSES[name](output(logits), wanted), logits)
         logits = (logits - gradient * 5).detach().requires_grad_()
-    assert LOSSES[name](logits, wanted).item() < first / 4
+    assert LOSSES[name](output(logits), wanted).item() < first / 4
 
 
 def test_names_are_checked():

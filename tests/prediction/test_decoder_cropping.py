@@ -1,4 +1,4 @@
-"""What a same network computes of a tile: on paper, and against the whole pass."""
+"""The cropped decoder of a same-padded network: its shapes on paper, its values against the whole pass."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ STEM = SAME.model_copy(update={"stem": Stem(kernel=(4, 4, 4), factor=(2, 2, 2))}
 
 
 def test_shapes_on_paper() -> None:
-    """8 kept: two 3x3x3 on level 0 need 12, which are 6 of level 1; two there 10, which along y and x are 5, or 6."""
+    """For 8 kept, two 3x3x3 on level 0 need 12, which are 6 of level 1. Two there need 10, along y and x 5, or 6."""
     assert coarse_shapes(SAME, (40, 40, 40), (8, 8, 8)) == [(6, 6, 6), (10, 6, 6)]
     # 16 kept are 8 of level 0 behind a stem; of an odd number of voxels an odd number lies in the centre
     assert coarse_shapes(STEM, (80, 80, 80), (16, 16, 16)) == [(6, 6, 6), (10, 6, 6)]
@@ -34,12 +34,12 @@ def test_the_centre_is_the_whole_pass_s(settings: UNetSettings, precision: torch
         whole = unet(x)
         for kept in ((8, 8, 16), (16, 24, 8), (48, 64, 64)):
             with trimmed(unet, x.shape[2:], kept):
-                found = unet(x)
+                features = unet(x)
             inner = [n // scale for n in kept]
             expected = centre_crop(whole, inner)
             tolerance = {"rtol": 0.0, "atol": 0.0} if precision == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
-            torch.testing.assert_close(centre_crop(found, inner), expected, **tolerance)
-            assert kept == (48, 64, 64) or found.numel() < 0.5 * whole.numel()
+            torch.testing.assert_close(centre_crop(features, inner), expected, **tolerance)
+            assert kept == (48, 64, 64) or features.numel() < 0.5 * whole.numel()
         torch.testing.assert_close(unet(x), whole, rtol=0, atol=0)  # nothing stays behind
 
 
@@ -48,5 +48,5 @@ def test_valid_networks_stay_as_they_are() -> None:
     unet, x = UNet(settings).eval(), torch.randn((1, 1, *smallest_input(settings)))
     with torch.inference_mode():
         with trimmed(unet, x.shape[2:], (2, 2, 2)):
-            found = unet(x)
-        assert torch.equal(found, unet(x))
+            features = unet(x)
+        assert torch.equal(features, unet(x))

@@ -1,6 +1,7 @@
 """Prediction: tiles against one whole pass, the volume's border, bad raw, a killed run."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -13,15 +14,19 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.outputs import Output, output
-from emsuite.config.network import NetworkConfig
+from emsuite.common.outputs import Output, manifest_path, output, unfinished_path
+from emsuite.config.network import NetworkConfig, build_network
 from emsuite.data.raw import check_raw
 from emsuite.io.volume import Volume, create_volume, open_volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
 from emsuite.prediction import predict, predictor
+from emsuite.prediction.blending import BLENDINGS, Blended
 from emsuite.prediction.finished_tiles import TileRecord
+from emsuite.prediction.region import in_voxels, valid_roi
+from emsuite.prediction.storage_layout import make_blended_layout, share_rows
 from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 from emsuite.training import checkpoint
+from emsuite.training.state import NETWORK
 
 ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "03_predict/predict.py"
@@ -48,9 +53,10 @@ def config(unet: dict, precision: str = "bfloat16") -> NetworkConfig:
 
 
 def network(unet: dict, precision: str = "bfloat16") -> Network:
-    """Random weights, spread so that predictions are not all alike."""
+    """Return a network of random weights, spread so that predictions are not all alike."""
     torch.manual_seed(1)
-    made = Network(config(unet, precision)).eval()
+    made = build_network(config(unet, precision)).eval()
+    made.config = config(unet, precision)  # kept there for these tests alone
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.1)
@@ -58,6 +64,14 @@ def network(unet: dict, precision: str = "bfloat16") -> Network:
     for parameter in made.heads.parameters():
         parameter.data.mul_(3)
     return made
+
+
+def make_predictor(
+    made: AnyNetwork, largest: tuple[int, ...], raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE
+) -> predictor.Predictor:
+    """A predictor on the CPU."""
+    frozen = made.frozen.config if isinstance(made, AutocontextNetwork) else None
+    return predictor.make_predictor(made, made.config, torch.device("cpu"), largest, raw, roi, tiling, frozen)
 
 
 def volume(path: Path, shape: tuple[int, ...], offset: tuple[int, ...] = (0, 0, 0)) -> Volume:
@@ -76,9 +90,9 @@ def run(
     tiling: Tiling = BY_STRIDE,
 ) -> dict:
     """Predict and read everything back."""
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    tile_predictor = make_predictor(made, largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
-        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished)
+        predict.predict_volume(tile_predictor, raw, roi or raw.roi, unfinished)
     assert not list(out.glob("*.txt"))
     return {path.name: open_volume(path) for path in out.iterdir() if path.is_dir()}
 
@@ -140,17 +154,17 @@ def test_volumes_smaller_than_a_tile_are_predicted_whole(tmp_path: Path, shape: 
 
 def test_the_valid_part_leaves_the_context_out(tmp_path: Path) -> None:
     made, raw = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66), (100, 0, 50))
-    valid = predictor.valid_roi(made, raw, raw.roi)
+    valid = valid_roi(made, raw, raw.roi)
     assert tuple(valid.shape / raw.voxel_size) == tuple(
         n - c for n, c in zip(raw.shape, made.receptive_field.context, strict=True)
     )
     inside = Roi(valid.offset, (10, 10, 10))
-    assert predictor.valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
+    assert valid_roi(made, raw, inside.grow((500, 500, 500), (0, 0, 0))) == inside
     small = volume(tmp_path / "small", (10, 60, 66))
     with pytest.raises(BadInput, match="no more than the network's context"):
-        predictor.valid_roi(made, small, small.roi)
+        valid_roi(made, small, small.roi)
     with pytest.raises(BadInput, match=r"nothing of .* has real context"):
-        predictor.valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
+        valid_roi(made, raw, Roi(raw.offset, (20, 20, 20)))
 
 
 STAGES = {"read": (predictor.Predictor, "read"), "compute": (predictor.Predictor, "__call__"),
@@ -158,7 +172,7 @@ STAGES = {"read": (predictor.Predictor, "read"), "compute": (predictor.Predictor
 
 
 def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
-    """Note the calls of a stage from here on; that of number `stop` is interrupted."""
+    """Return a list that the calls of a stage are added to from here on; interrupt call number `stop`."""
     kind, name = STAGES[stage]
     original, calls = getattr(kind, name), []
 
@@ -176,8 +190,8 @@ def count(monkeypatch: pytest.MonkeyPatch, stage: str, stop: int = 0) -> list:
 def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
     expected = run(made, raw, tmp_path / "whole.zarr", largest)
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, raw.roi)
-    tiles = len(made_for.grid(raw, Roi((0, 0, 0), raw.shape)))
+    tile_predictor = make_predictor(made, largest, raw, raw.roi)
+    tiles = len(tile_predictor.grid(raw, Roi((0, 0, 0), raw.shape)))
     stopped = tmp_path / "stopped.zarr"
     with monkeypatch.context() as patch:
         count(patch, stage, 4)
@@ -186,12 +200,12 @@ def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: 
     with pytest.raises(BadInput, match="unfinished"):
         open_volume(stopped / "affs")
     noted = TileRecord(stopped, "done_tiles").read()
-    for number in noted:  # what is noted is written
-        tile = made_for.grid(raw, Roi((0, 0, 0), raw.shape))[number]
+    for number in noted:  # a tile that is recorded is written
+        tile = tile_predictor.grid(raw, Roi((0, 0, 0), raw.shape))[number]
         inner = (slice(None), *(slice(b, b + n) for b, n in zip(tile.keep_begin, tile.keep_shape, strict=True)))
         for name, array in expected.items():
-            held = open_volume(stopped / name, "r+").array[inner]
-            np.testing.assert_array_equal(held, array.array[inner])
+            written = open_volume(stopped / name, "r+").array[inner]
+            np.testing.assert_array_equal(written, array.array[inner])
     assert 1 <= len(noted) <= 3
     predicted = count(monkeypatch, "compute")
     continued = run(made, raw, stopped, largest)
@@ -219,7 +233,7 @@ def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
 def test_a_tile_writes_whole_files_that_no_other_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unet: dict, begin: int
 ) -> None:
-    """Also where the part that is wanted begins within a stride."""
+    """Also where the ROI begins within a stride."""
     made, raw = network(unet), volume(tmp_path, (50, 90, 61))
     roi = Roi((10 * begin,) * 3, [10 * (n - begin) for n in raw.shape])
     small = made.receptive_field.input_for([4 * s for s in made.receptive_field.stride])
@@ -249,9 +263,9 @@ def workers(
     tiling: Tiling = BY_STRIDE,
 ) -> None:
     """Predict with several processes."""
-    made_for = predictor.make_predictor(made, torch.device("cpu"), largest, raw, roi or raw.roi, tiling)
+    tile_predictor = make_predictor(made, largest, raw, roi or raw.roi, tiling)
     with output(out, {"tile": largest}) as unfinished:
-        predict.predict_volume(made_for, raw, roi or raw.roi, unfinished, number)
+        predict.predict_volume(tile_predictor, raw, roi or raw.roi, unfinished, number)
     assert not list(out.glob("*.txt"))
 
 
@@ -262,7 +276,7 @@ def content(out: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True)], ids=lambda tiling: tiling.name)
 def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path, tiling: Tiling) -> None:
     made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
-    roi = predictor.valid_roi(made, raw, raw.roi, tiling) if tiling.name == "original, valid" else raw.roi
+    roi = valid_roi(made, raw, raw.roi, tiling) if tiling.name == "original, valid" else raw.roi
     run(made, raw, tmp_path / "one.zarr", TILE, roi, tiling)
     workers(made, raw, tmp_path / "two.zarr", TILE, 2, roi, tiling)
     assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
@@ -289,21 +303,25 @@ def test_workers_go_on_where_one_process_was_stopped(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_go_on_to_the_same_bytes(tmp_path: Path, folders: Path, call_script: Callable) -> None:
-    """The stage is killed amid its work; its workers end with it, and one process does what is left."""
+@pytest.mark.parametrize(("blend", "least", "all_units"), [("crop", 20, 360), ("linear", 2, 10)])
+def test_workers_that_are_killed_go_on_to_the_same_bytes(
+    tmp_path: Path, folders: Path, call_script: Callable, blend: str, least: int, all_units: int
+) -> None:
+    """The stage is killed amid its work. Its workers end with it, and one process does the tiles, or rows, left."""
     raw = volume(tmp_path, (40, 60, 50))
     arguments = [folders.with_name("lsd"), "--raw", raw.path, "--device", "cpu", "--input-shape", "26,28,28"]
+    arguments += ["--blend", blend]
     assert call_script(PREDICT, *arguments, "--out", tmp_path / "whole.zarr").code == 0
     out = tmp_path / "killed.zarr"
     command = [sys.executable, ROOT / PREDICT, *arguments, "--out", out, "--workers", "2"]
     record, deadline = TileRecord(out, "done_tiles"), time.monotonic() + 120
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
-        while len(record.read()) < 20 or len(list(out.glob("done_tiles_*.txt"))) < 2:
+        while len(record.read()) < least or len(list(out.glob("done_tiles_*.txt"))) < 2:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "it did not begin"
             time.sleep(0.005)
         process.kill()
-    assert 20 <= len(record.read()) < 360
+    assert least <= len(record.read()) < all_units
     while running(out):
         assert time.monotonic() < deadline, "its workers go on"
         time.sleep(0.01)
@@ -313,7 +331,7 @@ def test_workers_that_are_killed_go_on_to_the_same_bytes(tmp_path: Path, folders
 
 
 def running(out: Path) -> list[str]:
-    """Processes that have a record of tiles of `out`."""
+    """Return the running processes that have a record of tiles of `out`."""
     pids = [path.stem.rpartition("_")[2] for path in out.glob("done_tiles_*.txt")]
     return [pid for pid in pids if Path("/proc", pid).exists()]
 
@@ -339,7 +357,7 @@ ORIGINAL, SCAN = Original(), Original(valid=True)
 def blocks(
     made: Network, head: str, padded: torch.Tensor, starts: list, shape: tuple[int, ...], round_up: float = 0
 ) -> np.ndarray:
-    """Predict block by block what belongs to `padded`, `(C, Z, Y, X)` floats with half the context around `shape`."""
+    """Predict `shape` voxels block by block from `padded`, `(C, Z, Y, X)` floats with half the context around them."""
     channels = made.config.heads[head].channels
     out = np.zeros((channels, *(n + 100 for n in shape)), np.uint8)
     for z in starts[0]:
@@ -380,7 +398,7 @@ def test_original_tiles_are_as_blocks_cut_by_hand(tmp_path: Path) -> None:
 
 def test_original_tiles_of_the_valid_part_are_as_a_scan_by_hand(tmp_path: Path) -> None:
     made, raw = network(SHALLOW, "float32"), volume(tmp_path, (39, 50, 37), (100, 0, 50))
-    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    valid = valid_roi(made, raw, raw.roi, SCAN)
     predicted = run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)["affs"]
     starts = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]]  # 23x30x17 have real context
     expected = blocks(made, "affs", as_read(raw.read()), starts, (23, 30, 17))
@@ -391,8 +409,8 @@ def test_original_tiles_of_the_valid_part_are_as_a_scan_by_hand(tmp_path: Path) 
     np.testing.assert_array_equal(region.read(), predicted.read(part))
 
 
-def test_by_the_stride_tiles_are_as_ever(tmp_path: Path) -> None:
-    """Mirrored context, steps of 10x6x6, rounded: the bytes of the default, cut by hand."""
+def test_by_the_stride_tiles_are_as_blocks_cut_by_hand(tmp_path: Path) -> None:
+    """The default: mirrored context, steps of 10x6x6, rounded. Here the tiles are cut by hand."""
     made, raw = network(SHALLOW, "float32"), volume(tmp_path, (20, 30, 17))
     predicted = run(made, raw, tmp_path / "p.zarr", TILE)["affs"].read()
     mirrored = raw.read()
@@ -417,7 +435,7 @@ def test_original_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     made, raw = network(SHALLOW), volume(tmp_path, (25, 50, 50))
     with pytest.raises(BadInput, match=r"\(26, 29, 28\) does not fit"):
         run(made, raw, tmp_path / "p.zarr", (26, 29, 28), tiling=ORIGINAL)
-    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    valid = valid_roi(made, raw, raw.roi, SCAN)
     with pytest.raises(BadInput, match=r"raw.zarr/raw: \(9, 30, 30\) voxels .* fewer than the \(10, 8, 8\) of one"):
         run(made, raw, tmp_path / "p.zarr", TILE, valid, SCAN)
     assert not (tmp_path / "p.zarr").exists()
@@ -433,7 +451,9 @@ def autocontext(with_raw: bool, **of_the_second: object) -> AutocontextNetwork:
     content = config(SHALLOW | of_the_second, "float32").model_dump(mode="json")
     content["heads"].pop("lsds")
     content["autocontext"] = {"network": "n", "with_raw": with_raw}
-    made = AutocontextNetwork(NetworkConfig.model_validate(content), first).eval()
+    second = NetworkConfig.model_validate(content)
+    made = AutocontextNetwork(first, build_network(second), with_raw).eval()
+    made.config = made.trained.config = second
     for parameter in made.trained.heads.parameters():
         parameter.data.mul_(10)
     return made
@@ -444,7 +464,7 @@ RAW_TILE = (42, 49, 49)  # 26x29x29 LSDs come out of it
 
 @pytest.mark.parametrize("with_raw", [False, True])
 def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw: bool) -> None:
-    """LSDs of the whole volume on their own grid, truncated; then the second network over them, zeros around both."""
+    """LSDs of the whole volume on their own grid, truncated. The second network reads them, with zeros around both."""
     made, raw = autocontext(with_raw), volume(tmp_path, (23, 30, 17), (100, 0, 50))
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, tiling=ORIGINAL)
     assert predicted.keys() == {"affs", "input_lsds"}
@@ -462,9 +482,9 @@ def test_original_autocontext_reads_stored_descriptors(tmp_path: Path, with_raw:
 
 
 def test_original_autocontext_of_the_valid_part_is_as_two_scans(tmp_path: Path) -> None:
-    """Where LSDs have real context; the second network finds raw around them, and zeros instead of LSDs."""
+    """Only where LSDs have real context. Around them, the second network reads raw, and zeros instead of LSDs."""
     made, raw = autocontext(True), volume(tmp_path, (39, 50, 37), (100, 0, 50))
-    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    valid = valid_roi(made, raw, raw.roi, SCAN)
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, valid, SCAN)
     starts, shape = [[0, 10, 13], [0, 8, 16, 22], [0, 8, 9]], (23, 30, 17)
     lsds = blocks(made.frozen, "lsds", as_read(raw.read()), starts, shape)
@@ -478,10 +498,10 @@ def test_what_has_real_context_is_the_first_network_s_affair(tmp_path: Path) -> 
     raw = volume(tmp_path, (39, 50, 37))
     made = autocontext(False, kernel_sizes_up=[[[3, 3, 3]]])
     assert made.trained.receptive_field.offset == (7, 9, 9)
-    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    valid = valid_roi(made, raw, raw.roi, SCAN)
     assert valid == Roi((80, 100, 100), (230, 300, 170))
-    made_for = predictor.make_predictor(made, torch.device("cpu"), RAW_TILE, raw, valid, SCAN)
-    assert made_for.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
+    tile_predictor = make_predictor(made, RAW_TILE, raw, valid, SCAN)
+    assert tile_predictor.whole(raw) == Roi((8, 10, 10), (23, 30, 17))
     predicted = run(made, raw, tmp_path / "p.zarr", RAW_TILE, Roi((150, 180, 150), (40, 30, 20)), SCAN)
     assert predicted["input_lsds"].roi.intersect(valid) == predicted["input_lsds"].roi
 
@@ -518,9 +538,13 @@ def folders(tmp_path: Path) -> Path:
         folder = tmp_path / "d" / name
         folder.mkdir(parents=True)
         (folder / "network.yaml").write_text(json.dumps(content))
-        first = checkpoint.digest(made.frozen.state_dict()) if name == "acrlsd" else None
-        held = (part.config.architecture(), part.state_dict(), None, None, first, {})
-        checkpoint.save(folder, checkpoint.Checkpoint(1, *held))
+        saved = checkpoint.Checkpoint(
+            iteration=1,
+            architecture=part.config.architecture(),
+            networks={NETWORK: part.state_dict()},
+            frozen_digest=checkpoint.digest(made.frozen.state_dict()) if name == "acrlsd" else None,
+        )
+        checkpoint.save(folder, saved)
     return folder
 
 
@@ -534,7 +558,7 @@ def test_the_script_predicts_as_the_originals_did(tmp_path: Path, folders: Path,
     assert settings["tiles"] == "original"
     assert (settings["input_shape"], settings["lsds_input_shape"]) == ([*TILE], [*TILE])
     assert call_script(PREDICT, *arguments).out == f"{out}: already there, made with the same settings\n"
-    assert call_script(PREDICT, *arguments[:-2]).code == 0  # by the stride: other settings, made anew
+    assert call_script(PREDICT, *arguments[:-2]).code == 0  # by the stride: other settings, so it is predicted again
     assert {path.name for path in out.iterdir() if path.is_dir()} == {"affs"}
     assert (open_volume(out / "affs").read() != expected["affs"].read()).any()
 
@@ -547,7 +571,7 @@ def test_the_script_predicts_the_valid_part_as_the_originals_did(
     assert call_script(PREDICT, folders, *arguments).code == 0
     assert open_volume(out / "affs").shape == (3, 23, 30, 17)
     made = autocontext(True)
-    valid = predictor.valid_roi(made, raw, raw.roi, SCAN)
+    valid = valid_roi(made, raw, raw.roi, SCAN)
     expected = run(made, raw, tmp_path / "expected.zarr", RAW_TILE, valid, SCAN)["affs"].read()
     np.testing.assert_array_equal(open_volume(out / "affs").read(), expected)
 
@@ -563,28 +587,201 @@ def test_the_script_refuses_another_input_shape_for_original_tiles(
     assert not out.exists()
 
 
+# ---- blended tiles
+
+BLENDED = (30, 32, 32)  # 14x12x12 come out of it
+PART = Roi((130, 40, 70), (230, 300, 250))  # of the volume below; it begins within strides
+
+
+def uneven() -> Network:
+    """A network whose output depends on the tile: on the brightest voxel that it reads."""
+    made = network(SHALLOW, "float32")
+    made.unet.register_forward_hook(lambda _, inputs, features: features * (3 + 8 * inputs[0].amax()))
+    return made
+
+
+def uneven_volume(path: Path) -> Volume:
+    """Raw that gets brighter along all axes."""
+    noise = volume(path, (27, 34, 30), (100, 0, 50))
+    brightness = sum(np.indices(noise.shape)) / sum(noise.shape)
+    noise = open_volume(noise.path, "r+")
+    noise.array[...] = (noise.read() * brightness).astype(np.uint8)
+    return noise
+
+
+def blended_by_hand(
+    tile_predictor: predictor.Predictor, raw: Volume, roi: Roi, window: Callable
+) -> dict[str, np.ndarray]:
+    """The weighted mean of all outputs, over the whole volume at once."""
+    roi_vx, step = in_voxels(raw, roi), tile_predictor.step
+    index = (slice(None), *(roi_vx + Coordinate(50, 50, 50)).to_slices())
+    weight = np.einsum("i,j,k->ijk", *(window(n) for n in step))
+    sums, weights = {}, np.zeros([n + 100 for n in raw.shape])
+    for tile in tile_predictor.grid(raw, roi_vx):
+        output = tuple(slice(b + 50, b + 50 + n) for b, n in zip(tile.begin, step, strict=True))
+        weights[output] += weight
+        for name, values in tile_predictor(*tile_predictor.read([raw], tile)).arrays().items():
+            assert values.dtype == np.float32
+            total = sums.setdefault(name, np.zeros((len(values), *weights.shape)))
+            total[:, *output] += values[:, : step[0], : step[1], : step[2]].astype(np.float64) * weight
+    means = {name: (total[index] / weights[index[1:]]).astype(np.float32) for name, total in sums.items()}
+    return {name: (mean * np.float32(255)).round().astype(np.uint8) for name, mean in means.items()}
+
+
+@pytest.mark.parametrize("name", BLENDINGS)
+@pytest.mark.parametrize("roi", [None, PART], ids=["whole", "part"])
+def test_blended_tiles_equal_the_weighted_mean_by_hand(tmp_path: Path, name: str, roi: Roi | None) -> None:
+    made, raw = uneven(), uneven_volume(tmp_path)
+    roi = roi or raw.roi
+    predicted = run(made, raw, tmp_path / "p.zarr", BLENDED, roi, Blended(name))
+    tile_predictor = make_predictor(made, BLENDED, raw, roi, Blended(name))
+    for head, expected in blended_by_hand(tile_predictor, raw, roi, BLENDINGS[name]).items():
+        np.testing.assert_array_equal(predicted[head].read(), expected)
+        assert predicted[head].roi == roi
+    cropped = run(made, raw, tmp_path / "cropped.zarr", BLENDED, roi)["affs"].read()
+    assert np.abs(cropped.astype(int) - predicted["affs"].read()).max() > 5
+
+
+@pytest.mark.parametrize("roi", [None, PART], ids=["whole", "part"])
+def test_two_workers_blend_to_the_same_bytes_as_one(tmp_path: Path, roi: Roi | None) -> None:
+    made, raw = uneven(), uneven_volume(tmp_path)
+    run(made, raw, tmp_path / "one.zarr", BLENDED, roi, Blended("linear"))
+    workers(made, raw, tmp_path / "two.zarr", BLENDED, 2, roi, Blended("linear"))
+    assert content(tmp_path / "two.zarr") == content(tmp_path / "one.zarr")
+
+
+@pytest.mark.parametrize(("stage", "stop", "rows"), [("read", 50, 1), ("compute", 50, 1), ("store", 12, 1),
+                                                     ("note", 2, 1), ("store", 5, 0)])  # fmt: skip
+def test_a_stopped_blended_run_continues_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, stop: int, rows: int
+) -> None:
+    made, raw, tiling = uneven(), uneven_volume(tmp_path), Blended("gaussian")
+    run(made, raw, tmp_path / "whole.zarr", BLENDED, tiling=tiling)
+    with monkeypatch.context() as patch:
+        count(patch, stage, stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, tmp_path / "stopped.zarr", BLENDED, tiling=tiling)
+    assert TileRecord(tmp_path / "stopped.zarr", "done_tiles").read() == set(range(rows))
+    again = tmp_path / "again.zarr"
+    shutil.copytree(tmp_path / "stopped.zarr", again)
+    for path in (unfinished_path(again), again.with_name(f".{again.name}.emsuite")):
+        shutil.copy(str(path).replace("again", "stopped"), path)
+    predicted = count(monkeypatch, "compute")
+    run(made, raw, tmp_path / "stopped.zarr", BLENDED, tiling=tiling)
+    tiles = sum(map(len, rows_of(made, raw, tiling)[rows:]))
+    assert len(predicted) == tiles
+    workers(made, raw, again, BLENDED, 2, tiling=tiling)
+    expected = content(tmp_path / "whole.zarr")
+    assert content(tmp_path / "stopped.zarr") == expected
+    assert content(again) == expected
+
+
+def rows_of(made: Network, raw: Volume, tiling: Blended) -> tuple[tuple[int, ...], ...]:
+    """The numbers of the tiles of each row of the whole volume."""
+    tile_predictor, roi = make_predictor(made, BLENDED, raw, raw.roi, tiling), Roi((0, 0, 0), raw.shape)
+    advance = [tiling.advance(*pair) for pair in zip(tile_predictor.step, made.receptive_field.stride, strict=True)]
+    return share_rows(tile_predictor.grid(raw, roi), make_blended_layout(advance, roi), roi, raw).tiles
+
+
+def test_where_outputs_do_not_depend_on_the_tile_blending_changes_no_byte(tmp_path: Path) -> None:
+    made, raw = network(SHALLOW), volume(tmp_path, (23, 30, 37))
+    cropped = run(made, raw, tmp_path / "crop.zarr", BLENDED)
+    blended = run(made, raw, tmp_path / "blended.zarr", BLENDED, tiling=Blended("linear"))
+    for head, array in cropped.items():
+        np.testing.assert_array_equal(blended[head].read(), array.read())
+
+
+@pytest.mark.parametrize("name", BLENDINGS)
+def test_constant_outputs_stay_constant(tmp_path: Path, name: str) -> None:
+    """Also 0.5, which lies just where uint8 rounds: 127.5 is rounded to even."""
+    made, raw = network(SHALLOW, "float32"), volume(tmp_path, (23, 30, 37))
+    for head in made.heads.values():
+        head.weight.data.zero_()
+        head.bias.data.copy_(torch.linspace(-1, 1, len(head.bias)))
+    made.heads["affs"].bias.data[1] = 0
+    for head, array in run(made, raw, tmp_path / "p.zarr", BLENDED, tiling=Blended(name)).items():
+        levels = (torch.sigmoid(made.heads[head].bias.data) * 255).round().numpy()
+        assert (array.read() == levels[:, None, None, None]).all()
+        assert head != "affs" or levels[1] == 128
+
+
+def test_a_blended_tile_writes_whole_files_that_no_other_row_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, raw, written = uneven(), uneven_volume(tmp_path), []
+    original = Volume.write
+
+    def watch(self: Volume, roi: Roi, voxels: np.ndarray) -> None:
+        before = {path: path.stat().st_mtime_ns for path in self.path.glob("c/**/*") if path.is_file()}
+        original(self, roi, voxels)
+        changed = [p for p in self.path.glob("c/**/*") if p.is_file() and before.get(p) != p.stat().st_mtime_ns]
+        assert not before.keys() & set(changed)
+        written.extend(changed)
+
+    monkeypatch.setattr(Volume, "write", watch)
+    run(made, raw, tmp_path / "p.zarr", BLENDED, PART, Blended("linear"))
+    assert len(written) == len(set(written)) > 80
+
+
+def test_the_script_blends(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    raw, out = volume(tmp_path, (12, 16, 17)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu", "--blend", "gaussian"]
+    assert call_script(PREDICT, *arguments, "--input-shape", "26,28,28").code == 0
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert (settings["tiles"], settings["input_shape"]) == ("stride, gaussian", [22, 28, 28])
+    assert call_script(PREDICT, *arguments).out == f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments[:-2]).code == 0  # cropped: other settings
+    settings = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]
+    assert settings["tiles"] == "stride"
+    ended = call_script(PREDICT, *arguments, "--tile", "original")
+    assert (ended.code, ended.err) == (
+        2, "error: --blend gaussian: original tiles do not overlap; leave out one of the two\n")  # fmt: skip
+
+
+# ---- predictions of earlier versions
+
+
+def test_a_prediction_of_an_earlier_version_counts(tmp_path: Path, folders: Path, call_script: Callable) -> None:
+    """One whose manifest knows less keys of the network's configuration; not one of other weights."""
+    raw, out = volume(tmp_path, (8, 12, 12)), tmp_path / "p.zarr"
+    arguments = [folders.with_name("lsd"), "--raw", raw.path, "--out", out, "--device", "cpu"]
+    assert call_script(PREDICT, *arguments).code == 0
+    manifest = json.loads(manifest_path(out).read_text())
+    earlier = manifest["settings"]["network"]
+    del earlier["training"]["accumulate"]
+    earlier["heads"]["affs"].pop("switch_to", None)
+    earlier["heads"]["affs"]["then"] = None
+    manifest_path(out).write_text(json.dumps(manifest))
+    there = f"{out}: already there, made with the same settings\n"
+    assert call_script(PREDICT, *arguments).out == there
+    manifest["settings"]["weights"] = "0" * 64
+    manifest_path(out).write_text(json.dumps(manifest))
+    assert call_script(PREDICT, *arguments).out != there
+    assert call_script(PREDICT, *arguments).out == there
+
+
 # ---- the tiles' size
 
 
 def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
     made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
-    largest = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    largest = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert largest == made.receptive_field.smallest  # which is more than the 48 that are configured
-    assert predictor.input_shape_for(made, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
+    assert predictor.input_shape_for(made, made.config, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
     wide = made.config.model_copy(
         update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
     )
     made.config = wide
-    whole = predictor.input_shape_for(made, BY_STRIDE, 10**9, raw, raw.roi)
+    whole = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert all(n >= m for n, m in zip(made.receptive_field.step(whole), raw.shape, strict=True))
-    half = int(np.prod(whole) * predictor.bytes_per_voxel(made)) // 2
-    smaller = predictor.input_shape_for(made, BY_STRIDE, half, raw, raw.roi)
-    assert np.prod(smaller) * predictor.bytes_per_voxel(made) <= half
+    half = int(np.prod(whole) * predictor.bytes_per_voxel(made, made.config)) // 2
+    smaller = predictor.input_shape_for(made, made.config, BY_STRIDE, half, raw, raw.roi)
+    assert np.prod(smaller) * predictor.bytes_per_voxel(made, made.config) <= half
     small = run(made, raw, tmp_path / "small.zarr", smaller)["affs"].read()
     np.testing.assert_array_equal(run(made, raw, tmp_path / "whole.zarr", whole)["affs"].read(), small)
 
 
-def test_another_amount_of_free_memory_makes_nothing_anew(
+def test_another_amount_of_free_memory_repeats_no_work(
     tmp_path: Path, folders: Path, call_script: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw, out = volume(tmp_path, (8, 12, 12)), tmp_path / "p.zarr"
@@ -636,17 +833,18 @@ def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path
 
 
 def test_predictions_clip_and_never_wrap() -> None:
-    held = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
+    values = torch.tensor([-0.1, 0.0, 0.5, 0.9999, 1.0, 1.1])
     for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
-        made_for = predictor.Predictor(network(ANISOTROPIC), torch.device("cpu"), torch.float32, tiling, (48,) * 3, ())
-        assert made_for._to_uint8(held).tolist() == expected
+        made, cpu = network(ANISOTROPIC), torch.device("cpu")
+        tile_predictor = predictor.Predictor(made, made.config, cpu, torch.float32, tiling, (48,) * 3, ())
+        assert tile_predictor.to_uint8(values).tolist() == expected
 
 
 def test_arrays_carry_their_place(tmp_path: Path) -> None:
     raw = volume(tmp_path, (12, 13, 14), (70, 80, 90))
-    made_for = predictor.make_predictor(network(ANISOTROPIC), torch.device("cpu"), (48, 48, 48), raw, raw.roi)
+    tile_predictor = make_predictor(network(ANISOTROPIC), (48, 48, 48), raw, raw.roi)
     (tmp_path / "p.zarr").mkdir()
-    predict.predict_volume(made_for, raw, raw.roi, Output(tmp_path / "p.zarr", False))
+    predict.predict_volume(tile_predictor, raw, raw.roi, Output(tmp_path / "p.zarr", False))
     affs = open_volume(tmp_path / "p.zarr/affs")
     assert dict(affs.array.attrs) == {
         "voxel_size": [10, 10, 10],

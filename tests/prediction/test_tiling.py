@@ -27,30 +27,30 @@ ORIGINAL, SCAN = Original(), Original(valid=True)
 
 
 def along(
-    tiling: Tiling, receptive_field: ReceptiveField, input_shape: tuple[int, ...], whole: Roi, wanted: Roi, axis: int
+    tiling: Tiling, receptive_field: ReceptiveField, input_shape: tuple[int, ...], whole: Roi, roi: Roi, axis: int
 ) -> list:
-    """Where tiles begin along one axis, and the voxels kept of each, first and one past the last."""
-    tiles = tiling.grid(receptive_field, input_shape, whole, wanted)
+    """Return where tiles begin along one axis, and the voxels kept of each, first and one past the last."""
+    tiles = tiling.grid(receptive_field, input_shape, whole, roi)
     rows = {(t.begin[axis], t.keep_begin[axis], t.keep_begin[axis] + t.keep_shape[axis]) for t in tiles}
     return sorted(rows)
 
 
 def test_a_grid_on_paper() -> None:
     """From voxel 6, 9 voxels, 8 come out: blocks of 4 from there on, each within 8 from a multiple of 4."""
-    wanted = Roi((6, 0, 0), (9, 4, 4))
-    tiles = list(BY_STRIDE.grid(REACH, (18, 14, 14), wanted, wanted))
+    roi = Roi((6, 0, 0), (9, 4, 4))
+    tiles = list(BY_STRIDE.grid(REACH, (18, 14, 14), roi, roi))
     assert [(t.begin[0], t.keep_begin[0], t.keep_shape[0]) for t in tiles] == [(4, 6, 4), (8, 10, 4), (12, 14, 1)]
     assert tiles[0].kept_of_output == (slice(None), slice(2, 6), slice(0, 4), slice(0, 4))
 
 
 def test_from_a_multiple_of_the_stride_on_all_that_comes_out_is_kept() -> None:
-    wanted = Roi((4, 0, 0), (17, 4, 4))
-    assert along(BY_STRIDE, REACH, (18, 14, 14), wanted, wanted, 0) == [(4, 4, 12), (12, 12, 20), (20, 20, 21)]
+    roi = Roi((4, 0, 0), (17, 4, 4))
+    assert along(BY_STRIDE, REACH, (18, 14, 14), roi, roi, 0) == [(4, 4, 12), (12, 12, 20), (20, 20, 21)]
 
 
 def test_tiles_of_one_stride_end_where_it_ends() -> None:
-    wanted = Roi((6, 0, 0), (9, 4, 4))
-    assert along(BY_STRIDE, REACH, (14, 14, 14), wanted, wanted, 0) == [(4, 6, 8), (8, 8, 12), (12, 12, 15)]
+    roi = Roi((6, 0, 0), (9, 4, 4))
+    assert along(BY_STRIDE, REACH, (14, 14, 14), roi, roi, 0) == [(4, 6, 8), (8, 8, 12), (12, 12, 15)]
 
 
 @pytest.mark.parametrize("first", range(5))
@@ -60,9 +60,9 @@ def test_even_tiles_stay_as_they_are_when_evened_again(first: int) -> None:
             tile = even_input_shape(REACH, (largest,) * 3, (first, 0, 0), (n, 4, 4))
             assert even_input_shape(REACH, tile, (first, 0, 0), (n, 4, 4)) == tile
             assert tile[0] <= largest
-            wanted = Roi((first, 0, 0), (n, 4, 4))
-            starts = {low for low, _, _ in along(BY_STRIDE, REACH, tile, wanted, wanted, 0)}
-            before = along(BY_STRIDE, REACH, (largest, 14, 14), wanted, wanted, 0)
+            roi = Roi((first, 0, 0), (n, 4, 4))
+            starts = {low for low, _, _ in along(BY_STRIDE, REACH, tile, roi, roi, 0)}
+            before = along(BY_STRIDE, REACH, (largest, 14, 14), roi, roi, 0)
             assert len(starts) <= len(before)
 
 
@@ -87,7 +87,7 @@ def test_original_blocks_on_paper() -> None:
 
 
 def test_original_tiles_of_the_valid_part_on_paper() -> None:
-    """The last one ends with what has real context; what it shares with the one before is its own."""
+    """The last one ends with the last voxel that has real context, and keeps what it shares with the one before."""
     whole = SCAN.whole(PUBLISHED, Roi((0, 0, 0), (136, 812, 484)))
     assert whole == Roi((18, 106, 106), (100, 600, 272))
     rows = [along(SCAN, PUBLISHED, (96, 484, 484), whole, whole, axis) for axis in range(3)]
@@ -100,24 +100,24 @@ def test_original_tiles_of_the_valid_part_on_paper() -> None:
 
 def test_a_region_takes_the_tiles_of_the_whole_that_it_needs() -> None:
     whole = Roi((0, 0, 0), (100, 600, 272))
-    wanted = Roi((70, 280, 0), (10, 300, 272))
-    assert along(ORIGINAL, PUBLISHED, (96, 484, 484), whole, wanted, 0) == [(60, 70, 80)]
-    assert along(ORIGINAL, PUBLISHED, (96, 484, 484), whole, wanted, 1) == [(272, 280, 544), (544, 544, 580)]
-    assert along(SCAN, PUBLISHED, (96, 484, 484), whole, wanted, 1) == [(272, 280, 328), (328, 328, 580)]
+    roi = Roi((70, 280, 0), (10, 300, 272))
+    assert along(ORIGINAL, PUBLISHED, (96, 484, 484), whole, roi, 0) == [(60, 70, 80)]
+    assert along(ORIGINAL, PUBLISHED, (96, 484, 484), whole, roi, 1) == [(272, 280, 544), (544, 544, 580)]
+    assert along(SCAN, PUBLISHED, (96, 484, 484), whole, roi, 1) == [(272, 280, 328), (328, 328, 580)]
 
 
 @pytest.mark.parametrize("tiling", [BY_STRIDE, ORIGINAL, SCAN])
 @pytest.mark.parametrize("begin", [(0, 0, 0), (3, 5, 9)])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (13, 9, 30)])
 def test_every_voxel_is_kept_once(tiling: Tiling, begin: tuple[int, ...], shape: tuple[int, ...]) -> None:
-    wanted, whole = Roi(begin, shape), Roi((0, 0, 0), (16, 17, 40))
-    count = np.zeros(wanted.end, int)
-    for tile in tiling.grid(REACH, (18, 22, 14), whole, wanted):
+    roi, whole = Roi(begin, shape), Roi((0, 0, 0), (16, 17, 40))
+    count = np.zeros(roi.end, int)
+    for tile in tiling.grid(REACH, (18, 22, 14), whole, roi):
         count[tuple(slice(b, b + n) for b, n in zip(tile.keep_begin, tile.keep_shape, strict=True))] += 1
         assert all(b % 4 == 0 for b in tile.begin) or tiling == SCAN
         assert (np.array(tile.begin) <= tile.keep_begin).all()
         assert (np.add(tile.keep_begin, tile.keep_shape) <= np.add(tile.begin, (8, 12, 4))).all()
-    assert (count[wanted.to_slices()] == 1).all()
+    assert (count[roi.to_slices()] == 1).all()
     assert count.sum() == np.prod(shape)
 
 
@@ -141,12 +141,12 @@ def test_what_covers_a_voxel_twice_gives_it_to_the_later_tile_in_any_order() -> 
 
 
 def test_original_tiles_are_exactly_what_is_configured() -> None:
-    wanted = Roi((0, 0, 0), (7, 7, 7))
-    assert ORIGINAL.input_shape(PUBLISHED, (96, 484, 484), wanted) == (96, 484, 484)
+    roi = Roi((0, 0, 0), (7, 7, 7))
+    assert ORIGINAL.input_shape(PUBLISHED, (96, 484, 484), roi) == (96, 484, 484)
     assert ORIGINAL.step(PUBLISHED, (96, 484, 484)) == (60, 272, 272)
     assert BY_STRIDE.step(PUBLISHED, (96, 484, 484)) == (60, 270, 270)
     with pytest.raises(BadInput, match=r"\(96, 480, 484\) does not fit .* next is \(96, 457, 484\)"):
-        ORIGINAL.input_shape(PUBLISHED, (96, 480, 484), wanted)
+        ORIGINAL.input_shape(PUBLISHED, (96, 480, 484), roi)
 
 
 def test_tiles_are_as_even_as_the_stride_allows() -> None:

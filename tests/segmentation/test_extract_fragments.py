@@ -5,24 +5,25 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.segmentation.extract_fragments import extract_fragments
-from emsuite.segmentation.fragments import FragmentOptions, find_fragments
+from emsuite.segmentation.fragments import FragmentSettings, find_fragments
 from emsuite.segmentation.graph_tables import read_nodes
 
+DISTANCE = FragmentSettings(flood="distance")
 BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
 
 
 def test_one_block_is_the_whole_volume_at_once(cells, tmp_path):
-    number = extract_fragments(cells.path / "affs", tmp_path / "out", FragmentOptions())
+    number = extract_fragments(cells.path / "affs", tmp_path / "out", DISTANCE)
     fragments = open_volume(tmp_path / "out/fragments.zarr/fragments")
     assert fragments.dtype == np.uint64
     assert fragments.roi == open_volume(cells.path / "affs").roi
-    np.testing.assert_array_equal(fragments.read(), find_fragments(cells.affs, FragmentOptions()))
+    np.testing.assert_array_equal(fragments.read(), find_fragments(cells.affs, DISTANCE))
     assert number == fragments.read().max()
 
 
 @pytest.mark.parametrize("blocks", [{}, BLOCKS])
 def test_nodes_tell_where_each_fragment_is(cells, tmp_path, blocks):
-    number = extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), **blocks)
+    number = extract_fragments(cells.path / "affs", tmp_path, DISTANCE, **blocks)
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     nodes = read_nodes(tmp_path / "graph/nodes")
     ids, sizes = np.unique(voxels[voxels != 0], return_counts=True)
@@ -35,7 +36,7 @@ def test_nodes_tell_where_each_fragment_is(cells, tmp_path, blocks):
 
 
 def test_ids_tell_the_block(cells, tmp_path):
-    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), **BLOCKS)
+    extract_fragments(cells.path / "affs", tmp_path, DISTANCE, **BLOCKS)
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     found = voxels != 0
     assert found[cells.labels != 0].all()
@@ -45,7 +46,7 @@ def test_ids_tell_the_block(cells, tmp_path):
 
 @pytest.mark.parametrize("more", [{}, {"epsilon": 0.3}, {"flood": "affinity"}])
 def test_no_fragment_of_a_block_reaches_into_two_cells(cells, tmp_path, more):
-    options = FragmentOptions(min_seed_distance=3, **more)
+    options = FragmentSettings(min_seed_distance=3, **{"flood": "distance"} | more)
     extract_fragments(cells.path / "affs", tmp_path, options, **BLOCKS)
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     inside = (cells.labels != 0) & (voxels != 0)
@@ -54,7 +55,7 @@ def test_no_fragment_of_a_block_reaches_into_two_cells(cells, tmp_path, more):
 
 
 def test_fragments_of_sections_stay_in_theirs(cells, tmp_path):
-    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(in_sections=True), **BLOCKS)
+    extract_fragments(cells.path / "affs", tmp_path, FragmentSettings(in_sections=True, flood="distance"), **BLOCKS)
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     of_sections = [np.setdiff1d(section, 0) for section in voxels]
     assert sum(map(len, of_sections)) == np.unique(np.concatenate(of_sections)).size > 40
@@ -63,7 +64,7 @@ def test_fragments_of_sections_stay_in_theirs(cells, tmp_path):
 def test_background_is_where_the_mask_is_0_or_does_not_reach(cells, tmp_path):
     mask = create_volume(tmp_path / "mask.zarr/mask", (40, 48, 40), np.uint8, (8, 8, 8), (80, 160, 240))
     mask.write(mask.roi, np.indices((40, 48, 40))[0] >= 5)
-    extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), mask=tmp_path / "mask.zarr/mask", **BLOCKS)
+    extract_fragments(cells.path / "affs", tmp_path, DISTANCE, mask=tmp_path / "mask.zarr/mask", **BLOCKS)
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     assert not voxels[:5].any()
     assert not voxels[..., 40:].any()
@@ -74,7 +75,7 @@ def test_background_is_where_the_mask_is_0_or_does_not_reach(cells, tmp_path):
     ("value", "line"),
     [(0, "p.zarr/affs: yields no fragment; the aff"), (255, "p.zarr/affs: all affinities are 1, expect")],
 )
-@pytest.mark.parametrize("options", [FragmentOptions(), FragmentOptions(in_sections=True)])
+@pytest.mark.parametrize("options", [DISTANCE, FragmentSettings(in_sections=True, flood="distance")])
 def test_affinities_that_are_all_0_or_all_1_are_refused(tmp_path, value, line, options):
     affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
     affs.write(affs.roi, np.full(affs.shape, value, np.uint8))
@@ -87,7 +88,7 @@ def test_affinities_that_are_all_0_or_all_1_are_refused(tmp_path, value, line, o
 def test_one_fragment_without_a_boundary_is_fine_where_affinities_are_not_1(tmp_path):
     affs = create_volume(tmp_path / "p.zarr/affs", (3, 20, 20, 40), np.uint8, (8, 8, 8), (0, 0, 0))
     affs.write(affs.roi, np.full(affs.shape, 250, np.uint8))
-    assert extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS) == 2
+    assert extract_fragments(tmp_path / "p.zarr/affs", tmp_path, DISTANCE, **BLOCKS) == 2
 
 
 def test_nan_ends_the_run_and_nothing_looks_whole(tmp_path):
@@ -96,7 +97,7 @@ def test_nan_ends_the_run_and_nothing_looks_whole(tmp_path):
     array[0, 10, 10, 50] = np.nan
     affs.write(affs.roi, array)
     with pytest.raises(BadInput, match=r"p.zarr/affs: holds nan to nan \(or NaN\).*expected affinities"):
-        extract_fragments(tmp_path / "p.zarr/affs", tmp_path, FragmentOptions(), **BLOCKS)
+        extract_fragments(tmp_path / "p.zarr/affs", tmp_path, DISTANCE, **BLOCKS)
     assert unfinished_path(tmp_path / "fragments.zarr").exists()
     assert not manifest_path(tmp_path / "fragments.zarr").exists()
     assert not manifest_path(tmp_path / "graph/nodes").exists()
@@ -110,5 +111,5 @@ def test_nan_ends_the_run_and_nothing_looks_whole(tmp_path):
 def test_a_mask_that_does_not_fit_is_refused(cells, tmp_path, voxel_size, offset, line):
     create_volume(tmp_path / "mask.zarr/mask", (8, 8, 8), np.uint8, voxel_size, offset)
     with pytest.raises(BadInput, match=line):
-        extract_fragments(cells.path / "affs", tmp_path, FragmentOptions(), mask=tmp_path / "mask.zarr/mask")
+        extract_fragments(cells.path / "affs", tmp_path, DISTANCE, mask=tmp_path / "mask.zarr/mask")
     assert not (tmp_path / "fragments.zarr").exists()

@@ -11,14 +11,14 @@ from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
 from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
 from emsuite.segmentation.find_segments import find_segments
-from emsuite.segmentation.fragments import FragmentOptions
+from emsuite.segmentation.fragments import FragmentSettings
 
 BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
 
 
 def segment(cells, out, threshold=0.5, workers=1, **blocks):
     fragments = out / "fragments.zarr/fragments"
-    extract_fragments(cells.path / "affs", out, FragmentOptions(), workers=workers, **blocks)
+    extract_fragments(cells.path / "affs", out, FragmentSettings(flood="distance"), workers=workers, **blocks)
     agglomerate_fragments(cells.path / "affs", fragments, out / "graph/edges", "hist_quant_90", workers=workers)
     find_segments(out / "graph/nodes", out / "graph/edges", out / "lookup", [threshold])
     extract_segmentation(fragments, out / "lookup", threshold, out / "segmentation.zarr", workers=workers)

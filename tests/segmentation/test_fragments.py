@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt, label, maximum_filter
 from skimage.segmentation import watershed
 
-from emsuite.segmentation.fragments import HEIGHTS, NEAR, FragmentOptions, find_fragments, split_into_components
+from emsuite.segmentation.fragments import HEIGHTS, NEAR, FragmentSettings, find_fragments, split_into_components
 
 
 def affinities(shape, boundary=()):
@@ -15,7 +15,7 @@ def affinities(shape, boundary=()):
 
 
 def test_a_wall_parts_two_boxes():
-    fragments = find_fragments(affinities((12, 14, 21), [np.s_[:, :, 9:12]]), FragmentOptions())
+    fragments = find_fragments(affinities((12, 14, 21), [np.s_[:, :, 9:12]]), FragmentSettings(flood="distance"))
     assert fragments.dtype == np.uint32
     assert (fragments[:, :, :10] == 1).all()
     assert (fragments[:, :, 11:] == 2).all()
@@ -24,22 +24,22 @@ def test_a_wall_parts_two_boxes():
 def test_the_boundary_goes_to_the_side_it_is_more_affine_to():
     affs = affinities((12, 14, 21))
     affs[:, :, :, 8:13] = np.array([100, 90, 80, 70, 60])  # ever less: the valley is at the far end
-    fragments = find_fragments(affs, FragmentOptions())
+    fragments = find_fragments(affs, FragmentSettings(flood="distance"))
     assert (fragments[:, :, :12] == 1).all()
     assert (fragments[:, :, 13:] == 2).all()
 
 
 def test_seeds_closer_than_the_filter_are_one():
     affs = affinities((9, 9, 23), [np.s_[:, :2, 9], np.s_[:, 7:, 9]])  # two rooms, a wide door
-    assert find_fragments(affs, FragmentOptions(min_seed_distance=3)).max() > 1
-    assert find_fragments(affs, FragmentOptions(min_seed_distance=45)).max() == 1
+    assert find_fragments(affs, FragmentSettings(min_seed_distance=3, flood="distance")).max() > 1
+    assert find_fragments(affs, FragmentSettings(min_seed_distance=45, flood="distance")).max() == 1
 
 
 @pytest.mark.parametrize("flood", HEIGHTS)
 def test_a_constriction_or_a_valley_parts_what_is_flooded(flood):
     affs = affinities((9, 9, 19), [np.s_[:, :3, 9], np.s_[:, 6:, 9]])
     affs[:, :, :, 6] = 200  # the valley of affinity is not where the constriction is
-    fragments = find_fragments(affs, FragmentOptions(min_seed_distance=3, flood=flood))
+    fragments = find_fragments(affs, FragmentSettings(min_seed_distance=3, flood=flood))
     parted = {"distance": 9, "affinity": 6}[flood]
     row = fragments[4, 4]
     assert np.unique(row[:parted]).size == np.unique(row[parted + 1 :]).size == 1
@@ -49,7 +49,7 @@ def test_a_constriction_or_a_valley_parts_what_is_flooded(flood):
 def test_sections_are_parted_by_y_and_x_alone():
     affs = affinities((2, 20, 21), [np.s_[0, :, 10], np.s_[1, 10, :]])
     affs[0] = 0
-    fragments = find_fragments(affs, FragmentOptions(in_sections=True))
+    fragments = find_fragments(affs, FragmentSettings(in_sections=True, flood="distance"))
     assert [np.unique(fragments[0, :, columns]).size for columns in (np.s_[:10], np.s_[11:])] == [1, 1]
     assert [np.unique(fragments[1, rows]).size for rows in (np.s_[:10], np.s_[11:])] == [1, 1]
     assert not np.intersect1d(fragments[0], fragments[1]).size
@@ -59,7 +59,7 @@ def test_sections_are_parted_by_y_and_x_alone():
 def test_sections_are_filtered_by_y_and_x_alone():
     affs = affinities((2, 20, 21))
     affs[0], affs[1, 1], affs[2, 1] = 0, 150, 150
-    fragments = find_fragments(affs, FragmentOptions(in_sections=True, filter_fragments=0.9))
+    fragments = find_fragments(affs, FragmentSettings(in_sections=True, filter_fragments=0.9, flood="distance"))
     assert (fragments[0] == 1).all()
     assert not fragments[1].any()
 
@@ -67,9 +67,9 @@ def test_sections_are_filtered_by_y_and_x_alone():
 def test_fragments_of_low_affinity_are_dropped():
     affs = affinities((10, 10, 31), [np.s_[:, :, 15]])
     affs[:, :, :, 16:] = 160
-    kept = find_fragments(affs, FragmentOptions(filter_fragments=0.62))
+    kept = find_fragments(affs, FragmentSettings(filter_fragments=0.62, flood="distance"))
     assert kept.max() == 2
-    dropped = find_fragments(affs, FragmentOptions(filter_fragments=0.7))
+    dropped = find_fragments(affs, FragmentSettings(filter_fragments=0.7, flood="distance"))
     assert (dropped[:, :, :15] == 1).all()
     assert not dropped[:, :, 16:].any()
 
@@ -77,7 +77,7 @@ def test_fragments_of_low_affinity_are_dropped():
 def test_what_is_masked_is_background_and_parts_are_fragments_of_their_own():
     mask = np.ones((8, 8, 30), np.uint8)
     mask[:, :, 14:16] = 0
-    fragments = find_fragments(affinities(mask.shape), FragmentOptions(), mask)
+    fragments = find_fragments(affinities(mask.shape), FragmentSettings(flood="distance"), mask)
     assert not fragments[mask == 0].any()
     assert (fragments[:, :, :14] == 1).all()
     assert (fragments[:, :, 16:] == 2).all()
@@ -86,8 +86,8 @@ def test_what_is_masked_is_background_and_parts_are_fragments_of_their_own():
 def test_epsilon_joins_what_is_surely_one():
     affs = affinities((10, 10, 41), [np.s_[:, :, 29:32]])
     affs[:, :, :, 10] = 120
-    assert find_fragments(affs, FragmentOptions()).max() == 3
-    joined = find_fragments(affs, FragmentOptions(epsilon=0.6))
+    assert find_fragments(affs, FragmentSettings(flood="distance")).max() == 3
+    joined = find_fragments(affs, FragmentSettings(epsilon=0.6, flood="distance"))
     assert joined.max() == 2
     assert (joined[:, :, :29] == joined[0, 0, 0]).all()
 
@@ -95,7 +95,7 @@ def test_epsilon_joins_what_is_surely_one():
 @pytest.mark.parametrize("in_sections", [False, True])
 @pytest.mark.parametrize("shape", [(5, 20, 30), (1, 1, 1)])
 def test_affinities_that_are_all_0_or_all_1(shape, in_sections):
-    options = FragmentOptions(in_sections=in_sections)
+    options = FragmentSettings(in_sections=in_sections, flood="distance")
     assert not find_fragments(np.zeros((3, *shape), np.uint8), options).any()
     whole = find_fragments(affinities(shape), options)
     expected = np.arange(1, shape[0] + 1)[:, None, None] if in_sections else 1
@@ -111,7 +111,7 @@ def test_as_scipy_and_scikit_image_make_them():
     distance = distance_transform_edt(inside)
     seeds, number = label(maximum_filter(distance, 10) == distance)
     reference = watershed(distance.max() - distance, seeds)
-    fragments = find_fragments(affs, FragmentOptions())
+    fragments = find_fragments(affs, FragmentSettings(flood="distance"))
     assert fragments.max() == number > 10
     pairs = np.unique(np.stack([fragments[inside], reference[inside]]), axis=1, return_counts=True)[1]
     assert np.sort(pairs)[-number:].sum() > 0.93 * inside.sum()
@@ -126,11 +126,13 @@ def test_mutex_seeds_heed_far_affinities():
     # near affinities say one object; that its ends are two is told by the far ones alone
     affs = affinities((4, 6, 24))
     affs[2, :, :, 12] = 140
-    assert find_fragments(affs, FragmentOptions(seeds="mutex")).max() == 1
+    assert find_fragments(affs, FragmentSettings(seeds="mutex", flood="distance")).max() == 1
     far = np.full((4, 6, 24), 255, np.uint8)
     far[:, :, 12:18] = 0  # from these voxels to those 6 before
     fragments = find_fragments(
-        np.concatenate([affs, far[None]]), FragmentOptions(seeds="mutex"), offsets=[*NEAR, (0, 0, -6)]
+        np.concatenate([affs, far[None]]),
+        FragmentSettings(seeds="mutex", flood="distance"),
+        offsets=[*NEAR, (0, 0, -6)],
     )
     assert (fragments[:, :, :12] == 1).all()
     assert (fragments[:, :, 12:] == 2).all()
@@ -139,7 +141,7 @@ def test_mutex_seeds_heed_far_affinities():
 def test_small_pieces_are_no_mutex_seeds_and_are_flooded():
     affs = affinities((4, 6, 24), [np.s_[:, :, 12]])
     affs[:, 2, 3, 5] = affs[2, 2, 3, 6] = affs[1, 2, 4, 5] = affs[0, 3, 3, 5] = 0  # one voxel on its own
-    kept = find_fragments(affs, FragmentOptions(seeds="mutex", flood="affinity"))
+    kept = find_fragments(affs, FragmentSettings(seeds="mutex", flood="affinity"))
     assert kept.max() == 2
     assert (kept[:, :, :12] == 1).all()
 
@@ -147,7 +149,7 @@ def test_small_pieces_are_no_mutex_seeds_and_are_flooded():
 def test_mutex_seeds_of_sections_heed_y_and_x_alone():
     affs = affinities((3, 12, 24), [np.s_[1, :, 12]])
     affs[0] = 255
-    fragments = find_fragments(affs, FragmentOptions(seeds="mutex", in_sections=True))
+    fragments = find_fragments(affs, FragmentSettings(seeds="mutex", in_sections=True, flood="distance"))
     assert [np.unique(section[:, :12]).size for section in fragments] == [1, 1, 1]
     assert fragments.max() == 4
     np.testing.assert_array_equal(fragments[1][:, :12] == fragments[1, 0, 0], True)

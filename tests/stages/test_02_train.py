@@ -187,8 +187,7 @@ def test_without_data_the_split_of_the_data_set(call_script: Callable, project: 
     ended = call_script(project / TRAIN, folder)
     assert ended.code == 2
     assert ended.err == (
-        f"error: {where}/a.zarr: no volume of d to train on is there; "
-        "fetch one with 01_data/fetch_data.py, or name one with --data\n"
+        f"error: {where}/a.zarr: no volume of d to train on is there; fetch one, or name one with --data\n"
     )
     write_volume(where / "c.zarr")
     assert call_script(project / TRAIN, folder).code == 2, "a volume to test on is none to train on"

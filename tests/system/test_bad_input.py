@@ -296,7 +296,7 @@ def test_a_checkpoint_that_is_not_there(call_script: Callable, network: Path, vo
 def test_weights_that_are_no_numbers(call_script: Callable, trained: Path, volume: Path, tmp_path: Path) -> None:
     path = trained / "checkpoints/checkpoint_1.pt"
     content = torch.load(path, weights_only=True)
-    content["weights"]["heads.affs.bias"].fill_(torch.nan)
+    content["networks"]["network"]["heads.affs.bias"].fill_(torch.nan)
     torch.save(content, path)
     ended = call_script(PREDICT, trained, "--raw", volume / "volumes/raw", "--out", tmp_path / "p.zarr")
     refused(ended, "prediction of affs: NaN from the network", code=1)

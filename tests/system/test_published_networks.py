@@ -11,15 +11,16 @@ import torch
 from scipy.spatial import KDTree
 
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, load_training_volume
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.targets.affinities import affinities
-from emsuite.targets.make import label_context, make_targets
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.batches import make_batch
 from emsuite.training.describe import build_untrained
 from emsuite.training.log import read_losses
+from emsuite.training.registry import STEPS
 
 TRAIN = Path(__file__).resolve().parents[2] / "02_train"
 DATASETS = ("zebrafinch", "fib25", "hemi")
@@ -65,7 +66,7 @@ def test_heads_and_losses(dataset: str, name: str) -> None:
 def test_malis_takes_over_after_10_000_iterations(dataset: str) -> None:
     config = network(dataset, "malis")
     head = config.heads["affs"]
-    assert [(head.at(i).loss, head.at(i).weights) for i in (10_000, 10_001)] == [
+    assert [(head.settings_at(i).loss, head.settings_at(i).weights) for i in (10_000, 10_001)] == [
         ("weighted_mse", "balance"),
         ("malis", "mask"),
     ]
@@ -73,7 +74,7 @@ def test_malis_takes_over_after_10_000_iterations(dataset: str) -> None:
     for name in set(PUBLISHED) - {"malis"}:
         other = network(dataset, name)
         assert other.training.renumber_components_from is None
-        assert all(head.at(10**9) == head for head in other.heads.values())
+        assert all(head.settings_at(10**9) == head for head in other.heads.values())
 
 
 PADDING = {
@@ -101,7 +102,7 @@ def test_the_padding_is_half_the_turned_output_and_the_context_of_labels(dataset
     size = np.array(config.voxel_size)
     half = (np.array(build(dataset, name).output_shape(config.training.input_shape)) * size / 2).round()
     half[1:] *= np.sqrt(2)  # turned by 45 degrees in y and x
-    receptive_field = label_context(network(dataset, "lsd") if name in AUTOCONTEXT else config)[0]
+    receptive_field = (network(dataset, "lsd") if name in AUTOCONTEXT else config).target_maker.label_context[0]
     needed = half + np.array(receptive_field) * size
     given = np.array(config.training.sampling.label_padding)
     assert (given % size == 0).all()
@@ -198,7 +199,7 @@ def test_the_context_of_labels(dataset: str) -> None:
         "lsd": (three_sigma, three_sigma),
         "mtlsd": (three_sigma, three_sigma),
     }.items():
-        assert label_context(network(dataset, name)) == (before, behind)
+        assert network(dataset, name).target_maker.label_context == (before, behind)
 
 
 # ---- what becomes of labels
@@ -216,7 +217,7 @@ def labels() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def inner(config: NetworkConfig, x: torch.Tensor) -> torch.Tensor:
-    before, behind = label_context(config)
+    before, behind = config.target_maker.label_context
     return x[:, *(slice(b, n - e) for b, e, n in zip(before, behind, x.shape[1:], strict=True))]
 
 
@@ -225,11 +226,11 @@ def inner(config: NetworkConfig, x: torch.Tensor) -> torch.Tensor:
 def test_voxels_that_count_for_lsds(dataset: str, name: str, labels: tuple[torch.Tensor, torch.Tensor]) -> None:
     config = network(dataset, name)
     numbers, mask = labels
-    target = make_targets(config, numbers, mask, 1)["lsds"]
+    target = config.target_maker(numbers, mask, 1)["lsds"]
     kept = inner(config, numbers).clone()
     if name == "mtlsd":  # the boundary grows by a voxel on either side, where the mask is set
         known = inner(config, mask) != 0
-        x, y = 45 - label_context(config)[0][2], 48 - label_context(config)[0][1]
+        x, y = 45 - config.target_maker.label_context[0][2], 48 - config.target_maker.label_context[0][1]
         contact = torch.zeros_like(kept, dtype=torch.bool)
         contact[..., x - 1 : x + 1] = True
         contact[:, :, y - 1] = True
@@ -247,7 +248,7 @@ def test_voxels_that_count_for_lsds(dataset: str, name: str, labels: tuple[torch
 def test_affinities_and_their_balance(dataset: str, name: str, labels: tuple[torch.Tensor, torch.Tensor]) -> None:
     config = network(dataset, name)
     numbers, mask = labels
-    target = make_targets(config, numbers, mask, 1)["affs"]
+    target = config.target_maker(numbers, mask, 1)["affs"]
     neighborhood = config.heads["affs"].neighborhood
     assert target.values.shape[1] == len(neighborhood)
     grown = numbers.clone()
@@ -255,7 +256,7 @@ def test_affinities_and_their_balance(dataset: str, name: str, labels: tuple[tor
     grown[:, :40, 47] = 0
     reference = affinities(grown, neighborhood).float()[0]
     known = affinities(mask, neighborhood).float()[0]
-    before, behind = label_context(config)
+    before, behind = config.target_maker.label_context
     cut = tuple(slice(b, n - e) for b, e, n in zip(before, behind, numbers.shape[1:], strict=True))
     reference, known = reference[:, *cut], known[:, *cut]
     assert torch.equal(target.values[0], reference)
@@ -269,8 +270,8 @@ def test_malis_sees_the_pieces_that_the_grown_boundary_leaves() -> None:
     config = network("fib25", "malis")
     numbers = torch.ones((1, 12, 12, 12), dtype=torch.int64)
     numbers[:, :, :, 5] = 2  # a sheet one voxel thick: grown over, it parts its neighbour
-    before = make_targets(config, numbers, torch.ones_like(numbers, dtype=torch.uint8), 10_000)["affs"]
-    after = make_targets(config, numbers, torch.ones_like(numbers, dtype=torch.uint8), 10_001)["affs"]
+    before = config.target_maker(numbers, torch.ones_like(numbers, dtype=torch.uint8), 10_000)["affs"]
+    after = config.target_maker(numbers, torch.ones_like(numbers, dtype=torch.uint8), 10_001)["affs"]
     assert before.labels.unique().tolist() == [0, 1]
     assert after.labels.unique().tolist() == [0, 1, 2]
     assert torch.equal(before.values, after.values)
@@ -329,9 +330,9 @@ def step(call: Callable, thin: Path, data: Path, dataset: str, name: str) -> tup
     else:
         made = build_untrained(folder, config)
         wanted = (2, 2, 2) if name in AUTOCONTEXT else (4, 20, 20)
-        options += [f"training.input_shape={list(made.reach.input_for(wanted))}"]
+        options += [f"training.input_shape={list(made.receptive_field.input_for(wanted))}"]
     if name == "malis":
-        options += ["heads.affs.then.iteration=1", "training.renumber_components_from=1"]
+        options += ["heads.affs.switch_to.iteration=1", "training.renumber_components_from=1"]
         until = 2
     chosen = [word for option in options for word in ("--set", option)]
     ended = call(TRAIN / "train.py", folder, "--data", data, "--iterations", until, "--device", "cpu", *chosen)
@@ -397,10 +398,11 @@ def test_a_step_at_full_width(volumes: dict) -> None:
         patch.setattr(checkpoints, "iterations", lambda folder: [])  # whatever this checkout has trained
         state = trainer.start_or_resume(folder, config, torch.device("cpu"))
     before = state.network.unet.layer_3_left_1.weight[0].clone()
-    sampler = trainer.Sampler([data], (39, 214, 214), (3, 2, 2), label_context(config), config.training.augment,
-                              config.training.sampling)  # fmt: skip
-    batch = make_batch(config, sampler.batch(1, 1), 1, torch.device("cpu"))
-    made = trainer.train_step(state, config, iter([batch]), 1)
+    targets, training = config.target_maker, config.training
+    sampler = Sampler([data], (39, 214, 214), (3, 2, 2), targets.label_context, training.augment,
+                              training.sampling)  # fmt: skip
+    batch = make_batch(targets, sampler.batch(1, 1), 1, torch.device("cpu"))
+    made = STEPS["supervised"].run(state, config, iter([batch]), 1)
     assert sum(p.numel() for p in state.network.parameters()) == 95_856_355
     assert {name: tuple(x.shape) for name, x in made.logits.items()} == {
         "lsds": (1, 10, 3, 2, 2),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emsuite.common.errors import BadInput
-from emsuite.targets.class_balance import balance_weights, weigh_with_torch
+from emsuite.targets.class_balance import balance_weights, weights_with_torch
 
 PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers_targets.npz"
 
@@ -62,7 +62,7 @@ def test_the_loops_and_torch_say_the_same_however_many_there_are(monkeypatch, to
     given = targets.copy(), mask.copy()
     monkeypatch.setattr("emsuite.targets.class_balance._EXACT", together)
     tensors = torch.from_numpy(targets), torch.from_numpy(mask)
-    assert np.array_equal(weigh_with_torch(*tensors, (0.05, 0.95)).numpy(), expected)
+    assert np.array_equal(weights_with_torch(*tensors, (0.05, 0.95)).numpy(), expected)
     assert np.array_equal(balance_weights(*tensors).numpy(), expected)
     assert np.array_equal(targets, given[0])
     assert np.array_equal(mask, given[1])
@@ -72,7 +72,7 @@ def test_no_mask_counts_all_as_a_full_one_does():
     targets = torch.from_numpy(np.random.default_rng(2).random((3, 5, 7)) < 0.3)
     full = torch.ones_like(targets)
     assert torch.equal(balance_weights(targets), balance_weights(targets, full))
-    assert torch.equal(weigh_with_torch(targets, None, (0.05, 0.95)), balance_weights(targets, full))
+    assert torch.equal(weights_with_torch(targets, None, (0.05, 0.95)), balance_weights(targets, full))
 
 
 def test_axes_in_another_order_weigh_the_same():

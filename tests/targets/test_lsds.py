@@ -231,14 +231,14 @@ def test_background_alone_is_zero_and_nothing_is_nothing():
 
 
 def test_work_grows_with_the_volume_and_not_with_its_labels(monkeypatch):
-    group_boxes, work = emsuite.targets.lsds.group_boxes, []
+    group_boxes, work = emsuite.targets.lsds.batch_boxes, []
 
     def watched(*boxes):
         groups = group_boxes(*boxes)
         work.extend(group.products for group in groups)
         return groups
 
-    monkeypatch.setattr(emsuite.targets.lsds, "group_boxes", watched)
+    monkeypatch.setattr(emsuite.targets.lsds, "batch_boxes", watched)
     per_voxel = []
     for edge in (5, 10):  # 125 and 1000 labels of 10 voxels' edge
         work.clear()

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from emsuite.config.network import load_network
-from emsuite.targets.make import label_context, make_targets
 
 NETWORKS = Path(__file__).resolve().parents[2] / "02_train"
 
@@ -14,7 +13,8 @@ NETWORKS = Path(__file__).resolve().parents[2] / "02_train"
 @pytest.mark.parametrize("network", ["fib25/small", "zebrafinch/mtlsd"])
 def test_a_mask_that_is_set_everywhere_is_as_one_that_misses_what_nothing_depends_on(network):
     config = load_network(NETWORKS / network)
-    before, behind = label_context(config)
+    maker = config.target_maker
+    before, behind = maker.label_context
     shape = [b + 12 + e for b, e in zip(before, behind, strict=True)]
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randint(0, 9, (1, *(n // 5 + 1 for n in shape)), generator=generator)
@@ -23,8 +23,8 @@ def test_a_mask_that_is_set_everywhere_is_as_one_that_misses_what_nothing_depend
     everywhere = torch.ones(labels.shape, dtype=torch.uint8)
     corner = everywhere.clone()
     corner[0, 0, 0, 0] = 0
-    expected = make_targets(config, labels, corner, 1)
-    for name, target in make_targets(config, labels, everywhere, 1).items():
+    expected = maker(labels, corner, 1)
+    for name, target in maker(labels, everywhere, 1).items():
         assert torch.equal(target.values, expected[name].values)
         assert torch.equal(target.weights, expected[name].weights)
         assert torch.equal(target.labels, expected[name].labels)

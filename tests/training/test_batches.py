@@ -9,8 +9,7 @@ from funlib.geometry import Coordinate
 from emsuite.config.network import NetworkConfig
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import Ones, TrainingVolume
-from emsuite.targets.make import label_context
-from emsuite.training.batches import Batches, Share
+from emsuite.training.batches import Batches, BatchShare, make_batch
 
 CPU = torch.device("cpu")
 CONFIG = NetworkConfig.model_validate({
@@ -30,16 +29,21 @@ def sampler() -> Sampler:
     raw = torch.randint(0, 256, SHAPE, generator=generator, dtype=torch.uint8)
     volume = TrainingVolume(raw, labels, Ones(SHAPE), Coordinate(10, 10, 10), Coordinate(0, 0, 0),
                             Coordinate(0, 0, 0), "v")  # fmt: skip
-    return Sampler([volume], (8, 8, 8), (4, 4, 4), label_context(CONFIG))
+    return Sampler([volume], (8, 8, 8), (4, 4, 4), CONFIG.target_maker.label_context)
+
+
+def made_from(sampler: Sampler, share: BatchShare, iterations: range, device: torch.device) -> Batches:
+    targets = CONFIG.target_maker
+    return Batches(lambda sample, i: make_batch(targets, sample, i, device), sampler, share, iterations, device)
 
 
 def test_parts_and_shares_make_up_the_batches() -> None:
-    whole = list(Batches(CONFIG, sampler(), Share(0, 4), range(3, 5), CPU))
+    whole = list(made_from(sampler(), BatchShare(0, 4), range(3, 5), CPU))
     assert [batch.iteration for batch in whole] == [3, 4]
-    assert whole[0].raw.shape == (4, 8, 8, 8)
+    assert whole[0].arrays["raw"].shape == (4, 1, 8, 8, 8)
     assert {name: tuple(target.values.shape) for name, target in whole[0].targets.items()} == {
         "affs": (4, 2, 4, 4, 4), "lsds": (4, 10, 4, 4, 4)}  # fmt: skip
-    shares = [list(Batches(CONFIG, sampler(), Share(first, 1, 2), range(3, 5), CPU)) for first in (0, 2)]
+    shares = [list(made_from(sampler(), BatchShare(first, 1, 2), range(3, 5), CPU)) for first in (0, 2)]
     parts = [batch for place in (0, 2) for share in shares for batch in share[place : place + 2]]
     for number, batch in enumerate(whole):
         for index, expected in enumerate(batch.tensors):
@@ -48,9 +52,9 @@ def test_parts_and_shares_make_up_the_batches() -> None:
 
 
 def test_batches_read_from_disk_are_made_ahead_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    in_turn = list(Batches(CONFIG, sampler(), Share(0, 2), range(1, 5), CPU))
+    in_turn = list(made_from(sampler(), BatchShare(0, 2), range(1, 5), CPU))
     monkeypatch.setattr(Sampler, "in_memory", False)
-    ahead = Batches(CONFIG, sampler(), Share(0, 2), range(1, 5), CPU)
+    ahead = made_from(sampler(), BatchShare(0, 2), range(1, 5), CPU)
     found = [next(ahead)]
     time.sleep(0.2)  # the others are being made meanwhile
     found += ahead
@@ -60,7 +64,7 @@ def test_batches_read_from_disk_are_made_ahead_and_are_the_same(monkeypatch: pyt
 
 
 def test_waiting_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Batches(CONFIG, sampler(), Share(0, 1), range(1, 4), CPU)
+    made = made_from(sampler(), BatchShare(0, 1), range(1, 4), CPU)
     draw = Sampler.draw
 
     def slowly(self: Sampler, iteration: int, index: int = 0) -> object:

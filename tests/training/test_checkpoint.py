@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from emsuite.config.network import Optimizer
+from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import load_optimizer
 from emsuite.training.optimizer import make_optimizer
 
@@ -24,3 +25,29 @@ def test_moments_belong_to_their_weights_however_they_lie_in_memory(order: torch
     step = (mean / (1 - 0.95**10)) / ((square / (1 - 0.999**10)).sqrt() + 1e-8)
     torch.testing.assert_close(weight.detach(), first - 0.5 * step, rtol=1e-5, atol=1e-5)
     assert optimizer.state[weight]["exp_avg"].stride() == weight.stride()
+
+
+def test_checkpoints_of_format_1_are_read(tmp_path):
+    weights = {"heads.affs.bias": torch.ones(3)}
+    content = {"format": 1, "iteration": 7, "architecture": {"in_channels": 1}, "weights": weights,
+               "averaged": {"heads.affs.bias": torch.zeros(3)}, "optimizer": {"state": {}, "param_groups": []},
+               "first": "abc", "provenance": {"seed": 3}}  # fmt: skip
+    torch.save(content, tmp_path / "checkpoint_7.pt")
+    read = checkpoints.read(tmp_path / "checkpoint_7.pt")
+    assert (read.iteration, read.frozen_digest, read.provenance) == (7, "abc", {"seed": 3})
+    assert torch.equal(read.networks["network"]["heads.affs.bias"], torch.ones(3))
+    assert torch.equal(read.best_weights["heads.affs.bias"], torch.zeros(3))
+    assert read.optimizer == {"state": {}, "param_groups": []}
+    assert read.normalization["settings"]["method"] == "signed_unit_range"
+    assert read.grey_scale is None
+    torch.save(content | {"averaged": None, "optimizer": None, "first": None}, tmp_path / "checkpoint_8.pt")
+    read = checkpoints.read(tmp_path / "checkpoint_8.pt")
+    assert (read.averages, read.optimizers, read.frozen_digest) == ({}, {}, None)
+
+
+def test_format_2_holds_networks_and_optimizers_by_name(tmp_path):
+    names = {"generator": {"w": torch.ones(2)}, "discriminator": {"w": torch.zeros(1)}}
+    written = checkpoints.Checkpoint(iteration=3, architecture={}, networks=names, optimizers={"both": {"lr": 1.0}})
+    read = checkpoints.read(checkpoints.save(tmp_path, written))
+    assert list(read.networks) == ["generator", "discriminator"]
+    assert read.optimizers == {"both": {"lr": 1.0}}

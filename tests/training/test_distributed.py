@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from emsuite.common.errors import BadInput
-from emsuite.training.batches import Share
+from emsuite.training.batches import BatchShare
 from emsuite.training.distributed import Processes, processes
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     with processes(CPU) as alone:
         assert alone == Processes(CPU)
         assert alone.is_main
-        assert alone.share(1, 1) == Share(0, 1)
+        assert alone.share(1, 1) == BatchShare(0, 1)
         assert alone.all_reduce_max(15) == 15
         network, values = torch.nn.Linear(2, 2), torch.ones(3)
         assert alone.parallel(network) is network

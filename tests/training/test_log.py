@@ -7,7 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from emsuite.config.network import NetworkConfig
-from emsuite.losses.registry import Target
+from emsuite.losses.target import Target
 from emsuite.training.log import TrainingReport, read_losses
 
 CONFIG = NetworkConfig.model_validate({

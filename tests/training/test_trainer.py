@@ -20,6 +20,8 @@ from emsuite.io.volume import create_volume, open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.log import read_losses
+from emsuite.training.registry import STEPS
+from emsuite.training.step import StepResult
 from emsuite.training.volumes import load_training_data
 
 CPU = torch.device("cpu")
@@ -130,15 +132,16 @@ def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     folder = write_network(tmp_path / "b/n", {"affs": AFFS}, training=training)
     config = load_network(folder)
     data = load_training_data(config, [str(volume)], folder)
-    step = trainer.train_step
+    supervised = STEPS["supervised"]
+    run = supervised.run
 
-    def step_with_signal(state: trainer.TrainingState, *arguments: Any) -> trainer.Step:
+    def step_with_signal(state: trainer.TrainingState, *arguments: Any) -> StepResult:
         if state.iteration == 3:
             os.kill(os.getpid(), number)  # in the midst of the fourth iteration, which is finished
-        return step(state, *arguments)
+        return run(state, *arguments)
 
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)]
-    monkeypatch.setattr(trainer, "train_step", step_with_signal)
+    monkeypatch.setattr(supervised, "run", step_with_signal)
     assert trainer.train(folder, config, data, 6, CPU) == 128 + number
     assert checkpoints.iterations(folder) == [4]
     assert read_losses(folder / "log/losses.csv")[-1]["iteration"] == 4
@@ -325,3 +328,21 @@ def test_data_of_other_voxels_is_refused(tmp_path: Path, volume: Path) -> None:
     folder = write_network(tmp_path / "d/n", {"affs": AFFS}, voxel_size=[40, 4, 4])
     with pytest.raises(BadInput, match="voxel size"):
         train(folder, volume, 1)
+
+
+@pytest.mark.parametrize("scope", ["dataset", "volume", "tile"])
+def test_a_measured_normalization_is_recorded_and_a_resumed_run_goes_on_with_it(
+    tmp_path: Path, volume: Path, scope: str
+) -> None:
+    more = {"normalization": {"method": "z_score", "scope": scope}}
+    straight = train(write_network(tmp_path / "a/n", {"affs": AFFS}, **more), volume, 4)
+    folder = write_network(tmp_path / "b/n", {"affs": AFFS}, **more)
+    train(folder, volume, 2)
+    assert same(train(folder, volume, 4), straight)
+    saved = checkpoints.read(folder / "checkpoints/checkpoint_4.pt")
+    assert saved.normalization["settings"]["method"] == "z_score"
+    assert (saved.grey_scale is not None) == (scope == "dataset")
+    plain = train(write_network(tmp_path / "c/n", {"affs": AFFS}), volume, 4)
+    assert not same(plain, straight)
+    with pytest.raises(BadInput, match="was trained with the normalization"):
+        checkpoints.load(folder, load_network(folder, ["normalization.method=unit_range"]))

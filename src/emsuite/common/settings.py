@@ -3,7 +3,8 @@
 Types that the settings of several augmentations share.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -113,8 +114,10 @@ def _first_line(
 
 
 def _in_plain_words(kind: str, message: str) -> str:
-    known = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
-    return known.get(kind, message.removeprefix("Value error, "))
+    if kind == "literal_error":
+        return "expected one of " + ", ".join(re.findall(r"'([^']*)'", message))
+    plain = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
+    return plain.get(kind, message.removeprefix("Value error, "))
 
 
 def _shortened(text: str) -> str:
@@ -174,3 +177,27 @@ Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 NonNegative = Annotated[float, Field(ge=0)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list[str]:
+    """Return the command-line words that pass settings on to a script.
+
+    `min_seed_distance` becomes `--min-seed-distance VALUE`. Three whole numbers become one word, `z,y,x`; the members
+    of other tuples become a word each. True becomes the option without a value; False and None become no words.
+
+    Args:
+        settings: an object with an attribute for each of the keys.
+        keys: names of the settings to pass, or a settings class, whose keys are passed.
+    """
+    words: list[str] = []
+    for key in keys.model_fields if isinstance(keys, type) else keys:
+        value, option = getattr(settings, key), "--" + key.replace("_", "-")
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+            words += [option, ",".join(map(str, value))]
+        else:
+            words += [option, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words

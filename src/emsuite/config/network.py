@@ -1,22 +1,29 @@
-"""The configuration of one network: its folder's `network.yaml` over the data set's `dataset.yaml`.
+"""The configuration of one network: `network.yaml` of its folder over `dataset.yaml` of its data set.
 
-02_train/zebrafinch/dataset.yaml            what all networks of the data set share
-02_train/zebrafinch/mtlsd/network.yaml      what only this network says
+<networks>/zebrafinch/dataset.yaml            keys that all networks of the data set share
+<networks>/zebrafinch/mtlsd/network.yaml      keys of this network alone
+
+The settings of each part (augmentations, heads, U-Net, sampling) stand beside the code of the part. This module
+composes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load
+from emsuite.common.settings import Settings, load, read_yaml
+from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK
+from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
+from emsuite.models.network import AutocontextNetwork, Network
 from emsuite.models.unet import UNetSettings
 from emsuite.targets.boundary import GrowBoundary
-from emsuite.targets.heads import Heads
+from emsuite.targets.heads import Heads, LsdsHead
+from emsuite.targets.make import TargetMaker
 
 Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -77,12 +84,18 @@ class Prediction(Settings):
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
 
 
-class NetworkConfig(Settings):
-    """Everything that decides what a network is and how it is trained."""
+StepName = Literal["supervised"]
+"""The kinds of training, of `emsuite.training.registry`."""
 
-    dataset: str = Field(description="name of a file of 01_data/datasets")
+
+class NetworkConfig(Settings):
+    """All settings of a network, its training and its prediction."""
+
+    dataset: str = Field(description="name of the data set, whose yaml file describes it")
     network: str = Field(description="name of the network's folder")
     voxel_size: Triple = Field(description="nm, z y x")
+    step: StepName = Field("supervised", description="the kind of training")
+    normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
     unet: UNetSettings
     heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
     autocontext: Autocontext | None = None
@@ -100,35 +113,94 @@ class NetworkConfig(Settings):
 
     @property
     def in_channels(self) -> int:
-        """Channels that the trained U-Net reads: raw, LSDs, or both."""
+        """The number of channels that the trained U-Net reads: raw, LSDs, or both."""
         if self.autocontext is None:
             return 1
-        return 11 if self.autocontext.with_raw else 10
+        return LsdsHead.CHANNELS + (1 if self.autocontext.with_raw else 0)
+
+    @property
+    def context_head(self) -> str | None:
+        """The name of the head whose LSDs another network can read; None if there is no such head."""
+        return next((name for name, head in self.heads.items() if isinstance(head, LsdsHead)), None)
+
+    @property
+    def target_maker(self) -> TargetMaker:
+        """Makes the targets of all heads from labels."""
+        training = self.training
+        return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, training.renumber_components_from)
 
     def architecture(self) -> dict:
-        """What a checkpoint must agree in to fit: layers, channels, heads and voxel size."""
-        heads = {name: head.model_dump(mode="json", exclude={"loss", "loss_weight", "then", "weights"})
-                 for name, head in self.heads.items()}  # fmt: skip
+        """Return the settings in which a checkpoint and its network must agree: layers, channels, heads, voxel size."""
         return {
             "unet": self.unet.model_dump(mode="json"),
             "in_channels": self.in_channels,
-            "heads": heads,
+            "heads": {name: head.architecture() for name, head in self.heads.items()},
             "voxel_size": list(self.voxel_size),
         }
 
 
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
-    """Read the configuration of the network in `folder`; the names of data set and network are the folders' own."""
+    """Read the configuration of the network in `folder`.
+
+    The voxel size is that of the data set, unless the files of the network say another.
+
+    Args:
+        folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set.
+        overrides: `key=value` texts over both files, as `training.batch_size=2`.
+
+    Raises:
+        BadInput: a file is missing, or a key is unknown or holds a wrong value.
+    """
     folder = Path(folder).resolve()
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected a network's, as 02_train/fib25/small")
+        raise BadInput(f"{folder}: no such folder; expected a network's, as {EXAMPLE_NETWORK}")
     if not (folder / "network.yaml").exists():
-        raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
+        raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as {EXAMPLE_NETWORK}")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *overrides])
+    return load(NetworkConfig, *paths, overrides=[*names, *_voxel_size(folder, paths), *overrides])
+
+
+def _voxel_size(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the data set's voxel size as an override, if no file of the network says another."""
+    if any("voxel_size" in read_yaml(path) for path in paths):
+        return []
+    dataset = folder.parents[2] / DATASETS / f"{folder.parent.name}.yaml"
+    if not dataset.exists() or "voxel_size" not in (content := read_yaml(dataset)):
+        return []
+    return [f"voxel_size={content['voxel_size']}"]
 
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
-    """The folder of the frozen network that `config` reads LSDs from, if it does."""
+    """Return the folder of the frozen network that `config` reads LSDs from; None if it reads raw alone."""
     return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
+    channels = {name: head.channels for name, head in config.heads.items()}
+    return Network(config.unet, config.in_channels, channels)
+
+
+def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:
+    """Build the network of `config` behind the frozen network whose LSDs it reads, both with fresh weights.
+
+    The frozen network is built first: the seed decides the weights of both, in this order.
+    """
+    assert config.autocontext is not None, f"{config.network} reads raw alone"
+    assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
+    context = build_network(frozen)
+    return AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an earlier run in the words of today's schema.
+
+    Keys of the network's configuration that have another name today are renamed, and those that an earlier version did
+    not know get their defaults. A configuration that today's schema refuses stays as it is, and equals none of today's.
+    """
+    try:
+        network = NetworkConfig.model_validate(settings.get("network")).model_dump(mode="json")
+    except ValidationError:
+        return dict(settings)
+    return {**settings, "network": network}

@@ -68,8 +68,7 @@ def create_mask(container: Path, rule: MaskRule) -> bool:
             _write(container, labels, rule, settings)
         except PermissionError:
             raise BadInput(
-                f"{container}: cannot be written; masks are written into the volume: "
-                "take a copy with 01_data/fetch_data.py --from"
+                f"{container}: cannot be written; masks are written into the volume: take a copy of it"
             ) from None
     if made or not masks_path(container).exists():
         write_json(masks_path(container), provenance(settings | {"kept": not made}, {"labels": container / LABELS}))

@@ -1,4 +1,4 @@
-"""Raw as networks read it: three axes, uint8 or floats in [0, 1]; anything else is refused."""
+"""Checks of raw before a network reads it: three axes, uint8 or floats in [0, 1], the voxel size of the network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +10,14 @@ from emsuite.io.volume import Volume, open_volume
 
 
 def open_raw(path: Path, voxel_size: Sequence[int]) -> Volume:
-    """Raw that a network of that voxel size (nm) reads; raises BadInput for any other."""
+    """Open raw for a network of this voxel size (nm); raise BadInput if the network cannot read it."""
     raw = open_volume(path.resolve())
     check_raw(raw, voxel_size)
     return raw
 
 
 def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
-    """Refuse raw that a network of that voxel size (nm) cannot read."""
+    """Raise BadInput if a network of this voxel size (nm) cannot read `raw`."""
     if raw.channels is not None or raw.voxel_size.dims != 3:
         raise BadInput(f"{raw.path}: {len(raw.shape)} axes {raw.shape}, expected raw with 3 (z, y, x)")
     if raw.dtype != np.uint8 and raw.dtype.kind != "f":
@@ -27,7 +27,7 @@ def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
 
 
 def check_range(raw: Volume, voxels: np.ndarray) -> None:
-    """Refuse `voxels` of `raw` that are floats outside [0, 1], or NaN."""
+    """Raise BadInput if `voxels` of `raw` are floats outside [0, 1], or NaN."""
     if voxels.dtype.kind == "f" and not ((voxels >= 0) & (voxels <= 1)).all():
-        held = "NaN" if np.isnan(voxels).any() else f"floats from {voxels.min():.3g} to {voxels.max():.3g}"
-        raise BadInput(f"{raw.path}: holds {held}, expected floats in [0, 1], or uint8")
+        values = "NaN" if np.isnan(voxels).any() else f"floats from {voxels.min():.3g} to {voxels.max():.3g}"
+        raise BadInput(f"{raw.path}: holds {values}, expected floats in [0, 1], or uint8")

@@ -1,12 +1,21 @@
-"""Training samples: a random place in a random volume, augmented, the same for the same seed and iteration."""
+"""Training samples: a random position in a random volume, augmented, the same for the same seed and iteration.
 
-from collections.abc import Sequence
+Coordinates stand in four frames, and the names of variables say which:
+
+    _nm          the world
+    _label_vx    voxels of the labels, from their first voxel
+    _raw_vx      voxels of raw, from its first voxel
+    _sample_vx   voxels from the first voxel of the sample's output region; the input begins at a negative one
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 from pydantic import Field, NonNegativeInt
+from torch import Tensor
 
 from emsuite.augment.mirror import MirrorTranspose
 from emsuite.augment.registry import Augmentation, change_values, check_order, draw_warp
@@ -23,33 +32,36 @@ class SamplingSettings(Settings):
     """Where samples are taken from."""
 
     label_padding: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
-    """How far the output may reach beyond the labels, nm, z y x; there labels and mask are 0."""
+    """How far the output may reach beyond the labels, nm, z y x. Labels and mask are 0 there."""
     min_masked: Probability = 0.5
-    """Least share of the output, before augmentation, in which the mask is set."""
+    """Least share of the output, before augmentation, in which the mask is 1."""
     probabilities: tuple[NonNegative, ...] | None = Field(default=None, min_length=1)
-    """How often each volume is drawn, in the order of the volumes; all alike by default."""
+    """How often each volume is drawn, in the order of the volumes. Default: all alike."""
     seed: NonNegativeInt = 0
     """The same seed gives the same samples, on any number of workers and across a resume."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A training input with the labels that its targets need; stacked along a first axis in a batch."""
+    """The named arrays of one training sample, or of several samples stacked along a first axis.
 
-    raw: torch.Tensor
-    """(Z, Y, X) float32 of the input shape, 0 to 1; 0 outside the volume."""
-    labels: torch.Tensor
-    """(Z, Y, X) int32 over the output and its label context; 0 outside the labels."""
-    mask: torch.Tensor
-    """(Z, Y, X) uint8 {0, 1}, as `labels`."""
-    volumes: tuple[int, ...]
-    """Which of the sampler's volumes; one per sample."""
-    origins: tuple[Coordinate, ...]
-    """Where the output begins before augmentation, nm; one per sample."""
+    `raw`: (C, Z, Y, X) float32 of the input shape, 0 to 1; 0 outside the volume.
+    `labels`: (Z, Y, X) int32 over the output and its label context; 0 is background, and outside the labels.
+    `mask`: (Z, Y, X) uint8 {0, 1}, as `labels`. Both are missing where the volume has no labels.
+    """
+
+    arrays: Mapping[str, Tensor]
+    volumes: tuple[int, ...] = ()
+    """The number of the volume that each sample comes from."""
+    origins: tuple[Coordinate, ...] = ()
+    """The first voxel of each sample's output before augmentation, nm."""
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.arrays[name]
 
 
 class Sampler:
-    """Draws samples; every draw is a function of the seed, the iteration and the index in the batch alone."""
+    """Draws samples. Every draw depends on the seed, the iteration and the index in the batch, on nothing else."""
 
     def __init__(
         self,
@@ -60,10 +72,18 @@ class Sampler:
         augmentations: Sequence[Augmentation] = (),
         settings: SamplingSettings | None = None,
     ):
-        """Shapes and context in voxels, z y x; the output lies in the middle of the input.
+        """Find the positions in each volume that can be sampled.
 
-        `label_context` is how many voxels of labels the targets need (before, behind) the output.
-        Raises BadInput for volumes without a place to sample, and for settings that do not fit the volumes.
+        Args:
+            volumes: of one voxel size, all with labels or all without.
+            input_shape: voxels of raw, z y x.
+            output_shape: voxels that the network predicts, z y x, in the middle of the input.
+            label_context: voxels of labels, z y x, that the targets need before and behind the output.
+            augmentations: applied in this order.
+            settings: where samples are taken from.
+
+        Raises:
+            BadInput: a volume has no position to sample, or settings do not fit the volumes.
         """
         settings = settings or SamplingSettings()
         self._volumes, self._steps, self._seed = tuple(volumes), tuple(augmentations), settings.seed
@@ -71,51 +91,54 @@ class Sampler:
         _check_steps(self._steps, self._volumes[0])
         before, behind = (Coordinate(context) for context in label_context)
         output = Coordinate(output_shape)
-        self._input = Roi((Coordinate(input_shape) - output) // 2 * -1, input_shape)
-        self._labelled = Roi(before * -1, output + before + behind)
-        self._all = self._input.union(self._labelled)
-        self._centre = np.array(self._input.begin) + (np.array(input_shape) - 1) / 2
+        self._input_sample_vx = Roi((Coordinate(input_shape) - output) // 2 * -1, input_shape)
+        self._labels_sample_vx = Roi(before * -1, output + before + behind)
+        self._all_sample_vx = self._input_sample_vx.union(self._labels_sample_vx)
+        self._centre_sample_vx = np.array(self._input_sample_vx.begin) + (np.array(input_shape) - 1) / 2
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
-        self._in_raw = [(v.labels_offset - v.raw_offset) / v.voxel_size for v in self._volumes]
-        self._chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
+        self._labels_begin_raw_vx = [(v.labels_offset - v.raw_offset) / v.voxel_size for v in self._volumes]
+        self._cumulative_chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
 
     @property
     def device(self) -> torch.device:
-        """Where the samples are made."""
+        """The device that samples are made on."""
         return self._volumes[0].raw.device
 
     @property
     def in_memory(self) -> bool:
-        """Whether no sample needs to read from disk."""
+        """Whether no sample reads from disk."""
         return all(volume.tensors for volume in self._volumes)
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
-        """The sample `index` of the batch of `iteration`; on the CPU one core makes it."""
+        """Return the sample `index` of the batch of `iteration`. On the CPU, one core makes it."""
         with one_core():
             random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
-            number = int(np.searchsorted(self._chances, random.random() * self._chances[-1], side="right"))
-            place = Coordinate(self._locations[number].draw(random))
-            raw, labels, mask = self._read(number, place, random)
-        origin = self._volumes[number].labels_offset + place * self._volumes[number].voxel_size
-        return Sample(raw, labels, mask, (number,), (origin,))
-
-    def _read(self, number: int, place: Coordinate, random: np.random.Generator) -> tuple[torch.Tensor, ...]:
+            chances = self._cumulative_chances
+            number = int(np.searchsorted(chances, random.random() * chances[-1], side="right"))
+            output_label_vx = Coordinate(self._locations[number].draw(random))
+            arrays = self._read(number, output_label_vx, random)
         volume = self._volumes[number]
-        warp = draw_warp(self._steps, self._all, self._centre, random)
-        labels, mask = read_nearest((volume.labels, volume.mask), warp, self._labelled, place)
-        raw = read_linear(volume.raw, warp, self._input, place + self._in_raw[number])
+        origin_nm = volume.labels_offset + output_label_vx * volume.voxel_size
+        return Sample(arrays, (number,), (origin_nm,))
+
+    def _read(self, number: int, output_label_vx: Coordinate, random: np.random.Generator) -> dict[str, Tensor]:
+        volume, arrays = self._volumes[number], dict[str, Tensor]()
+        warp = draw_warp(self._steps, self._all_sample_vx, self._centre_sample_vx, random)
+        if volume.labels is not None and volume.mask is not None:
+            sources = (volume.labels, volume.mask)
+            arrays["labels"], arrays["mask"] = read_nearest(sources, warp, self._labels_sample_vx, output_label_vx)
+        output_raw_vx = output_label_vx + self._labels_begin_raw_vx[number]
+        raw = read_linear(volume.raw, warp, self._input_sample_vx, output_raw_vx)
         if volume.raw.dtype == torch.uint8:
             raw.div_(255)
         change_values(self._steps, raw, random)
-        return raw, labels, mask
+        return arrays | {"raw": raw[None]}
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
-        """The samples `first` to `first + size - 1` of the batch of `iteration`, stacked: (B, Z, Y, X)."""
+        """Return the samples `first` to `first + size - 1` of the batch of `iteration`, stacked along a first axis."""
         samples = [self.draw(iteration, index) for index in range(first, first + size)]
         return Sample(
-            stacked([sample.raw for sample in samples]),
-            stacked([sample.labels for sample in samples]),
-            stacked([sample.mask for sample in samples]),
+            {name: stacked([sample[name] for sample in samples]) for name in samples[0].arrays},
             tuple(sample.volumes[0] for sample in samples),
             tuple(sample.origins[0] for sample in samples),
         )
@@ -131,6 +154,8 @@ def _check_volumes(volumes: Sequence[TrainingVolume], settings: SamplingSettings
                 f"{volume.name}: voxels of {tuple(volume.voxel_size)} nm, expected those of {first.name}, "
                 f"{tuple(first.voxel_size)}"
             )
+        if (volume.labels is None) != (first.labels is None):
+            raise BadInput(f"{volume.name}: labels in one volume alone, expected labels in all volumes or in none")
     if padding % first.voxel_size != padding * 0:
         raise BadInput(
             f"sampling.label_padding: {tuple(padding)} nm, expected multiples of the voxels {tuple(first.voxel_size)}"
@@ -158,13 +183,15 @@ def _check_steps(steps: tuple[Augmentation, ...], volume: TrainingVolume) -> Non
 
 
 def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSettings) -> Locations:
-    padding, mask = Coordinate(settings.label_padding), volume.mask
-    if isinstance(mask, torch.Tensor):
+    padding = Coordinate(settings.label_padding)
+    mask = Ones(tuple(volume.raw.shape)) if volume.mask is None else volume.mask
+    if isinstance(mask, Tensor):
         mask = mask.cpu()
     locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked, isinstance(mask, Ones))
     if not len(locations):
+        what = "raw" if volume.labels is None else "labels"
         raise BadInput(
-            f"{volume.name}: labels of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "
+            f"{volume.name}: {what} of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "
             f"by {tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
             f"{settings.min_masked:.0%} masked in"
         )

@@ -1,7 +1,4 @@
-"""A volume to train on: raw, labels and labels mask, in memory or read from disk as samples need them.
-
-Volumes that stay on disk, of which only the pieces that samples need are read.
-"""
+"""A training volume: raw, labels and labels mask, in memory or read from disk piece by piece as samples need them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,45 +20,58 @@ RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/
 
 @dataclass(frozen=True)
 class TrainingVolume:
-    """Raw, labels and mask of one volume on one device, on the same voxel grid."""
+    """Raw, labels and labels mask of one volume, on one device and on one voxel grid."""
 
     raw: Source
     """(Z, Y, X) uint8, or float32 0 to 1."""
-    labels: Source
-    """(Z, Y, X) int32, renumbered from 1, every piece on its own where they are read as needed; 0 is background."""
-    mask: Source
-    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where all is masked in."""
+    labels: Source | None
+    """(Z, Y, X) int32, renumbered from 1; when labels are streamed from disk, each crop is renumbered independently.
+    0 is background. None for a volume without labels, as in a domain that images are only translated to."""
+    mask: Source | None
+    """(Z, Y, X) uint8 {0, 1}, as `labels`; `Ones` where the mask is 1 throughout."""
     voxel_size: Coordinate
     """nm, z y x."""
     raw_offset: Coordinate
     """Where raw begins, nm."""
     labels_offset: Coordinate
-    """Where labels and mask begin, nm."""
+    """Where labels and mask begin, nm; where raw begins in a volume without labels."""
     name: str
-    """For messages: the path it was read from."""
+    """The path of the volume, for messages."""
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """Those of raw, labels and mask that take memory: none if they are read from disk."""
+        """The arrays that take memory; none if they are read from disk."""
         return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
 
     def to(self, device: torch.device | str) -> "TrainingVolume":
-        """The same volume on `device`; as it is if it lies on disk."""
+        """Return the volume on `device`; a volume on disk stays there."""
         if not self.tensors:
             return self
-        raw, labels, mask = (
-            source.to(device) if isinstance(source, torch.Tensor | Ones) else source
-            for source in (self.raw, self.labels, self.mask)
-        )
+        raw, labels, mask = (_moved(source, device) for source in (self.raw, self.labels, self.mask))
+        assert raw is not None
         return replace(self, raw=raw, labels=labels, mask=mask)
 
 
-def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
-    """Read `volumes/raw`, `volumes/labels/neuron_ids` and, where there is one, `volumes/labels/labels_mask`.
+def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVolume:
+    """Read `volumes/raw` alone, into memory or, if `stream`, as samples need it; raise BadInput for a wrong type."""
+    raw = open_volume(Path(path) / RAW)
+    _check_axes(raw)
+    _check_raw_type(raw)
+    source = raw_source(raw)
+    voxels = source if stream else source[:, :, :]
+    return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path))
 
-    Labels are used inside `roi` (nm) and inside raw; raw is kept whole, as context. If `stream`, all stays on disk
-    until samples need it. Raises BadInput for arrays that are missing or of the wrong type, that do not share their
-    voxels, or that do not overlap.
+
+def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
+    """Read `volumes/raw`, `volumes/labels/neuron_ids` and, if it exists, `volumes/labels/labels_mask`.
+
+    Args:
+        path: the container.
+        roi: use the labels inside this region (nm) and inside raw; None: all labels. Raw is kept whole, as context.
+        stream: leave the arrays on disk and read pieces as samples need them.
+
+    Raises:
+        BadInput: an array is missing or has a wrong type, arrays differ in their voxels, or do not overlap.
     """
     path = Path(path)
     raw, labels = open_volume(path / RAW), open_volume(path / LABELS)
@@ -71,21 +81,29 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    grey = torch.uint8 if raw.dtype == np.uint8 else torch.float32
-    known = StoredVoxels(labels, used, _labels, torch.int32)
-    sources: list[Source] = [StoredVoxels(raw, raw.roi, _raw, grey), known]
+    labelled = StoredVoxels(labels, used, _labels, torch.int32)
+    sources: list[Source] = [raw_source(raw), labelled]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
     if not stream:
         sources = [source[:, :, :] for source in sources]
-    voxels, numbers, *masked = sources
-    # what is 1 throughout needs neither be kept nor read
-    masked_in = masked[0] if masked and not _is_full(masked[0]) else Ones(known.shape)
-    return TrainingVolume(voxels, numbers, masked_in, raw.voxel_size, raw.offset, used.offset, str(path))
+    raw_voxels, label_voxels, *masks = sources
+    # A mask of ones needs no memory and no reading.
+    mask_voxels = masks[0] if masks and not _is_full(masks[0]) else Ones(labelled.shape)
+    return TrainingVolume(raw_voxels, label_voxels, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path))
+
+
+def _moved(source: Source | None, device: torch.device | str) -> Source | None:
+    return source.to(device) if isinstance(source, torch.Tensor | Ones) else source
+
+
+def raw_source(raw: Volume) -> "StoredVoxels":
+    """Return raw on disk as a source of uint8, or of float32 in [0, 1]."""
+    return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32)
 
 
 def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
-    """Bytes that a volume takes in memory while it is read, at most."""
+    """Return the bytes that reading a volume takes in memory at most."""
     raw, labels = open_volume(Path(path) / RAW), open_volume(Path(path) / LABELS)
     used = labels.roi if roi is None else labels.roi.intersect(roi)
     grey = 1 if raw.dtype == np.uint8 else raw.dtype.itemsize + 4
@@ -94,7 +112,7 @@ def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
 
 
 def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[TrainingVolume]:
-    """The volumes on `device`, or, if they would take more than a quarter of a GPU's free memory, where they are."""
+    """Return the volumes on `device`; they stay on the host if they need over a quarter of the GPU's free memory."""
     if device.type != "cuda":
         return list(volumes)
     if sum(tensor.nbytes for volume in volumes for tensor in volume.tensors) > torch.cuda.mem_get_info(device)[0] // 4:
@@ -126,9 +144,13 @@ def _check_axes(*volumes: Volume) -> None:
             )
 
 
-def _check_types(raw: Volume, labels: Volume) -> None:
+def _check_raw_type(raw: Volume) -> None:
     if raw.dtype != np.uint8 and raw.dtype.kind != "f":
         raise BadInput(f"{raw.path}: holds {raw.dtype}, expected uint8, or floats from 0 to 1")
+
+
+def _check_types(raw: Volume, labels: Volume) -> None:
+    _check_raw_type(raw)
     if labels.dtype.kind not in "ui":
         raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
 
@@ -177,13 +199,13 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class StoredVoxels:
-    """An array on disk, inside `roi`, that yields tensors as a tensor in memory would."""
+    """The part of an array on disk inside `roi`, which yields tensors as a tensor in memory would."""
 
     volume: Volume
     roi: Roi
-    """nm"""
+    """nm."""
     convert: Callable[[Volume, np.ndarray], torch.Tensor]
-    """makes a tensor of `dtype` of the voxels read, and checks them; the volume is for messages"""
+    """Checks the voxels that were read and returns a tensor of `dtype`; gets the volume for its messages."""
     dtype: torch.dtype
 
     @property
@@ -193,11 +215,11 @@ class StoredVoxels:
 
     @property
     def device(self) -> torch.device:
-        """Where the pieces lie: the host."""
+        """The device of the tensors: the CPU."""
         return CPU
 
     def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
-        """The voxels of a box."""
+        """Read the voxels of a box."""
         ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
         begin, end = (Coordinate(side) * self.volume.voxel_size for side in zip(*ends, strict=True))
         return self.convert(self.volume, self.volume.read(Roi(self.roi.begin + begin, end - begin)))
@@ -205,17 +227,17 @@ class StoredVoxels:
 
 @dataclass(frozen=True)
 class Ones:
-    """A volume of 1, which takes no memory."""
+    """A volume of ones that takes no memory."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.uint8
     device: torch.device = CPU
 
     def to(self, device: torch.device | str) -> "Ones":
-        """The same on `device`."""
+        """Return the same on `device`."""
         return replace(self, device=torch.device(device))
 
     def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
-        """The ones of a box: a single one, seen as many."""
+        """Return the ones of a box: one element, expanded."""
         ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
         return torch.ones((), dtype=self.dtype, device=self.device).expand([end - begin for begin, end in ends])

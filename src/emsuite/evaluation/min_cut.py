@@ -81,8 +81,8 @@ def _under_several(ids: np.ndarray, skeleton: np.ndarray) -> np.ndarray:
 def _components(
     fragments: np.ndarray, edges: Edges, threshold: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, csr_array]]:
-    # yield each connected component that holds some of `fragments`: their indices, the vertex of each, and the symmetric
-    # capacities between vertices
+    # yield each connected component that holds some of `fragments`: their indices, the vertex of each, and the
+    # symmetric capacities between vertices
     merged = edges.score <= np.float32(threshold)
     ends = np.concatenate([edges.u[merged], edges.v[merged]])
     vertices, index = np.unique(np.concatenate([ends, fragments]), return_inverse=True)

@@ -71,7 +71,7 @@ def common_roi_of_pictures(scored_roi: Roi, truth: GroundTruth, raw: Volume | No
 
 
 def id_colors(ids: np.ndarray) -> np.ndarray:
-    """Return a colour (uint8, with a last axis of red, green, blue) for each id (uint64), always the same; 0 is black."""
+    """Return a colour (uint8, last axis red, green, blue) for each id (uint64), the same in every run; 0 is black."""
     mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)

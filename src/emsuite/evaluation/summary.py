@@ -3,29 +3,28 @@
 import json
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
 
 
-def summary(results: Path, view_command: Sequence[str]) -> str:
+def summary(results: Path, viewer: str) -> str:
     """Return a text about every scored volume below `results`.
 
     Args:
         results: A folder that the workflow wrote.
-        view_command: The words of the command that shows a volume; the volume's folder is appended.
+        viewer: The command that shows a volume; the volume's folder is appended.
 
     Raises:
         BadInput: No volume below `results` was scored.
     """
-    scores = sorted(results.rglob("scores.json"))
-    if not scores:
+    paths = sorted(results.rglob("scores.json"))
+    if not paths:
         raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_summarize(path.parent, json.loads(path.read_text()), view_command) for path in scores)
+    return "\n\n".join(_summarize(path.parent, json.loads(path.read_text()), viewer) for path in paths)
 
 
-def _summarize(volume: Path, scores: dict, view_command: Sequence[str]) -> str:
+def _summarize(volume: Path, scores: dict, viewer: str) -> str:
     best = scores["best"]
     folder = os.path.relpath(volume)
     return "\n".join(
@@ -35,6 +34,6 @@ def _summarize(volume: Path, scores: dict, view_command: Sequence[str]) -> str:
             f"  report        {folder}/report.html",
             f"  worst errors  {folder}/errors.csv",
             f"  segmentation  {folder}/segmentation.zarr/segmentation",
-            f"  look at it    {shlex.join([*view_command, folder])}",
+            f"  look at it    {viewer} {shlex.quote(folder)}",
         ]
     )

@@ -1,4 +1,4 @@
-"""MALIS: weights of affinities by the pairs of voxels that they decide about.
+"""MALIS: the weight of an affinity is the number of voxel pairs that it decides about.
 
 Two voxels are joined by the best path between them, and a path is as good as its weakest edge: their maximin edge.
 All maximin edges lie on the maximum spanning tree of the affinity graph. Kruskal's algorithm meets each one as the
@@ -27,13 +27,14 @@ def malis_loss(
     neighborhood: Sequence[Sequence[int]],
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """sum(w (affinities - target)^2) of one sample, with w from `malis_weights`; the gradient takes w as given.
+    """Return sum(w (affinities - target)^2) of one sample, a scalar of at most 2, with w from `malis_weights`.
 
-    Arguments as there, as tensors on any device; the weights are computed on the CPU. -> a scalar, at most 2.
+    The arguments are those of `malis_weights`, as tensors on any device. The weights are computed on the CPU. The
+    gradient treats them as constants.
     """
     predicted = affinities.detach().float()
-    known = None if mask is None else mask.cpu().numpy()
-    weights = malis_weights(predicted.cpu().numpy(), target.cpu().numpy(), labels.cpu().numpy(), neighborhood, known)
+    inside = None if mask is None else mask.cpu().numpy()
+    weights = malis_weights(predicted.cpu().numpy(), target.cpu().numpy(), labels.cpu().numpy(), neighborhood, inside)
     return ((affinities - target).square() * torch.from_numpy(weights).to(affinities.device)).sum()
 
 
@@ -44,27 +45,34 @@ def malis_weights(
     neighborhood: Sequence[Sequence[int]],
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Weight of each affinity: the share of pairs of voxels that it decides about, over two constrained passes.
+    """Return the weight of each affinity: the share of voxel pairs that it decides about, over two constrained passes.
 
-    affinities: predicted, in [0, 1], (C, Z, Y, X), one channel per offset of `neighborhood`; target: {0, 1}, where
-    they should be; mask: 0 where the target is not known; labels: (Z, Y, X) integers, 0 is background, in no pair.
-    2-D likewise. -> float32 (C, Z, Y, X).
+    The positive pass counts pairs of one label, with all affinities that should be 0 set to 0. The negative pass counts
+    pairs of two labels, with all affinities that should be 1 set to 1. A masked-out affinity keeps its prediction in
+    both passes and gets no weight. The positive (negative) pass gives weight to the affinities that should be 1 (0);
+    the weights of a pass sum to 1 if there are any. Pairs are counted in float64: the original's 32-bit counts overflow
+    beyond some 65,000 voxels of a label.
 
-    The positive pass counts pairs of one label, with all affinities that should be 0 set to 0; the negative pass
-    pairs of two labels, with all that should be 1 set to 1. What is masked out keeps its prediction in both. Weight
-    goes, in the positive (negative) pass, to what is masked in and should be 1 (0), in each pass 1 in sum, if any.
-    Pairs are counted in float64; the original's 32-bit counts overflow beyond some 65,000 voxels of a label.
+    Args:
+        affinities: the prediction in [0, 1], (C, Z, Y, X) or (C, Y, X), one channel per offset.
+        target: {0, 1}, the same shape.
+        labels: integers (Z, Y, X) or (Y, X); 0 is background and part of no pair.
+        neighborhood: the offsets in voxels.
+        mask: the same shape as `affinities`, 0 where the target is unknown; None: all targets are known.
+
+    Returns:
+        float32, the same shape as `affinities`.
     """
-    known = np.ones(target.shape, bool) if mask is None else mask != 0
+    inside = np.ones(target.shape, bool) if mask is None else mask != 0
     numbers = np.where(labels == 0, 0, np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + 1)
     first, second, entry = _edges(labels.shape, neighborhood)
-    strength, wanted, counts = (array.reshape(-1)[entry] for array in (affinities, target != 0, known))
+    strength, joined, counts = (array.reshape(-1)[entry] for array in (affinities, target != 0, inside))
     weights = np.zeros(target.size)
     for positive in (True, False):
-        settled = counts & (wanted != positive)
+        settled = counts & (joined != positive)
         order = np.flatnonzero(~settled)
         order = order[np.argsort(-strength[order], kind="stable")]
-        if not positive:  # settled ones are the strongest here; in the positive pass the weakest, which decide nothing
+        if not positive:  # settled edges are the strongest here; in the positive pass they are 0 and decide nothing
             order = np.concatenate([np.flatnonzero(settled), order])
         pairs = np.zeros(len(entry))
         pairs[order] = _pairs_decided(numbers.reshape(-1), first[order], second[order], positive)
@@ -74,7 +82,7 @@ def malis_weights(
 
 
 def _edges(shape: Sequence[int], neighborhood: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each edge with both ends inside: its two voxels, and its place in the flattened (C, *shape) affinities."""
+    """Return, for each edge with both ends inside, its two voxels and its index in the flattened affinities."""
     voxels = np.arange(np.prod(shape)).reshape(shape)
     ends = [(voxels[here].reshape(-1), voxels[there].reshape(-1))
             for here, there in (partners(offset, shape) for offset in neighborhood)]  # fmt: skip
@@ -85,10 +93,11 @@ def _edges(shape: Sequence[int], neighborhood: Sequence[Sequence[int]]) -> tuple
 
 @numba.njit(cache=True)
 def _pairs_decided(numbers: np.ndarray, first: np.ndarray, second: np.ndarray, same: bool) -> np.ndarray:
-    """Pairs of voxels of one number (`same`), or of two, that each edge is the first to join, edges taken in order.
+    """Return the number of pairs that each edge is the first to join, edges taken in order.
 
-    A component keeps its numbers, each with the voxels that carry it, as a list in ascending order; the list's nodes
-    are the voxels themselves. Number 0 is in no list.
+    Pairs are those of voxels with one number if `same`, else of voxels with two numbers. A component keeps a list of
+    its numbers in ascending order, each with its count of voxels. The nodes of the list are the voxels themselves.
+    Number 0 is in no list.
     """
     parent = np.arange(len(numbers))
     size = np.ones(len(numbers), np.int64)
@@ -121,7 +130,7 @@ def _root(parent: np.ndarray, voxel: int) -> int:
 
 @numba.njit(cache=True)
 def _merge(one: int, other: int, numbers: np.ndarray, carried: np.ndarray, following: np.ndarray) -> tuple[int, float]:
-    """Merge two lists: the head of the merged one, and the pairs of one number between the two."""
+    """Merge two lists; return the head of the merged list, and the pairs of one number between the two."""
     head, tail, alike = -1, -1, 0.0
     while one >= 0 and other >= 0:
         if numbers[one] == numbers[other]:
@@ -145,7 +154,7 @@ def _merge(one: int, other: int, numbers: np.ndarray, carried: np.ndarray, follo
 
 
 def partners(offset: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]:
-    """Index of all voxels that have a partner at `offset` inside `shape`, and the index of those partners."""
+    """Return the index of all voxels with a partner at `offset` inside `shape`, and the index of the partners."""
     here = tuple(
         slice(max(0, -step), max(0, length - max(0, step))) for step, length in zip(offset, shape, strict=True)
     )

@@ -1,70 +1,39 @@
-"""The losses by name. A new one is a function here and its name in `LOSSES`.
+"""The losses by name.
 
-Each takes a head's logits `(B, C, Z, Y, X)` float32 and its target, and returns a scalar, the mean over the
-samples, 0 where no voxel counts.
+To add a loss, write a function in a module of this package and name it in `LOSSES`. A loss takes the output of a head
+and its target. It returns a scalar: the mean over the samples of the batch. The loss is 0 where no voxel counts.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from emsuite.losses.target import HeadOutput, Target
+from emsuite.losses.voxelwise import bce, weighted_mse
+
+Loss = Callable[[HeadOutput, Target], Tensor]
 
 
-@dataclass(frozen=True)
-class Target:
-    """What a head should predict, for a batch."""
-
-    values: Tensor
-    """(B, C, Z, Y, X) float32 in [0, 1]"""
-    weights: Tensor
-    """as `values`, 0 where a voxel does not count"""
-    labels: Tensor
-    """(B, Z, Y, X) int32 that the values were made from"""
-    neighborhood: Sequence[Sequence[int]] | None = None
-    """offsets of the channels in voxels, of affinities"""
-
-
-Loss = Callable[[Tensor, Target], Tensor]
-
-
-def weighted_mse(logits: Tensor, target: Target) -> Tensor:
-    """sum(w (p - t)^2) / count(w != 0) of each sample, p being the sigmoid of the logits.
-
-    Source: tf.losses.mean_squared_error, as the published networks used it.
-    """
-    squares = (logits.sigmoid() - target.values).square()
-    return _mean(squares * target.weights, target.weights)
-
-
-def bce(logits: Tensor, target: Target) -> Tensor:
-    """Binary cross entropy of the logits, weighted and averaged as `weighted_mse`; learns faster early on."""
-    entropy = functional.binary_cross_entropy_with_logits(logits, target.values, target.weights, reduction="none")
-    return _mean(entropy, target.weights)
-
-
-def malis(logits: Tensor, target: Target) -> Tensor:
-    """Maximin affinity learning (Turaga et al. 2009), see `emsuite.losses.malis`."""
-    from emsuite.losses.malis import malis_loss  # and numba with it, which no other loss needs
+def malis(output: HeadOutput, target: Target) -> Tensor:
+    """Return the maximin affinity loss (Turaga et al. 2009), see `emsuite.losses.malis`."""
+    from emsuite.losses.malis import malis_loss  # imports numba, which no other loss needs
 
     assert target.neighborhood is not None, "only affinities have a MALIS loss"
-    parts = zip(logits.sigmoid(), target.values, target.weights, target.labels, strict=True)
-    losses = [malis_loss(p, values, labels, target.neighborhood, weights) for p, values, weights, labels in parts]
+    samples = zip(output.values, target.values, target.weights, target.labels, strict=True)
+    losses = [malis_loss(p, values, labels, target.neighborhood, weights) for p, values, weights, labels in samples]
     return torch.stack(losses).mean()
-
-
-def _mean(terms: Tensor, weights: Tensor) -> Tensor:
-    # a sample's share must not depend on the others it is trained with: they may lie on other GPUs
-    return (terms.flatten(1).sum(1) / weights.flatten(1).count_nonzero(1).clamp(min=1)).mean()
 
 
 LOSSES: dict[str, Loss] = {"weighted_mse": weighted_mse, "bce": bce, "malis": malis}
 ONLY_AFFINITIES = {"malis"}
+"""Losses that need the offsets of affinities."""
+ONLY_SIGMOID = {"bce"}
+"""Losses that are computed from the logits of a sigmoid."""
 
 
 def check_name(name: str) -> str:
-    """The name itself; raises ValueError if no loss bears it."""
+    """Return `name`; raise ValueError if no loss has this name."""
     if name not in LOSSES:
         raise ValueError(f"no loss '{name}'; there are {', '.join(LOSSES)}")
     return name

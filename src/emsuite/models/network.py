@@ -1,8 +1,8 @@
-"""From raw to predictions in one step: a U-Net with heads, or two of them in a row (autocontext).
+"""From raw to the logits of all heads in one step: a U-Net with heads, or two of them in a row (autocontext).
 
-    raw [-1, 1]  ->  UNet  ->  1x1x1 convolution per head  ->  sigmoid  ->  {"lsds": ..., "affs": ...}
+    raw [-1, 1]  ->  UNet  ->  1x1x1 convolution per head  ->  {"lsds": logits, "affs": logits}
 
-    raw  ->  frozen LSD network  ->  uint8  ->  [cropped raw,] LSDs  ->  UNet  ->  heads
+    raw  ->  frozen LSD network  ->  sigmoid  ->  uint8  ->  [cropped raw,] LSDs  ->  UNet  ->  heads
 
 Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocontext training pipelines).
 """
@@ -14,57 +14,69 @@ from torch import Tensor, nn
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
-from emsuite.config.network import NetworkConfig
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
-from emsuite.models.unet import UNet, centre_crop, head_layer
+from emsuite.models.unet import UNet, UNetSettings, centre_crop, head_layer
 
 
 class Network(nn.Module):
-    """A U-Net and its heads, built from a network's configuration; reads what `config.in_channels` says."""
+    """A U-Net with one last convolution per head."""
 
-    def __init__(self, config: NetworkConfig):
+    def __init__(self, unet: UNetSettings, in_channels: int, heads: Mapping[str, int]):
+        """Build the layers with fresh weights from torch's random state.
+
+        Args:
+            unet: the architecture.
+            in_channels: channels of the input.
+            heads: channels of each head, by name.
+        """
         super().__init__()
-        self.config = config
-        self.unet = UNet(config.unet, config.in_channels)
-        self.heads = nn.ModuleDict(
-            {name: head_layer(config.unet, head.channels) for name, head in config.heads.items()}
-        )
+        self.settings = unet
+        self.unet = UNet(unet, in_channels)
+        self.heads = nn.ModuleDict({name: head_layer(unet, channels) for name, channels in heads.items()})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """`(N, C, Z, Y, X)` float, raw in [-1, 1] -> logits per head, `(N, channels, Z', Y', X')`."""
+        """Return the logits of each head, `(N, channels, Z', Y', X')`, for an input `(N, C, Z, Y, X)` in [-1, 1]."""
         features = self.unet(x)
         return {name: head(features) for name, head in self.heads.items()}
 
     @property
     def receptive_field(self) -> ReceptiveField:
         """How tiles of this network fit together."""
-        return receptive_field(self.config.unet)
+        return receptive_field(self.settings)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
-        """Voxels that come out of that many going in; raises BadInput if they do not fit."""
-        return output_shape(self.config.unet, input_shape)
+        """Return the voxels of the output for those of the input; raise BadInput if the input does not fit."""
+        return output_shape(self.settings, input_shape)
 
 
 class AutocontextNetwork(nn.Module):
-    """A network that reads the LSDs of a frozen one; only the second is trained and saved."""
+    """A network that reads the LSDs of a frozen network. Only the second network is trained and saved."""
 
-    def __init__(self, config: NetworkConfig, frozen: Network):
+    def __init__(self, frozen: Network, trained: Network, with_raw: bool, context_head: str = "lsds"):
+        """Put `trained` behind `frozen`.
+
+        Args:
+            frozen: predicts LSDs from raw; its weights get no gradient.
+            trained: reads the LSDs, ten channels.
+            with_raw: whether `trained` reads raw as well, as its first channel.
+            context_head: the head of `frozen` that predicts LSDs.
+        """
         super().__init__()
-        self.config = config
         self.frozen = frozen.requires_grad_(False)
-        self.trained = Network(config)
+        self.trained = trained
+        self.with_raw = with_raw
+        self.context_head = context_head
 
     def forward(self, raw: Tensor) -> dict[str, Tensor]:
-        """As `Network.forward`, from raw alone."""
+        """Return what `Network.forward` returns, for raw alone."""
         with torch.no_grad():
-            lsds = quantise(torch.sigmoid(self.frozen(raw)["lsds"].float()))
+            lsds = quantise(torch.sigmoid(self.frozen(raw)[self.context_head].float()))
         shape = self.trained_input_shape(raw.shape[2:])
-        assert self.config.autocontext is not None
-        context = [centre_crop(raw, shape)] if self.config.autocontext.with_raw else []
-        return self.trained(torch.cat([*context, centre_crop(lsds, shape).to(raw.dtype)], dim=1))
+        channels = [centre_crop(raw, shape)] if self.with_raw else []
+        return self.trained(torch.cat([*channels, centre_crop(lsds, shape).to(raw.dtype)], dim=1))
 
     def trained_input_shape(self, input_shape: Sequence[int]) -> Shape:
-        """The largest legal input of the second network that the first one's output holds."""
+        """Return the largest legal input of the second network that fits into the LSDs of the frozen one."""
         lsds = self.frozen.output_shape(input_shape)
         shape = self.trained.receptive_field.largest_within(lsds)
         if any(n > m for n, m in zip(shape, lsds, strict=True)):
@@ -80,11 +92,11 @@ class AutocontextNetwork(nn.Module):
         return self.frozen.receptive_field.then(self.trained.receptive_field)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
-        """As `Network.output_shape`, of both networks in a row."""
+        """As `Network.output_shape`, for both networks in a row."""
         return self.trained.output_shape(self.trained_input_shape(input_shape))
 
     def train(self, mode: bool = True) -> "AutocontextNetwork":
-        """Set the training mode of the second network; the first stays frozen."""
+        """Set the training mode of the second network; the frozen network stays in evaluation mode."""
         super().train(mode)
         self.frozen.eval()
         return self
@@ -94,15 +106,10 @@ AnyNetwork = Network | AutocontextNetwork
 
 
 def trained_part(network: AnyNetwork) -> Network:
-    """The part whose weights are trained and saved."""
+    """Return the part whose weights are trained and saved."""
     return network.trained if isinstance(network, AutocontextNetwork) else network
 
 
 def quantise(x: Tensor) -> Tensor:
-    """[0, 1] floats as the uint8 the originals stored between networks: times 255, truncated, divided by 255."""
+    """Return floats in [0, 1] as the originals stored them between two networks: 255 x, truncated, divided by 255."""
     return (x * 255.0).floor() / 255.0
-
-
-def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The heads' predictions in [0, 1], float32."""
-    return {name: torch.sigmoid(x.float()) for name, x in logits.items()}

@@ -1,11 +1,14 @@
-"""Which tiles of a prediction are written: their numbers, a line each, in files beside the arrays."""
+"""The tiles of a prediction that are written: their numbers, one a line, in files beside the arrays."""
 
 import os
 from pathlib import Path
 
 
 class TileRecord:
-    """The record `name` in `folder`; each process that adds to it has a file of its own, as lines may not mix."""
+    """The record `name` in `folder`. Each process that adds to it has its own file, since lines must not mix.
+
+    Where outputs are blended, rows of shards are recorded instead of tiles.
+    """
 
     def __init__(self, folder: Path, name: str):
         self._folder, self._name = folder, name
@@ -13,20 +16,20 @@ class TileRecord:
 
     @property
     def begun(self) -> bool:
-        """Whether there are arrays to go on with."""
+        """Whether an earlier run created the arrays."""
         return self._main.exists()
 
     def begin(self) -> None:
-        """An empty record, as soon as there are arrays."""
+        """Write an empty record. Call this as soon as the arrays exist."""
         self._main.write_text("")
 
     def read(self) -> set[int]:
-        """Numbers of the tiles that are written; a line that a full disk cut short does not count."""
+        """Return the numbers of the tiles that are written. A line that a full disk cut short does not count."""
         lines = [line for path in self._folder.glob(f"{self._name}*.txt") for line in path.read_text().splitlines(True)]
         return {int(line) for line in lines if line.endswith("\n")}
 
     def open(self, process: str = "") -> "TileRecord":
-        """Ready to add to, in a file of its own if `process` names one."""
+        """Open the record for `add`, in a file of its own if `process` names one. Return the record."""
         path = self._folder / f"{self._name}_{process}.txt" if process else self._main
         if path.exists():
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
@@ -34,12 +37,12 @@ class TileRecord:
         return self
 
     def add(self, number: int) -> None:
-        """Note that a tile is written; threads may call this side by side."""
+        """Record that a tile is written. Threads may call this at the same time."""
         assert self._file is not None, "not open"
         os.write(self._file, f"{number}\n".encode())
 
     def close(self) -> None:
-        """No more is added."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
 

@@ -1,34 +1,46 @@
 """Prediction of a volume, tile by tile, on one device or several, in memory set by the tile and not by the volume.
 
 read the next tile  |  compute this one  |  write the one before        in every worker, see `overlap`
+
+Each voxel is kept from one tile, or blended from all tiles over it: then whole rows of shards are written, see
+`blended_rows.py`.
 """
 
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from funlib.geometry import Roi
 
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
-from emsuite.common.arrays import Shape
 from emsuite.common.device import claim_gpu, one_core
 from emsuite.common.errors import BadInput
-from emsuite.common.memory import kept_memory
-from emsuite.common.outputs import Output, is_finished, manifest_path, output, read_json, unfinished_path
+from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
+from emsuite.config.network import upgraded
 from emsuite.io.volume import Volume, create_volume, open_volume
+from emsuite.prediction.blended_rows import RowSums
+from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
-from emsuite.prediction.predictor import Predicted, Predictor, in_nm, in_voxels
-from emsuite.prediction.storage_layout import Layout, Share, make_layout, share_out
-from emsuite.prediction.tiling import BY_STRIDE, Tile
+from emsuite.prediction.predictor import Predicted, Predictor
+from emsuite.prediction.region import in_nm, in_voxels
+from emsuite.prediction.storage_layout import (
+    BlockShare,
+    Layout,
+    make_blended_layout,
+    make_layout,
+    share_out,
+    share_rows,
+)
+from emsuite.prediction.tiling import Tile
 
 _GPU_READERS, _GPU_WRITERS = 4, 8  # threads that read, and that compress and write, beside one GPU, at most
 
@@ -42,47 +54,70 @@ def predict_to(
     roi: Roi,
     workers: int = 1,
 ) -> bool:
-    """Predict `roi` (nm) of `raw` to the zarr `out`; False if that is there already, made with the same `settings`."""
-    if is_finished(out, settings):
+    """Predict a region to a zarr container, unless it is there already.
+
+    Args:
+        out: the container; it gets one array per head.
+        settings: what decides the bytes; an earlier prediction with the same settings is continued, or kept.
+        inputs: files that the manifest names, with their digests.
+        predictor: predicts the tiles.
+        raw: the volume.
+        roi: the region, nm.
+        workers: processes, see `predict_volume`.
+
+    Returns:
+        False if the prediction was there already, made with the same settings.
+    """
+    _check_name(out)
+    if is_finished(out, settings, upgraded):
         return False
-    with output(out, settings, inputs=inputs) as made:
-        predict_volume(predictor, raw, roi, made, workers)
+    with output(out, settings, inputs=inputs, upgrade=upgraded) as prediction:
+        predict_volume(predictor, raw, roi, prediction, workers)
     return True
 
 
 def predict_volume(predictor: Predictor, raw: Volume, roi: Roi, out: Output, workers: int = 1) -> None:
-    """Predict `roi` (nm) of `raw` into one zarr array per head below `out.path`, continuing an earlier run's tiles.
+    """Predict `roi` (nm) of `raw` into one zarr array per head below `out.path`. Continue the work of an earlier run.
 
-    LSDs that are stored for the network to read lie there as `input_lsds`, uint8, as far as `roi` needs them. Several
-    workers are processes of their own, on one GPU each, or one core of the CPU; the bytes do not depend on them.
+    LSDs that are stored for the network to read become the array `input_lsds`, uint8, as far as `roi` needs them.
+    Several workers are processes of their own, on one GPU each, or one core of the CPU; the bytes do not depend on
+    their number.
     """
-    wanted, sources = in_voxels(raw, roi), [raw]
+    roi_vx, sources = in_voxels(raw, roi), [raw]
     if predictor.lsds:
-        needed = predictor.reads(predictor.grid(raw, wanted)).intersect(predictor.whole(raw))
+        needed = predictor.reads(predictor.grid(raw, roi_vx)).intersect(predictor.whole(raw))
         sources += _predict(predictor.lsds, [raw], needed, out, workers, "input_").values()
-    _predict(predictor, sources, wanted, out, workers)
+    _predict(predictor, sources, roi_vx, out, workers)
     for record in out.path.glob("done_*tiles*.txt"):
         record.unlink()
 
 
 def _predict(
-    predictor: Predictor, sources: list[Volume], wanted: Roi, out: Output, workers: int, prefix: str = ""
+    predictor: Predictor, sources: list[Volume], roi: Roi, out: Output, workers: int, prefix: str = ""
 ) -> dict[str, Volume]:
-    raw, tiles = sources[0], predictor.grid(sources[0], wanted)
-    layout, record = make_layout(tiles, wanted), TileRecord(out.path, f"done_{prefix}tiles")
-    paths = {name: out.path / f"{prefix}{name}" for name in predictor.heads}
+    raw, tiles, tiling = sources[0], predictor.grid(sources[0], roi), predictor.tiling
+    if isinstance(tiling, Blended):
+        stride = predictor.network.receptive_field.stride
+        layout = make_blended_layout(tuple(map(tiling.advance, predictor.step, stride)), roi)
+        share = share_rows(tiles, layout, roi, raw)
+    else:
+        layout = make_layout(tiles, roi)
+        share = share_out(tiles, layout, roi, raw, workers)
+    record, paths = TileRecord(out.path, f"done_{prefix}tiles"), {n: out.path / f"{prefix}{n}" for n in predictor.heads}
     if out.resumed and record.begun:
         arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
     else:
-        arrays = _create(predictor, raw, wanted, paths, layout)
+        arrays = _create(predictor, raw, roi, paths, layout)
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
-    run = _Run(predictor, sources, arrays, tiles, record)
-    with kept_memory():
-        if workers == 1:
-            _predict_here(what, run, done)
-        else:
-            _predict_on_workers(what, run, wanted, layout, done, workers)
+    kind = _BlendedRun if isinstance(tiling, Blended) else _Run
+    run = kind(predictor, sources, arrays, tiles, record, share, layout)
+    if workers == 1:
+        _predict_here(what, run, done)
+    else:
+        # which blocks are done is known here alone: the record of tiles outlives it
+        with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
+            run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
     return arrays
 
 
@@ -95,26 +130,35 @@ class _Run:
     arrays: Mapping[str, Volume]
     tiles: Sequence[Tile]
     record: TileRecord
+    share: BlockShare
+    layout: Layout
 
-    def predict(self, numbers: Sequence[int]) -> Iterator[int]:
-        """Yield the numbers of tiles as they are written."""
+    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> list[Any]:
+        """Return the tiles of these blocks that are not done, as `predict` takes them; `done` as it was recorded."""
+        return sorted(number for block in blocks for number in self.share.tiles[block] if number not in done)
+
+    def predict(self, numbers: Sequence[Any]) -> Iterator[Any]:
+        """Predict tiles and yield once for each of them."""
+        readers, writers = self._threads()
+        return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers, readers)
+
+    def _threads(self) -> tuple[int, int]:
         on_gpu = self.predictor.device.type == "cuda"
         cores = len(os.sched_getaffinity(0)) if on_gpu else 1
-        readers, writers = min(_GPU_READERS, cores), min(_GPU_WRITERS, cores)
-        return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers, readers)
+        return min(_GPU_READERS, cores), min(_GPU_WRITERS, cores)
 
     def _read(self, number: int) -> Any:
         return self.predictor.read(self.sources, self.tiles[number])
 
     def _write(self, number: int, predicted: Predicted) -> None:
         tile = self.tiles[number]
-        place = in_nm(self.sources[0], Roi(tile.keep_begin, tile.keep_shape))
+        kept_nm = in_nm(self.sources[0], Roi(tile.keep_begin, tile.keep_shape))
         for name, voxels in predicted.arrays().items():
-            self.arrays[name].write(place, voxels[tile.kept_of_output])
+            self.arrays[name].write(kept_nm, voxels[tile.kept_of_output])
         self.record.add(number)
 
-    def anew(self, predictor: Predictor) -> "_Run":
-        """The same in another process, which has files of its own."""
+    def reopened(self, predictor: Predictor) -> "_Run":
+        """Return the same run with open files of its own, for another process."""
         sources = [open_volume(self.sources[0].path), *(open_volume(other.path, "r+") for other in self.sources[1:])]
         arrays = {name: open_volume(array.path, "r+") for name, array in self.arrays.items()}
         return replace(
@@ -122,40 +166,77 @@ class _Run:
         )
 
 
+@dataclass(frozen=True)
+class _BlendedRun(_Run):
+    """The same, where outputs overlap: whole rows are written, each a block. The record holds the numbers of rows."""
+
+    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> list[Any]:
+        """Return pairs of a row that is not done and a tile of it, row after row."""
+        return [(row, number) for row in blocks if row not in done for number in self.share.tiles[row]]
+
+    def predict(self, pairs: Sequence[Any]) -> Iterator[Any]:
+        """Predict the tiles of whole rows and yield once for each of them."""
+        readers, _ = self._threads()
+        write = _RowWriter(self)
+        # one writer: it adds outputs in the order of the tiles
+        return overlap(pairs, lambda pair: self._read(pair[1]), lambda read: self.predictor(*read), write, 1, readers)
+
+
+class _RowWriter:
+    """Adds up the outputs of one row after the other, and writes them as uint8."""
+
+    def __init__(self, run: _BlendedRun):
+        self._run = run
+        window = run.predictor.tiling.window
+        assert window is not None
+        self._weights = GridWeights(run.tiles, run.predictor.step, window)
+        self._sums: RowSums | None = None
+
+    def __call__(self, pair: tuple[int, int], predicted: Predicted) -> None:
+        """Add the output of a tile to the sums of its row. Behind the row's last tile, note the row as done."""
+        row, number = pair
+        share, tile = self._run.share, self._run.tiles[number]
+        if self._sums is None:
+            region = in_voxels(self._run.sources[0], share.grid.block(row).write)
+            self._sums = RowSums(region, self._run.layout.shard[2], self._run.predictor.step[2], self._store)
+        self._sums.add(tile, self._weights.of(tile), predicted.arrays())
+        if number == share.tiles[row][-1]:
+            self._sums.finish()
+            self._sums = None
+            self._run.record.add(row)
+
+    def _store(self, region: Roi, predicted: Mapping[str, np.ndarray]) -> None:
+        region_nm = in_nm(self._run.sources[0], region)
+        for name, values in predicted.items():
+            voxels = self._run.predictor.to_stored(name, torch.from_numpy(values)).numpy()
+            self._run.arrays[name].write(region_nm, voxels)
+
+
 def _predict_here(what: str, run: _Run, done: set[int]) -> None:
-    todo = [number for number in range(len(run.tiles)) if number not in done]
-    with closing(run.record.open()), progress(what=what, total=len(run.tiles), done=len(done), unit="tile") as bar:
+    blocks = range(len(run.share.grid))
+    todo, total = run.tiles_to_do(blocks, done), len(run.tiles_to_do(blocks, set()))
+    with closing(run.record.open()), progress(what=what, total=total, done=total - len(todo), unit="tile") as bar:
         for _ in replace(run, predictor=run.predictor.on(run.predictor.device)).predict(todo):
             bar.update()
 
 
-def _predict_on_workers(what: str, run: _Run, wanted: Roi, layout: Layout, done: set[int], workers: int) -> None:
-    share = share_out(run.tiles, layout, wanted, run.sources[0], workers)
-    # which blocks are done is known here alone: the tiles' record outlives it
-    with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
-        run_blocks(what, share.grid, _Blocks(run, share, done, workers, Path(folder)), workers, Path(folder))
-
-
 @dataclass
 class _Blocks:
-    """What a worker does to one block after the other."""
+    """What a worker does with one block after the other."""
 
     run: _Run
-    share: Share
     done: set[int]
     workers: int
     folder: Path
-    _here: _Run | None = field(default=None, init=False)
+    _reopened: _Run | None = field(default=None, init=False)
 
     def __call__(self, block: Block) -> None:
-        """Predict its tiles."""
-        # on one core also for the sake of GNU's OpenMP, whose threads do not come along when a process is forked
+        """Predict the tiles of `block`."""
+        # one core also because the threads of GNU's OpenMP do not survive a fork
         with one_core():
-            if self._here is None:
-                self._here = self.run.anew(self._predictor())
-            for _ in self._here.predict(
-                [number for number in self.share.tiles[block.index] if number not in self.done]
-            ):
+            if self._reopened is None:
+                self._reopened = self.run.reopened(self._predictor())
+            for _ in self._reopened.predict(self.run.tiles_to_do([block.index], self.done)):
                 pass
 
     def _predictor(self) -> Predictor:
@@ -165,42 +246,27 @@ class _Blocks:
 
 
 def _create(
-    predictor: Predictor, raw: Volume, wanted: Roi, paths: Mapping[str, Path], layout: Layout
+    predictor: Predictor, raw: Volume, roi: Roi, paths: Mapping[str, Path], layout: Layout
 ) -> dict[str, Volume]:
-    offset, arrays = in_nm(raw, wanted).offset, {}
+    offset, arrays = in_nm(raw, roi).offset, {}
     shards = None if layout.shard == layout.chunk else layout.shard
     for name, path in paths.items():
-        head = predictor.network.config.heads[name]
+        head = predictor.config.heads[name]
         channels = (head.channels,)
         arrays[name] = create_volume(
             path,
-            (*channels, *wanted.shape),
-            np.uint8,
+            (*channels, *roi.shape),
+            head.stored_as,
             raw.voxel_size,
             offset,
             (*channels, *layout.chunk),
             shards=shards and (*channels, *shards),
+            **head.array_attributes(),
         )
-        if head.target == "affinities":
-            arrays[name].array.attrs["neighborhood"] = [list(offset) for offset in head.neighborhood]
     return arrays
 
 
-def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
-    """That of a finished prediction at `out`, or one to be continued, by the stride and with these `settings` as well.
-
-    How much memory is free must not decide whether earlier work counts.
-    """
-    if settings["tiles"] != BY_STRIDE.name:
-        return None
-    wanted = json.loads(json.dumps(settings))
-    for earlier in ((read_json(manifest_path(out)) or {}).get("settings"), read_json(unfinished_path(out))):
-        if isinstance(earlier, dict) and earlier | wanted == earlier and "input_shape" in earlier:
-            return tuple(earlier["input_shape"])
-    return None
-
-
-def check_name(out: Path) -> None:
-    """Refuse a place for predictions that is no zarr, before anything is written there."""
+def _check_name(out: Path) -> None:
+    """Raise BadInput for an output that is no zarr, before anything is written there."""
     if out.suffix != ".zarr":
         raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr")

@@ -1,7 +1,8 @@
-"""A trained network that predicts tiles: raw in, uint8 per head out."""
+"""A trained network that predicts one tile at a time: raw goes in, uint8 comes out for each head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +13,35 @@ from torch import Tensor
 from emsuite.common.arrays import Shape
 from emsuite.common.device import autocast
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.data.normalization import normalised, to_unit_range
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.data.normalization import GreyScale, normalized, to_unit_range
 from emsuite.data.raw import check_range
+from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, probabilities, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
-from emsuite.prediction.tiling import BY_STRIDE, Tile, Tiling, tile_within
+from emsuite.prediction.region import in_voxels
+from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tile, Tiling, tile_within
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A tile's prediction, perhaps still on its way from the device."""
+    """The prediction of one tile. On a GPU the copy to the host may still be running."""
 
     values: dict[str, Tensor]
     finite: dict[str, Tensor]
     ready: "torch.cuda.Event | None"
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`(C, Z, Y, X)` uint8 per head, 0 to 255 stands for 0 to 1; raises RunFailed where the network yields NaN."""
+        """Wait for the copy, then return `(C, Z, Y, X)` per head.
+
+        Returns:
+            values as they are stored, see `Head.stored_as`; float32 where the outputs of tiles are blended.
+
+        Raises:
+            RunFailed: the network yields NaN.
+        """
         if self.ready is not None:
             self.ready.synchronize()
         for name, finite in self.finite.items():
@@ -41,137 +52,195 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained network on a device, its tiles and the heads it writes.
+    """A trained network on a device, its configuration, its tiles and the heads that it writes.
 
-    `lsds` predicts what the network reads from storage; None: the network reads raw alone.
+    `lsds` predicts the LSDs that the network reads from storage. It is None for a network that reads raw alone.
     """
 
     network: AnyNetwork
+    config: NetworkConfig
     device: torch.device
     precision: torch.dtype
     tiling: Tiling
     input_shape: Shape
     heads: tuple[str, ...]
     lsds: "Predictor | None" = None
+    grey_scale: GreyScale | None = None
+    """The grey scale of the network's input; None: that of each tile."""
 
     def on(self, device: torch.device) -> "Predictor":
-        """The same on another device, where its network is from now on."""
+        """Move the network to `device` and return the predictor for it."""
         self.network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return replace(self, device=device, lsds=self.lsds and self.lsds.on(device))
 
     def read(self, sources: Sequence[Volume], tile: Tile) -> list[Tensor]:
-        """What a tile reads: raw, and LSDs if they are stored; raises BadInput for floats that are no grey values."""
-        raw, found = sources[0], []
+        """Read the input of `tile` from each source: raw, and the LSDs if they are stored.
+
+        Raises:
+            BadInput: raw holds floats outside [0, 1].
+        """
+        raw, inputs = sources[0], []
         begin = Coordinate(tile.begin) - Coordinate(self.network.receptive_field.offset)
         for source in sources:
-            place = begin - (source.offset - raw.offset) / raw.voxel_size
-            voxels = self.tiling.read(source, place, self.input_shape)
+            begin_in_source = begin - (source.offset - raw.offset) / raw.voxel_size
+            voxels = self.tiling.read(source, begin_in_source, self.input_shape)
             if source is raw:
                 check_range(raw, voxels)
             native = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
-            read = torch.from_numpy(native)
-            found.append(read.pin_memory() if self.device.type == "cuda" else read)
-        return found
+            tensor = torch.from_numpy(native)
+            inputs.append(tensor.pin_memory() if self.device.type == "cuda" else tensor)
+        return inputs
 
     def __call__(self, raw: Tensor, lsds: Tensor | None = None) -> Predicted:
-        """`(Z, Y, X)` uint8, or float in [0, 1], of the input shape, and `(10, Z, Y, X)` uint8 -> a tile's output."""
-        x = normalised(raw.to(self.device, non_blocking=True))[None]
+        """Predict one tile.
+
+        Args:
+            raw: `(Z, Y, X)` of the input shape, uint8 or float in [0, 1].
+            lsds: `(10, Z, Y, X)` uint8, for a network that reads stored LSDs.
+        """
+        scale, x = self._normalized(raw.to(self.device, non_blocking=True))
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
-            autocontext = self.network.config.autocontext
+            autocontext = self.config.autocontext
             x = torch.cat([x, descriptors]) if autocontext and autocontext.with_raw else descriptors
         x = x[None].to(memory_format=torch.channels_last_3d)
         with torch.inference_mode():
             with autocast(self.device, self.precision):
                 logits = self._logits(x)
-            predicted = {name: found[0] for name, found in probabilities(logits).items()}
-            finite = {name: self._fetched(torch.isfinite(found).all()) for name, found in predicted.items()}
-            values = {name: self._fetched(self._to_uint8(found)) for name, found in predicted.items()}
+            predicted = {name: self._values(name, x.float()[0], scale) for name, x in logits.items()}
+            finite = {name: self._fetched(torch.isfinite(values).all()) for name, values in predicted.items()}
+            if self.tiling.window is None:  # outputs that will be blended stay floats: uint8 comes after the sum
+                predicted = {name: self.to_stored(name, values) for name, values in predicted.items()}
+            values = {name: self._fetched(values.contiguous()) for name, values in predicted.items()}
         return Predicted(values, finite, self._end())
 
+    def _normalized(self, raw: Tensor) -> tuple[GreyScale, Tensor]:
+        """Return the grey scale of a tile, and its raw `(1, Z, Y, X)` in the range that the network reads."""
+        scale = self.grey_scale or self.config.normalization.measure(to_unit_range(raw))
+        return scale, normalized(raw, scale)[None]
+
+    def _values(self, name: str, logits: Tensor, scale: GreyScale) -> Tensor:
+        """Return the values of a head for its logits, in [0, 1] if they are stored as uint8."""
+        head = self.config.heads[name]
+        values = head.activate(logits)
+        if head.is_normalized:
+            return scale.undo(values)
+        return head.to_unit_range(values) if head.stored_as == "uint8" else values
+
     def _end(self) -> "torch.cuda.Event | None":
-        """What happens on a GPU once all that it was given is done."""
+        """Return an event that happens when the GPU has done all its work so far."""
         if self.device.type == "cpu":
             return None
-        event = torch.cuda.Event(blocking=True)  # whoever waits for it leaves the core to those that compress
+        event = torch.cuda.Event(blocking=True)  # a thread that waits for it leaves the core to those that compress
         event.record(torch.cuda.current_stream(self.device))
         return event
 
     def _logits(self, x: Tensor) -> dict[str, Tensor]:
-        """Of the heads that are written, cropped to what comes out right."""
+        """Return the logits of the heads that are written, cropped to the voxels that come out right."""
         right = [n - c for n, c in zip(x.shape[2:], self.network.receptive_field.context, strict=True)]
         if isinstance(self.network, AutocontextNetwork):
-            found = self.network(x)
-            return {name: centre_crop(found[name], right) for name in self.heads}
+            logits = self.network(x)
+            return {name: centre_crop(logits[name], right) for name in self.heads}
         unet, heads = self.network.unet, self.network.heads
         scale = unet.settings.stem.factor if unet.settings.stem else (1,) * len(right)
         with trimmed(unet, x.shape[2:], right):
             features = centre_crop(unet(x), [n // s for n, s in zip(right, scale, strict=True)])
         return {name: heads[name](features) for name in self.heads}
 
-    def _to_uint8(self, predicted: Tensor) -> Tensor:
+    def to_stored(self, name: str, predicted: Tensor) -> Tensor:
+        """Return the values of a head in the type of its array.
+
+        uint8 stands for [0, 1]: values are rounded or truncated as the tiling says, and clipped.
+        """
+        if self.config.heads[name].stored_as == "float32":
+            return predicted
         scaled = self.tiling.to_uint8(predicted * 255.0).clamp_(0, 255)
         return scaled.to(torch.uint8, memory_format=torch.contiguous_format)
 
-    def _fetched(self, found: Tensor) -> Tensor:
-        """On the host; a GPU's as soon as the event behind it has happened."""
+    def _fetched(self, values: Tensor) -> Tensor:
+        """Return `values` on the host. Those of a GPU are valid once the event recorded behind them has happened."""
         if self.device.type == "cpu":
-            return found
-        host = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-        return host.copy_(found, non_blocking=True)
+            return values
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return host.copy_(values, non_blocking=True)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What of it, beside the network, decides the bytes of a prediction."""
+        """The settings, beside those of the network, that decide the bytes of a prediction."""
         lsds = {"lsds_input_shape": self.lsds.input_shape} if self.lsds else {}
         return {"tiles": self.tiling.name, "input_shape": self.input_shape} | lsds
 
-    def grid(self, raw: Volume, wanted: Roi) -> list[Tile]:
-        """The tiles that cover `wanted` (voxels) of `raw`."""
-        return list(self.tiling.grid(self.network.receptive_field, self.input_shape, self.whole(raw), wanted))
+    def grid(self, raw: Volume, roi: Roi) -> list[Tile]:
+        """Return the tiles that cover `roi` (voxels) of `raw`."""
+        return list(self.tiling.grid(self.network.receptive_field, self.input_shape, self.whole(raw), roi))
 
     def whole(self, raw: Volume) -> Roi:
-        """What of `raw` the grid is laid over, in voxels."""
+        """Return the region of `raw`, in voxels, that the grid is laid over."""
         return self.tiling.whole((self.lsds or self).network.receptive_field, in_voxels(raw, raw.roi))
 
     def reads(self, grid: Sequence[Tile]) -> Roi:
-        """All that the tiles of a grid read, in voxels."""
+        """Return the region, in voxels, that the tiles of a grid read together."""
         first, last = Coordinate(grid[0].begin), Coordinate(grid[-1].begin)
         return Roi(first - Coordinate(self.network.receptive_field.offset), last - first + Coordinate(self.input_shape))
 
     @property
     def step(self) -> Shape:
-        """What a tile yields, voxels."""
+        """The output of one tile, voxels."""
         return self.tiling.step(self.network.receptive_field, self.input_shape)
 
 
 def make_predictor(
     network: AnyNetwork,
+    config: NetworkConfig,
     device: torch.device,
     input_shape: Sequence[int],
     raw: Volume,
     roi: Roi,
     tiling: Tiling = BY_STRIDE,
+    frozen_config: NetworkConfig | None = None,
+    grey_scale: GreyScale | None = None,
 ) -> Predictor:
-    """A predictor of `roi` (nm) of `raw`; its network goes to `device` when it begins, see `Predictor.on`.
+    """Return a predictor of `roi` of `raw`. The network moves to `device` later, see `Predictor.on`.
 
-    By the stride, its tiles suit `roi` and none is larger than `input_shape` voxels; original tiles are as large. Where
-    LSDs are stored, `input_shape` goes through both networks in a row to find what the second one reads, and the first
-    one's tiles are those of its own configuration. Raises BadInput where original tiles do not fit.
+    Args:
+        network: the trained network.
+        config: its configuration.
+        device: where it will predict.
+        input_shape: voxels of raw. By the stride, tiles suit `roi` and are no larger; original tiles are as large.
+            Where LSDs are stored, this shape goes through both networks in a row to find what the second one reads.
+        raw: the volume.
+        roi: the region to predict, nm.
+        tiling: where tiles lie and how their outputs are put together.
+        frozen_config: the configuration of the frozen network, which says the tiles of stored LSDs. Only tilings that
+            store the LSDs of an autocontext network need it.
+        grey_scale: measured on the training volumes, as the checkpoint records it.
+
+    Raises:
+        BadInput: original tiles do not fit the network, or the volume.
     """
-    precision, heads = getattr(torch, network.config.prediction.precision), written_heads(network)
+    precision, heads = getattr(torch, config.prediction.precision), written_heads(config)
     network.eval()
-    wanted, lsds = in_voxels(raw, roi), None
+    roi_vx, lsds, scale = in_voxels(raw, roi), None, _grey_scale(config, raw, grey_scale)
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        shape = tiling.input_shape(network.frozen.receptive_field, network.frozen.config.prediction.input_shape, wanted)
-        lsds = Predictor(network.frozen, device, precision, tiling, shape, ("lsds",))
+        assert frozen_config is not None, "stored LSDs need the configuration of the frozen network"
+        frozen, head = network.frozen, network.context_head
+        shape = tiling.input_shape(frozen.receptive_field, frozen_config.prediction.input_shape, roi_vx)
+        lsds = Predictor(frozen, frozen_config, device, precision, tiling, shape, (head,), None, scale)
         input_shape = network.trained_input_shape(input_shape)
         network = network.trained
-    shape = tiling.input_shape(network.receptive_field, input_shape, wanted)
-    made = Predictor(network, device, precision, tiling, shape, heads, lsds)
-    for part in (made, lsds or made):
-        _check_fits(raw, made.whole(raw), tiling.least(part.step))
-    return made
+    shape = tiling.input_shape(network.receptive_field, input_shape, roi_vx)
+    predictor = Predictor(network, config, device, precision, tiling, shape, heads, lsds, scale)
+    for part in (predictor, lsds or predictor):
+        _check_fits(raw, predictor.whole(raw), tiling.least(part.step))
+    return predictor
+
+
+def _grey_scale(config: NetworkConfig, raw: Volume, measured: GreyScale | None) -> GreyScale | None:
+    """Return the grey scale of all tiles, or None if each tile has its own."""
+    normalization = config.normalization
+    if normalization.fixed or normalization.scope == "tile":
+        return normalization.fixed
+    return normalization.measure_volumes([raw_source(raw)]) if normalization.scope == "volume" else measured
 
 
 def _check_fits(raw: Volume, whole: Roi, least: Shape) -> None:
@@ -182,57 +251,39 @@ def _check_fits(raw: Volume, whole: Roi, least: Shape) -> None:
         )
 
 
-def input_shape_for(network: AnyNetwork, tiling: Tiling, memory: int, raw: Volume, roi: Roi) -> Shape:
-    """`prediction.input_shape`, or less if tiles by the stride would take more than `memory` bytes with it."""
-    largest = network.config.prediction.input_shape
-    if tiling != BY_STRIDE:
+def load_frozen_config(network_dir: Path, config: NetworkConfig) -> NetworkConfig | None:
+    """Return the configuration of the frozen network whose LSDs the network in `network_dir` reads, or None."""
+    folder = frozen_network_folder(network_dir, config)
+    return None if folder is None else load_network(folder)
+
+
+def input_shape_for(
+    network: AnyNetwork, config: NetworkConfig, tiling: Tiling, memory: int, raw: Volume, roi: Roi
+) -> Shape:
+    """Return `prediction.input_shape`, or a smaller one if tiles of that shape would take more than `memory` bytes.
+
+    Original tiles are never smaller.
+    """
+    largest = config.prediction.input_shape
+    if not isinstance(tiling, ByStride):
         return largest
-    wanted = in_voxels(raw, roi)
-    return tile_within(network.receptive_field, largest, memory / bytes_per_voxel(network), wanted.offset, wanted.shape)
+    roi_vx, voxels = in_voxels(raw, roi), memory / bytes_per_voxel(network, config, tiling)
+    return tile_within(network.receptive_field, largest, voxels, roi_vx.offset, roi_vx.shape)
 
 
-def bytes_per_voxel(network: AnyNetwork) -> float:
-    """About how much memory a tile takes for each voxel that it reads: raw as floats, and features of the finest level.
+def bytes_per_voxel(network: AnyNetwork, config: NetworkConfig, tiling: Tiling = BY_STRIDE) -> float:
+    """Return about how many bytes of memory a tile takes for each voxel that it reads.
 
-    Measured for FIB-25's `small` on the CPU: 57 to 79 bytes, here 80; the finest level's features are the most by far.
+    This counts raw as floats and the features of the finest level, which are the most by far. Measured for FIB-25's
+    `small` on the CPU: 57 to 79 bytes, here 80. Blended outputs add the sums of a row.
     """
-    unet = trained_part(network).config.unet
+    unet = trained_part(network).unet.settings
     scale = np.prod(unet.stem.factor) if unet.stem else 1
-    width = 2 if network.config.prediction.precision == "bfloat16" else 4
-    return 20 + 7.5 * max(unet.fmaps(0), unet.fmaps_up(0)) * width / float(scale)
+    width = 2 if config.prediction.precision == "bfloat16" else 4
+    sums = tiling.bytes_per_value * sum(config.heads[name].channels for name in written_heads(config))
+    return 20 + 7.5 * max(unet.fmaps(0), unet.fmaps_up(0)) * width / float(scale) + sums
 
 
-def written_heads(network: AnyNetwork) -> tuple[str, ...]:
-    """Names of the heads that a network's prediction consists of."""
-    return network.config.prediction.heads or tuple(network.config.heads)
-
-
-def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE) -> Roi:
-    """The part of `roi` (nm) that can be predicted from real voxels alone; raises BadInput if there is none.
-
-    Where LSDs are stored, all that have real context, as in the originals: what reads them finds zeros around them.
-    """
-    receptive_field = network.receptive_field
-    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        receptive_field = network.frozen.receptive_field
-    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
-    shape = raw.spatial_shape - context
-    if min(shape) <= 0:
-        raise BadInput(
-            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
-            "leave out --valid to predict with context made up"
-        )
-    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
-    if valid.intersect(roi).empty:
-        raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
-    return valid.intersect(roi)
-
-
-def in_voxels(raw: Volume, roi: Roi) -> Roi:
-    """`roi` (nm) in voxels of `raw`, counted from its first one."""
-    return Roi((roi.offset - raw.offset) / raw.voxel_size, roi.shape / raw.voxel_size)
-
-
-def in_nm(raw: Volume, voxels: Roi) -> Roi:
-    """The inverse of `in_voxels`."""
-    return Roi(voxels.offset * raw.voxel_size + raw.offset, voxels.shape * raw.voxel_size)
+def written_heads(config: NetworkConfig) -> tuple[str, ...]:
+    """Return the names of the heads that a prediction consists of."""
+    return config.prediction.heads or tuple(config.heads)

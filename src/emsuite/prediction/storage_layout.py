@@ -4,12 +4,13 @@
     shards    |--------------|--------------|--------------|     one file each: no two tiles write into the same one
     chunks    |----|----|----|----|----|----|----|----|----|     what is read at once
 
-Original tiles need not be regular: where a part of the volume begins within one, or the last one was moved back. Along
-such an axis shards are chunks, tiles share them, and one worker writes them all, one tile after the other.
+With `--tile original` tile starts can be irregular (the ROI starts inside a tile, or the last tile was shifted back).
+Along such an axis a shard holds one chunk and several tiles write into it, so one worker processes all tiles along the
+axis. Where outputs are blended, a shard is as wide as tiles advance, and one worker writes a row of them.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.common.arrays import Shape
 from emsuite.io.volume import Volume
+from emsuite.prediction.blending import SHARDS_PER_ROW
 from emsuite.prediction.tiling import Tile
 
 _CHUNK = 64
@@ -25,24 +27,30 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Layout:
-    """Voxels per axis of a chunk, of a shard, and of what one worker must write alone."""
+    """Voxels per axis of a chunk, of a shard, and of the smallest part that one worker must write alone."""
 
     chunk: Shape
     shard: Shape
-    alone: Shape
+    exclusive: Shape
 
 
-def make_layout(tiles: Sequence[Tile], wanted: Roi) -> Layout:
-    """How the prediction of `wanted` (voxels) by the tiles of a grid is stored."""
+def make_layout(tiles: Sequence[Tile], roi: Roi) -> Layout:
+    """Return how the prediction of `roi` (voxels) by the tiles of a grid is stored."""
     axes = []
-    for axis, n in enumerate(wanted.shape):
-        first = wanted.begin[axis]
+    for axis, n in enumerate(roi.shape):
+        first = roi.begin[axis]
         axes.append(_along(sorted({tile.keep_begin[axis] - first for tile in tiles}), n))
     return Layout(*zip(*axes, strict=True))
 
 
+def make_blended_layout(advance: Sequence[int], roi: Roi) -> Layout:
+    """Return how a blended prediction of `roi` (voxels) is stored whose tiles advance by `advance` voxels."""
+    axes = [_along(range(0, n, width), n) for width, n in zip(advance, roi.shape, strict=True)]
+    return Layout(*zip(*axes, strict=True))
+
+
 def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
-    """A `Layout` along one axis of `n` voxels, `begins` being where what is kept of each tile begins, ascending."""
+    """Return a `Layout` along one axis of `n` voxels, for the ascending first kept voxels of the tiles."""
     if len(begins) == 1:
         chunk = min(_CHUNK, n)
         return chunk, -(-n // chunk) * chunk, n
@@ -54,22 +62,56 @@ def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Blocks for workers, of several tiles each, and the numbers of the tiles in each block."""
+class BlockShare:
+    """Blocks for workers, and the numbers of the tiles that each block is made from."""
 
     grid: BlockGrid
     tiles: tuple[tuple[int, ...], ...]
 
 
-def share_out(tiles: Sequence[Tile], layout: Layout, wanted: Roi, raw: Volume, workers: int) -> Share:
-    """Rows of tiles along x, a few for each worker, so that most tiles are read while the one before is computed."""
-    along = -(-wanted.shape[-1] // layout.alone[-1])
+def share_out(tiles: Sequence[Tile], layout: Layout, roi: Roi, raw: Volume, workers: int) -> BlockShare:
+    """Return blocks that are rows of tiles along x, a few for each worker.
+
+    With several tiles in a block, most tiles are read while the one before is computed.
+    """
+    along = -(-roi.shape[-1] // layout.exclusive[-1])
     row = max(1, min(along, len(tiles) // (4 * workers)))
-    size = Coordinate((*layout.alone[:-1], layout.alone[-1] * row))
-    total = Roi(raw.offset + wanted.offset * raw.voxel_size, wanted.shape * raw.voxel_size)
-    grid = BlockGrid(total, size * raw.voxel_size, size * 0)
-    held: list[list[int]] = [[] for _ in range(len(grid))]
+    size = Coordinate((*layout.exclusive[:-1], layout.exclusive[-1] * row))
+    grid = _block_grid(size, roi, raw)
+    numbers: list[list[int]] = [[] for _ in range(len(grid))]
     for number, tile in enumerate(tiles):
-        place = [(k - b) // s for k, b, s in zip(tile.keep_begin, wanted.begin, size, strict=True)]
-        held[int(np.ravel_multi_index(place, tuple(grid.shape)))].append(number)
-    return Share(grid, tuple(map(tuple, held)))
+        position = [(k - b) // s for k, b, s in zip(tile.keep_begin, roi.begin, size, strict=True)]
+        numbers[int(np.ravel_multi_index(position, tuple(grid.shape)))].append(number)
+    return BlockShare(grid, tuple(map(tuple, numbers)))
+
+
+def share_rows(tiles: Sequence[Tile], layout: Layout, roi: Roi, raw: Volume) -> BlockShare:
+    """Return blocks that are rows of shards along x, for blended outputs; the tiles of a block in the order of sums.
+
+    A tile at the border of several rows is in each of them. Rows do not depend on the number of workers.
+    """
+    size = [_even_width(n, shard) for n, shard in zip(roi.shape[:2], layout.exclusive[:2], strict=True)]
+    grid = _block_grid(Coordinate((*size, roi.shape[2])), roi, raw)
+    regions = [block.write - raw.offset for block in grid]
+    regions_vx = [Roi(region.offset / raw.voxel_size, region.shape / raw.voxel_size) for region in regions]
+    return BlockShare(grid, tuple(_row_tiles(tiles, regions_vx)))
+
+
+def _row_tiles(tiles: Sequence[Tile], regions: Sequence[Roi]) -> Iterator[tuple[int, ...]]:
+    """Yield, for each region, the numbers of the tiles that reach into it, sorted by x, then z, then y."""
+    begin = np.array([tile.keep_begin for tile in tiles])
+    end = begin + [tile.keep_shape for tile in tiles]
+    order = np.lexsort([[tile.begin[axis] for tile in tiles] for axis in (1, 0, 2)])
+    for region in regions:
+        reaches = np.all((begin < region.end) & (end > region.begin), axis=1)
+        yield tuple(int(number) for number in order[reaches[order]])
+
+
+def _even_width(n: int, shard: int) -> int:
+    shards = -(-n // shard)
+    return -(-shards // -(-shards // SHARDS_PER_ROW)) * shard
+
+
+def _block_grid(size: Coordinate, roi: Roi, raw: Volume) -> BlockGrid:
+    total = Roi(raw.offset + roi.offset * raw.voxel_size, roi.shape * raw.voxel_size)
+    return BlockGrid(total, size * raw.voxel_size, size * 0)

@@ -1,27 +1,28 @@
-"""Tiles of a prediction: where each begins, what it reads and which part of its output is kept, in voxels.
+"""Tiles of a prediction: where each begins, what it reads and which part of its output is used, in voxels.
 
 By the network's stride (the default):
 
-    wanted       |<------ begin, shape ------>|
-    kept         |---block---|---block---|----|         as many voxels of each tile, which are stored together
+    roi          |<------ begin, shape ------>|
+    kept         |---block---|---block---|----|         equally many voxels of each tile, which are stored together
     tiles     |----output----|                          each begins on the last multiple of the network's stride that is
                           |----output----|              not behind its block
     read   |<- offset ->|     |<- context - offset ->|  around each tile, reflected at the volume's border
 
-As the originals did, in blocks of exactly the network's output:
+As the original experiments did, in blocks of exactly the network's output:
 
     volume       |<------------------------->|
     blocks       |--output--|--output--|--output--|     from the first voxel on, the last one overhangs; zeros outside
     valid           |--output--|--out|--output--|       where there is real context: the last one is moved back
 
 Grids by the stride of different tile sizes, and of parts of a volume, start at the same multiples of the stride: the
-same voxel gets the same value from each of them. An original grid begins with the volume, whatever part is wanted.
+same voxel gets the same value from each of them. An original grid begins with the volume, whatever its ROI. Blended
+grids, whose tiles overlap, are in `blending.py`.
 """
 
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +35,13 @@ from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.models.receptive_field import ReceptiveField
 
+Window = Callable[[int], np.ndarray]
+"""The weights above 0 of an output along one axis, `(width,)` float, for its width in voxels."""
+
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: `begin` its first output voxel, `keep_begin` and `keep_shape` the voxels kept, all in the volume's."""
+    """One tile: its first output voxel, and the voxels of its output that are used, all in voxels of the volume."""
 
     begin: Shape
     keep_begin: Shape
@@ -51,92 +55,100 @@ class Tile:
 
 
 class Tiling(ABC):
-    """Where tiles begin, what lies outside the volume and how probabilities become uint8; Rois are in voxels."""
+    """Where tiles lie, what lies outside the volume and how outputs become uint8. ROIs are in voxels."""
 
-    stores_lsds: bool
+    stores_lsds: bool = False
     """Whether autocontext's LSDs are predicted on a grid of their own before the network that reads them runs."""
+
+    bytes_per_value: float = 0
+    """Memory for each value that a tile predicts, beside that of the network."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What stands for it in the settings of a prediction."""
+        """The name of the tiling in the settings of a prediction."""
+
+    @property
+    def window(self) -> Window | None:
+        """The weights of overlapping outputs. None: each voxel is kept from one tile alone."""
+        return None
 
     @abstractmethod
-    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
-        """What a tile reads to predict `wanted`, `given` the largest tile or the network's own."""
+    def input_shape(self, receptive_field: ReceptiveField, largest: Sequence[int], roi: Roi) -> Shape:
+        """Return the input shape of tiles that predict `roi`, for the largest tile or the network's own."""
 
     @abstractmethod
     def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
-        """What a tile of that input yields, and by how much tiles advance."""
+        """Return the output of a tile of that input. Unless outputs overlap, tiles advance by as much."""
 
     def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
-        """What of a volume the grid is laid over; `receptive_field` that of the network which reads raw."""
+        """Return the region of a volume that the grid is laid over, for the network that reads raw."""
         return volume
 
     def least(self, step: Shape) -> Shape:
-        """The smallest region over which tiles of that step can be laid."""
+        """Return the smallest region over which tiles of that step can be laid."""
         return (1,) * len(step)
 
     @abstractmethod
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
-        """Where the tiles that cover `wanted`, or more, begin along one axis, and from where on voxels are theirs."""
+    def starts(self, whole: range, roi: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
+        """Return, along one axis, where each tile begins and the first voxel kept of it. The tiles cover `roi`."""
 
-    def grid(
-        self, receptive_field: ReceptiveField, input_shape: Sequence[int], whole: Roi, wanted: Roi
-    ) -> Iterator[Tile]:
-        """The tiles that cover `wanted`, in z, y, x order; each voxel is kept once."""
+    def grid(self, receptive_field: ReceptiveField, input_shape: Sequence[int], whole: Roi, roi: Roi) -> Iterator[Tile]:
+        """Yield the tiles that cover `roi`, in z, y, x order."""
         step, axes = self.step(receptive_field, input_shape), []
         for axis, (width, stride) in enumerate(zip(step, receptive_field.stride, strict=True)):
-            first, last = range(whole.begin[axis], whole.end[axis]), range(wanted.begin[axis], wanted.end[axis])
-            starts = self.starts(first, last, width, stride)
-            kept = [
-                (start, max(own, last.start), min(following, last.stop))
-                for (start, own), (_, following) in itertools.pairwise([*starts, (last.stop, last.stop)])
-            ]
-            axes.append([(start, low, high - low) for start, low, high in kept if low < high])
+            whole_range = range(whole.begin[axis], whole.end[axis])
+            roi_range = range(roi.begin[axis], roi.end[axis])
+            starts = self.starts(whole_range, roi_range, width, stride)
+            axes.append([(start, low, high - low) for start, low, high in self.kept(starts, roi_range, width)])
         for tile in itertools.product(*axes):
             yield Tile(*zip(*tile, strict=True))
 
+    def kept(self, starts: Sequence[tuple[int, int]], roi: range, step: int) -> Iterator[tuple[int, int, int]]:
+        """Yield, along one axis, each tile's start and the range that is used of it: here each voxel is kept once."""
+        for (start, own), (_, following) in itertools.pairwise([*starts, (roi.stop, roi.stop)]):
+            low, high = max(own, roi.start), min(following, roi.stop)
+            if low < high:
+                yield start, low, high
+
     @abstractmethod
     def read(self, volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-        """`shape` voxels of `volume` from voxel `begin`, which may lie outside it."""
+        """Read `shape` voxels of `volume` from voxel `begin`, which may lie outside it."""
 
     @abstractmethod
     def to_uint8(self, scaled: Tensor) -> Tensor:
-        """Whole numbers for floats in [0, 255]."""
+        """Return floats in [0, 255] as whole numbers."""
 
 
 class ByStride(Tiling):
     """Tiles that meet without a seam: steps of the network's stride, mirrored context, values rounded."""
-
-    stores_lsds = False
 
     @property
     def name(self) -> str:
         """See `Tiling.name`."""
         return "stride"
 
-    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
-        """See `even_input_shape`; `given` is the largest."""
-        return even_input_shape(receptive_field, given, wanted.begin, wanted.shape)
+    def input_shape(self, receptive_field: ReceptiveField, largest: Sequence[int], roi: Roi) -> Shape:
+        """See `even_input_shape`."""
+        return even_input_shape(receptive_field, largest, roi.begin, roi.shape)
 
     def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
-        """The largest multiple of the stride that comes out right."""
+        """Return the largest multiple of the stride that comes out right."""
         return receptive_field.step(input_shape)
 
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
-        """Blocks from what is wanted on; where a tile yields but one stride, they end with its output instead."""
-        block = _block(wanted.start, len(wanted), stride, step)
+    def starts(self, whole: range, roi: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
+        """Blocks begin with the ROI. Where a tile yields only one stride, blocks end with its output instead."""
+        block = _block(roi.start, len(roi), stride, step)
         if block == 0:
-            return [(start, start) for start in range(wanted.start // stride * stride, wanted.stop, step)]
-        return [(own // stride * stride, own) for own in range(wanted.start, wanted.stop, block)]
+            return [(start, start) for start in range(roi.start // stride * stride, roi.stop, step)]
+        return [(own // stride * stride, own) for own in range(roi.start, roi.stop, block)]
 
     def read(self, volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """See `read_reflected`."""
         return read_reflected(volume, begin, shape)
 
     def to_uint8(self, scaled: Tensor) -> Tensor:
-        """Rounded."""
+        """Round."""
         return scaled.round()
 
 
@@ -144,9 +156,9 @@ class ByStride(Tiling):
 class Original(Tiling):
     """The original experiments' tiles: blocks of the network's output, zeros outside the volume, values truncated.
 
-    Blocks begin with the volume and overhang its end (funkelab/lsd, 01_predict_blockwise.py); where `valid`, they begin
-    with the first voxel that has real context and the last one is moved back to end with the last such voxel, what two
-    have in common coming from the later one (funkelab/lsd_nm_experiments, predict_scan.py; gunpowder's Scan).
+    Blocks begin with the volume and overhang its end (funkelab/lsd, 01_predict_blockwise.py). Where `valid`, they begin
+    with the first voxel that has real context, and the last one is moved back to end with the last such voxel. Voxels
+    of two blocks come from the later one (funkelab/lsd_nm_experiments, predict_scan.py; gunpowder's Scan).
     """
 
     valid: bool = False
@@ -154,24 +166,25 @@ class Original(Tiling):
 
     @property
     def name(self) -> str:
-        """Both kinds by name: they yield other bytes for the same region."""
+        """The two kinds have names of their own, since they yield different bytes for the same region."""
         return "original, valid" if self.valid else "original"
 
-    def input_shape(self, receptive_field: ReceptiveField, given: Sequence[int], wanted: Roi) -> Shape:
-        """`given`, as it is; raises BadInput if the network cannot read it."""
-        if receptive_field.largest_within(given) != tuple(given):
+    def input_shape(self, receptive_field: ReceptiveField, largest: Sequence[int], roi: Roi) -> Shape:
+        """Return `largest` as it is; raise BadInput if the network cannot read it."""
+        fitting = receptive_field.largest_within(largest)
+        if fitting != tuple(largest):
             raise BadInput(
-                f"prediction.input_shape: {tuple(given)} does not fit the network, original tiles need one that does; "
-                f"the next is {receptive_field.largest_within(given)} (steps of {receptive_field.stride})"
+                f"prediction.input_shape: {tuple(largest)} does not fit the network, original tiles need one that "
+                f"does; the next is {fitting} (steps of {receptive_field.stride})"
             )
-        return tuple(given)
+        return fitting
 
     def step(self, receptive_field: ReceptiveField, input_shape: Sequence[int]) -> Shape:
-        """The whole output."""
+        """Return the whole output."""
         return tuple(n - c for n, c in zip(input_shape, receptive_field.context, strict=True))
 
     def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
-        """The volume, or what of it has real context."""
+        """Return the volume, or the part of it that has real context."""
         if not self.valid:
             return volume
         return Roi(
@@ -179,11 +192,11 @@ class Original(Tiling):
         )
 
     def least(self, step: Shape) -> Shape:
-        """A tile must fit where it may not overhang."""
+        """Return the step where a tile must not overhang."""
         return step if self.valid else super().least(step)
 
-    def starts(self, whole: range, wanted: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
-        """The whole grid's, whatever is wanted of it."""
+    def starts(self, whole: range, roi: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
+        """All blocks of the whole volume, whatever the ROI."""
         last = whole.stop - step if self.valid else whole.stop
         starts = [*range(whole.start, last, step), *([last] if self.valid else [])]
         return [(start, start) for start in starts]
@@ -193,7 +206,7 @@ class Original(Tiling):
         return read_with_zeros(volume, begin, shape)
 
     def to_uint8(self, scaled: Tensor) -> Tensor:
-        """Truncated, as by NumPy's conversion."""
+        """Truncate, as NumPy's conversion does."""
         return scaled.floor()
 
 
@@ -203,9 +216,9 @@ BY_STRIDE = ByStride()
 def even_input_shape(
     receptive_field: ReceptiveField, largest: Sequence[int], begin: Sequence[int], shape: Sequence[int]
 ) -> Shape:
-    """The input shape that covers `shape` in as few tiles, as small as they can be.
+    """Return the input shape that covers `shape` voxels from `begin` with the fewest tiles, as small as possible.
 
-    No larger than `largest`, unless nothing that small comes out as a whole stride.
+    No axis is larger than `largest`, unless a tile that small yields less than one stride.
     """
     smallest = receptive_field.input_for(receptive_field.stride)
     step = receptive_field.step(
@@ -222,7 +235,7 @@ def even_input_shape(
 
 
 def _block(first: int, n: int, stride: int, step: int) -> int:
-    """How many of `n` voxels from `first` on are kept of a tile that yields `step`: all, or whole strides."""
+    """Return how many of `n` voxels from `first` on are kept of a tile that yields `step`: all, or whole strides."""
     rest = first % stride
     return n if rest + n <= step else step - (stride if rest else 0)
 
@@ -230,9 +243,10 @@ def _block(first: int, n: int, stride: int, step: int) -> int:
 def tile_within(
     receptive_field: ReceptiveField, largest: Sequence[int], voxels: float, begin: Sequence[int], shape: Sequence[int]
 ) -> Shape:
-    """The largest tile for which an even grid over `shape` reads no more than `voxels` at once, at the least cost.
+    """Return the cheapest input shape of at most `voxels` voxels for an even grid over `shape` from `begin`.
 
-    Cost is what all tiles read together. No larger than `largest`; if even the smallest tile is too large, that one.
+    The cost of a shape is the number of voxels that all its tiles read together. No axis is larger than `largest`. If
+    even the smallest tile is too large, return that one.
     """
 
     def even(limit: Shape) -> Shape:
@@ -254,9 +268,9 @@ def tile_within(
 
 
 def read_reflected(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """`shape` voxels of a `(Z, Y, X)` volume from voxel `begin`; outside it the volume is mirrored, edge not repeated.
+    """Read `shape` voxels of a `(Z, Y, X)` volume from voxel `begin`. Outside it, mirror it without repeating the edge.
 
-    Reads the part of the volume that is needed and no more, however far outside `begin` lies.
+    Only voxels that are needed are read, however far outside `begin` lies.
     """
     indices = [_reflect(np.arange(b, b + n), size) for b, n, size in zip(begin, shape, volume.shape, strict=True)]
     first, end = (Coordinate(bound) for bound in zip(*((i.min(), i.max() + 1) for i in indices), strict=True))
@@ -267,15 +281,15 @@ def read_reflected(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -
 
 
 def read_with_zeros(volume: Volume, begin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """`shape` voxels, all channels, of a volume from voxel `begin`; 0 outside it. Reads what lies inside alone."""
-    wanted = Roi(begin, shape)
-    inside = wanted.intersect(Roi(wanted.offset * 0, volume.spatial_shape))
-    within = inside - wanted.offset
+    """Read `shape` voxels, all channels, of a volume from voxel `begin`. Outside the volume they are 0."""
+    roi_vx = Roi(begin, shape)
+    inside = roi_vx.intersect(Roi(roi_vx.offset * 0, volume.spatial_shape))
+    within = inside - roi_vx.offset
     channels = () if volume.channels is None else (volume.channels,)
     voxels = np.zeros((*channels, *shape), volume.dtype)
-    place = Roi(volume.offset + inside.offset * volume.voxel_size, inside.shape * volume.voxel_size)
+    inside_nm = Roi(volume.offset + inside.offset * volume.voxel_size, inside.shape * volume.voxel_size)
     index: Any = (..., *(slice(b, e) for b, e in zip(within.begin, within.end, strict=True)))
-    voxels[index] = volume.read(place)
+    voxels[index] = volume.read(inside_nm)
     return voxels
 
 

@@ -19,13 +19,14 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.outputs import is_finished
 from emsuite.common.provenance import provenance
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network, upgraded
 from emsuite.download.fetch import WORKERS, fetch_prefix
 from emsuite.download.object_store import Store, StoredObject
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, read_weights
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
+from emsuite.training.state import NETWORK
 
 _FILE = re.compile(r"(?P<prefix>train_net_checkpoint_(?P<iteration>\d+))\.(index|data-\d{5}-of-(?P<shards>\d{5}))")
 
@@ -105,7 +106,7 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
     settings = {"prefix": bundle.prefix.name, "index": f"sha256:{sha256(bundle.index)}", "optimizer": optimizer}
     settings = {"converted": settings | (source or {}), "network": config.model_dump(mode="json")}
     path = checkpoints.checkpoint_path(folder, iteration)
-    if is_finished(path, settings):
+    if is_finished(path, settings, upgraded):
         return path
     _check_owner(path)
     made = _checkpoint(bundle, folder, config, iteration, optimizer, settings)
@@ -122,7 +123,14 @@ def _checkpoint(
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
     digest = checkpoints.digest(frozen[1].best_weights) if frozen else None
-    return Checkpoint(iteration, config.architecture(), weights, None, state, digest, provenance(settings))
+    return Checkpoint(
+        iteration=iteration,
+        architecture=config.architecture(),
+        networks={NETWORK: weights},
+        optimizers={} if state is None else {NETWORK: state},
+        frozen_digest=digest,
+        provenance=provenance(settings),
+    )
 
 
 def _iteration(bundle: Bundle) -> int:

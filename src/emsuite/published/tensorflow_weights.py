@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
-from emsuite.config.network import NetworkConfig
-from emsuite.models.network import Network
+from emsuite.config.network import NetworkConfig, build_network
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.training.optimizer import make_optimizer
 
@@ -30,7 +29,7 @@ _KERNEL_AXES = (4, 3, 0, 1, 2)
 
 
 def read_weights(bundle: Bundle, config: NetworkConfig) -> dict[str, Tensor]:
-    """The parameters of `emsuite.models.network.Network(config)`, float32, from a published checkpoint.
+    """The parameters of `build_network(config)`, float32, from a published checkpoint.
 
     Raises BadInput where a parameter is missing or there twice, a weight is left over, or a shape differs.
     """
@@ -57,7 +56,7 @@ def read_optimizer(bundle: Bundle, config: NetworkConfig, iteration: int) -> dic
             moments[key] = _read(bundle, slots[slot])
         state[index] = {"step": torch.tensor(float(steps))} | moments
     with torch.device("meta"):
-        groups = make_optimizer(list(Network(config).parameters()), config.training.optimizer).state_dict()
+        groups = make_optimizer(list(build_network(config).parameters()), config.training.optimizer).state_dict()
     return groups | {"state": state}
 
 
@@ -67,9 +66,9 @@ def iteration_of(bundle: Bundle) -> int | None:
 
 
 def match(bundle: Bundle, config: NetworkConfig) -> dict[str, str]:
-    """The variable of each parameter of `Network(config)`, in the network's order; raises as `read_weights`."""
+    """The variable of each parameter of `build_network(config)`, in the network's order; raises as `read_weights`."""
     with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in Network(config).state_dict().items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in build_network(config).state_dict().items()}
     where, name = bundle.prefix, f"{config.dataset}/{config.network}"
     found = dict[str, str]()
     for variable in weights_among(bundle.variables):
@@ -115,7 +114,7 @@ def _check_shape(bundle: Bundle, variable: str, expected: tuple[int, ...]) -> No
 def _optimizer(config: NetworkConfig, iteration: int) -> tuple[str, int]:
     """The name of the optimizer at work at `iteration`, and how many steps it made."""
     for head in config.heads.values():
-        switch = getattr(head, "then", None)
+        switch = getattr(head, "switch_to", None)
         if switch is not None and iteration > switch.iteration:
             return "malis_optimizer", iteration - switch.iteration
     return "Adam", iteration

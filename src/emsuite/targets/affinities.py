@@ -16,13 +16,21 @@ from emsuite.common.errors import BadInput
 
 
 def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
-    """1 where a voxel and its partner carry the same label, not 0.
+    """Return 1 where a voxel and the voxel at an offset from it, its partner, carry the same label, not 0.
 
-    labels: integers (..., Z, Y, X), or (..., Y, X) with 2-D offsets. neighborhood: one offset in voxels per channel.
-    within: compute these voxels alone (a slice per axis of the offsets); the rest holds partners.
-    -> uint8 {0, 1} (..., C, Z, Y, X), on the labels' device. A voxel whose partner lies outside the array gets 0:
-    give labels that reach farther than the affinities wanted. Raises BadInput on labels that are no integers and on
-    offsets that do not suit them.
+    A voxel whose partner lies outside the array gets 0. Give labels that extend beyond `within` by the offsets to avoid
+    that.
+
+    Args:
+        labels: integers (..., Z, Y, X), or (..., Y, X) with 2-D offsets; 0 is background.
+        neighborhood: one offset in voxels per channel.
+        within: compute these voxels alone, a slice per axis of the offsets.
+
+    Returns:
+        uint8 {0, 1} (..., C, Z, Y, X), on the labels' device.
+
+    Raises:
+        BadInput: labels are no integers, or offsets do not fit their axes.
     """
     voxels = label_tensor(labels)
     related = _pairs(voxels, neighborhood, within, torch.eq)
@@ -33,7 +41,7 @@ def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Seq
 def affinity_targets(
     labels: torch.Tensor, neighborhood: Sequence[Sequence[int]], within: Sequence[slice]
 ) -> torch.Tensor:
-    """`affinities` as networks learn them, float32: of int32 labels (B, Z, Y, X), in 3-D."""
+    """Return `affinities` as float32 (B, C, Z, Y, X), as networks learn them, of int32 labels (B, Z, Y, X)."""
     around = labels.shape[1:]
     parts = [part.indices(length)[:2] for part, length in zip(within, around, strict=True)]
     inside = all(
@@ -43,46 +51,47 @@ def affinity_targets(
     )
     if labels.device.type != "cpu" or not inside:
         return affinities(labels, neighborhood, within).float()
-    from emsuite.targets.loops import relate
+    from emsuite.targets.loops import affinity_loop
 
     begin, shape = tuple(begin for begin, _ in parts), [end - begin for begin, end in parts]
     shifts = np.array(neighborhood) @ [around[1] * around[2], around[2], 1]
     result = torch.empty((len(labels), len(neighborhood), *shape), dtype=torch.float32)
     for sample, out in zip(labels.contiguous(), result, strict=True):
-        relate(sample.view(-1).numpy(), tuple(around), begin, shifts, out.numpy())
+        affinity_loop(sample.view(-1).numpy(), tuple(around), begin, shifts, out.numpy())
     return result
 
 
 def affinities_mask(mask: Array, neighborhood: Sequence[Sequence[int]], within: Sequence[slice] | None = None) -> Array:
-    """1 where a voxel and its partner are both masked in (not 0): axes, type, edges and `within` as `affinities`."""
+    """Return 1 where the mask is not 0 at a voxel and at its partner; axes, type and `within` as in `affinities`."""
     both = _pairs(as_tensor(mask) != 0, neighborhood, within, torch.bitwise_and)
     return like_input(mask, both.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
 def _pairs(
-    seen: torch.Tensor,
+    values: torch.Tensor,
     neighborhood: Sequence[Sequence[int]],
     within: Sequence[slice] | None,
     compare: Callable[..., torch.Tensor],
 ) -> torch.Tensor:
-    """What `compare` says of each wanted voxel and its partner, False without one: bool (C, ..., Z, Y, X)."""
+    """Return `compare` of each voxel and its partner, False without a partner: bool (C, ..., Z, Y, X)."""
     dims = _dims(neighborhood)
-    if dims > seen.ndim:
+    if dims > values.ndim:
         raise BadInput(
-            f"neighborhood {neighborhood}: expected offsets of 2 voxels each, for labels of {seen.ndim} axes"
+            f"neighborhood {neighborhood}: expected offsets of 2 voxels each, for labels of {values.ndim} axes"
         )
-    around = seen.shape[-dims:]
-    wanted = [part.indices(length)[:2] for part, length in zip(within or [slice(None)] * dims, around, strict=True)]
-    shape = [end - begin for begin, end in wanted]
-    result = torch.zeros((len(neighborhood), *seen.shape[:-dims], *shape), dtype=torch.bool, device=seen.device)
+    around = values.shape[-dims:]
+    bounds = [part.indices(length)[:2] for part, length in zip(within or [slice(None)] * dims, around, strict=True)]
+    shape = [end - begin for begin, end in bounds]
+    result = torch.zeros((len(neighborhood), *values.shape[:-dims], *shape), dtype=torch.bool, device=values.device)
     for channel, offset in zip(result, neighborhood, strict=True):
-        here, there = seen, seen
-        for axis, ((begin, end), step) in enumerate(zip(wanted, offset, strict=True), start=-dims):
+        voxel, partner = values, values
+        for axis, ((begin, end), step) in enumerate(zip(bounds, offset, strict=True), start=-dims):
             low = min(max(begin, -step), end)
             length = max(min(end, around[axis] - step) - low, 0)
             channel = channel.narrow(axis, low - begin, length)
-            here, there = here.narrow(axis, low, length), there.narrow(axis, low + step if length else 0, length)
-        compare(here, there, out=channel)
+            voxel = voxel.narrow(axis, low, length)
+            partner = partner.narrow(axis, low + step if length else 0, length)
+        compare(voxel, partner, out=channel)
     return result
 
 

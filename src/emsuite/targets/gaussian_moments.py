@@ -1,8 +1,8 @@
 """Gaussian-weighted moments of many small binary boxes at once, as batched matrix products.
 
 For a mask m, along one axis, S_p(x) = sum over t of g(t) t^p m(x + t), with a Gaussian g and t in sigmas. Along
-several axes the sum factors: one product per axis, with a matrix of g(t) t^p. As t counts from the voxel itself,
-nothing large cancels. Powers add up to 2 at most: the count, sums for the means, sums for the covariances.
+several axes the sum factors: one product per axis, with a matrix of g(t) t^p. Because t counts from the voxel itself,
+no large numbers cancel. The powers of all axes add up to 2 at most: the count, and the sums for means and covariances.
 """
 
 from collections.abc import Sequence
@@ -26,14 +26,20 @@ class Kernel:
 
     @property
     def radius(self) -> int:
-        """Voxels that it reaches to each side."""
+        """Voxels between the centre and the end of the window."""
         return int(3 * self.sigma + 0.5)
 
     def matrices(self, begin: torch.Tensor, length: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-        """g(t) t^p for p = 0, 1, 2, of B boxes: float64 (B, 3, rows, columns).
+        """Return g(t) t^p for p = 0, 1, 2 and B boxes.
 
-        A row is a voxel where the sum is wanted, a column one that it sums over. Column 0 lies `begin` (B) voxels
-        after row 0, and only the first `length` (B) columns count.
+        Args:
+            begin: (B) voxels from row 0 to column 0.
+            length: (B) columns that count; the others are padding and get 0.
+            rows: voxels to describe.
+            columns: voxels to sum over.
+
+        Returns:
+            float64 (B, 3, rows, columns).
         """
         column = torch.arange(columns, device=begin.device)
         step = column - torch.arange(rows, device=begin.device)[:, None] + begin[:, None, None]
@@ -44,7 +50,7 @@ class Kernel:
 
 @lru_cache(maxsize=64)
 def _powers(kernel: Kernel, device: torch.device) -> torch.Tensor:
-    # g(t) t^p for t from -radius to radius, and a 0 behind them for all that does not count
+    # g(t) t^p for t from -radius to radius, and one 0 behind them for every entry that does not count
     t = np.arange(-kernel.radius, kernel.radius + 1) / kernel.sigma
     weight = np.exp(-0.5 * t**2)
     table = weight / weight.sum() * t ** np.arange(3)[:, None]
@@ -52,19 +58,26 @@ def _powers(kernel: Kernel, device: torch.device) -> torch.Tensor:
 
 
 def moments(masks: torch.Tensor, matrices: Sequence[torch.Tensor]) -> Moments:
-    """All moments up to order 2 of `masks` float64 (B, *columns), given `matrices` (B, 3, rows, columns) per axis.
+    """Return all moments up to order 2.
 
-    -> float64 (B, *rows), by the power of t along each axis: (0, 0, 0) is the weighted count, (1, 0, 1) the sum of
-    t_z t_x. A product takes the last axis off and puts its result first, so the axes end in their own order and no
-    array is transposed in memory. float64 keeps variances near 0 exact, and is left alone by autocast and TF32.
+    Each product removes the last axis and puts its result first. After all products the axes have their old order, and
+    no array was transposed in memory. float64 keeps variances near 0 exact; autocast and TF32 do not touch it.
+
+    Args:
+        masks: float64 (B, *columns), 0 or 1.
+        matrices: of each axis, from `Kernel.matrices`.
+
+    Returns:
+        float64 (B, *rows) by the power of t along each axis: (0, 0, 0) is the weighted count, (1, 0, 1) the sum of
+        t_z t_x.
     """
-    found: Moments = {(): masks}
+    sums: Moments = {(): masks}
     for matrix in reversed(matrices):
-        lower, found = found, {}
+        lower, sums = sums, {}
         for powers, volume in lower.items():
             orders = 3 - sum(powers)
             flat = volume.reshape(len(volume), -1, volume.shape[-1])
             product = torch.bmm(matrix[:, :orders].flatten(1, 2), flat.transpose(1, 2))
             split = product.view(len(volume), orders, matrix.shape[2], *volume.shape[1:-1])
-            found |= {(power, *powers): split[:, power] for power in range(orders)}
-    return found
+            sums |= {(power, *powers): split[:, power] for power in range(orders)}
+    return sums

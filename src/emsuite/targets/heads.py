@@ -1,17 +1,110 @@
-"""What a network predicts: one head per target, with its loss and the voxels that count."""
+"""The heads of a network: one class per target, with its channels, activation, loss, label context and target values.
 
-from typing import Annotated, Literal
+    affs: {target: affinities, neighborhood: [...], loss: bce}        a head in network.yaml
+    lsds: {target: lsds, sigma: 80}
 
-from pydantic import AfterValidator, Field, model_validator
+To add a target, write a subclass of `Head` here or in a module beside this one, and name it in `AnyHead`. Everything
+else (trainer, predictor, checkpoints, viewers) asks the head.
+"""
 
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from torch import Tensor
+
+from emsuite.common.arrays import Shape, as_numbers, stacked
 from emsuite.common.settings import Settings
-from emsuite.losses.registry import ONLY_AFFINITIES, check_name
+from emsuite.losses.registry import ONLY_AFFINITIES, ONLY_SIGMOID, check_name
+from emsuite.losses.target import Target
+from emsuite.targets.affinities import affinities_mask, affinity_targets
+from emsuite.targets.class_balance import balance_weights
+from emsuite.targets.lsds import local_shape_descriptors
 
 Offset = tuple[int, int, int]
-
-
 LossName = Annotated[str, AfterValidator(check_name)]
 AffinityWeights = Literal["balance", "mask"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "none": lambda x: x}
+
+
+@dataclass(frozen=True)
+class LabelCrop:
+    """The labels of a batch, with label context around the region that the network predicts."""
+
+    labels: Tensor
+    """(B, Z, Y, X) int32, 0 is background."""
+    mask: Tensor | None
+    """(B, Z, Y, X) uint8 {0, 1}, 0 where nobody labelled; None where the mask is 1 throughout."""
+    inner: tuple[slice, ...]
+    """The region that the network predicts, a slice for each of z, y, x."""
+    voxel_size: Sequence[int]
+    """nm, z y x."""
+
+
+class Head(Settings):
+    """The settings that all heads share, and the questions that every head answers."""
+
+    activation: ClassVar[Literal["sigmoid", "tanh", "none"]] = "sigmoid"
+    """The function behind the last convolution."""
+    stored_as: ClassVar[Literal["uint8", "float32"]] = "uint8"
+    """The type of the stored array: uint8 stands for [0, 1] in steps of 1 / 255, float32 for the values themselves."""
+    is_normalized: ClassVar[bool] = False
+    """Whether the values are grey values in the normalized range of the network's input, as images are.
+
+    The normalization is undone before such a prediction is stored.
+    """
+    not_architecture: ClassVar[frozenset[str]] = frozenset({"loss", "loss_weight", "weights"})
+    """Keys that may change between a checkpoint and the run that loads it."""
+
+    target: str
+    loss: LossName = "weighted_mse"
+    loss_weight: float = Field(1.0, ge=0, description="factor of this head's loss in the sum over heads")
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> "Head":
+        if self.loss in ONLY_AFFINITIES and self.target != "affinities":
+            raise ValueError(f"the loss '{self.loss}' is one of affinities, expected another for {self.target}")
+        if self.loss in ONLY_SIGMOID and self.activation != "sigmoid":
+            raise ValueError(f"the loss '{self.loss}' needs a sigmoid, but {self.target} has {self.activation}")
+        return self
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """The number of channels that the head predicts."""
+
+    @abstractmethod
+    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+        """Return the voxels of labels, z y x, that the target needs before and behind the predicted region."""
+
+    @abstractmethod
+    def make(self, crop: LabelCrop) -> Target:
+        """Return the target of a batch of labels over `crop.inner`."""
+
+    def settings_at(self, iteration: int) -> "Head":
+        """Return the settings of the training step that ends at `iteration` (the first step ends at 1)."""
+        return self
+
+    def array_attributes(self) -> dict[str, Any]:
+        """Return the attributes of the array that a prediction of this head is stored in."""
+        return {}
+
+    def activate(self, logits: Tensor) -> Tensor:
+        """Return the values of the head for its logits, any shape."""
+        return ACTIVATIONS[self.activation](logits)
+
+    def to_unit_range(self, values: Tensor) -> Tensor:
+        """Return values in [0, 1] for values behind the activation; uint8 arrays hold 255 times these."""
+        return (values + 1.0) * 0.5 if self.activation == "tanh" else values
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the keys that a checkpoint and its network must agree in."""
+        return self.model_dump(mode="json", exclude=set(self.not_architecture))
 
 
 class LossSwitch(Settings):
@@ -22,58 +115,101 @@ class LossSwitch(Settings):
     weights: AffinityWeights = "mask"
 
 
-class AffinitiesHead(Settings):
+class AffinitiesHead(Head):
     """Affinities to the voxels at `neighborhood`: 1 where both ends carry the same label (Turaga et al. 2010)."""
+
+    not_architecture: ClassVar[frozenset[str]] = Head.not_architecture | {"switch_to"}
 
     target: Literal["affinities"]
     neighborhood: tuple[Offset, ...] = Field(min_length=1, description="offsets in voxels, z y x, one channel each")
-    loss: LossName = "weighted_mse"
-    loss_weight: float = Field(1.0, ge=0, description="factor of this head's loss in the sum over heads")
     weights: AffinityWeights = Field(
-        "balance", description="balance: both classes alike, all channels together; mask: both ends in the labels mask"
+        "balance",
+        description="balance: 0 and 1 weigh the same in total, all channels together; mask: 1 where both ends of an "
+        "affinity lie in the labels mask",
     )
-    then: LossSwitch | None = Field(None, description="another loss later on")
+    switch_to: LossSwitch | None = Field(
+        None, validation_alias=AliasChoices("switch_to", "then"), description="another loss from an iteration on"
+    )
 
-    def at(self, iteration: int) -> "AffinitiesHead":
-        """The head as it is for the step that ends at `iteration` (the first step ends at 1)."""
-        if self.then is None or iteration <= self.then.iteration:
+    def settings_at(self, iteration: int) -> "AffinitiesHead":
+        """See `Head.settings_at`."""
+        if self.switch_to is None or iteration <= self.switch_to.iteration:
             return self
-        return self.model_copy(update={"loss": self.then.loss, "weights": self.then.weights})
+        return self.model_copy(update={"loss": self.switch_to.loss, "weights": self.switch_to.weights})
 
     @property
     def channels(self) -> int:
         """One per offset."""
         return len(self.neighborhood)
 
+    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+        """See `Head.label_context`: as far as the offsets reach."""
+        axes = list(zip(*self.neighborhood, strict=True))
+        return tuple(max(0, -min(offsets)) for offsets in axes), tuple(max(0, *offsets) for offsets in axes)
 
-class LsdsHead(Settings):
+    def make(self, crop: LabelCrop) -> Target:
+        """See `Head.make`."""
+        values = affinity_targets(crop.labels, self.neighborhood, crop.inner)
+        mask = None if crop.mask is None else affinities_mask(crop.mask, self.neighborhood, crop.inner)
+        if self.weights == "balance":
+            masks = [None] * len(values) if mask is None else mask.view(torch.bool)
+            weights = stacked([balance_weights(*pair) for pair in zip(values, masks, strict=True)])
+        else:
+            weights = torch.ones_like(values) if mask is None else mask.float()
+        return Target(values, weights, crop.labels[:, *crop.inner], self.neighborhood)
+
+    def array_attributes(self) -> dict[str, Any]:
+        """See `Head.array_attributes`: the offsets of the channels, `neighborhood`."""
+        return {"neighborhood": [list(offset) for offset in self.neighborhood]}
+
+
+class LsdsHead(Head):
     """Local shape descriptors, ten channels (Sheridan et al. 2022)."""
 
+    CHANNELS: ClassVar[int] = 10
+    """Mean offset 3, variance 3, Pearson coefficients 3, size 1."""
+
     target: Literal["lsds"]
-    loss: LossName = "weighted_mse"
-    loss_weight: float = Field(1.0, ge=0, description="factor of this head's loss in the sum over heads")
-    sigma: float = Field(gt=0, description="of the Gaussian window, nm")
-    downsample: int = Field(2, gt=0, description="compute on every n-th voxel")
+    sigma: float = Field(gt=0, description="standard deviation of the Gaussian window, nm")
+    downsample: int = Field(2, gt=0, description="compute the descriptors on every n-th voxel")
     weights: Literal["mask", "labelled", "labelled_or_unmasked"] = Field(
         "mask", description="voxels that count: in the labels mask, labelled, or labelled or outside the mask"
     )
 
-    @model_validator(mode="after")
-    def _loss_fits(self) -> "LsdsHead":
-        if self.loss in ONLY_AFFINITIES:
-            raise ValueError(f"the loss '{self.loss}' is one of affinities, expected another for LSDs")
-        return self
-
     @property
     def channels(self) -> int:
-        """Mean offset 3, variance 3, Pearson 3, size 1."""
-        return 10
+        """See `CHANNELS`."""
+        return self.CHANNELS
 
-    def at(self, _iteration: int) -> "LsdsHead":
-        """The head as it is for the step that ends at that iteration: always the same."""
-        return self
+    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+        """See `Head.label_context`: three sigma on each side."""
+        context = tuple(math.ceil(3 * self.sigma / size) for size in voxel_size)
+        return context, context
+
+    def make(self, crop: LabelCrop) -> Target:
+        """See `Head.make`."""
+        descriptors = [
+            local_shape_descriptors(sample, self.sigma, crop.voxel_size, self.downsample, crop.inner)
+            for sample in crop.labels
+        ]
+        values, labels = stacked(descriptors), crop.labels[:, *crop.inner]
+        mask = torch.ones_like(labels, dtype=torch.bool) if crop.mask is None else crop.mask[:, *crop.inner] != 0
+        is_scored = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[self.weights]
+        return Target(values, as_numbers(is_scored)[:, None].expand(values.shape), labels)
 
 
-Head = Annotated[AffinitiesHead | LsdsHead, Field(discriminator="target")]
+AnyHead = Annotated[AffinitiesHead | LsdsHead, Field(discriminator="target")]
+"""Every kind of head; `target` says which."""
 
-Heads = Annotated[dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Head], Field(min_length=1)]
+RESERVED_NAMES = {"loss", "iteration", "learning_rate", "seconds", "waiting"}
+"""Columns of losses.csv that stand beside those of the heads."""
+
+
+def _check_head_name(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"'{name}' is a column of losses.csv, expected another name for a head")
+    return name
+
+
+HeadName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_check_head_name)]
+Heads = Annotated[dict[HeadName, AnyHead], Field(min_length=1)]

@@ -1,8 +1,8 @@
-"""The loop of `affinities`, compiled: numbers as wide as labels, which the compiler makes several of at once.
+"""Compiled loops of the targets on the CPU.
 
-The loops of `balance`, compiled: one reading to count, one writing, where torch takes nine passes over floats.
-
-The loops of `boundary`, compiled: one pass over the volume for each step, where torch takes six.
+affinities       one pass, on int32 as wide as the labels, so that the compiler can vectorize it
+class balance    one pass to count and one to write; torch needs nine passes over floats
+boundary         one pass over the volume per step; torch needs six
 """
 
 import numba
@@ -10,27 +10,31 @@ import numpy as np
 
 
 @numba.njit(nogil=True, cache=True)
-def relate(labels, shape, begin, shifts, out):  # type: ignore[no-untyped-def]
-    """1 where a voxel and its partner carry the same label, not 0, else 0, into `out` (C, Z, Y, X) float32.
+def affinity_loop(labels, shape, begin, shifts, out):  # type: ignore[no-untyped-def]
+    """Write 1 where a voxel and its partner carry the same label, not 0, else 0, into `out`.
 
-    labels: (N) int32, a volume of `shape` (Z, Y, X) as it lies in memory; `begin` is the voxel of the volume that
-    out[:, 0, 0, 0] stands for, `shifts` (C) how far in memory partners lie. Every partner must lie in the volume.
+    Args:
+        labels: (N) int32, a volume of `shape` (Z, Y, X) in C order.
+        shape: see `labels`.
+        begin: the voxel of the volume at out[:, 0, 0, 0].
+        shifts: (C) distance in memory from a voxel to its partner; every partner lies in the volume.
+        out: (C, Z, Y, X) float32.
     """
     channels, depth, height, width = out.shape
     for c in range(channels):
         for z in range(depth):
             for y in range(height):
                 first = ((z + begin[0]) * shape[1] + y + begin[1]) * shape[2] + begin[2]
-                here = labels[first : first + width]
-                there = labels[first + shifts[c] : first + shifts[c] + width]
+                voxels = labels[first : first + width]
+                partners = labels[first + shifts[c] : first + shifts[c] + width]
                 row = out[c, z, y]
                 for x in range(width):
-                    row[x] = np.float32(np.int32(here[x] == there[x]) * np.int32(here[x] != 0))
+                    row[x] = np.float32(np.int32(voxels[x] == partners[x]) * np.int32(voxels[x] != 0))
 
 
 @numba.njit(nogil=True, cache=True)
-def count(ones, inside):  # type: ignore[no-untyped-def]
-    """How many entries are inside, (N) uint8 {0, 1} or None for all, and how many of these are not 0 in `ones` (N)."""
+def count_loop(ones, inside):  # type: ignore[no-untyped-def]
+    """Return how many entries are `inside` ((N) uint8 {0, 1}, None: all), and how many of them are not 0 in `ones`."""
     total, positive = np.int64(0), np.int64(0)
     for i in range(ones.size):
         if inside is None:
@@ -42,25 +46,25 @@ def count(ones, inside):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def weigh(ones, inside, weight_one, weight_zero, out):  # type: ignore[no-untyped-def]
-    """The weight of each entry into `out` (N) float32, 0 outside."""
+def weight_loop(ones, inside, weight_one, weight_zero, out):  # type: ignore[no-untyped-def]
+    """Write the weight of each entry into `out` (N) float32: that of a one or of a zero, 0 outside the mask."""
     for i in range(out.size):
         weight = weight_one if ones[i] != 0 else weight_zero
         out[i] = weight if inside is None else np.float32(inside[i]) * weight
 
 
 @numba.njit(nogil=True, cache=True)
-def only_known(values, known, most, out):  # type: ignore[no-untyped-def]
-    """The values (N), but `most` where `known` (N) is 0, into `out`."""
+def fill_unmasked_loop(values, mask, fill, out):  # type: ignore[no-untyped-def]
+    """Write the values (N), but `fill` where `mask` (N) is 0, into `out`."""
     for i in range(values.size):
-        out[i] = values[i] if known[i] else most
+        out[i] = values[i] if mask[i] else fill
 
 
 @numba.njit(nogil=True, cache=True)
-def spread_lowest(values, in_plane, out):  # type: ignore[no-untyped-def]
-    """The lowest of each voxel and its neighbours along the axes; both (Z, Y, X).
+def spread_lowest_loop(values, in_plane, out):  # type: ignore[no-untyped-def]
+    """Write the lowest value of each voxel and its neighbours along the axes into `out`; both (Z, Y, X).
 
-    In z there are no neighbours if `in_plane`, and nowhere beyond the border.
+    If `in_plane`, voxels have no neighbours in z. Nothing lies beyond the border.
     """
     depth, height, width = values.shape
     for z in range(depth):
@@ -79,8 +83,8 @@ def spread_lowest(values, in_plane, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def keep(labels, lowest, highest, out):  # type: ignore[no-untyped-def]
-    """The labels (N) where lowest >= highest and not both are 0, else 0, into `out`."""
+def grow_boundary_loop(labels, lowest, highest, out):  # type: ignore[no-untyped-def]
+    """Write the labels (N) where lowest >= highest and not both are 0, else 0, into `out`."""
     for i in range(labels.size):
-        one = (lowest[i] >= highest[i]) & ((lowest[i] | highest[i]) != 0)
-        out[i] = labels[i] if one else 0
+        is_inside = (lowest[i] >= highest[i]) & ((lowest[i] | highest[i]) != 0)
+        out[i] = labels[i] if is_inside else 0

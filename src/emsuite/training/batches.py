@@ -1,9 +1,9 @@
-"""Batches for training: samples and their targets on the device that trains, made ahead of the step where it pays."""
+"""Batches for training: samples with their targets on the training device, prepared ahead of time where that pays."""
 
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,69 +11,96 @@ from torch import Tensor
 from emsuite.common.arrays import to_device
 from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
-from emsuite.config.network import NetworkConfig
 from emsuite.data.sampler import Sample, Sampler
-from emsuite.losses.registry import Target
-from emsuite.targets.make import make_targets
+from emsuite.losses.target import Target
+from emsuite.targets.make import TargetMaker
 
-_MOST_WORKERS = 8  # threads that draw
+_MOST_WORKERS = 8  # threads that draw samples
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one pass through the network takes."""
+    """The input of one pass through the network, and the targets of its heads."""
 
     iteration: int
-    raw: Tensor
-    """(B, Z, Y, X) float32, 0 to 1"""
+    arrays: Mapping[str, Tensor]
+    """The arrays of the samples that the network reads, by name: `raw`, (B, C, Z, Y, X) float32, 0 to 1."""
     targets: dict[str, Target]
-    """by head"""
+    """By head."""
+
+    @property
+    def raw(self) -> Tensor:
+        """(B, C, Z, Y, X) float32, 0 to 1."""
+        return self.arrays["raw"]
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All there are in it."""
-        found = [self.raw]
+        """All tensors of the batch."""
+        tensors = list(self.arrays.values())
         for target in self.targets.values():
-            found += [target.values, target.weights, target.labels]
-        return found
+            tensors += [target.values, target.weights, target.labels]
+        return tensors
+
+    def with_arrays(self, **arrays: Tensor) -> "Batch":
+        """Return the batch with more arrays."""
+        return replace(self, arrays={**self.arrays, **arrays})
 
 
 @dataclass(frozen=True)
-class Share:
-    """The samples of a batch that one process trains on, in `parts` passes of `size` samples, from `first` on."""
+class BatchShare:
+    """The part of each batch that one process trains on: `parts` passes of `size` samples, from sample `first` on."""
 
     first: int
     size: int
     parts: int = 1
 
 
-def make_batch(config: NetworkConfig, sample: Sample, iteration: int, device: torch.device) -> Batch:
-    """Move `sample`, a stack of samples, to `device`, and make its targets there."""
-    raw, labels, mask = (to_device(voxels, device) for voxels in (sample.raw, sample.labels, sample.mask))
-    return Batch(iteration, raw, make_targets(config, labels, mask, iteration))
+def make_batch(targets: TargetMaker, sample: Sample, iteration: int, device: torch.device) -> Batch:
+    """Return a batch on `device`, with targets computed there, from `sample`, several samples stacked."""
+    arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
+    labels, mask = arrays.pop("labels"), arrays.pop("mask")
+    return Batch(iteration, arrays, targets(labels, mask, iteration))
 
 
 class Batches:
-    """The batches of `iterations`, in order, `share.parts` for each; `waited` is how long they were waited for."""
+    """The batches of `iterations`, in order, `share.parts` for each iteration."""
 
-    def __init__(self, config: NetworkConfig, sampler: Sampler, share: Share, iterations: range, device: torch.device):
-        """A GPU's batches are made ahead, on a stream of their own, by one thread, or by several if the volumes do not
-        lie on it; a processor's between its steps, one per core at once, or ahead if they are read from disk."""
-        self._config, self._sampler, self._share, self._device = config, sampler, share, device
+    def __init__(
+        self,
+        make: Callable[[Sample, int], Batch],
+        sampler: Sampler,
+        share: BatchShare,
+        iterations: range,
+        device: torch.device,
+    ):
+        """Start to prepare batches.
+
+        On a GPU, batches are prepared ahead on a separate CUDA stream: by one thread if the volumes are on the GPU,
+        else by several. On a CPU, one batch per core is prepared between steps, or ahead of time if volumes are read
+        from disk.
+
+        Args:
+            make: makes the batch of samples and an iteration, on `device`.
+            sampler: draws the samples.
+            share: the part of each batch that this process trains on.
+            iterations: which batches, in this order.
+            device: trains the network.
+        """
+        self._make_from, self._sampler, self._share = make, sampler, share
         self.waited = 0.0
-        """Seconds."""
+        """Seconds that the training loop has waited for batches so far."""
         first, last = iterations.start * share.parts, iterations.stop * share.parts
         cores = len(os.sched_getaffinity(0))
         if device.type == "cuda":
             workers = 1 if sampler.device.type == "cuda" else min(_MOST_WORKERS, cores)
-            # its many small kernels go first where the network's large ones wait too: else each waits for one of those
+            # High priority: otherwise each of a batch's many small kernels waits for a large one of the network.
             stream = torch.cuda.Stream(device, priority=-1)
-            made = prefetch(lambda number: self._make_on(stream, number), first, last, workers + 1, workers)
-            self._batches = _received(made, device)
+            prepared = prefetch(lambda number: self._make_on(stream, number), first, last, workers + 1, workers)
+            self._batches = _received(prepared, device)
         elif sampler.in_memory:
-            # Where the network trains on the processors too, a thread that draws meanwhile only gets into its way:
-            # every convolution waits for the core that draws (two cores: 143 ms per iteration, not 120, and 107, not
-            # 102, at the lowest priority). Between steps each core makes a batch of its own, which wastes least.
+            # The network trains on the same cores. A thread that draws meanwhile delays every convolution (two cores:
+            # 143 ms per iteration instead of 120; at the lowest priority 107 instead of 102). So each core makes a
+            # batch of its own between steps.
             self._batches = in_bursts(self._make, first, last, min(_MOST_WORKERS, cores), use_one_core)
         else:
             self._batches = prefetch(self._make, first, last, ahead=2)
@@ -82,29 +109,30 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
-        asked = time.perf_counter()
+        start = time.perf_counter()
         batch = next(self._batches)
-        self.waited += time.perf_counter() - asked
+        self.waited += time.perf_counter() - start
         return batch
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads that prepare batches."""
         self._batches.close()
 
     def _make(self, number: int) -> Batch:
         iteration, part = divmod(number, self._share.parts)
         sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
-        return make_batch(self._config, sample, iteration, self._device)
+        return self._make_from(sample, iteration)
 
     def _make_on(self, stream: torch.cuda.Stream, number: int) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
             return self._make(number), stream.record_event()
 
 
-def _received(made: Iterable[tuple[Batch, torch.cuda.Event]], device: torch.device) -> Generator[Batch, None, None]:
-    for batch, ready in made:
+def _received(prepared: Iterable[tuple[Batch, torch.cuda.Event]], device: torch.device) -> Generator[Batch, None, None]:
+    for batch, ready in prepared:
         stream = torch.cuda.current_stream(device)
         stream.wait_event(ready)
         for tensor in batch.tensors:
-            tensor.record_stream(stream)  # else its memory could go to the next batch while this one is in use
+            # Without this, the memory of the tensor could be reused for the next batch while this one is in use.
+            tensor.record_stream(stream)
         yield batch

@@ -1,4 +1,4 @@
-"""What a network is, in figures: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
+"""Figures of a network: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emsuite.common.arrays import Shape
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
+from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.models.network import AnyNetwork
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as it runs: output channels and voxels, and its parameters."""
+    """One layer: channels and voxels of its output, and its parameters."""
 
     name: str
     channels: int
@@ -26,7 +26,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Description:
-    """A network at one input shape; FLOPs count a multiply-add as two, bytes are those of float32."""
+    """A network at one input shape. A multiply-add counts as two FLOPs; bytes are those of float32."""
 
     layers: list[Layer]
     trained: int
@@ -47,9 +47,10 @@ class Description:
 
 
 def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Description:
-    """Run the network on the meta device, where shapes are real and nothing is computed; no checkpoint is needed.
+    """Describe the network of `folder` at an input shape, voxels z y x.
 
-    Memory of a training step: weights, gradients and Adam's two moments, and every layer's output once.
+    The network runs on torch's meta device, which tracks shapes and computes nothing; it needs no checkpoint. The
+    memory of a training step counts weights, gradients, Adam's two moments, and the output of every layer once.
     """
     with torch.device("meta"):
         network = build_untrained(folder, config)
@@ -70,13 +71,13 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
 
 
 def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
-    """The network with fresh weights, its frozen network as well."""
-    first = frozen_network_folder(folder, config)
-    return AutocontextNetwork(config, Network(load_network(first))) if first else Network(config)
+    """Return the network with fresh weights, behind its frozen network if it has one."""
+    frozen = frozen_network_folder(folder, config)
+    return build_autocontext(config, load_network(frozen)) if frozen else build_network(config)
 
 
 def as_text(config: NetworkConfig, described: Description) -> str:
-    """A description as a table for people."""
+    """Return a description as a table for people."""
     width = max(len(layer.name) for layer in described.layers)
     rows = [f"{config.dataset}/{config.network}", ""]
     rows += [f"{'layer':<{width}}  channels  {'voxels (z, y, x)':<18}  parameters"]

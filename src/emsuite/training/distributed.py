@@ -1,4 +1,4 @@
-"""The processes that train one network together, each on its share of every batch, as `torchrun` starts them."""
+"""Processes that train one network together, started by `torchrun`; each has its share of every batch."""
 
 import logging
 import os
@@ -11,51 +11,51 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from emsuite.common.errors import BadInput
-from emsuite.training.batches import Share
+from emsuite.training.batches import BatchShare
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train together."""
+    """This process among all processes that train together."""
 
     device: torch.device
-    """its own"""
+    """The device of this process."""
     rank: int = 0
     count: int = 1
     _host: "distributed.ProcessGroup | None" = field(default=None, repr=False)
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes what all have computed."""
+        """Whether this process writes logs, snapshots and checkpoints."""
         return self.rank == 0
 
-    def share(self, batch_size: int, parts: int) -> Share:
-        """The samples of a batch for this process; raises BadInput if they cannot be shared out evenly."""
+    def share(self, batch_size: int, parts: int) -> BatchShare:
+        """Return the samples of a batch for this process; raise BadInput if processes would get unequal shares."""
         if batch_size % (self.count * parts):
             raise BadInput(
                 f"training.batch_size: {batch_size} samples for {self.count} processes with training.accumulate "
                 f"{parts}, expected a multiple of {self.count * parts}"
             )
         size = batch_size // (self.count * parts)
-        return Share(self.rank * size * parts, size, parts)
+        return BatchShare(self.rank * size * parts, size, parts)
 
     def parallel(self, network: nn.Module) -> nn.Module:
-        """The network, with gradients that are the mean of all processes' ones."""
+        """Return the network with gradients that are averaged over all processes."""
         if self.count == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(network, devices, gradient_as_bucket_view=True)
 
     def all_reduce_max(self, number: int) -> int:
-        """The highest of what the processes say; all must ask."""
+        """Return the highest `number` of all processes; every process must call this."""
         if self.count == 1:
             return number
-        told = torch.tensor(number)
-        distributed.all_reduce(told, distributed.ReduceOp.MAX, self._host)
-        return int(told)
+        highest = torch.tensor(number)
+        distributed.all_reduce(highest, distributed.ReduceOp.MAX, self._host)
+        return int(highest)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes; all must ask."""
+        """Return the mean of `values` over all processes; every process must call this."""
         if self.count > 1:
             values = values.clone()
             distributed.all_reduce(values)
@@ -65,7 +65,7 @@ class Processes:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that `torchrun` has started, each with a GPU of its own, or none; else this one is alone."""
+    """Join the processes that `torchrun` has started, each with its own GPU or all on the CPU; else yield one."""
     count, rank = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", 1), ("RANK", 0)))
     if count == 1:
         yield Processes(device)
@@ -79,10 +79,10 @@ def processes(device: torch.device) -> Iterator[Processes]:
             )
         torch.cuda.set_device(device)
     if rank:
-        logging.getLogger("emsuite").setLevel(logging.WARNING)  # all would say the same
+        logging.getLogger("emsuite").setLevel(logging.WARNING)  # the main process reports for all
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        # what the processes tell each other beside gradients must not wait for the GPU
+        # A group on the host: messages beside gradients must not wait for the GPU.
         yield Processes(device, rank, count, distributed.new_group(backend="gloo"))
     finally:
         distributed.destroy_process_group()

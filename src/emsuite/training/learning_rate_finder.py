@@ -1,4 +1,4 @@
-"""Which learning rate suits a network: the loss while the rate rises (Smith 2017, "Cyclical learning rates")."""
+"""Find a learning rate: train while the rate rises, and watch the loss (Smith 2017, "Cyclical learning rates")."""
 
 import csv
 import math
@@ -14,31 +14,29 @@ from emsuite.common.errors import RunFailed
 from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
-from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, on_device
-from emsuite.targets.make import label_context
-from emsuite.training.batches import Batches, Share
-from emsuite.training.state import start
-from emsuite.training.trainer import train_step
+from emsuite.training.batches import BatchShare
+from emsuite.training.registry import STEPS
+from emsuite.training.resume import start
 
 _MEMORY = 0.9  # of the running mean of the losses
-_BLOWN_UP = 4.0  # times the lowest loss: higher rates tell nothing more
+_BLOWN_UP = 4.0  # times the lowest loss: the search ends, higher rates are useless
 
 
 @dataclass(frozen=True)
 class RatesTried:
-    """Learning rates, rising, and the loss at each, averaged over the ones before."""
+    """Rising learning rates, and at each the running mean of the loss."""
 
     rates: list[float]
     losses: list[float]
 
     @property
     def suggested(self) -> float:
-        """A tenth of the rate at which the loss was lowest."""
+        """A tenth of the rate with the lowest loss."""
         return self.rates[int(np.argmin(self.losses))] / 10
 
     def write(self, path: Path) -> None:
-        """As a table, `learning_rate` and `loss`."""
+        """Write a CSV table of `learning_rate` and `loss`."""
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["learning_rate", "loss"])
@@ -53,21 +51,28 @@ def try_rates(
     limits: tuple[float, float],
     steps: int,
 ) -> RatesTried:
-    """Train a fresh network for one iteration at each of `steps` rates between `limits`, evenly in their logarithm.
+    """Train a fresh network for one iteration at each rate; end early if the loss blows up; save nothing.
 
-    Ends early where the loss blows up; saves nothing. A frozen network, where it has one, lies beside `folder`.
-    Raises RunFailed if the loss is no number from the first.
+    Args:
+        folder: that of the network; its frozen network, if any, lies beside it.
+        config: of the network.
+        volumes: to train on.
+        device: to train on.
+        limits: lowest and highest rate.
+        steps: number of rates, evenly spaced in their logarithm.
+
+    Raises:
+        RunFailed: the loss is no number at the lowest rate.
     """
     training = config.training
     state = start(folder, config, device)
-    shape = state.network.output_shape(training.input_shape)
-    sampler = Sampler(on_device(volumes, device), training.input_shape, shape, label_context(config), training.augment,
-                      training.sampling)  # fmt: skip
-    share = Share(0, training.batch_size // training.accumulate, training.accumulate)
+    kind = STEPS[config.step]
+    share = BatchShare(0, training.batch_size // training.accumulate, training.accumulate)
     rates, losses, mean = np.geomspace(*limits, steps).tolist(), list[float](), 0.0
-    with closing(Batches(config, sampler, share, range(1, steps + 1), device)) as batches:
+    made = kind.make_batches(state, config, on_device(volumes, device), share, range(1, steps + 1), device)
+    with closing(made) as batches:
         for step, rate in enumerate(progress(rates, what="learning rates", total=steps), start=1):
-            loss = float(train_step(state, _with_rate(config, rate), batches, step).losses["loss"])
+            loss = float(kind.run(state, _with_rate(config, rate), batches, step).losses["loss"])
             mean = _MEMORY * mean + (1 - _MEMORY) * loss
             smooth = mean / (1 - _MEMORY**step)
             if not math.isfinite(smooth) or (losses and smooth > _BLOWN_UP * min(losses)):

@@ -1,6 +1,6 @@
-"""Losses over iterations, for people (TensorBoard) and for programs (CSV), going on where a resumed run goes on.
+"""The record of a training run: a progress bar, losses in a table and in TensorBoard, pictures in TensorBoard.
 
-What a training run says of itself: progress bar, losses and rates, pictures.
+A resumed run continues the table and the curves. Rows behind the checkpoint that it resumed from are dropped.
 """
 
 import csv
@@ -16,13 +16,14 @@ from torch.utils.tensorboard import SummaryWriter
 from emsuite.common.files import atomic_path, naming
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
-from emsuite.losses.registry import Target
+from emsuite.losses.target import Target
 
 
 class TrainingLog:
-    """`log/losses.csv` and TensorBoard events in a network's folder; rows behind `resumed_from` are dropped first."""
+    """The files of the record: `log/losses.csv` and TensorBoard events in the folder of a network."""
 
     def __init__(self, folder: Path, losses: list[str], resumed_from: int):
+        """Open both; drop rows behind the iteration `resumed_from`. `losses` names the columns of single losses."""
         self.path = Path(folder) / "log" / "losses.csv"
         self.columns = ["iteration", "loss", *losses, "learning_rate", "seconds", "waiting"]
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +36,10 @@ class TrainingLog:
             self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
 
     def add(self, iteration: int, values: dict[str, float]) -> None:
-        """Append one iteration: `loss`, a loss per head, `learning_rate`, `seconds` and the part spent `waiting`.
+        """Append one iteration.
 
-        Other values go to TensorBoard alone.
+        The table gets `loss`, the loss of each head, `learning_rate`, and per iteration `seconds` and the seconds spent
+        `waiting` for batches. Other values go to TensorBoard alone.
         """
         with naming(self.path), open(self.path, "a", newline="") as file:
             self._writer(file).writerow({"iteration": iteration} | values)
@@ -46,13 +48,13 @@ class TrainingLog:
                 self.board.add_scalar(name, value, iteration)
 
     def add_images(self, iteration: int, images: Mapping[str, Tensor]) -> None:
-        """Append pictures `(1 or 3, Y, X)`, 0 to 1, to TensorBoard."""
+        """Append pictures `(1 or 3, Y, X)` in [0, 1] to TensorBoard."""
         with naming(self.path.parent):
             for name, image in images.items():
                 self.board.add_image(name, image.detach().cpu().clamp(0, 1), iteration)
 
     def close(self) -> None:
-        """Flush what TensorBoard still holds."""
+        """Flush the events of TensorBoard."""
         with naming(self.path.parent):
             self.board.close()
 
@@ -61,7 +63,7 @@ class TrainingLog:
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
-    """The rows of a `losses.csv`, numbers as floats (the iteration whole); empty if there is no such file."""
+    """Return the rows of a `losses.csv`: the iteration as int, other numbers as float; none if there is no file."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
@@ -70,22 +72,26 @@ def read_losses(path: Path) -> list[dict[str, float]]:
 
 
 class TrainingReport:
-    """Reports on the iterations from `done` on."""
+    """The record of the iterations behind `done`, with a progress bar."""
 
     def __init__(self, folder: Path, config: NetworkConfig, done: int, until: int):
-        """Opens the folder's log and shows a bar."""
+        """Open the log of the folder and show a bar from `done` to `until`."""
         self._log = TrainingLog(folder, list(config.heads), done)
         self._bar = progress(what=f"train {config.dataset}/{config.network}", total=until, done=done)
         self._reported, self._at, self._waited = done, time.perf_counter(), 0.0
 
     def step(self) -> None:
-        """Move the bar on by one iteration."""
+        """Move the bar by one iteration."""
         self._bar.update()
 
     def add(self, iteration: int, losses: Mapping[str, float], rate: float, waited: float) -> None:
-        """Log losses and learning rate of `iteration`, and what the iterations since the last such report took.
+        """Log one iteration, and the time per iteration since the last call.
 
-        `waited` is how many seconds the run has waited for batches, all in all.
+        Args:
+            iteration: which iteration.
+            losses: the loss, and that of each head.
+            rate: the learning rate.
+            waited: seconds that the run has waited for batches since it started.
         """
         now, steps = time.perf_counter(), iteration - self._reported
         seconds, waiting = (now - self._at) / steps, (waited - self._waited) / steps
@@ -101,9 +107,13 @@ class TrainingReport:
     def show(
         self, iteration: int, raw: Tensor, targets: Mapping[str, Target], predictions: Mapping[str, Tensor]
     ) -> None:
-        """Log the middle sections of a batch's first sample: raw, and three channels of each head by its target.
+        """Log the middle sections of the first sample: raw, and of each head three channels of target and prediction.
 
-        `raw` (B, Z, Y, X) and `predictions` (B, C, Z, Y, X), 0 to 1.
+        Args:
+            iteration: which iteration.
+            raw: (B, Z, Y, X) in [0, 1].
+            targets: of each head.
+            predictions: of each head, (B, C, Z, Y, X) in [0, 1].
         """
         images = {"raw": _section(raw[:1])}
         for name, target in targets.items():
@@ -112,12 +122,12 @@ class TrainingReport:
         self._log.add_images(iteration, images)
 
     def close(self) -> None:
-        """End bar and log."""
+        """Close the bar and the log."""
         self._bar.close()
         self._log.close()
 
 
 def _section(volume: Tensor) -> Tensor:
-    """(C, Z, Y, X) -> its middle section (1, Y, X), or the first three channels of it, as colours."""
+    """Return the middle section of (C, Z, Y, X): one channel (1, Y, X), or the first three channels as colours."""
     section = volume[:, volume.shape[1] // 2]
     return section[: 3 if len(section) >= 3 else 1]

@@ -10,12 +10,12 @@ from emsuite.config.network import Optimizer
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: Optimizer) -> torch.optim.Adam:
-    """Adam with fresh state (Kingma and Ba 2015)."""
+    """Return Adam with fresh state (Kingma and Ba 2015)."""
     return torch.optim.Adam(parameters, settings.learning_rate, settings.betas, settings.eps, fused=True)
 
 
 def learning_rate(settings: Optimizer, iteration: int, iterations: int) -> float:
-    """The rate of the step that ends at `iteration`: linear warm-up, then constant, or half a cosine to 0."""
+    """Return the rate of the step that ends at `iteration`: linear warm-up, then constant, or half a cosine to 0."""
     rate = settings.learning_rate
     if iteration <= settings.warm_up:
         return rate * iteration / settings.warm_up
@@ -27,7 +27,7 @@ def learning_rate(settings: Optimizer, iteration: int, iterations: int) -> float
 
 @torch.no_grad()
 def update_average(average: dict[str, Tensor], weights: Mapping[str, Tensor], decay: float, iteration: int) -> None:
-    """Move `average` towards `weights` in place; early on faster, so that it does not remember the first weights."""
+    """Move `average` towards `weights` in place: faster at first, so that it forgets the initial weights."""
     decay = min(decay, iteration / (iteration + 9.0))
     smooth = [name for name, tensor in average.items() if tensor.is_floating_point()]
     torch._foreach_lerp_([average[name] for name in smooth], [weights[name] for name in smooth], 1.0 - decay)

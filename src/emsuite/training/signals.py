@@ -1,4 +1,4 @@
-"""Signals that ask a long run to end: it finishes what it is at, saves, and ends with a code that tells why."""
+"""Signals that ask a run to end: the run finishes its iteration, saves, and ends with a code that names the signal."""
 
 import signal
 from collections.abc import Iterator
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Schedulers send the first before they kill, and Slurm the second, some time ahead, where a job asks for it."""
+"""Schedulers send SIGTERM before they kill a job. Slurm sends SIGUSR1 some time before, if the job asks for it."""
 
 
 @dataclass
 class StopRequest:
-    """Whether, and by which signal, the run was asked to end."""
+    """The signal that asked the run to end."""
 
     signal: int = 0
-    """0 if it was not."""
+    """Its number; 0 without a signal."""
 
     @property
     def exit_code(self) -> int:
-        """128 + the signal, as a shell has it; 0 if the run was not asked to end."""
+        """128 + the number of the signal, as shells report it; 0 without a signal."""
         return 128 + self.signal if self.signal else 0
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Inside, SIGTERM and SIGUSR1 are noted down instead of ending the process. For the main thread."""
+    """Record SIGTERM and SIGUSR1 inside the block, instead of ending the process. Call it from the main thread."""
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:

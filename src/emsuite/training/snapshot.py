@@ -1,4 +1,4 @@
-"""Snapshots of training: one batch with its targets and predictions, as a zarr that `view_batch.py` shows."""
+"""Snapshots of training: one sample with its targets and predictions, as a zarr container."""
 
 from pathlib import Path
 
@@ -8,21 +8,28 @@ from torch import Tensor
 from emsuite.common.files import naming, remove
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import create_volume
-from emsuite.losses.registry import Target
+from emsuite.losses.target import Target
 
 
 def snapshot_path(folder: Path, iteration: int) -> Path:
-    """Where the snapshot of that iteration lies in a network's folder."""
+    """Return the path of the snapshot of an iteration in the folder of a network."""
     return Path(folder) / "snapshots" / f"batch_{iteration}.zarr"
 
 
 def save_snapshot(
     path: Path, config: NetworkConfig, raw: Tensor, targets: dict[str, Target], predictions: dict[str, Tensor]
 ) -> None:
-    """Write the first sample of a batch: raw, labels, and per head target, weights and prediction; nm, outputs centred.
+    """Write the first sample of a batch: raw, labels, and target, weights and prediction of each head.
 
-    `raw` is (B, Z, Y, X), `predictions` are (B, C, Z, Y, X), 0 to 1. Written beside its final name and
-    renamed, so that a snapshot that is there is whole.
+    Outputs lie in the middle of raw, in nm. The snapshot is written beside its final name and renamed, so that a
+    snapshot under its final name is whole.
+
+    Args:
+        path: the zarr container to write.
+        config: names the voxel size.
+        raw: (B, Z, Y, X) in [0, 1].
+        targets: of each head.
+        predictions: of each head, (B, C, Z, Y, X) in [0, 1].
     """
     unfinished = path.with_name(f".{path.stem}.part.zarr")
     remove(unfinished)

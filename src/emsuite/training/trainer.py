@@ -1,58 +1,43 @@
-"""Training, read from top to bottom.
+"""Training, read from top to bottom: resume, then for each iteration run a step, log, snapshot, checkpoint.
 
-batches (sample -> targets) -> forward -> loss per head -> backward -> Adam -> log, snapshot, checkpoint
+What a step does, the kind of training says: see `emsuite.training.supervised` for labelled samples.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
-from emsuite.common.device import autocast, deterministic
+from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
-from emsuite.common.memory import kept_memory
 from emsuite.config.network import NetworkConfig
-from emsuite.data.normalization import normalise
-from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, on_device
-from emsuite.losses.registry import LOSSES
-from emsuite.models.network import probabilities, trained_part
-from emsuite.targets.make import label_context
 from emsuite.training import checkpoint as checkpoints
-from emsuite.training.batches import Batch, Batches
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport
-from emsuite.training.optimizer import learning_rate, make_optimizer, update_average
+from emsuite.training.registry import STEPS
+from emsuite.training.resume import save, start_or_resume
 from emsuite.training.signals import StopRequest, stop_requests
 from emsuite.training.snapshot import save_snapshot, snapshot_path
-from emsuite.training.state import TrainingState, save, start_or_resume
+from emsuite.training.state import TrainingState
+from emsuite.training.step import StepResult
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one iteration yields: the losses, and what a snapshot shows."""
-
-    losses: dict[str, Tensor]
-    batch: Batch
-    logits: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
 class Run:
-    """What stays the same from iteration to iteration."""
+    """The parts of a run that stay the same from iteration to iteration."""
 
     folder: Path
     config: NetworkConfig
     volumes: Sequence[str]
+    """The paths of the training volumes."""
     until: int
+    """The last iteration."""
     group: Processes
     request: StopRequest
 
@@ -61,20 +46,31 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
           device: torch.device) -> int:  # fmt: skip
     """Train the network of `folder` up to iteration `until`, from its newest checkpoint if it has one.
 
-    Returns the exit code of the run: 0, or 128 + the signal that ended it early; it has saved then, and the same call
-    goes on from there. Processes that `torchrun` has started share every batch, and the first of them writes.
-    Raises RunFailed on a loss that is no number; nothing is saved then.
+    Processes that `torchrun` has started share every batch; the first of them writes.
+
+    Args:
+        folder: that of the network; checkpoints, snapshots and the log go there.
+        config: the resolved configuration.
+        volumes: to train on.
+        until: the last iteration.
+        device: to train on.
+
+    Returns:
+        the exit code of the run: 0, or 128 + the signal that ended it early. Then the run has saved a checkpoint, and
+        the same call continues from it.
+
+    Raises:
+        RunFailed: a loss is no number. Nothing is saved then.
     """
     with (
         processes(device) as group,
         stop_requests() as request,
         deterministic(config.training.deterministic),
-        kept_memory(),
     ):
         state = start_or_resume(folder, config, group.device)
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request)
         if state.iteration < until:
-            state.forward = group.parallel(state.forward)
+            state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
             _train(run, state, on_device(volumes, group.device))
             return request.exit_code
         logger.info("%s is at iteration %d already: nothing to do", folder, state.iteration)
@@ -86,94 +82,57 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
 
 
 def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) -> None:
-    training, first = run.config.training, state.iteration + 1
-    shape = state.network.output_shape(training.input_shape)
-    context = label_context(run.config)
-    sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
-    share = run.group.share(training.batch_size, training.accumulate)
+    training, step = run.config.training, STEPS[run.config.step]
+    first = state.iteration + 1
     iterations = range(first, run.until + 1)
+    share = run.group.share(training.batch_size, training.accumulate)
     with ExitStack() as stack:
-        batches = stack.enter_context(closing(Batches(run.config, sampler, share, iterations, run.group.device)))
+        # Threads prepare the batches while the network trains.
+        made = step.make_batches(state, run.config, volumes, share, iterations, run.group.device)
+        batches = stack.enter_context(closing(made))
         report = None
         if run.group.is_main:
-            made = TrainingReport(run.folder, run.config, state.iteration, run.until)
-            report = stack.enter_context(closing(made))
+            report = TrainingReport(run.folder, run.config, state.iteration, run.until)
+            stack.enter_context(closing(report))
         for iteration in iterations:
-            step = train_step(state, run.config, batches, iteration)
+            result = step.run(state, run.config, batches, iteration)
+            # One process may have been asked to end: all of them must end at the same iteration.
             run.request.signal = run.group.all_reduce_max(run.request.signal)
             ends = bool(run.request.signal) or iteration == run.until
-            _report(run, state, step, batches.waited, report, iteration == first or ends)
+            _report(run, state, result, batches.waited, report, iteration == first or ends)
             if iteration % training.checkpoint_every == 0 or ends:
-                _numbers(run, state, step)
+                # A checkpoint is written only behind a loss that is a number.
+                _numbers(run, state, result)
                 if run.group.is_main:
                     save(run.folder, run.config, state, run.volumes)
-            del step  # its tensors make room for those of the next
+            del result  # its tensors make room for those of the next iteration
             if run.request.signal:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
                 break
 
 
-def train_step(state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int) -> Step:
-    """One iteration: forward and backward for each of its batches, then one update; moves `state` on to `iteration`."""
-    if any(head.at(iteration) != head.at(iteration - 1) for head in config.heads.values()):
-        state.optimizer = make_optimizer(state.trained, config.training.optimizer)
-    rate = learning_rate(config.training.optimizer, iteration, config.training.iterations)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.zero_grad()
-    parts = config.training.accumulate
-    total: dict[str, Tensor] = {}
-    for part, batch in enumerate(islice(batches, parts), start=1):
-        with _gradients_kept_apart(state, part < parts):
-            losses, logits = _losses(state, config, batch)
-            (losses["loss"] / parts).backward()
-        for name, loss in losses.items():
-            total[name] = total.get(name, 0) + loss.detach() / parts
-    if config.training.optimizer.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.trained, config.training.optimizer.clip_norm)
-    state.optimizer.step()
-    state.iteration = iteration
-    if state.average is not None and config.training.average is not None:
-        update_average(state.average, trained_part(state.network).state_dict(), config.training.average, iteration)
-    return Step(total, batch, logits)
-
-
-def _losses(state: TrainingState, config: NetworkConfig, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    raw = normalise(batch.raw)[:, None].to(memory_format=torch.channels_last_3d)
-    with autocast(raw.device, getattr(torch, config.training.precision)):
-        logits = state.forward(raw)
-    losses = {name: LOSSES[head.at(batch.iteration).loss](logits[name].float(), batch.targets[name])
-              for name, head in config.heads.items()}  # fmt: skip
-    weighted = [losses[name] * head.loss_weight for name, head in config.heads.items()]
-    return {"loss": torch.stack(weighted).sum()} | losses, logits
-
-
-def _gradients_kept_apart(state: TrainingState, wanted: bool) -> AbstractContextManager[None]:
-    shared = isinstance(state.forward, DistributedDataParallel)
-    return state.forward.no_sync() if wanted and shared else nullcontext()  # type: ignore[operator]
-
-
-def _report(run: Run, state: TrainingState, step: Step, waited: float, report: TrainingReport | None,
+def _report(run: Run, state: TrainingState, result: StepResult, waited: float, report: TrainingReport | None,
             now: bool) -> None:  # fmt: skip
     training, iteration = run.config.training, state.iteration
     if report:
         report.step()
     if now or iteration % training.log_every == 0:
-        losses = _numbers(run, state, step)
+        losses = _numbers(run, state, result)
         if report:
-            report.add(iteration, losses, state.optimizer.param_groups[0]["lr"], waited)
+            report.add(iteration, losses, next(iter(state.optimizers.values())).param_groups[0]["lr"], waited)
     if report and iteration % training.snapshot_every == 0:
-        raw, targets, predictions = step.batch.raw, step.batch.targets, probabilities(step.logits)
+        raw, targets = result.batch.raw[:, 0], result.batch.targets
+        predictions = {name: output.values for name, output in result.outputs.items()}
         save_snapshot(snapshot_path(run.folder, iteration), run.config, raw, targets, predictions)
         report.show(iteration, raw, targets, predictions)
 
 
-def _numbers(run: Run, state: TrainingState, step: Step) -> dict[str, float]:
-    """The losses, over all processes; raises RunFailed if one is no number."""
-    means = run.group.mean(torch.stack(list(step.losses.values()))).tolist()
-    for name, number in zip(step.losses, means, strict=True):
+def _numbers(run: Run, state: TrainingState, result: StepResult) -> dict[str, float]:
+    """Return the losses, averaged over all processes; raise RunFailed if one is no number."""
+    means = run.group.mean(torch.stack(list(result.losses.values()))).tolist()
+    for name, number in zip(result.losses, means, strict=True):
         if not number < float("inf"):
             raise RunFailed(
                 f"{run.folder}: the {name} is {number} at iteration {state.iteration}; nothing was saved since"
             )
-    return dict(zip(step.losses, means, strict=True))
+    return dict(zip(result.losses, means, strict=True))

@@ -1,4 +1,4 @@
-"""Which volumes a network is trained on: named on the command line, or the training split of its data set."""
+"""The volumes that a network is trained on: named on the command line, or the training split of its data set."""
 
 import logging
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from funlib.geometry import Roi
 from emsuite.common.errors import BadInput
 from emsuite.common.memory import free_memory
 from emsuite.config.dataset import load_dataset
+from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import LABELS, TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.volume import open_volume, parse_roi
@@ -16,13 +17,22 @@ from emsuite.io.volume import open_volume, parse_roi
 logger = logging.getLogger(__name__)
 
 
-def load_training_data(config: NetworkConfig, given: Sequence[str], project: Path) -> list[TrainingVolume]:
-    """Read `VOLUME.zarr` or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` (labels inside that ROI, nm), each of the network's voxels.
+def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: Path) -> list[TrainingVolume]:
+    """Read the training volumes.
 
-    Without any given: the training split of the data set, from the project's data folder. They stay on disk if
-    `training.stream` says so, or, where it says nothing, if they would take more than half of the free memory.
+    They stay on disk if `training.stream` says so. If it says nothing, they stay on disk if they need more than half of
+    the free memory.
+
+    Args:
+        config: of the network; names its voxel size and its data set.
+        volumes: `VOLUME.zarr`, or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` to use the labels inside this ROI (nm) alone; none:
+            the training split of the data set.
+        project: the folder of the project, with its `data` folder.
+
+    Raises:
+        BadInput: a volume is missing, or has another voxel size.
     """
-    parts = [_part(config, text) for text in given or _split(config, project)]
+    parts = [_part(config, text) for text in volumes or _split(config, project)]
     stream = config.training.stream
     if stream is None:
         needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
@@ -33,15 +43,15 @@ def load_training_data(config: NetworkConfig, given: Sequence[str], project: Pat
 
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
-    dataset = load_dataset(config.dataset, project / "01_data" / "datasets")
-    parts = [(dataset.volume_path(part.volume, project / "data"), part.roi) for part in dataset.split.train]
-    there = [(path, roi) for path, roi in parts if path.is_dir()]
-    if not there:
+    dataset = load_dataset(config.dataset, project / DATASETS)
+    parts = [(dataset.volume_path(part.volume, project / DATA), part.roi) for part in dataset.split.train]
+    present = [(path, roi) for path, roi in parts if path.is_dir()]
+    if not present:
         raise BadInput(
             f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
-            "fetch one with 01_data/fetch_data.py, or name one with --data"
+            "fetch one, or name one with --data"
         )
-    return [f"{path}@{roi}" if roi else str(path) for path, roi in there]
+    return [f"{path}@{roi}" if roi else str(path) for path, roi in present]
 
 
 def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:

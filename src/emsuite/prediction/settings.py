@@ -1,0 +1,46 @@
+"""The settings that decide the bytes of a prediction, and their comparison with those of an earlier run or version."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from funlib.geometry import Roi
+
+from emsuite.common.arrays import Shape
+from emsuite.common.outputs import manifest_path, read_json, unfinished_path
+from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.io.volume import Volume, format_roi
+from emsuite.prediction.tiling import Tiling
+
+
+def prediction_settings(
+    config: NetworkConfig, iteration: int, weights: str, raw: Volume, roi: Roi, tiling: Tiling
+) -> dict[str, Any]:
+    """Return the settings of a prediction that are known before its tiles, see `Predictor.settings` for the others.
+
+    Args:
+        config: the configuration of the network.
+        iteration: of the checkpoint.
+        weights: their digest.
+        raw: the volume.
+        roi: the region that is predicted, nm.
+        tiling: where tiles lie and how their outputs are put together.
+    """
+    network = config.model_dump(mode="json")
+    rest = {"weights": weights, "raw": str(raw.path), "roi": format_roi(roi), "tiles": tiling.name}
+    return {"network": network, "iteration": iteration} | rest
+
+
+def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
+    """Return the input shape that an earlier run with the same `settings` used for `out`, or None.
+
+    Reusing it keeps earlier tiles valid even if less memory is free now. Original tiles have one shape alone.
+    """
+    if settings["tiles"].startswith("original"):
+        return None
+    today = json.loads(json.dumps(settings))
+    for earlier in ((read_json(manifest_path(out)) or {}).get("settings"), read_json(unfinished_path(out))):
+        if isinstance(earlier, dict) and "input_shape" in earlier and upgraded(earlier) | today == upgraded(earlier):
+            return tuple(earlier["input_shape"])
+    return None

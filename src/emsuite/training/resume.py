@@ -1,0 +1,96 @@
+"""Training states and checkpoints: start from fresh weights, go on from the newest checkpoint, save."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from emsuite.common.device import check_compiler
+from emsuite.common.errors import RunFailed
+from emsuite.common.provenance import provenance
+from emsuite.config.network import NetworkConfig
+from emsuite.training import checkpoint as checkpoints
+from emsuite.training.checkpoint import Checkpoint
+from emsuite.training.registry import STEPS
+from emsuite.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+
+def start(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
+    """Return a state on `device` with fresh weights, from the seed; `folder` is that of the network."""
+    torch.manual_seed(config.training.sampling.seed)
+    step = STEPS[config.step]
+    networks, frozen_digest = step.build(folder, config)
+    for network in networks.values():
+        network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    state = TrainingState(networks, step.make_optimizers(networks, config), frozen_digest=frozen_digest)
+    if config.training.average is not None:
+        for name, part in state.trained_parts().items():
+            state.averages[name] = {key: tensor.detach().clone() for key, tensor in part.state_dict().items()}
+    if config.training.compile:
+        check_compiler(device)
+        state.forwards = {name: torch.compile(network) for name, network in networks.items()}  # type: ignore[misc]
+    return state
+
+
+def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
+    """Return the newest checkpoint of `folder` as a state on `device`, or a fresh state if there is none."""
+    saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
+    state = start(folder, config, device)
+    if saved is None:
+        return state
+    checkpoints.check_frozen(folder, config, saved, state.frozen_digest)
+    path = checkpoints.checkpoint_path(folder, saved.iteration)
+    for name, part in state.trained_parts().items():
+        weights = saved.networks[name]
+        checkpoints.load_weights(part, weights, path)
+        for key, tensor in state.averages.get(name, {}).items():
+            # Copying keeps the memory order of the weights that the average follows.
+            tensor.copy_(saved.averages.get(name, weights)[key])
+    for name, optimizer_state in saved.optimizers.items():
+        checkpoints.load_optimizer(state.optimizers[name], optimizer_state, path)
+    state.iteration, state.grey_scale = saved.iteration, saved.grey_scale
+    logger.info("%s: going on from iteration %d", folder, saved.iteration)
+    return state
+
+
+def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[str]) -> None:
+    """Write a checkpoint of `state` with provenance.
+
+    Args:
+        folder: that of the network.
+        config: the resolved configuration.
+        state: what to save.
+        volumes: the paths of the training volumes.
+
+    Raises:
+        RunFailed: a weight is NaN or infinite.
+    """
+    inputs = {str(index): Path(name) for index, name in enumerate(volumes)}
+    about = provenance(config.model_dump(mode="json"), inputs, config.training.sampling.seed)
+    weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}
+    for network in weights.values():
+        broken = [key for key, tensor in network.items() if not bool(torch.isfinite(tensor).all())]
+        if broken:
+            raise RunFailed(
+                f"{folder}: {broken[0]} is no number after iteration {state.iteration}; nothing was saved since"
+            )
+    content = Checkpoint(
+        iteration=state.iteration,
+        architecture=config.architecture(),
+        networks=weights,
+        averages=state.averages,
+        optimizers={name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        frozen_digest=state.frozen_digest,
+        normalization=checkpoints.record_normalization(config.normalization, state.grey_scale),
+        provenance=about,
+    )
+    path = checkpoints.save(folder, content)
+    logger.debug("saved %s", path)
+
+
+def _contiguous(part: nn.Module) -> dict[str, Tensor]:
+    return {key: tensor.contiguous() for key, tensor in part.state_dict().items()}

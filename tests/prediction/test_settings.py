@@ -1,0 +1,101 @@
+"""Settings of predictions, and earlier ones in the words of today's schema."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from funlib.geometry import Roi
+
+from emsuite.common.files import write_json
+from emsuite.common.outputs import is_finished, manifest_path, output, unfinished_path
+from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.io.volume import create_volume
+from emsuite.prediction.blending import Blended
+from emsuite.prediction.settings import earlier_input_shape, prediction_settings
+from emsuite.prediction.tiling import BY_STRIDE, Original
+
+CONTENT: dict[str, Any] = {
+    "dataset": "d",
+    "network": "n",
+    "voxel_size": [10, 10, 10],
+    "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+    "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0]]}},
+    "prediction": {"input_shape": [48, 48, 48]},
+    "training": {"iterations": 1, "input_shape": [48, 48, 48], "sampling": {}},
+}
+
+
+def today() -> dict[str, Any]:
+    network = NetworkConfig.model_validate(CONTENT).model_dump(mode="json")
+    return {"network": network, "iteration": 1, "weights": "abc", "tiles": "stride", "input_shape": [48, 48, 48]}
+
+
+def earlier() -> dict[str, Any]:
+    """Those of a version that did not know all keys, and called one otherwise."""
+    settings = today()
+    del settings["network"]["training"]["accumulate"]
+    switch = settings["network"]["heads"]["affs"].pop("switch_to")
+    settings["network"]["heads"]["affs"]["then"] = switch
+    return settings
+
+
+def test_settings_are_as_ever_and_in_the_same_order(tmp_path: Path) -> None:
+    raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
+    config = NetworkConfig.model_validate(CONTENT)
+    settings = prediction_settings(config, 7, "abc", raw, Roi((0, 0, 0), (80, 80, 40)), BY_STRIDE)
+    assert list(settings) == ["network", "iteration", "weights", "raw", "roi", "tiles"]
+    assert list(settings.values())[1:] == [7, "abc", str(raw.path), "0:80,0:80,0:40", "stride"]
+    names = [prediction_settings(config, 7, "", raw, raw.roi, tiling)["tiles"]
+             for tiling in (Original(), Original(valid=True), Blended("linear"))]  # fmt: skip
+    assert names == ["original", "original, valid", "stride, linear"]
+
+
+def test_earlier_settings_are_put_in_the_words_of_today() -> None:
+    assert earlier() != today()
+    assert upgraded(earlier()) == today() == upgraded(today())
+    assert upgraded(earlier() | {"weights": "other"}) == today() | {"weights": "other"}
+
+
+@pytest.mark.parametrize("network", [None, "small", {}, CONTENT | {"unknown": 1}])
+def test_a_network_that_today_s_schema_refuses_stays_as_it_is(network: Any) -> None:
+    settings = today() | {"network": network}
+    assert upgraded(settings) == settings != today()
+
+
+def test_an_earlier_output_counts_as_finished_unless_weights_differ(tmp_path: Path) -> None:
+    out = tmp_path / "p.zarr"
+    with output(out, earlier()) as made:
+        made.path.mkdir()
+    assert is_finished(out, today(), upgraded)
+    assert not is_finished(out, today())
+    assert not is_finished(out, today() | {"weights": "other"}, upgraded)
+    assert not is_finished(out, today() | {"iteration": 2}, upgraded)
+
+
+@pytest.mark.parametrize(("changes", "resumed"), [({}, True), ({"weights": "other"}, False)])
+def test_an_earlier_output_is_continued_unless_weights_differ(tmp_path: Path, changes: dict, resumed: bool) -> None:
+    out = tmp_path / "p.zarr"
+    with contextlib.suppress(KeyboardInterrupt), output(out, earlier()) as made:
+        made.path.mkdir()
+        raise KeyboardInterrupt
+    with output(out, today() | changes, upgrade=upgraded) as made:
+        assert made.resumed == resumed
+        made.path.mkdir(exist_ok=True)
+    assert is_finished(out, today() | changes)
+    assert not unfinished_path(out).exists()
+
+
+def test_the_input_shape_of_an_earlier_run_is_found(tmp_path: Path) -> None:
+    out, settings = tmp_path / "p.zarr", today()
+    del settings["input_shape"]
+    assert earlier_input_shape(out, settings) is None
+    write_json(unfinished_path(out), earlier())
+    assert earlier_input_shape(out, settings) == (48, 48, 48)
+    assert earlier_input_shape(out, settings | {"weights": "other"}) is None
+    write_json(manifest_path(out), {"settings": earlier() | {"input_shape": [50, 50, 50]}})
+    assert earlier_input_shape(out, settings) == (50, 50, 50)
+    for tiles, shape in (("stride, linear", (50, 50, 50)), ("original", None), ("original, valid", None)):
+        write_json(manifest_path(out), {"settings": earlier() | {"input_shape": [50, 50, 50], "tiles": tiles}})
+        assert earlier_input_shape(out, settings | {"tiles": tiles}) == shape
