@@ -8,7 +8,8 @@ import click
 from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.config.dataset import dataset_of, load_dataset
-from emsuite.data.labels_mask import MASK, create_mask
+from emsuite.data.labels_mask import create_mask
+from emsuite.io.volume import MASK
 
 DATASETS = Path(__file__).resolve().parent / "datasets"
 

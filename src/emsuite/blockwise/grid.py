@@ -7,7 +7,6 @@ context +- - - - - - - - +        a block reads `read` and writes `write`; the w
         + - - - - read - +
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
 
@@ -80,11 +80,8 @@ def _whole_voxels(name: str, length: Sequence[int], voxel: Coordinate, at_least:
     return Coordinate(length)
 
 
-def chunk_shape(grid: BlockGrid, voxel_size: Coordinate, wanted: int = 64) -> list[int]:
-    """Chunks in voxels, close to `wanted`, of which every block is made: no two blocks write into the same chunk."""
+def chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:
+    """Chunks in voxels, of which every block is made: no two blocks write into the same chunk."""
     if len(grid) == 1:
-        return [min(wanted, n) for n in grid.total.shape / voxel_size]
-    return [
-        min((n for n in range(1, size + 1) if size % n == 0), key=lambda n: abs(math.log(n / wanted)))
-        for size in grid.block_size / voxel_size
-    ]
+        return [chunk_length(n) for n in grid.total.shape / voxel_size]
+    return [dividing_chunk_length(size) for size in grid.block_size / voxel_size]

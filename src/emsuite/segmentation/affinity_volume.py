@@ -55,12 +55,12 @@ def affinity_volume(volume: Volume) -> AffinityVolume:
         )
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise BadInput(f"{volume.path}: {volume.dtype}, expected affinities as uint8, or as floats in [0, 1]")
-    held = volume.array.attrs.get("neighborhood", NEAR)
+    held = volume.attributes.get("neighborhood", NEAR)
     try:
         offsets = [tuple(int(n) for n in offset) for offset in held]
     except (TypeError, ValueError):
         raise BadInput(f"{volume.path}: 'neighborhood' holds {held!r}, expected offsets as {list(NEAR)}") from None
-    told = "neighborhood" in volume.array.attrs
+    told = "neighborhood" in volume.attributes
     if volume.channels < 3 or (told and len(offsets) != volume.channels):
         expected = (
             f"{len(offsets)}, one per offset of 'neighborhood'"

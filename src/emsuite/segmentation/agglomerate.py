@@ -16,8 +16,7 @@ from emsuite.blockwise.run import Workers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
-from emsuite.common.provenance import checksum
-from emsuite.io.volume import Volume, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.extract_fragments import voxels_per_block
 from emsuite.segmentation.graph_tables import digest, fragments_manifest, write_block
@@ -52,9 +51,9 @@ def agglomerate_fragments(
         "context": list(grid.context),
         "affs": str(affs.resolve()),
         "fragments": str(fragments.resolve()),
-        "inputs": {"affs": checksum(inputs["affs"]), "fragments": origin["digest"]},
+        "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
     }
-    with output(out, settings, inputs=inputs) as made:
+    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as made:
         done = out / ".blocks"
         run_blocks("agglomerate", grid, _EdgeBlock(affs, fragments, out, grid, merge_function), workers, done)
         number, _ = digest(out, len(grid))

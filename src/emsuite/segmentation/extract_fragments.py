@@ -20,8 +20,7 @@ from emsuite.blockwise.run import Workers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import Output, output
-from emsuite.common.provenance import checksum
-from emsuite.io.volume import Volume, create_volume, open_volume, split_path
+from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.graph_tables import digest, write_block
 from emsuite.segmentation.region_graph import Nodes
@@ -53,10 +52,13 @@ def extract_fragments(
         "context": list(grid.context),
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
-        "inputs": {name: checksum(path) for name, path in inputs.items()},
+        "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
     volume_path, nodes_path = out / "fragments.zarr", out / "graph" / "nodes"
-    with output(volume_path, settings, inputs=inputs) as made, output(nodes_path, settings, inputs=inputs) as nodes:
+    with (
+        output(volume_path, settings, inputs=inputs, fingerprint=fingerprint) as made,
+        output(nodes_path, settings, inputs=inputs, fingerprint=fingerprint) as nodes,
+    ):
         done = _prepare(made, nodes, source.volume, grid)
         process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
         run_blocks("fragments", grid, process, workers, done)
