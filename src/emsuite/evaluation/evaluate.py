@@ -13,7 +13,7 @@ from emsuite.evaluation.section_images import sections, shown_roi
 from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
 from emsuite.evaluation.threshold_sweep import Evaluation, check_lookup, evaluate, with_edits, write_scores
 from emsuite.io.skeletons import load_skeletons
-from emsuite.io.volume import format_roi, open_volume, parse_roi, split_path
+from emsuite.io.volume import fingerprint, format_roi, open_volume, parse_roi, split_path
 
 _WORST = 20  # faults of each kind that are listed
 _SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of view.py
@@ -76,7 +76,8 @@ def score(
     faults = locate(worst_faults(evaluation.table, _WORST), comparison, evaluation, segmentation, truth)
     pictures = sections(evaluation, truth, segmentation, *shown)
     inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
-    record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
+    given = {name: path for name, path in inputs.items() if path}
+    record = provenance({"roi": format_roi(scored)}, given, fingerprint=fingerprint)
     title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
     look = [*viewer, str(out)]
     look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
