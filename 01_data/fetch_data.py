@@ -10,7 +10,7 @@ from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.download.fetch import WORKERS, fetch_prefix
-from emsuite.download.object_store import FolderStore, S3Store, Store
+from emsuite.download.object_store import FolderStore, ObjectStore, S3Store
 
 HERE = Path(__file__).resolve().parent
 
@@ -23,10 +23,10 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 """
 )
 @click.option("-d", "--dataset", required=True, help="Name of a data set in 01_data/datasets, or a yaml file.")
-@click.option("--volume", "volumes", multiple=True, help="Volume to fetch, may be given again. [default: one]")
+@click.option("--volume", "volumes", multiple=True, help="Volume to fetch. May be repeated. [default: one]")
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
 @click.option("--out", type=options.FILE, default=HERE.parent / "data", help="Data folder to fetch into.")
-@click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
+@click.option("--bucket", help="Another bucket with the same layout. [default: the data set's]")
 @options.endpoint_url
 @click.option("--from", "shared", type=options.FILE, help="Copy from this folder instead of a bucket.")
 @options.connections(WORKERS)
@@ -42,25 +42,25 @@ def main(
 ) -> None:
     """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr, one volume per data set by default.
 
-    Continues where an earlier run stood: what is there and whole is not fetched again.
+    A stopped run is continued: files that are complete are not fetched again.
     """
     data = load_dataset(dataset, HERE / "datasets")
     for volume in data.choose(volumes, everything):
         target = data.volume_path(volume, out)
-        store: Store
+        store: ObjectStore
         if shared is not None:
-            found = data.find_in(shared, volume)
-            store, prefix = FolderStore(found.parent, workers), found.name
+            source = data.find_in(shared, volume)
+            store, prefix = FolderStore(source.parent, workers), source.name
         else:
             store = S3Store(bucket or bucket_of(data, volume, target), endpoint_url, workers)
             prefix = f"{data.prefix}/{volume}.zarr"
         expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
-        done = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
-        click.echo(f"{target}: whole, {done.objects} objects, {done.transferred} fetched now")
+        result = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
+        click.echo(f"{target}: complete, {result.objects} objects, {result.transferred} fetched now")
 
 
 def bucket_of(data: Dataset, volume: str, target: Path) -> str:
-    """The data set's bucket; BadInput that says what to do instead where it has none."""
+    """Return the bucket of the data set; if it has none, raise BadInput with the command or option to use instead."""
     if data.bucket is not None:
         return data.bucket
     if data.synthesis:
