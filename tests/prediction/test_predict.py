@@ -302,7 +302,7 @@ def test_workers_go_on_where_one_process_was_stopped(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("blend", "least", "all_units"), [("crop", 20, 360), ("linear", 2, 18)])
+@pytest.mark.parametrize(("blend", "least", "all_units"), [("crop", 20, 360), ("linear", 2, 10)])
 def test_workers_that_are_killed_go_on_to_the_same_bytes(
     tmp_path: Path, folders: Path, call_script: Callable, blend: str, least: int, all_units: int
 ) -> None:
