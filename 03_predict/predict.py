@@ -24,11 +24,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
 @click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
-@click.option("--tile", type=click.Choice(["stride", "original"]), default="stride",
-              help="original: the published experiments' tiles, zeros around the volume, for their bytes.")  # fmt: skip
-@click.option("--blend", type=click.Choice(["crop", "linear", "gaussian"]), default="crop",
-              help="linear, gaussian: weighted mean of tiles that overlap by half, for networks whose output depends "
-              "on the tile, as by instance normalisation. Up to twelve times the work of crop.")  # fmt: skip
+@options.tiling_options
 @options.device
 @options.overrides
 def main(
@@ -52,7 +48,8 @@ def main(
     from emsuite.io.volume import parse_roi
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.predict import predict_to
-    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor, valid_roi
+    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
+    from emsuite.prediction.region import valid_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
     from emsuite.training.checkpoint import checkpoint_path, digest, load_trained
 

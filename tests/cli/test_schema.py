@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
+from emsuite.cli import schema
 from emsuite.cli.schema import Key, keys_of, options_of
 from emsuite.common.settings import as_options
 from emsuite.segmentation import settings as segmentation
@@ -100,3 +101,11 @@ def test_words_of_settings_are_read_back_as_they_were(settings: dict[str, Any]) 
     words = [word for part in parts for word in as_options(whole, getattr(segmentation, part))]
     click.command()(command).main(words, standalone_mode=False)
     assert SegmentationSettings(**read) == whole
+
+
+def test_names_of_a_table_are_read_without_importing_its_module() -> None:
+    from emsuite.prediction.blending import BLENDINGS
+
+    assert schema.names_in("emsuite.prediction.blending", "BLENDINGS") == list(BLENDINGS)
+    with pytest.raises(LookupError, match="has no NOTHING"):
+        schema.names_in("emsuite.prediction.blending", "NOTHING")

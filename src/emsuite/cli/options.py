@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from emsuite.cli.schema import options_of
+from emsuite.cli.schema import names_in, options_of
 from emsuite.cli.types import Voxels, Workers
 from emsuite.common.errors import BadInput
 from emsuite.config.layout import EXAMPLE_NETWORK
@@ -47,6 +47,26 @@ bind = click.option(
     metavar="ADDRESS",
     help="The address to listen on; with any other than the default, other machines can connect.",
 )
+
+
+def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--tile` and `--blend`: where the tiles of a prediction lie, and how overlapping outputs combine."""
+    blend = click.option(
+        "--blend",
+        type=click.Choice(["crop", *names_in("emsuite.prediction.blending", "BLENDINGS")]),
+        default="crop",
+        help="crop keeps each voxel from one tile; the others are windows for the weighted mean of tiles that overlap "
+        "by half. Choose one for networks whose output depends on the tile, as with instance normalization. A window "
+        "costs up to twelve times the work of crop.",
+    )
+    tile = click.option(
+        "--tile",
+        type=click.Choice(["stride", "original"]),
+        default="stride",
+        help="original: the published experiments' tiles, zeros around the volume, for their bytes.",
+    )
+    return tile(blend(command))
+
 
 _SEGMENTATION = "emsuite.segmentation.settings"
 fragment_settings = options_of(_SEGMENTATION, "FragmentSettings")

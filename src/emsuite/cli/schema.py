@@ -100,13 +100,17 @@ def options_of(module: str, name: str) -> Callable[[Callable[..., Any]], Callabl
     return decorate
 
 
-@lru_cache
-def _definitions(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, ast.expr]]:
-    """Return the classes of a module, and the values of the names that it assigns, both by name."""
+def _tree(module: str) -> ast.Module:
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+@lru_cache
+def _definitions(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, ast.expr]]:
+    """Return the classes of a module, and the values of the names that it assigns, both by name."""
+    tree = _tree(module)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     aliases = {node.targets[0].id: node.value for node in tree.body
                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
@@ -153,3 +157,14 @@ def _kind(node: ast.expr, aliases: dict[str, ast.expr]) -> Kind:
         return kind
     assert node.value.id == "tuple", ast.dump(node)
     return Kind("tuple", members=tuple(_kind(part, aliases) for part in parts))
+
+
+def names_in(module: str, table: str) -> list[str]:
+    """Return the keys of a dict that `module` defines at its top as `table: ... = {"name": ..., ...}`."""
+    for node in _tree(module).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == table:
+            value = getattr(node, "value", None)
+            assert isinstance(value, ast.Dict), f"{module}.{table} is no dict"
+            return [ast.literal_eval(key) for key in value.keys if key is not None]
+    raise LookupError(f"{module} has no {table}")

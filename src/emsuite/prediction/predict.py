@@ -30,7 +30,8 @@ from emsuite.io.volume import Volume, create_volume, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
-from emsuite.prediction.predictor import Predicted, Predictor, in_nm, in_voxels
+from emsuite.prediction.predictor import Predicted, Predictor
+from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,

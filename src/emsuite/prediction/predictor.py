@@ -21,6 +21,7 @@ from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
+from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tile, Tiling, tile_within
 
 
@@ -286,38 +287,3 @@ def bytes_per_voxel(network: AnyNetwork, config: NetworkConfig, tiling: Tiling =
 def written_heads(config: NetworkConfig) -> tuple[str, ...]:
     """Return the names of the heads that a prediction consists of."""
     return config.prediction.heads or tuple(config.heads)
-
-
-def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE) -> Roi:
-    """Return the part of `roi` (nm) that can be predicted from real voxels alone.
-
-    Where LSDs are stored, this is the part where the LSDs have real context, as in the originals: the network that
-    reads them finds zeros around them.
-
-    Raises:
-        BadInput: no voxel has real context.
-    """
-    receptive_field = network.receptive_field
-    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        receptive_field = network.frozen.receptive_field
-    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
-    shape = raw.spatial_shape - context
-    if min(shape) <= 0:
-        raise BadInput(
-            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
-            "leave out --valid to predict with context made up"
-        )
-    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
-    if valid.intersect(roi).empty:
-        raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
-    return valid.intersect(roi)
-
-
-def in_voxels(raw: Volume, roi: Roi) -> Roi:
-    """Return `roi` (nm) in voxels of `raw`, counted from its first one."""
-    return Roi((roi.offset - raw.offset) / raw.voxel_size, roi.shape / raw.voxel_size)
-
-
-def in_nm(raw: Volume, voxels: Roi) -> Roi:
-    """Return the inverse of `in_voxels`."""
-    return Roi(voxels.offset * raw.voxel_size + raw.offset, voxels.shape * raw.voxel_size)
