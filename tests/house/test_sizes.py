@@ -8,7 +8,7 @@ from pathlib import Path
 from builders import ROOT
 
 LIBRARY = ROOT / "src/emsuite"
-MODULES = sorted(path for path in LIBRARY.glob("*/*.py") if path.name != "__init__.py")
+MODULES = sorted(path for path in LIBRARY.glob("*/**/*.py") if path.name != "__init__.py")
 DOORS = sorted(path for path in LIBRARY.glob("*.py") if path.name != "__init__.py")
 SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
 
@@ -43,7 +43,7 @@ def test_packages_hold_a_handful_of_modules() -> None:
 
 
 def test_package_files_are_empty() -> None:
-    assert [relative(path) for path in LIBRARY.glob("*/__init__.py") if path.read_text().strip()] == []
+    assert [relative(path) for path in LIBRARY.glob("*/**/__init__.py") if path.read_text().strip()] == []
 
 
 def test_doors_only_open() -> None:

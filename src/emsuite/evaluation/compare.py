@@ -22,12 +22,11 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
 from emsuite.common.progress import progress
-from emsuite.common.provenance import checksum
 from emsuite.evaluation.contingency import Contingency, contingency, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
-from emsuite.io.volume import Volume, format_roi, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, split_path
 
 _BLOCK = 256  # default block size, voxels per axis
 _PAIRS, _NODES = ("segment", "label", "voxels"), ("node", "segment")
@@ -83,10 +82,10 @@ def compare(
         "roi": format_roi(roi),
         "block_size": list(grid.block_size),
         "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
-        "inputs": {name: checksum(path) for name, path in inputs.items()},
+        "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }
-    with output(folder, settings, inputs=inputs) as record:
+    with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
         process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, truth.labels.voxel_size))

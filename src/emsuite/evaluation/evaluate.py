@@ -16,7 +16,7 @@ from emsuite.evaluation.section_images import common_roi_of_pictures, draw_secti
 from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, write_errors
 from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import load_skeletons
-from emsuite.io.volume import Volume, format_roi, open_volume, parse_roi, split_path
+from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, parse_roi, split_path
 
 _LISTED = 20  # errors of each kind in errors.csv and in the report
 
@@ -108,4 +108,4 @@ def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None) -> _Input
 def _provenance(arrays: Mapping[str, Path], tables: Tables, roi: Roi) -> dict[str, Any]:
     paths = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
     inputs = {name: path for name, path in paths.items() if path}
-    return provenance({"roi": format_roi(roi)}, inputs)
+    return provenance({"roi": format_roi(roi)}, inputs, fingerprint=fingerprint)

@@ -4,14 +4,10 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import h5py
-import zarr
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, manifest_path, read_json, unfinished_path
-from emsuite.io.volume import open_volume, split_path
+from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
 
 # What a results folder may hold, in the order in which it is shown, and the kind of each.
@@ -94,7 +90,7 @@ def _container_layers(container: Path, prefix: str) -> list[Layer]:
     check_finished(container)
     layers = [
         layer
-        for name in _array_names(container)
+        for name in array_names(container)
         for layer in _if_it_can_be_shown(prefix + name.removeprefix("volumes/"), container / name)
     ]
     if not layers:
@@ -116,29 +112,3 @@ def _input_of(folder: Path, name: str) -> Path | None:
     manifest = read_json(manifest_path(folder / "prediction.zarr")) or {}
     path = manifest.get("inputs", {}).get(name, {}).get("path")
     return Path(path) if path else None
-
-
-def _array_names(container: Path) -> list[str]:
-    """Names of all arrays in a container; raises BadInput where it is none."""
-    found, inside = split_path(container)
-    if inside:
-        raise BadInput(f"{container}: an array or group, expected the container itself, {found}")
-    if found.suffix != ".zarr":
-        return _hdf5_names(found)
-    if not found.is_dir():
-        raise BadInput(f"{found}: no such volume; expected a zarr folder")
-    try:
-        members: Any = zarr.open_group(found, mode="r").members(max_depth=None)
-        return sorted(name for name, member in members if isinstance(member, zarr.Array))
-    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError) as error:
-        raise BadInput(f"{found}: cannot be read as a zarr group: {error}") from None
-
-
-def _hdf5_names(container: Path) -> list[str]:
-    names: list[str] = []
-    try:
-        with h5py.File(container, "r") as file:
-            file.visititems(lambda key, item: names.append(key) if isinstance(item, h5py.Dataset) else None)
-    except OSError as error:
-        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
-    return sorted(names)

@@ -6,7 +6,7 @@ need not be whole) puts it in the world, so that offsets off the voxel grid are 
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import neuroglancer
 import numpy as np
@@ -17,6 +17,7 @@ from emsuite.io.volume import Volume
 from emsuite.visualization.shaders import DESCRIPTOR_GROUPS, MASK_SHADER, channel_shader, gray_shader, triples
 
 Kind = Literal["image", "affinities", "descriptors", "segmentation", "mask"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _IDS = ("label", "neuron", "segment", "fragment")
 # Meshes come from marching cubes over the whole array in memory; neuroglancer shows larger ones in sections alone.
@@ -54,7 +55,16 @@ class Layer:
 
 
 def kind_of(name: str, volume: Volume) -> Kind:
-    """How to show an array, judged by its name (as `labels/neuron_ids` or `targets/affs`), type and channels."""
+    """Return how to show an array.
+
+    Its attributes decide: `kind`, if it is one of `Kind`, else `neighborhood`, which affinities have. Without them, its
+    name (such as `labels/neuron_ids` or `targets/affs`), its type and its channels decide.
+    """
+    stated = volume.attributes.get("kind")
+    if isinstance(stated, str) and stated in KINDS:
+        return stated
+    if "neighborhood" in volume.attributes and volume.channels is not None:
+        return "affinities"
     *groups, last = name.lower().split("/")
     if "weights" in groups or "raw" in last:
         return "image"
