@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the labels mask of volumes, by the rule of their data set."""
+"""Write the labels mask of volumes by the rule of their data set."""
 
 from pathlib import Path
 
@@ -21,16 +21,16 @@ python 01_data/create_masks.py /lab/mine.zarr --dataset mine.yaml
 """
 )
 @click.argument("volumes", metavar="VOLUME.zarr ...", nargs=-1, required=True, type=options.FILE)
-@click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: as the volume's path tells]")
+@click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: the one in the volume's path]")
 def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
-    """Write volumes/labels/labels_mask into each VOLUME.zarr, where it is not there already.
+    """Write volumes/labels/labels_mask into each VOLUME.zarr that has no such array yet.
 
-    A record of it, VOLUME.zarr.masks.json, is written beside the volume.
+    A record, VOLUME.zarr.masks.json, is written beside the volume.
     """
     for volume in volumes:
         data = load_dataset(dataset, DATASETS) if dataset else dataset_of(volume, DATASETS)
-        made = create_mask(volume, data.mask)
-        click.echo(f"{volume / MASK}: {'written' if made else 'already there'}")
+        is_written = create_mask(volume, data.mask)
+        click.echo(f"{volume / MASK}: {'written' if is_written else 'already there'}")
 
 
 if __name__ == "__main__":
