@@ -17,7 +17,7 @@ include: "common.smk"
 report: "workflow/report/workflow.rst"
 
 
-container: PLAN.image.place
+container: PLAN.image.location
 
 
 include: "01_data/data.smk"

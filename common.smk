@@ -1,4 +1,4 @@
-# What all rules share: the checked configuration, and where files lie.
+# The parts that all rules share: the checked configuration (PLAN), paths, and functions for params and inputs.
 
 import sys
 from pathlib import Path
@@ -9,12 +9,13 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
+from emsuite.common.settings import as_options
 from emsuite.workflow.failed_steps import failed_steps
 from emsuite.workflow.plan import load_plan, prepare_image, run_with_own_python
 
 run_with_own_python()
 
-# Steps run in an image; the job that a step is (on a cluster, say) need not look at it again.
+# Whether steps run in an image. The main process checks the image once; jobs on a cluster need not check it again.
 IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 
 try:
@@ -25,7 +26,7 @@ except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
-# Each step looks at the image that it is in; what Snakemake itself does when all is done is in none.
+# Each step checks the image that it runs in. Commands of onsuccess and onerror run outside the image.
 if IN_IMAGE:
     shell.prefix(
         '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
@@ -36,24 +37,25 @@ LOG = f"{PLAN.results}/log"
 
 
 def part_of(wildcards):
-    """The scored part that a file belongs to."""
+    """Return the scored part that a file belongs to."""
     return PLAN.test_parts[wildcards.part]
 
 
-# Snakemake does not compare what functions of `resources` return with what it was in an earlier run. So what says how
-# something is made, but not what, makes nothing anew.
+# Snakemake does not track values returned by functions that take `resources`. Settings that affect how a file is
+# computed but not its content (device, download source) go through such functions, so that changing them does not
+# re-run anything.
 
 
 def device(wildcards, resources):
-    """What computes."""
+    """Return the device that computes."""
     return PLAN.config.device
 
 
 def source_option(wildcards, resources):
-    """Where a volume is copied from rather than downloaded."""
+    """Return the option that names the shared folder to copy a volume from, or nothing to download it."""
     return PLAN.source_option(wildcards.volume)
 
 
 def masks_of(parts):
-    """The files that say the volumes of these parts are there and masked."""
+    """Return the files whose presence says that the volumes of these parts exist and are masked."""
     return sorted({f"{part.volume}.masks.json" for part in parts})

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the labels mask of volumes by the rule of their data set."""
+"""Write the labels masks of volumes, by the rule of their data set."""
 
 from pathlib import Path
 
@@ -7,9 +7,6 @@ import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from emsuite.config.dataset import dataset_of, load_dataset
-from emsuite.data.labels_mask import create_mask
-from emsuite.io.volume import MASK
 
 DATASETS = Path(__file__).resolve().parent / "datasets"
 
@@ -21,16 +18,20 @@ python 01_data/create_masks.py /lab/mine.zarr --dataset mine.yaml
 """
 )
 @click.argument("volumes", metavar="VOLUME.zarr ...", nargs=-1, required=True, type=options.FILE)
-@click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: the one in the volume's path]")
+@click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: from the volume's path]")
 def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
-    """Write volumes/labels/labels_mask into each VOLUME.zarr that has no such array yet.
+    """Write volumes/labels/labels_mask into each VOLUME.zarr that has none yet.
 
-    A record, VOLUME.zarr.masks.json, is written beside the volume.
+    VOLUME.zarr.masks.json, beside the volume, records the rule and the labels.
     """
+    from emsuite.config.dataset import dataset_of, load_dataset
+    from emsuite.data.labels_mask import create_mask
+    from emsuite.io.volume import MASK
+
     for volume in volumes:
         data = load_dataset(dataset, DATASETS) if dataset else dataset_of(volume, DATASETS)
-        is_written = create_mask(volume, data.mask)
-        click.echo(f"{volume / MASK}: {'written' if is_written else 'already there'}")
+        is_new = create_mask(volume, data.mask)
+        click.echo(f"{volume / MASK}: {'written' if is_new else 'already there'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Volumes: synthesized or fetched, and their masks.
+# Volumes: fetch or synthesize them, and write their masks.
 
 VOLUME = (
     PLAN.dataset.volume_path(PLAN.dataset.volumes[0], PLAN.config.data).parent
@@ -17,7 +17,7 @@ if PLAN.dataset.synthesis:
             f"{LOG}/synthesize_{{volume}}.tsv"
         threads: PLAN.config.threads
         params:
-            options=lambda wildcards: PLAN.dataset.synthesis_arguments(wildcards.volume),
+            options=lambda wildcards: PLAN.dataset.synthesis_options(wildcards.volume),
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
             "python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
@@ -42,7 +42,7 @@ elif PLAN.dataset.bucket:
 
 rule create_masks:
     input:
-        lambda wildcards: PLAN.volume_made(Path(f"{wildcards.volume}.zarr")),
+        lambda wildcards: PLAN.volume_manifest(Path(f"{wildcards.volume}.zarr")),
     output:
         "{volume}.zarr.masks.json",
     log:

@@ -2,15 +2,18 @@
 """Fetch volumes of a data set from its public bucket, or from a shared folder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
-from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.download.fetch import WORKERS, fetch_prefix
-from emsuite.download.object_store import FolderStore, S3Store, Store
+
+if TYPE_CHECKING:
+    from emsuite.config.dataset import Dataset
+    from emsuite.download.object_store import Store
 
 HERE = Path(__file__).resolve().parent
 
@@ -23,7 +26,7 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 """
 )
 @click.option("-d", "--dataset", required=True, help="Name of a data set in 01_data/datasets, or a yaml file.")
-@click.option("--volume", "volumes", multiple=True, help="Volume to fetch, may be given again. [default: one]")
+@click.option("--volume", "volumes", multiple=True, help="Volume to fetch; may be repeated. [default: one]")
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
 @click.option("--out", type=options.FILE, default=HERE.parent / "data", help="Data folder to fetch into.")
 @click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
@@ -42,15 +45,18 @@ def main(
 ) -> None:
     """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr, one volume per data set by default.
 
-    Continues where an earlier run stood: what is there and whole is not fetched again.
+    Continues where an earlier run stopped; complete objects are not fetched again.
     """
+    from emsuite.config.dataset import load_dataset
+    from emsuite.download.object_store import FolderStore, S3Store
+
     data = load_dataset(dataset, HERE / "datasets")
     for volume in data.choose(volumes, everything):
         target = data.volume_path(volume, out)
         store: Store
         if shared is not None:
-            found = data.find_in(shared, volume)
-            store, prefix = FolderStore(found.parent, workers), found.name
+            source = data.find_in(shared, volume)
+            store, prefix = FolderStore(source.parent, workers), source.name
         else:
             store = S3Store(bucket or bucket_of(data, volume, target), endpoint_url, workers)
             prefix = f"{data.prefix}/{volume}.zarr"
@@ -59,12 +65,12 @@ def main(
         click.echo(f"{target}: whole, {done.objects} objects, {done.transferred} fetched now")
 
 
-def bucket_of(data: Dataset, volume: str, target: Path) -> str:
-    """The data set's bucket; BadInput that says what to do instead where it has none."""
+def bucket_of(data: "Dataset", volume: str, target: Path) -> str:
+    """Return the data set's bucket; without one, raise BadInput that says what to do instead."""
     if data.bucket is not None:
         return data.bucket
     if data.synthesis:
-        arguments = " ".join(data.synthesis_arguments(volume))
+        arguments = " ".join(data.synthesis_options(volume))
         raise BadInput(f"{data.name} is not fetched but made: python 01_data/synthesize.py --out {target} {arguments}")
     raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
 

@@ -36,6 +36,7 @@ def main(
     end the run, with exit code 143 or 138; called again it goes on.
     """
     from emsuite.common.device import pick_device
+    from emsuite.common.process import kept_memory, make_cublas_deterministic
     from emsuite.config.network import load_network
     from emsuite.training.trainer import train
     from emsuite.training.volumes import load_training_data
@@ -43,7 +44,10 @@ def main(
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])
     loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
-    return train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
+    if config.training.deterministic:
+        make_cublas_deterministic()
+    with kept_memory():
+        return train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Training, up to the iteration that is asked for; what is there already is gone on from, never redone.
+# Training, up to the iteration that is asked for. It continues from the newest checkpoint and never repeats iterations.
 
 TRAINED = (
     PLAN.network_folder.parent
@@ -10,7 +10,7 @@ rule train:
     input:
         masks=masks_of(PLAN.train_parts),
         network=PLAN.network_folder.parent / "{network}/network.yaml",
-        first=lambda wildcards: PLAN.frozen_trained(wildcards.network),
+        frozen=lambda wildcards: PLAN.frozen_manifest(wildcards.network),
     output:
         str(TRAINED),
     log:
@@ -24,7 +24,7 @@ rule train:
         folder=subpath(input.network, parent=True),
         data=[word for part in PLAN.train_parts for word in ("--data", part.argument)],
         device=device,
-        seed=PLAN.seed_option,
+        seed=as_options(PLAN.config, ["seed"]),
     shell:
         "python 02_train/train.py {params.folder:q} --iterations {wildcards.iterations:q} {params.data:q}"
         " --device {params.device:q} {params.seed:q} 2>&1 | tee {log:q}"

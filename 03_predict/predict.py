@@ -7,6 +7,7 @@ import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
+from emsuite.common.process import kept_memory, share_memory
 
 
 @stage(
@@ -23,11 +24,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
 @click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
-@click.option("--tile", type=click.Choice(["stride", "original"]), default="stride", show_default=True,
-              help="original: the published experiments' tiles, zeros around the volume, for their bytes.")  # fmt: skip
-@click.option("--blend", type=click.Choice(["crop", "linear", "gaussian"]), default="crop", show_default=True,
-              help="linear, gaussian: weighted mean of tiles that overlap by half, for networks whose output depends "
-              "on the tile, as by instance normalisation. Up to twelve times the work of crop.")  # fmt: skip
+@options.tiling_options
 @options.device
 @options.overrides
 def main(
@@ -46,22 +43,21 @@ def main(
 ) -> None:
     """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, where 0 to 255 stands for 0 to 1."""
     from emsuite.common.device import count_workers, memory_to_use, pick_device
-    from emsuite.common.memory import share_memory
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.io.volume import parse_roi
     from emsuite.prediction.blending import make_tiling
-    from emsuite.prediction.predict import check_name, predict_to
-    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor, valid_roi
+    from emsuite.prediction.predict import predict_to
+    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
+    from emsuite.prediction.region import valid_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
     from emsuite.training.checkpoint import checkpoint_path, digest, load_trained
 
     share_memory()
     tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
-    check_name(out)
     raw = open_raw(raw_path, config.voxel_size)
     network, checkpoint = load_trained(network_dir, config, iteration)
-    region = parse_roi(roi, raw) if roi is not None else raw.roi
+    region = parse_roi(roi, raw) if roi else raw.roi
     region = valid_roi(network, raw, region, tiling) if valid else region
     where = pick_device(device)
     workers = count_workers(where, workers)
@@ -69,10 +65,11 @@ def main(
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
         network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
-    frozen = load_frozen_config(network_dir, config)
-    predictor = make_predictor(network, config, where, shape, raw, region, tiling, frozen)
-    if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, region, workers):
-        click.echo(f"{out}: already there, made with the same settings")
+    predictor = make_predictor(network, config, where, shape, raw, region, tiling,
+                               load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
+    with kept_memory():
+        if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, region, workers):
+            click.echo(f"{out}: already there, made with the same settings")
 
 
 if __name__ == "__main__":

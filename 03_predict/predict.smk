@@ -1,9 +1,9 @@
-# Prediction of what is held out.
+# Prediction of the parts that the network is scored on.
 
 
 rule predict:
     input:
-        trained=str(PLAN.trained()),
+        trained=str(PLAN.checkpoint_manifest()),
         masks=lambda wildcards: masks_of([part_of(wildcards)]),
     output:
         f"{RESULT}/prediction.zarr.manifest.json",
@@ -18,7 +18,7 @@ rule predict:
         network=PLAN.network_folder,
         iterations=PLAN.iterations,
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
-        roi=lambda wildcards: part_of(wildcards).roi_option,
+        roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:

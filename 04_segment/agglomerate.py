@@ -20,7 +20,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
 @options.agglomeration_settings
-@options.context
+@options.context_settings
 @options.workers
 def main(
     affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: Any
@@ -29,9 +29,11 @@ def main(
 
     Works on the blocks that the fragments were made in. Writes a table per block to OUT. A stopped run continues.
     """
+    from emsuite.common.process import silent_stdout
     from emsuite.segmentation.agglomerate import agglomerate_fragments
 
-    number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
+    with silent_stdout():  # waterz prints its progress
+        number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
     click.echo(f"{number} edges; {out}")
 
 

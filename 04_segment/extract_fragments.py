@@ -36,11 +36,13 @@ def main(
 
     Writes OUT/fragments.zarr/fragments and, a table per block, OUT/graph/nodes. A stopped run continues.
     """
+    from emsuite.common.process import silent_stdout
     from emsuite.segmentation.extract_fragments import extract_fragments
     from emsuite.segmentation.settings import FragmentSettings
 
     blocks = {"block_size": block_size, "context": context, "workers": workers}
-    number = extract_fragments(affs, out, FragmentSettings(**chosen), mask=mask, **blocks)
+    with silent_stdout():  # waterz prints its progress
+        number = extract_fragments(affs, out, FragmentSettings(**chosen), mask=mask, **blocks)
     click.echo(f"{number} fragments; {out / 'fragments.zarr'}")
 
 

@@ -1,6 +1,5 @@
-# Affinities to scored segments: fragments, their region graph, segments at every threshold, scores, the best of them.
+# From affinities to scored segments: fragments, region graph, segments at every threshold, scores, the best segmentation.
 
-from emsuite.common.settings import as_options
 from emsuite.segmentation.settings import (
     AgglomerationSettings,
     BlockSettings,
@@ -23,13 +22,14 @@ rule extract_fragments:
     threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        affinities=PLAN.affinities_head,
         out=subpath(output.fragments, parent=True),
         options=as_options(PLAN.segmentation, FragmentSettings)
         + as_options(PLAN.segmentation, BlockSettings),
-        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
-        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/{PLAN.affinities_head} --out {params.out:q}"
-        " {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
+        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/{params.affinities:q}"
+        " --out {params.out:q} {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
 
 
 rule agglomerate:
@@ -45,14 +45,15 @@ rule agglomerate:
     threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        affinities=PLAN.affinities_head,
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         out=subpath(output.edges, strip_suffix=".manifest.json"),
         options=as_options(PLAN.segmentation, AgglomerationSettings)
         + as_options(PLAN.segmentation, ContextSettings),
-        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
-        "python 04_segment/agglomerate.py --affs {params.prediction:q}/{PLAN.affinities_head} --fragments {params.fragments:q}/fragments"
-        " --out {params.out:q} {params.options:q} {params.workers:q}"
+        "python 04_segment/agglomerate.py --affs {params.prediction:q}/{params.affinities:q}"
+        " --fragments {params.fragments:q}/fragments --out {params.out:q} {params.options:q} {params.workers:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -118,6 +119,7 @@ rule evaluate:
     threads: PLAN.config.threads
     params:
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
+        affinities=PLAN.affinities_head,
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
         out=subpath(output.csv, parent=True),
@@ -125,15 +127,15 @@ rule evaluate:
         volume=lambda wildcards: part_of(wildcards).volume,
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
         edges=lambda wildcards: PLAN.edges_option(part_of(wildcards)),
-        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
-        roi=lambda wildcards: part_of(wildcards).roi_option,
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
+        roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
     shell:
         "mapfile -d '' timings < <("
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
         " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
         " --labels {params.volume:q}/volumes/labels/neuron_ids --mask {params.volume:q}/volumes/labels/labels_mask"
-        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{PLAN.affinities_head} {params.skeletons:q} {params.roi:q}"
-        ' {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
+        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
+        ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 
 rule extract_segmentation:
@@ -152,7 +154,7 @@ rule extract_segmentation:
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
         out=subpath(output.segmentation, strip_suffix=".manifest.json"),
-        workers=lambda wildcards, threads: PLAN.segmentation.workers_option(threads),
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
         "python 04_segment/extract_segmentation.py --fragments {params.fragments:q}/fragments"
         " --lookup {params.lookup:q} --scores {input.scores:q} --out {params.out:q} {params.workers:q} 2>&1 | tee {log:q}"

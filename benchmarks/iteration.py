@@ -56,12 +56,15 @@ def main(
     """
     import torch
 
+    from emsuite.common.process import make_cublas_deterministic
     from emsuite.data.training_volume import load_training_volume
 
     with tempfile.TemporaryDirectory() as temporary:
         quiet = [f"training.log_every={EVERY}", *(f"training.{k}_every={10**9}" for k in ("checkpoint", "snapshot"))]
         folder, config = copy_network(network, Path(temporary), [*quiet, *overrides])
         raw, labels = (mirrored(array, (160, 400, 400)) for array in read(volume, synthetic))
+        if config.training.deterministic:
+            make_cublas_deterministic()
         volumes = [load_training_volume(write(Path(temporary) / "volume.zarr", raw, labels, config.voxel_size))]
         bare, whole = [time_bare_step(folder, config, volumes, device, iterations // 2)], list[float]()
         most = bare[0].memory
@@ -86,9 +89,11 @@ def time_iterations(folder: Path, config, volumes, device: str, first: int, numb
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    from emsuite.common.process import kept_memory
     from emsuite.training.trainer import train
 
-    train(folder, config, volumes, first + number, torch.device(device))
+    with kept_memory():
+        train(folder, config, volumes, first + number, torch.device(device))
     events = EventAccumulator(str(folder / "log")).Reload()
     logged = [event for event in events.Scalars("loss") if event.step > first and event.step % EVERY == 0]
     return statistics.median((b.wall_time - a.wall_time) / (b.step - a.step) for a, b in itertools.pairwise(logged))
@@ -97,7 +102,7 @@ def time_iterations(folder: Path, config, volumes, device: str, first: int, numb
 def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
     """The cost of forward, loss, backward and update, with raw and targets on the device, chosen as in training."""
     from emsuite.common.device import deterministic
-    from emsuite.common.memory import kept_memory
+    from emsuite.common.process import kept_memory
 
     step = make_step(folder, config, volumes, device)
 

@@ -17,6 +17,9 @@ import click
 from table import memory
 
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.process import set_up_process
+
+set_up_process()  # benchmarks import this module before others load NumPy and torch
 
 PEERS = Path(__file__).resolve().parent / "peers"
 ENOUGH = 20.0

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run in an image: says in one line what it lacks of the suite's requirements.lock."""
+"""Run inside an image: print in one line how its packages differ from the suite's requirements.lock."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 
 def main() -> None:
-    """Needs no package: an image without any is told of, too."""
+    """Check the packages of this image. This needs no package itself, so that it also works in an image without any."""
     from emsuite.common.errors import BadInput
     from emsuite.common.locked_packages import check_image_here
 

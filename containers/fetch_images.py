@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fetch container images from S3: the suite's own, those of the original experiments, or any by its key."""
+"""Fetch container images from S3: the suite's own, those of the original experiments, or any image by its key."""
 
 from pathlib import Path
 
@@ -21,17 +21,17 @@ python containers/fetch_images.py s3://my-lab/images/emsuite.sif --sha256 53d1..
 """
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--sha256", help="What the image must have. [default: what --known says]")
+@click.option("--sha256", help="SHA-256 that the image must have. [default: that in --known]")
 @click.option("--out", type=options.FILE, default=HERE, help="Folder to fetch into.")
-@click.option("--known", type=options.FILE, default=HERE / "images.yaml", help="Names, places and digests of images.")
+@click.option("--known", type=options.FILE, default=HERE / "images.yaml", help="Names, URLs and SHA-256 of images.")
 @options.endpoint_url
 @options.connections(WORKERS)
 def main(
     images: tuple[str, ...], sha256: str | None, out: Path, known: Path, endpoint_url: str | None, workers: int
 ) -> None:
-    """Fetch each IMAGE, a name of --known or s3://BUCKET/KEY, into OUT under the last part of its key.
+    """Fetch each IMAGE, a name in --known or s3://BUCKET/KEY, into the folder OUT. Its file is named as the key ends.
 
-    Continues where an earlier run stood. An image has its name only once it is whole and verified.
+    A run that was stopped can be repeated and continues. An image gets its name only when it is complete and verified.
     """
     for name in images:
         source = find_image(name, known, sha256)

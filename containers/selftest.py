@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What an image is tested with when it is built: it imports every package and predicts a tiny volume."""
+"""The test of a new image, run when it is built: import every module, check the packages, predict a tiny volume."""
 
 import importlib
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
-    """Ends with a traceback, or one line, where something is missing."""
+    """Run all tests of the image. One that fails ends this script with one line or a traceback."""
     import_all()
     if os.environ.get("EMSUITE_KIND") == "cuda":
         find_cuda()
@@ -27,15 +27,15 @@ def main() -> None:
 
 
 def import_all() -> None:
-    """Every module of the suite."""
+    """Import every module of the suite."""
     import emsuite
 
-    for module in pkgutil.iter_modules(emsuite.__path__):
-        importlib.import_module(f"emsuite.{module.name}")
+    for module in pkgutil.walk_packages(emsuite.__path__, "emsuite."):
+        importlib.import_module(module.name)
 
 
 def find_cuda() -> None:
-    """What an image with CUDA is built for: a torch that can use GPUs, and a compiler for triton."""
+    """Check that an image for CUDA has a torch that can use GPUs, and a C compiler for triton."""
     import torch
 
     if torch.version.cuda is None:
@@ -45,38 +45,35 @@ def find_cuda() -> None:
 
 
 def check_pinned() -> None:
-    """What the locks pin is here, at these versions, and nothing besides but the base's own."""
+    """Check that the image has all packages that the locks pin, at their versions, and no others but the base's own."""
     from emsuite.common.locked_packages import check_image_here, pinned
 
     check_image_here()
-    known = {"pip", "wheel"}
+    expected = {"pip", "wheel"}
     for lock in (ROOT / "requirements.lock", ROOT / "containers/cuda.lock"):
-        known |= {canonical(name) for name in pinned(lock)}
-    if besides := {canonical(package.name) for package in metadata.distributions()} - known:
-        sys.exit(f"this image: has {', '.join(sorted(besides))}, which no lock pins; 'make lock' writes them anew")
+        expected |= {canonical(name) for name in pinned(lock)}
+    if unpinned := {canonical(package.name) for package in metadata.distributions()} - expected:
+        sys.exit(f"this image: has {', '.join(sorted(unpinned))}, which no lock pins; 'make lock' updates the locks")
 
 
 def canonical(name: str) -> str:
-    """A package's name as pip compares it."""
+    """Return a package's name in the form in which pip compares names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def predict() -> None:
-    """The small network with random weights, over a cube of noise, by the stage's own script."""
+    """Predict a cube of noise with the script of the stage and the small network, which has random weights."""
     import numpy as np
 
     from emsuite.config.network import build_network, load_network
     from emsuite.io.volume import create_volume, open_volume
     from emsuite.training.checkpoint import Checkpoint, save
 
-    with tempfile.TemporaryDirectory() as place:
-        shutil.copytree(ROOT / "01_data/datasets", Path(place) / "01_data/datasets")
-        shutil.copytree(ROOT / "02_train/phantom", Path(place) / "02_train/phantom")
-        folder, raw, out = (
-            Path(place) / "02_train/phantom/small",
-            Path(place) / "noise.zarr/raw",
-            Path(place) / "out.zarr",
-        )
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        shutil.copytree(ROOT / "01_data/datasets", root / "01_data/datasets")
+        shutil.copytree(ROOT / "02_train/phantom", root / "02_train/phantom")
+        folder, raw, out = root / "02_train/phantom/small", root / "noise.zarr/raw", root / "out.zarr"
         config = load_network(folder)
         save(
             folder,
@@ -92,7 +89,7 @@ def predict() -> None:
         script = [sys.executable, ROOT / "03_predict/predict.py", folder, "--raw", raw, "--out", out]
         subprocess.run([*script, "--device", "cpu", "--input-shape", "144,144,144"], check=True)
         if open_volume(out / "affs").array.shape != (3, *noise.shape):
-            sys.exit(f"{out}: the prediction has not the shape of its volume")
+            sys.exit(f"{out}: the shape of the prediction is not that of its volume")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Loaded by every Python of the image: where a package is missing, one line says so, whatever was run."""
+"""Every Python process of the image loads this: if a package is missing, print one line instead of a traceback."""
 
 import sys
 from types import TracebackType
 
 
 def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Instead of a traceback, how the image differs from requirements.lock, if it does."""
+    """Handle an uncaught error: if a module is missing, print how the image differs from requirements.lock."""
     if issubclass(kind, ModuleNotFoundError):
         from emsuite.common.errors import BadInput
         from emsuite.common.locked_packages import check_image_here

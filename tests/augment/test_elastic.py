@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scipy.ndimage import zoom
 from scipy.stats import chi2_contingency, chisquare, ks_2samp
 
-from emsuite.augment.elastic import Elastic, draw_elastic
+from emsuite.augment.elastic import Elastic
 from emsuite.augment.resample import read_linear, read_nearest
 from emsuite.augment.warp import Warp
 
@@ -39,28 +39,28 @@ def moments(fields: np.ndarray) -> dict[str, np.ndarray]:
 
 def moved(settings: Elastic, seed: int, box: Roi) -> np.ndarray:
     """Where each voxel is taken from, less where it lies: (3, *box)."""
-    warp = Warp().then(draw(settings, seed, box))
-    if warp.rest is None:
+    warp = Warp().with_upstream(draw(settings, seed, box))
+    if warp.resampling is None:
         return np.zeros((3, *box.shape))
-    places = warp.places(box, (0, 0, 0), torch.device("cpu")).dense().numpy()
-    return places - np.stack(np.meshgrid(*map(np.arange, box.shape), indexing="ij"))
+    coordinates = warp.sampling_grid(box, (0, 0, 0), torch.device("cpu")).dense().numpy()
+    return coordinates - np.stack(np.meshgrid(*map(np.arange, box.shape), indexing="ij"))
 
 
 def draw(settings: Elastic, seed: int = 0, box: Roi = BOX):
     centre = np.array(box.begin) + (np.array(box.shape) - 1) / 2
-    return draw_elastic(settings, box, centre, np.random.default_rng(seed))
+    return settings.draw(box, centre, np.random.default_rng(seed))
 
 
 def test_nothing_asked_for_is_an_exact_copy():
     step = draw(elastic())
-    assert step.turns
+    assert step.only_permutes_axes
     raw = torch.randint(0, 256, SHAPE, dtype=torch.uint8)
-    assert torch.equal(read_linear(raw, Warp().then(step), BOX, (0, 0, 0)), raw.float())
+    assert torch.equal(read_linear(raw, Warp().with_upstream(step), BOX, (0, 0, 0)), raw.float())
 
 
 @pytest.mark.parametrize(("angle", "turns"), [(math.pi / 2, 1), (math.pi, 2), (-math.pi / 2, -1)])
 def test_a_quarter_turn_is_rot90(angle, turns):
-    warp = Warp().then(draw(elastic(rotation=(angle, angle))))
+    warp = Warp().with_upstream(draw(elastic(rotation=(angle, angle))))
     raw = torch.randint(0, 256, SHAPE, dtype=torch.uint8)
     labels = torch.randint(0, 1000, SHAPE, dtype=torch.int32)
     inside = (slice(None), slice(1, -1), slice(1, -1))
@@ -80,19 +80,19 @@ def test_rotation_is_uniform_in_its_range():
 @pytest.mark.parametrize("subsample", [1, 4])
 def test_displacement_is_the_control_points_zoomed(subsample):
     step = draw(elastic(jitter_sigma=(1, 2, 3), subsample=subsample))
-    points = step.lattice.vectors
+    points = step.displacement.vectors
     assert points.shape == (3, 3, 4, 4)
-    places = Warp().then(step).places(BOX, (0, 0, 0), torch.device("cpu")).dense()
+    coordinates = Warp().with_upstream(step).sampling_grid(BOX, (0, 0, 0), torch.device("cpu")).dense()
     coarse = np.array(SHAPE) // subsample
     for axis, grid in enumerate(np.meshgrid(*map(np.arange, SHAPE), indexing="ij")):
         expected = zoom(points[axis], coarse / points.shape[1:], order=3)
         expected = zoom(expected, np.array(SHAPE) / coarse, order=1)
-        np.testing.assert_allclose(places[axis].numpy() - grid, expected, atol=1e-4)
+        np.testing.assert_allclose(coordinates[axis].numpy() - grid, expected, atol=1e-4)
 
 
 def test_jitter_has_the_sigma_asked_for_and_leaves_other_axes_straight():
     box = Roi((0, 0, 0), (80, 200, 200))
-    vectors = draw(elastic(jitter_sigma=(0, 2, 5), control_point_spacing=(4, 4, 10)), box=box).lattice.vectors
+    vectors = draw(elastic(jitter_sigma=(0, 2, 5), control_point_spacing=(4, 4, 10)), box=box).displacement.vectors
     assert vectors.shape == (3, 20, 50, 20)
     assert not vectors[0].any()
     assert vectors[1].std() == pytest.approx(2, rel=0.03)
@@ -101,7 +101,7 @@ def test_jitter_has_the_sigma_asked_for_and_leaves_other_axes_straight():
 
 
 class Fixed:
-    """Draws that are told beforehand."""
+    """Draws that are fixed beforehand."""
 
     def __init__(self, kinds, offsets):
         self.kinds, self.offsets = np.array(kinds), np.array(offsets)
@@ -122,18 +122,19 @@ def test_a_slip_moves_its_section_alone_and_a_shift_all_that_follow():
     kinds = [still, slip, still, shift, still, slip, shift, still]
     offsets = [[5, n, -n] for n in range(1, 9)]
     box = Roi((3, 0, 0), (8, 4, 4))
-    step = draw_elastic(elastic(slip=0.2, shift=0.2, max_misalign=9), box, np.zeros(3), Fixed(kinds, offsets))
+    step = elastic(slip=0.2, shift=0.2, max_misalign=9).draw(box, np.zeros(3), Fixed(kinds, offsets))
     moved = [0, 2, 0, 4, 4, 6, 11, 11]
-    assert step.slides.vectors.tolist() == [[0, n, -n] for n in moved]
-    assert step.slides.first == 3
-    places = Warp().then(step).places(box, (0, 0, 0), torch.device("cpu")).dense()
-    assert places[1, :, 0, 0].tolist() == moved
-    assert places[0, :, 0, 0].tolist() == list(range(3, 11))
+    assert step.section_shifts.vectors.tolist() == [[0, n, -n] for n in moved]
+    assert step.section_shifts.first_section == 3
+    coordinates = Warp().with_upstream(step).sampling_grid(box, (0, 0, 0), torch.device("cpu")).dense()
+    assert coordinates[1, :, 0, 0].tolist() == moved
+    assert coordinates[0, :, 0, 0].tolist() == list(range(3, 11))
 
 
 def test_rates_and_range_of_misalignment():
     settings = elastic(slip=0.05, max_misalign=10)
-    slipped = np.concatenate([draw(settings, seed, Roi((0, 0, 0), (400, 4, 4))).slides.vectors for seed in range(50)])
+    box = Roi((0, 0, 0), (400, 4, 4))
+    slipped = np.concatenate([draw(settings, seed, box).section_shifts.vectors for seed in range(50)])
     moved = slipped.any(axis=1)
     assert moved.mean() == pytest.approx(0.05 * (1 - 1 / 21**2), abs=0.006)
     for axis in (1, 2):
@@ -141,7 +142,7 @@ def test_rates_and_range_of_misalignment():
         assert len(counts) == 21
         assert chisquare(counts).pvalue > 1e-3
     settings = elastic(shift=0.05, max_misalign=3)
-    steps = [np.diff(draw(settings, seed, Roi((0, 0, 0), (400, 4, 4))).slides.vectors, axis=0) for seed in range(50)]
+    steps = [np.diff(draw(settings, seed, box).section_shifts.vectors, axis=0) for seed in range(50)]
     shifted = np.concatenate(steps)
     assert shifted.any(axis=1).mean() == pytest.approx(0.05 * (1 - 1 / 49), abs=0.006)
     assert np.abs(shifted).max() == 3
@@ -166,26 +167,26 @@ def test_jitter_is_distributed_as_gunpowders(name):
     draws, chance = (40, 0.15) if name == "fib25" else (20, 0.02)  # points far apart: few of them in a draw
     box = Roi((0, 0, 0), (40, 80, 80))
     fields = np.stack([moved(settings, seed, box) for seed in range(draws)])
-    found = moments(fields)
+    drawn = moments(fields)
     deviation = np.maximum(expected["std"], 1e-3)
-    assert np.abs((found["mean"] - expected["mean"]) / deviation).max() < 2 * chance
-    np.testing.assert_allclose(found["std"], expected["std"], rtol=1.5 * chance, atol=1e-6)
-    np.testing.assert_allclose(found["quantiles"], expected["quantiles"], rtol=2 * chance, atol=4 * chance)
-    np.testing.assert_allclose(found["alike"], expected["alike"], atol=3 * chance)
+    assert np.abs((drawn["mean"] - expected["mean"]) / deviation).max() < 2 * chance
+    np.testing.assert_allclose(drawn["std"], expected["std"], rtol=1.5 * chance, atol=1e-6)
+    np.testing.assert_allclose(drawn["quantiles"], expected["quantiles"], rtol=2 * chance, atol=4 * chance)
+    np.testing.assert_allclose(drawn["alike"], expected["alike"], atol=3 * chance)
 
 
 def test_sections_slip_and_shift_as_often_and_as_far_as_gunpowders():
     with np.load(PEERS) as peers:
         expected = peers["sections"]
     settings, box = elastic(slip=0.05, shift=0.05, max_misalign=10), Roi((0, 0, 0), (200, 2, 2))
-    found = np.stack([moved(settings, seed, box)[:, :, 0, 0] for seed in range(200)]).round().astype(int)
-    for sections in (found, expected):
+    drawn = np.stack([moved(settings, seed, box)[:, :, 0, 0] for seed in range(200)]).round().astype(int)
+    for sections in (drawn, expected):
         assert not sections[:, 0].any()
         # a shift makes one jump, a slip two
         assert np.diff(sections, axis=2).any(axis=1).mean() == pytest.approx(0.05 + 2 * 0.05, abs=0.012)
-    jumps = [np.histogram(np.abs(np.diff(s[:, 1:], axis=2)).ravel(), [1, 3, 6, 11, 200])[0] for s in (found, expected)]
+    jumps = [np.histogram(np.abs(np.diff(s[:, 1:], axis=2)).ravel(), [1, 3, 6, 11, 200])[0] for s in (drawn, expected)]
     assert chi2_contingency(jumps).pvalue > 1e-3
-    ends = [np.abs(s[:, 1:, -1]).ravel() for s in (found, expected)]  # a random walk of shifts
+    ends = [np.abs(s[:, 1:, -1]).ravel() for s in (drawn, expected)]  # a random walk of shifts
     assert ks_2samp(*ends).pvalue > 1e-3
 
 

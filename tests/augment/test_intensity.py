@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from emsuite.augment.intensity import Intensity, change_intensity
+from emsuite.augment.intensity import Intensity
 
 
 def test_scale_is_about_the_mean_and_shift_is_added():
     raw = torch.tensor([[[0.2, 0.4]], [[0.5, 0.9]]])
-    change_intensity(Intensity(name="intensity", scale=(0.5, 0.5), shift=(0.1, 0.1)), raw, np.random.default_rng(0))
+    Intensity(name="intensity", scale=(0.5, 0.5), shift=(0.1, 0.1)).apply(raw, np.random.default_rng(0))
     assert raw.flatten().tolist() == pytest.approx([0.45, 0.55, 0.6, 0.8])
 
 
 def test_per_section_uses_each_sections_mean_and_draws_anew():
     raw = torch.tensor([[[0.2, 0.4]], [[0.5, 0.9]]])
     settings = Intensity(name="intensity", scale=(0, 0), shift=(0, 0), per_section=True)
-    change_intensity(settings, raw, np.random.default_rng(0))
+    settings.apply(raw, np.random.default_rng(0))
     assert raw.flatten().tolist() == pytest.approx([0.3, 0.3, 0.7, 0.7])
     raw = torch.full((500, 2, 2), 0.5)
-    change_intensity(Intensity(name="intensity", per_section=True), raw, np.random.default_rng(0))
+    Intensity(name="intensity", per_section=True).apply(raw, np.random.default_rng(0))
     shifts = raw[:, 0, 0] - 0.5
     assert (shifts.min(), shifts.max()) == (pytest.approx(-0.1, abs=5e-3), pytest.approx(0.1, abs=5e-3))
     assert shifts.std() == pytest.approx(0.2 / 12**0.5, rel=0.05)
@@ -27,12 +27,12 @@ def test_per_section_uses_each_sections_mean_and_draws_anew():
 
 def test_one_draw_for_all_sections_otherwise():
     raw = torch.full((5, 2, 2), 0.5)
-    change_intensity(Intensity(name="intensity"), raw, np.random.default_rng(0))
+    Intensity(name="intensity").apply(raw, np.random.default_rng(0))
     assert raw.unique().numel() == 1
     assert raw[0, 0, 0] != 0.5
 
 
 def test_clipped_to_the_range_of_raw():
     raw = torch.linspace(0, 1, 8).view(2, 2, 2).clone()
-    change_intensity(Intensity(name="intensity", scale=(3, 3), shift=(0, 0)), raw, np.random.default_rng(0))
+    Intensity(name="intensity", scale=(3, 3), shift=(0, 0)).apply(raw, np.random.default_rng(0))
     assert (raw.min(), raw.max()) == (0, 1)

@@ -8,14 +8,14 @@ import torch
 from funlib.geometry import Roi
 from pydantic import ValidationError
 
-from emsuite.augment.mirror import MirrorTranspose, draw_mirror_transpose
+from emsuite.augment.mirror import MirrorTranspose
 from emsuite.augment.resample import read_linear
 from emsuite.augment.warp import Warp
 
 
 def draw(settings: MirrorTranspose, seed: int, shape=(4, 6, 6)):
     centre = (np.array(shape) - 1) / 2
-    return draw_mirror_transpose(settings, Roi((0, 0, 0), shape), centre, np.random.default_rng(seed))
+    return settings.draw(Roi((0, 0, 0), shape), centre, np.random.default_rng(seed))
 
 
 def test_all_orientations_come_equally_often_and_no_others():
@@ -27,7 +27,7 @@ def test_all_orientations_come_equally_often_and_no_others():
         for mirror in range(8)
     }
     box = Roi((0, 0, 0), volume.shape)
-    read = [read_linear(volume, Warp().then(draw(settings, seed)), box, (0, 0, 0)) for seed in range(800)]
+    read = [read_linear(volume, Warp().with_upstream(draw(settings, seed)), box, (0, 0, 0)) for seed in range(800)]
     seen = Counter(tuple(turned.flatten().tolist()) for turned in read)
     assert set(seen) == expected
     assert all(20 < count < 90 for count in seen.values())
@@ -44,9 +44,9 @@ def test_three_axes_take_all_six_orders():
     assert len({draw(settings, seed).matrix.tobytes() for seed in range(100)}) == 6
 
 
-def test_odd_and_even_axes_trade_places_on_whole_voxels():
+def test_odd_and_even_axes_are_exchanged_on_whole_voxels():
     settings = MirrorTranspose(name="mirror_transpose", transpose=(0, 1, 2))
-    assert all(draw(settings, seed, (5, 8, 11)).turns for seed in range(50))
+    assert all(draw(settings, seed, (5, 8, 11)).only_permutes_axes for seed in range(50))
 
 
 @pytest.mark.parametrize("wrong", [{"mirror": (3,)}, {"transpose": (1, 1)}, {"mirror": (-1,)}])

@@ -5,14 +5,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from emsuite.augment.missing_sections import MissingSections, lose_sections
+from emsuite.augment.missing_sections import MissingSections
 
 
 def test_rates_and_looks_of_lost_sections():
     original = torch.rand(4000, 2, 2) * 0.5 + 0.25
     raw = original.clone()
     settings = MissingSections(name="missing_sections", missing=0.1, low_contrast=0.2, contrast=0.1)
-    lose_sections(settings, raw, np.random.default_rng(0))
+    settings.apply(raw, np.random.default_rng(0))
     missing = (raw == 0).all(dim=(1, 2)).float().mean()
     pale = raw.std(dim=(1, 2)) / original.std(dim=(1, 2))
     assert missing == pytest.approx(0.1, abs=0.02)

@@ -8,80 +8,86 @@ import torch
 from funlib.geometry import Roi
 
 from emsuite.augment.resample import read_linear, read_nearest
-from emsuite.augment.warp import AxisPermutation, ControlPointField, SectionShifts, Step, Warp
+from emsuite.augment.warp import AxisPermutation, ControlPointField, SectionShifts, Warp, WarpStep
 
 CPU = torch.device("cpu")
 BOX = Roi((-2, -3, 1), (4, 5, 6))
 
 
-def places(warp: Warp, box: Roi = BOX) -> np.ndarray:
-    return warp.places(box, (0, 0, 0), CPU).dense().numpy()
+def coordinates(warp: Warp, box: Roi = BOX) -> np.ndarray:
+    return warp.sampling_grid(box, (0, 0, 0), CPU).dense().numpy()
 
 
-def jitter(box: Roi = BOX, seed: int = 0) -> Step:
+def jitter(box: Roi = BOX, seed: int = 0) -> WarpStep:
     random = np.random.default_rng(seed)
     weights = tuple(random.uniform(size=(size, 3)).astype(np.float32) for size in box.shape)
     vectors = random.normal(size=(3, 3, 3, 3)).astype(np.float32)
-    slides = random.integers(-3, 4, (box.shape[0], 3)).astype(np.float32)
-    return Step(np.eye(3), np.zeros(3), ControlPointField(vectors, weights, box), SectionShifts(slides, box.begin[0]))
+    shifts = random.integers(-3, 4, (box.shape[0], 3)).astype(np.float32)
+    return WarpStep(
+        np.eye(3), np.zeros(3), ControlPointField(vectors, weights, box), SectionShifts(shifts, box.begin[0])
+    )
 
 
-def rotation(angle: float) -> Step:
+def rotation(angle: float) -> WarpStep:
     matrix = np.eye(3)
     matrix[1:, 1:] = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-    return Step(matrix, np.array([0.5, -1.0, 2.0]))
+    return WarpStep(matrix, np.array([0.5, -1.0, 2.0]))
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
-def test_a_turn_permutes_voxels_as_its_matrix_says(order, signs):
+def test_a_permutation_permutes_voxels_as_its_matrix_says(order, signs):
     matrix = np.eye(3)[list(order)] * np.array(signs)[:, None]
-    turn = AxisPermutation(matrix, np.array([5.0, -2.0, 7.0]))
-    image = turn.image(BOX)
+    permutation = AxisPermutation(matrix, np.array([5.0, -2.0, 7.0]))
+    image = permutation.image(BOX)
     index = np.stack(np.meshgrid(*map(np.arange, image.begin, image.end), indexing="ij"), axis=-1)
-    found = np.stack([turn.apply(torch.from_numpy(index[..., axis])).numpy() for axis in range(3)], axis=-1)
+    values = np.stack([permutation.apply(torch.from_numpy(index[..., axis])).numpy() for axis in range(3)], axis=-1)
     voxels = np.stack(np.meshgrid(*map(np.arange, BOX.begin, BOX.end), indexing="ij"), axis=-1)
-    np.testing.assert_array_equal(found, voxels @ matrix.T + turn.offset)
+    np.testing.assert_array_equal(values, voxels @ matrix.T + permutation.offset)
 
 
 def test_affine_steps_upstream_of_a_jitter_equal_the_steps_one_by_one():
-    swap = Step(np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]]), np.array([3.0, 0, -1]))
-    by_jitter = places(Warp().then(jitter()))
+    swap = WarpStep(np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]]), np.array([3.0, 0, -1]))
+    by_jitter = coordinates(Warp().with_upstream(jitter()))
     moved = np.einsum("ij,jzyx->izyx", swap.matrix, by_jitter) + swap.offset[:, None, None, None]
     turned = rotation(0.7)
     expected = np.einsum("ij,jzyx->izyx", turned.matrix, moved) + turned.offset[:, None, None, None]
-    np.testing.assert_allclose(places(Warp().then(jitter()).then(swap).then(turned)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        coordinates(Warp().with_upstream(jitter()).with_upstream(swap).with_upstream(turned)), expected, atol=1e-5
+    )
 
 
-def test_a_turn_downstream_permutes_what_the_rest_reads():
-    mirror = Step(np.diag([1.0, -1, 1])[[0, 2, 1]], np.array([0.0, 4, -6]))
-    warp = Warp().then(mirror)
-    step = jitter(warp.turn.image(BOX))
+def test_a_permutation_downstream_permutes_the_values_of_the_resampling():
+    mirror = WarpStep(np.diag([1.0, -1, 1])[[0, 2, 1]], np.array([0.0, 4, -6]))
+    warp = Warp().with_upstream(mirror)
+    step = jitter(warp.permutation.image(BOX))
     source = torch.rand(40, 40, 40)
-    whole = read_linear(source, warp.then(step), BOX, (20, 20, 20))
-    unturned = read_linear(source, Warp().then(step), warp.turn.image(BOX), (20, 20, 20))
-    torch.testing.assert_close(whole, unturned.permute(0, 2, 1).flip(1))
+    whole = read_linear(source, warp.with_upstream(step), BOX, (20, 20, 20))
+    unpermuted = read_linear(source, Warp().with_upstream(step), warp.permutation.image(BOX), (20, 20, 20))
+    torch.testing.assert_close(whole, unpermuted.permute(0, 2, 1).flip(1))
 
 
 def test_a_displacement_upstream_of_another_step_is_refused():
     with pytest.raises(ValueError, match="upstream"):
-        Warp().then(rotation(0.3)).then(jitter())
+        Warp().with_upstream(rotation(0.3)).with_upstream(jitter())
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("signs", list(product((1, -1), repeat=3)))
-def test_a_turn_downstream_permutes_the_places_of_the_rest(order, signs):
-    warp = Warp().then(Step(np.eye(3)[list(order)] * np.array(signs)[:, None], np.array([5.0, -2, 7])))
-    image = warp.turn.image(BOX)
+def test_a_permutation_downstream_permutes_the_coordinates_of_the_resampling(order, signs):
+    warp = Warp().with_upstream(WarpStep(np.eye(3)[list(order)] * np.array(signs)[:, None], np.array([5.0, -2, 7])))
+    image = warp.permutation.image(BOX)
     step = jitter(image)
-    unturned = warp.turn.apply(Warp().then(step).places(image, (1, 2, 3), CPU).dense()[0])
-    np.testing.assert_allclose(warp.then(step).places(BOX, (1, 2, 3), CPU).dense()[0], unturned, atol=1e-5)
+    unpermuted = warp.permutation.apply(Warp().with_upstream(step).sampling_grid(image, (1, 2, 3), CPU).dense()[0])
+    np.testing.assert_allclose(
+        warp.with_upstream(step).sampling_grid(BOX, (1, 2, 3), CPU).dense()[0], unpermuted, atol=1e-5
+    )
 
 
-def test_a_part_of_the_box_has_the_places_it_has_in_the_whole():
-    warp = Warp().then(jitter())
-    whole = places(warp)
-    part = places(warp, Roi((-1, -1, 2), (2, 2, 4)))
+def test_a_part_of_the_box_has_the_coordinates_it_has_in_the_whole():
+    warp = Warp().with_upstream(jitter())
+    whole = coordinates(warp)
+    part = coordinates(warp, Roi((-1, -1, 2), (2, 2, 4)))
     np.testing.assert_allclose(part, whole[:, 1:3, 2:4, 1:5], atol=1e-6)
 
 
@@ -90,8 +96,8 @@ def test_outside_of_the_volume_all_is_0():
     padded = np.pad(source.numpy(), 4)
     for begin in product((-4, -1, 0, 2, 3), repeat=3):
         expected = padded[tuple(slice(b + 4, b + 8) for b in begin)]
-        (found,) = read_nearest([source], Warp(), Roi((0, 0, 0), expected.shape), begin)
-        assert np.array_equal(found, expected), begin
+        (values,) = read_nearest([source], Warp(), Roi((0, 0, 0), expected.shape), begin)
+        assert np.array_equal(values, expected), begin
 
 
 def test_reading_without_a_map_is_a_crop_and_leaves_the_source_alone():

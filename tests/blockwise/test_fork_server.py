@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emsuite.blockwise.fork_server import nursery
+from emsuite.blockwise.fork_server import start_fork_server
 from emsuite.blockwise.worker import end_with
 
 
@@ -34,7 +34,7 @@ def test_a_worker_finds_its_context_and_what_was_prepared(tmp_path):
     def be_worker(_connections):
         Path(tmp_path / os.environ["DAISY_CONTEXT"]).write_text(f"{prepared}")
 
-    with nursery(be_worker, lambda: prepared.append("loaded")) as launch:
+    with start_fork_server(be_worker, lambda: prepared.append("loaded")) as launch:
         launch(context=Context("first"))
         launch(context=Context("second"))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
@@ -50,7 +50,7 @@ def test_a_launcher_ends_as_its_worker(tmp_path, capfd):
             raise ValueError("no good")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with nursery(be_worker) as launch:
+    with start_fork_server(be_worker) as launch:
         with pytest.raises(SystemExit, match="worker exited with code 1"):
             launch(context=Context("raise"))
         with pytest.raises(SystemExit, match="worker exited with code -9"):
@@ -58,12 +58,12 @@ def test_a_launcher_ends_as_its_worker(tmp_path, capfd):
     assert "ValueError: no good" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("closing", ["nursery", "minder"])
-def test_workers_end_with_the_nursery_and_live_on_without_their_minder(tmp_path, closing):
+@pytest.mark.parametrize("closing", ["fork server", "monitor"])
+def test_workers_end_with_the_fork_server_and_live_on_without_their_monitor(tmp_path, closing):
     def be_worker(connections):
         end_with(*connections)
         (tmp_path / "begun").write_text(str(os.getpid()))
-        time.sleep(1 if closing == "minder" else 60)
+        time.sleep(1 if closing == "monitor" else 60)
         (tmp_path / "done").touch()
 
     ends = []
@@ -74,25 +74,25 @@ def test_workers_end_with_the_nursery_and_live_on_without_their_minder(tmp_path,
         except SystemExit as end:
             ends.append(str(end))
 
-    with nursery(be_worker) as launch:
+    with start_fork_server(be_worker) as launch:
         thread = threading.Thread(target=launched)
         thread.start()
         while not (tmp_path / "begun").exists() or not (tmp_path / "begun").read_text():
             time.sleep(0.02)
         worker = psutil.Process(int((tmp_path / "begun").read_text()))
-        if closing == "minder":
+        if closing == "monitor":
             worker.parent().kill()
             thread.join(20)
     thread.join(20)
     assert not thread.is_alive()
     assert ends == ["worker vanished"] or ends == ["worker exited with code 1"]
-    assert (tmp_path / "done").exists() == (closing == "minder")
+    assert (tmp_path / "done").exists() == (closing == "monitor")
     psutil.wait_procs([worker], timeout=5)
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
 
-def test_asking_a_nursery_that_is_gone_fails():
-    with nursery(lambda _: None) as launch:
+def test_asking_a_fork_server_that_is_gone_fails():
+    with start_fork_server(lambda _: None) as launch:
         pass
     with pytest.raises(OSError):
         launch(context=Context("x"))

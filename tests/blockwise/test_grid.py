@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import BlockGrid, chunk_shape, make_grid
+from emsuite.blockwise.grid import BlockGrid, block_aligned_chunk_shape, make_grid
 from emsuite.common.errors import BadInput
 
 
@@ -47,9 +47,12 @@ def test_sizes_that_are_no_whole_voxels_are_refused(block, context):
 @pytest.mark.parametrize("block", [(1, 7, 64), (100, 96, 250), (131, 128, 63)])
 def test_blocks_are_made_of_whole_chunks(block):
     grid = BlockGrid(Roi((0, 0, 0), (1000, 1000, 1000)), Coordinate(block), Coordinate(0, 0, 0))
-    assert all(size % chunk == 0 for size, chunk in zip(block, chunk_shape(grid, Coordinate(1, 1, 1)), strict=True))
+    assert all(
+        size % chunk == 0
+        for size, chunk in zip(block, block_aligned_chunk_shape(grid, Coordinate(1, 1, 1)), strict=True)
+    )
 
 
 def test_chunks_of_a_single_block_do_not_depend_on_its_size():
     grid = BlockGrid(Roi((0, 0, 0), (131, 250, 20)), Coordinate(131, 250, 20), Coordinate(0, 0, 0))
-    assert chunk_shape(grid, Coordinate(1, 1, 1)) == [64, 64, 20]
+    assert block_aligned_chunk_shape(grid, Coordinate(1, 1, 1)) == [64, 64, 20]

@@ -103,6 +103,22 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
     assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 2}
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_are_set_up_and_this_process_is_left_alone(tmp_path, monkeypatch, capfd, workers):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+
+    def look(block):
+        print("printed")
+        os.write(1, b"as C++ prints\n")
+        (tmp_path / str(block.index)).write_text(os.environ.get("GOMP_SPINCOUNT", "none"))
+
+    run_blocks("test", GRID, look, workers, tmp_path / "done")
+    here = workers == 1
+    assert {(tmp_path / str(index)).read_text() for index in range(12)} == {"none" if here else "50000"}
+    assert "GOMP_SPINCOUNT" not in os.environ
+    assert capfd.readouterr().out.count("print") == (24 if here else 0)
+
+
 def test_nothing_listens_beyond_loopback(tmp_path):
     stage = os.getpid()
 
@@ -143,7 +159,7 @@ def test_workers_do_not_outlive_the_stage(tmp_path, how):
 
     def all_are_there():
         workers[:] = psutil.Process(stage.pid).children(recursive=True)
-        return len(workers) == 7  # the nursery, and for each worker what daisy starts, a minder and itself
+        return len(workers) == 7  # the fork server, and for each worker its launcher, its monitor and itself
 
     wait_for(all_are_there)
     stage.send_signal(how)

@@ -11,53 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from emsuite.blockwise.slurm import SlurmSettings, read_slurm_settings
-from emsuite.common.errors import BadInput
-from emsuite.common.settings import validate
-from emsuite.segmentation.settings import SegmentationSettings
-
 BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
 
 
-def test_what_is_not_said_is_left_to_the_cluster():
-    assert SlurmSettings().options == ["--cpus-per-task=1"]
-    settings = SlurmSettings(partition="cpu", time="2:00:00", memory="8G", cpus=2, extra=("--constraint=avx2",))
-    expected = ["--partition=cpu", "--time=2:00:00", "--mem=8G", "--cpus-per-task=2", "--constraint=avx2"]
-    assert settings.options == expected
-
-
-def test_settings_from_the_command_line():
-    settings = read_slurm_settings(
-        ["workers=10", "partition=cpu", "time=2:00:00", "extra=[--constraint=avx2, --qos=low]"]
-    )
-    assert settings == SlurmSettings(
-        workers=10, partition="cpu", time="2:00:00", extra=("--constraint=avx2", "--qos=low")
-    )
-    words = settings.arguments
-    assert words[:2] == ["--workers", "slurm"]
-    assert read_slurm_settings(words[3::2]) == settings
-
-
-@pytest.mark.parametrize(
-    ("pairs", "line"),
-    [
-        (["partition"], "--slurm partition: expected KEY=VALUE"),
-        (["partitoin=cpu"], "--slurm: partitoin: unknown key"),
-        (["workers=0"], "--slurm: workers: .*greater than 0"),
-        (["extra=[a"], "not valid yaml"),
-    ],
-)
-def test_odd_settings_are_refused(pairs, line):
-    with pytest.raises(BadInput, match=line):
-        read_slurm_settings(pairs)
-
-
-def test_settings_as_a_block_of_the_segmentation():
-    assert SegmentationSettings().workers_option(3) == ["--workers", "3"]
-    settings = validate(SegmentationSettings, {"slurm": {"workers": 2, "account": "lab"}}, "config")
-    assert settings.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
-    with pytest.raises(BadInput, match=r"config: slurm\.acount: unknown key"):
-        validate(SegmentationSettings, {"slurm": {"acount": "lab"}}, "config")
+def test_launchers_and_jobs_import_nothing_heavy():
+    look = "import sys, emsuite.blockwise.slurm; print({'numpy', 'pydantic', 'yaml'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", look], text=True) == "set()\n"
 
 
 @pytest.mark.slow
@@ -107,7 +66,7 @@ from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.grid import BlockGrid
-from emsuite.blockwise.slurm import SlurmSettings
+from emsuite.blockwise.slurm_settings import SlurmSettings
 from slow_block import wait
 
 if __name__ == "__main__":

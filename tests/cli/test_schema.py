@@ -8,9 +8,12 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
+from emsuite.cli import schema
 from emsuite.cli.schema import Key, keys_of, options_of
+from emsuite.common.settings import as_options
+from emsuite.segmentation import settings as segmentation
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
-from emsuite.segmentation.settings import MergeFunction
+from emsuite.segmentation.settings import MergeFunction, SegmentationSettings
 
 SCHEMAS = [
     ("emsuite.segmentation.settings", "FragmentSettings"),
@@ -74,3 +77,35 @@ def test_options_bear_names_defaults_and_help() -> None:
 
 def test_every_merge_function_can_be_chosen() -> None:
     assert get_args(MergeFunction) == tuple(MERGE_FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"flood": "distance", "seeds": "mutex", "bias": (0.25, 1), "debris": 0, "in_sections": True, "epsilon": 0.1},
+        {"block_size": (2048, 1024, 512), "context": (512, 256, 128), "merge_function": "mean", "thresholds": "0,1,.1"},
+    ],
+)
+def test_words_of_settings_are_read_back_as_they_were(settings: dict[str, Any]) -> None:
+    """The workflow passes settings with `as_options`, the scripts read them with `options_of`."""
+    parts = ["FragmentSettings", "AgglomerationSettings", "SweepSettings", "BlockSettings"]
+    read: dict[str, Any] = {}
+
+    def command(**chosen: Any) -> None:
+        read.update(chosen)
+
+    for part in parts:
+        command = options_of("emsuite.segmentation.settings", part)(command)
+    whole = SegmentationSettings(**settings)
+    words = [word for part in parts for word in as_options(whole, getattr(segmentation, part))]
+    click.command()(command).main(words, standalone_mode=False)
+    assert SegmentationSettings(**read) == whole
+
+
+def test_names_of_a_table_are_read_without_importing_its_module() -> None:
+    from emsuite.prediction.blending import BLENDINGS
+
+    assert schema.names_in("emsuite.prediction.blending", "BLENDINGS") == list(BLENDINGS)
+    with pytest.raises(LookupError, match="has no NOTHING"):
+        schema.names_in("emsuite.prediction.blending", "NOTHING")

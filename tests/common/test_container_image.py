@@ -13,7 +13,7 @@ PLACE = Path("containers")
 
 
 @pytest.mark.parametrize(
-    ("setting", "expected", "place"),
+    ("setting", "expected", "location"),
     [
         ("containers/emsuite.sif", Image(Path("containers/emsuite.sif")), "containers/emsuite.sif"),
         ("/images/a.sif", Image(Path("/images/a.sif")), "/images/a.sif"),
@@ -23,9 +23,9 @@ PLACE = Path("containers")
         ("oras://ghcr.io/lab/x:1", Image(None, uri="oras://ghcr.io/lab/x:1"), "oras://ghcr.io/lab/x:1"),
     ],
 )
-def test_what_a_setting_means(setting: str, expected: Image, place: str) -> None:
+def test_what_a_setting_means(setting: str, expected: Image, location: str) -> None:
     assert parse_image(setting, PLACE) == expected
-    assert expected.place == place
+    assert expected.location == location
 
 
 @pytest.mark.parametrize("setting", ["", " ", "a b.sif", "s3://", "s3://bucket/folder/"])

@@ -1,8 +1,6 @@
-"""Deterministic algorithms, and what was set before them.
+"""The choice of a device, its workers and memory; deterministic algorithms and torch's threads."""
 
-Torch's number of threads.
-"""
-
+import os
 import re
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -108,6 +106,7 @@ def test_torch_is_told_and_all_is_as_before_afterwards(wanted: bool, monkeypatch
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     before = torch.are_deterministic_algorithms_enabled(), cudnn.benchmark
     with deterministic(wanted):
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ  # left to the program
         assert torch.are_deterministic_algorithms_enabled() == wanted
         assert cudnn.benchmark != wanted
     assert (torch.are_deterministic_algorithms_enabled(), cudnn.benchmark) == before

@@ -1,7 +1,4 @@
-"""Drawing ahead.
-
-Three stages side by side: order, what is held, and how each of them fails.
-"""
+"""Drawing ahead, and three stages side by side: order, what is held, and how each of them fails."""
 
 import threading
 import time

@@ -1,6 +1,8 @@
 import json
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -14,6 +16,7 @@ from emsuite.common.provenance import (
     machine,
     package_versions,
     peak_memory,
+    process_seconds,
     provenance,
 )
 from emsuite.io.volume import create_volume
@@ -31,6 +34,17 @@ def test_everything_is_there_and_can_be_written_as_json(tmp_path: Path) -> None:
     assert record["seed"] == 7
     assert record["inputs"]["text"]["path"] == str(tmp_path / "in.txt")
     assert record["seconds"] > 0
+
+
+def test_seconds_count_from_the_start_of_the_process() -> None:
+    """Not from the import of the library: what a run did before that counts as well."""
+    late = "import time; time.sleep(0.3); from emsuite.common.provenance import *; print(provenance({})['seconds'])"
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=True)
+    assert 0.3 < float(done.stdout) < time.monotonic() - begun + 2 / os.sysconf("SC_CLK_TCK")
+    assert time.strptime(provenance({})["started"], "%Y-%m-%dT%H:%M:%SZ") <= time.gmtime(
+        time.time() - process_seconds() + 1
+    )
 
 
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:

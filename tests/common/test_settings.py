@@ -5,7 +5,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load, merge, parse_override, read_yaml, validate
+from emsuite.common.settings import Settings, as_options, load, merge, parse_override, read_yaml, validate
 
 
 class Blur(Settings):
@@ -198,3 +198,22 @@ def test_settings_that_another_program_read() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Recipe(size=1).size = 2  # type: ignore[misc]
+
+
+class Passed(Settings):
+    """A setting of each form."""
+
+    number: int = 3
+    share: float = 0.5
+    word: str = "two words"
+    block_size: tuple[int, int, int] | None = None
+    pair: tuple[float, float] = (0.5, 1.0)
+    flag: bool = False
+
+
+def test_settings_become_words_of_a_command_line():
+    words = ["--number", "3", "--share", "0.5", "--word", "two words", "--pair", "0.5", "1.0"]
+    assert as_options(Passed(), Passed) == words
+    settings = Passed(block_size=(40, 4, 4), flag=True)
+    assert as_options(settings, ["flag", "block_size"]) == ["--flag", "--block-size", "40,4,4"]
+    assert as_options(settings, []) == []

@@ -53,10 +53,10 @@ def test_every_file_is_a_data_set_that_trains_and_tests() -> None:
 def test_phantom_is_synthesized() -> None:
     data = load_dataset("phantom", FOLDER)
     assert data.bucket is None
-    words = data.synthesis_arguments("phantom-train")
+    words = data.synthesis_options("phantom-train")
     assert words[:2] == ["--voxel-size", "8,8,8"]
     assert "--seed" in words
-    assert data.synthesis_arguments("phantom-test") != words
+    assert data.synthesis_options("phantom-test") != words
 
 
 def test_fib25_split_cuts_the_slab_in_two(fib25_slab: Path) -> None:

@@ -9,15 +9,26 @@ import click
 import pytest
 
 from builders import ROOT, command_of
+from emsuite.cli.schema import SchemaOption
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plan import WorkflowConfig
 
 SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
-SEGMENTATION = ("extract_fragments", "agglomerate", "find_segments", "extract_segmentation", "evaluate")
-SCHEMAS = {"synthesize": PhantomSettings} | dict.fromkeys(SEGMENTATION, SegmentationSettings)
-OTHERS = {("evaluate", "block_size"): "the evaluation's own blocks, of 256 voxels"}
-"""Options that share their name with a key of a schema and mean something else."""
+SCHEMAS = (SegmentationSettings, PhantomSettings)
+KEYS = {name: field for schema in SCHEMAS for name, field in schema.model_fields.items()}
+FROM_SCHEMA = {"synthesize": 13, "extract_fragments": 10, "agglomerate": 2, "find_segments": 1}
+"""The number of options that each script takes from a schema."""
+BY_HAND = {
+    ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",
+    ("train", "seed"): "the key training.sampling.seed of a network",
+} | {(stage, "slurm"): "KEY=VALUE for each key of the settings for Slurm"
+     for stage in ("extract_fragments", "agglomerate", "extract_segmentation", "evaluate")}  # fmt: skip
+"""Options that share their name with a key of a schema, and the reason why they are not made from it."""
+
+
+def options_in(script: Path) -> list[click.Option]:
+    return [option for option in command_of(script).params if isinstance(option, click.Option)]
 
 
 def plain(default: Any) -> Any:
@@ -27,22 +38,34 @@ def plain(default: Any) -> Any:
     return None if "UNSET" in repr(default) else default
 
 
+def test_no_key_stands_in_two_schemas() -> None:
+    assert len(KEYS) == sum(len(schema.model_fields) for schema in SCHEMAS)
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_no_option_has_another_default_than_its_key(script: Path) -> None:
-    options = {option.name: option for option in command_of(script).params if isinstance(option, click.Option)}
-    if "device" in options:
-        assert options["device"].default == WorkflowConfig.model_fields["device"].default
-    schema = SCHEMAS.get(script.stem)
-    fields = {} if schema is None else schema.model_fields
-    compared = [name for name in options if name in fields and (script.stem, name) not in OTHERS]
-    for name in compared:
-        default = plain(options[name].default)
-        assert default == fields[name].default, f"{script.name}: {options[name].opts[0]}"
-        assert name == "slurm" or options[name].help == fields[name].description, f"{script.name}: {name}"
-    generated = [name for name in compared if name != "slurm"]
-    assert len(generated) == {"synthesize": 13, "extract_fragments": 10, "agglomerate": 2, "find_segments": 1}.get(
-        script.stem, 0
-    )
+def test_options_of_a_schema_have_its_names_defaults_and_descriptions(script: Path) -> None:
+    made = [option for option in options_in(script) if isinstance(option, SchemaOption)]
+    assert len(made) == FROM_SCHEMA.get(script.stem, 0)
+    for option in made:
+        field = KEYS[option.name]
+        assert option.opts == ["--" + option.name.replace("_", "-")]
+        assert plain(option.default) == field.default, f"{script.name}: {option.opts[0]}"
+        assert option.help == field.description, f"{script.name}: {option.opts[0]}"
+
+
+def test_no_script_says_by_hand_what_a_schema_says() -> None:
+    by_hand = {(script.stem, option.name) for script in SCRIPTS for option in options_in(script)
+               if option.name in KEYS and not isinstance(option, SchemaOption)}  # fmt: skip
+    assert by_hand == BY_HAND.keys()
+
+
+def test_the_device_is_the_workflows() -> None:
+    field = WorkflowConfig.model_fields["device"]
+    for script in SCRIPTS:
+        for option in options_in(script):
+            if option.name == "device":
+                assert option.default == field.default, script.name
+                assert tuple(option.type.choices) == field.annotation.__args__, script.name
 
 
 def texts(path: Path) -> list[str]:
@@ -62,3 +85,10 @@ def test_the_library_names_no_script() -> None:
         if any(re.search(rf"\b{re.escape(name)}\b", text) for name in names)
     }
     assert found == set()
+
+
+def test_the_folders_of_the_project_stand_in_one_module() -> None:
+    found = {path.relative_to(ROOT / "src/emsuite").as_posix(): text
+             for path in (ROOT / "src/emsuite").rglob("*.py") for text in texts(path)
+             if re.search(r"\b0[1-4]_[a-z]", text)}  # fmt: skip
+    assert found.keys() == {"config/layout.py"}

@@ -230,7 +230,9 @@ def test_a_volume_of_ones_own_by_the_page(project: Path) -> None:
 def test_a_network_of_ones_own_by_the_page(project: Path) -> None:
     folder = project / "02_train/fib25/small_lsds"
     folder.mkdir(parents=True)
-    (folder.parent / "dataset.yaml").write_text((ROOT / "02_train/fib25/dataset.yaml").read_text())
+    for file in ("02_train/fib25/dataset.yaml", "01_data/datasets/fib25.yaml"):
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / file).write_text((ROOT / file).read_text())
     (shown,) = blocks(DOCS / "add_a_network.md", "yaml")
     (folder / "network.yaml").write_text(shown)
     config = load_network(folder)

@@ -26,8 +26,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
 
 
 SMALL_ON_PURPOSE = {
-    "cli": "the command line: the command and its options",
-    "config": "two schemas, composed of settings that stand beside the code",
+    "config": "two schemas, composed of settings that stand beside the code, and the folders of the project",
     "published": "a wing of its own: TensorFlow's formats, which nothing else needs",
     "workflow": "the questions that the Snakefile asks",
 }

@@ -10,10 +10,10 @@ from funlib.geometry import Roi
 
 from emsuite.common.files import write_json
 from emsuite.common.outputs import is_finished, manifest_path, output, unfinished_path
-from emsuite.config.network import NetworkConfig
+from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.io.volume import create_volume
 from emsuite.prediction.blending import Blended
-from emsuite.prediction.settings import earlier_input_shape, prediction_settings, upgraded
+from emsuite.prediction.settings import earlier_input_shape, prediction_settings
 from emsuite.prediction.tiling import BY_STRIDE, Original
 
 CONTENT: dict[str, Any] = {

@@ -87,7 +87,7 @@ def test_original_blocks_on_paper() -> None:
 
 
 def test_original_tiles_of_the_valid_part_on_paper() -> None:
-    """The last one ends with the last voxel that has real context. It keeps the voxels that it shares with the one before."""
+    """The last one ends with the last voxel that has real context, and keeps what it shares with the one before."""
     whole = SCAN.whole(PUBLISHED, Roi((0, 0, 0), (136, 812, 484)))
     assert whole == Roi((18, 106, 106), (100, 600, 272))
     rows = [along(SCAN, PUBLISHED, (96, 484, 484), whole, whole, axis) for axis in range(3)]

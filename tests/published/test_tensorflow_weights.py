@@ -17,7 +17,7 @@ from torch import Tensor
 from builders import RECORDED, recorded
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
-from emsuite.models.network import AnyNetwork, probabilities, trained_part
+from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.published.published import convert
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.published.tensorflow_weights import iteration_of, match, read_optimizer, read_weights, weights_among
@@ -52,7 +52,7 @@ def converted(networks: Path, dataset: str, network: str) -> AnyNetwork:
 def farthest(network: AnyNetwork, raw: Tensor, expected: dict[str, np.ndarray]) -> float:
     """The largest difference of any head from what was recorded."""
     with torch.inference_mode():
-        predicted = probabilities(network(raw))
+        predicted = {name: logits.float().sigmoid() for name, logits in network(raw).items()}
     assert predicted.keys() == expected.keys() & {"affs", "lsds"}
     return max(float((out[0] - torch.from_numpy(expected[name])).abs().max()) for name, out in predicted.items())
 
@@ -105,7 +105,7 @@ def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
     assert checkpoint.optimizer is not None
     checkpoints.load_optimizer(optimizer, checkpoint.optimizer, prefix)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    predicted = probabilities(network(raw_of(expected)))
+    predicted = {name: logits.float().sigmoid() for name, logits in network(raw_of(expected)).items()}
     (((predicted["affs"] - 0.5) ** 2).mean() + ((predicted["lsds"] - 0.25) ** 2).mean()).backward()
     optimizer.step()
     for parameter, variable in match(Bundle(prefix), config).items():

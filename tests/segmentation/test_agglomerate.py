@@ -7,7 +7,7 @@ from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
 from emsuite.segmentation.fragments import FragmentSettings
 from emsuite.segmentation.graph_tables import read_edges
-from emsuite.segmentation.merge_hierarchy import touching
+from emsuite.segmentation.merge_hierarchy import find_contacts
 
 CONTEXT = (64, 64, 64)
 
@@ -25,7 +25,7 @@ def test_every_touching_pair_is_an_edge_once(cells, fragments, tmp_path, context
     number = agglomerate_fragments(cells.path / "affs", fragments, tmp_path / "edges", "mean", context=context)
     voxels = open_volume(fragments).read()
     ids, small = np.unique(voxels, return_inverse=True)
-    u, v, contact = touching(small.reshape(voxels.shape) + (ids[0] != 0))
+    u, v, contact = find_contacts(small.reshape(voxels.shape) + (ids[0] != 0))
     ids = np.append(0, ids) if ids[0] != 0 else ids
     edges = read_edges(tmp_path / "edges")
     order = np.lexsort((edges.v, edges.u))

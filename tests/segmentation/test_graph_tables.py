@@ -3,7 +3,7 @@ import pytest
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import manifest_path, output, unfinished_path
-from emsuite.segmentation.graph_tables import digest, read_edges, read_nodes, write_block
+from emsuite.segmentation.graph_tables import digest_tables, read_edges, read_nodes, write_block
 from emsuite.segmentation.region_graph import Edges, Nodes
 
 
@@ -86,6 +86,6 @@ def test_tables_of_another_kind_or_cut_short_are_refused(tmp_path):
 def test_the_digest_is_of_content(tmp_path):
     for name, ids in {"a": (1, 2), "b": (1, 2), "c": (1, 3)}.items():
         write_block(tmp_path / name, 0, nodes(*ids))
-    found = {name: digest(tmp_path / name, 1) for name in "abc"}
+    found = {name: digest_tables(tmp_path / name, 1) for name in "abc"}
     assert found["a"] == found["b"] != found["c"]
     assert found["a"][0] == 2

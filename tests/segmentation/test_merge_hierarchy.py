@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 
+from emsuite.common.process import silent_stdout
 from emsuite.segmentation.find_segments import components
-from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS, agglomerate, merge_regions, touching
+from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS, find_contacts, merge_regions, score_edges
 
 
 def row_of_boxes(between):
@@ -23,7 +26,7 @@ def random_volume(seed, shape=(12, 13, 14)):
 
 
 def test_contacts_are_counted_in_faces():
-    u, v, contact = touching(row_of_boxes([0, 0])[1])
+    u, v, contact = find_contacts(row_of_boxes([0, 0])[1])
     assert (u.tolist(), v.tolist(), contact.tolist()) == ([1, 2], [2, 3], [12, 12])
 
 
@@ -35,14 +38,14 @@ def test_every_touching_pair_is_found():
         for pair in zip(np.minimum(a, b).tolist(), np.maximum(a, b).tolist(), strict=True):
             if pair[0] != pair[1] and pair[0] != 0:
                 expected[pair] = expected.get(pair, 0) + 1
-    u, v, contact = touching(fragments)
+    u, v, contact = find_contacts(fragments)
     assert dict(zip(zip(u.tolist(), v.tolist(), strict=True), contact.tolist(), strict=True)) == expected
     assert sorted(expected) == list(expected) or list(zip(u, v, strict=True)) == sorted(zip(u, v, strict=True))
 
 
 @pytest.mark.parametrize("merge_function", MERGE_FUNCTIONS)
 def test_a_uniform_contact_scores_one_minus_its_affinity(merge_function):
-    edges = agglomerate(*row_of_boxes([204, 51]), merge_function)
+    edges = score_edges(*row_of_boxes([204, 51]), merge_function)
     assert edges.score == pytest.approx([0.2, 0.8], abs=1 / 256)
     assert edges.u.dtype == edges.v.dtype == np.uint64
     assert edges.score.dtype == np.float32
@@ -50,7 +53,7 @@ def test_a_uniform_contact_scores_one_minus_its_affinity(merge_function):
 
 
 def test_what_never_merges_scores_infinity():
-    assert agglomerate(*row_of_boxes([255, 0]), "mean").score.tolist() == [0, np.inf]
+    assert score_edges(*row_of_boxes([255, 0]), "mean").score.tolist() == [0, np.inf]
 
 
 def test_an_edge_scores_when_its_ends_merge_over_another():
@@ -58,7 +61,7 @@ def test_an_edge_scores_when_its_ends_merge_over_another():
     affs = np.zeros((3, *fragments.shape), np.uint8)
     affs[1, 0, 1, :2] = 255  # 1 and 2 are one
     affs[2, 0, 1, 2] = 153  # 2 and 3 likely, 1 and 3 not: together, half as much
-    edges = agglomerate(affs, fragments, "mean")
+    edges = score_edges(affs, fragments, "mean")
     assert list(zip(edges.u.tolist(), edges.v.tolist(), strict=True)) == [(1, 2), (1, 3), (2, 3)]
     assert edges.score == pytest.approx([0, 0.7, 0.7])
 
@@ -68,7 +71,7 @@ def test_an_edge_scores_when_its_ends_merge_over_another():
 def test_components_at_a_threshold_are_what_waterz_merges_up_to_it(merge_function, seed):
     affs, fragments = random_volume(seed)
     ids = np.unique(fragments[fragments != 0]).astype(np.uint64)
-    edges = agglomerate(affs, fragments, merge_function)
+    edges = score_edges(affs, fragments, merge_function)
     # scores lie in the middles of the bins: between two bins, below and up to are the same
     for threshold, segments in components(ids, edges, [bins / 256 for bins in range(64, 250, 8)]):
         merged = merge_regions(affs, fragments, merge_function, threshold)
@@ -81,15 +84,24 @@ def test_components_at_a_threshold_are_what_waterz_merges_up_to_it(merge_functio
 def test_nothing_to_merge_is_no_edges():
     affs = np.zeros((3, 2, 2, 2), np.uint8)
     for fragments in (np.zeros((2, 2, 2), np.uint32), np.ones((2, 2, 2), np.uint32)):
-        assert agglomerate(affs, fragments, "mean").u.size == 0
+        assert score_edges(affs, fragments, "mean").u.size == 0
         assert (merge_regions(affs, fragments, "mean", 0.5) == fragments).all()
 
 
-def test_waterz_prints_nothing_and_the_fragments_are_left_alone(capfd):
+def test_waterz_prints_nothing_where_the_program_is_silent_and_the_fragments_are_left_alone(capfd):
     affs, fragments = row_of_boxes([200])
     before = fragments.copy()
     print("before")
-    agglomerate(affs, fragments, "mean")
+    with silent_stdout():
+        score_edges(affs, fragments, "mean")
     print("after")
     assert capfd.readouterr().out == "before\nafter\n"
     assert (fragments == before).all()
+
+
+def test_file_descriptors_are_left_to_the_program(monkeypatch):
+    """Within one of several threads, a redirection would swallow what the others print."""
+    with silent_stdout(), monkeypatch.context() as patch:
+        patch.setattr(os, "dup2", None)
+        score_edges(*row_of_boxes([200]), "mean")
+        merge_regions(*row_of_boxes([200]), "mean", 0.5)

@@ -1,9 +1,18 @@
-"""Sweeps of thresholds, as they are written."""
+"""The settings of the segmentation: sweeps of thresholds, and what results remember of them."""
+
+import json
 
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.segmentation.settings import parse_thresholds
+from emsuite.segmentation.settings import (
+    AgglomerationSettings,
+    BlockSettings,
+    FragmentSettings,
+    SegmentationSettings,
+    SweepSettings,
+    parse_thresholds,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +34,17 @@ def test_thresholds_are_what_they_say(text, expected):
 def test_what_is_no_sweep_is_refused(text):
     with pytest.raises(BadInput, match="expected"):
         parse_thresholds(text)
+
+
+def test_manifests_say_the_settings_of_fragments_as_ever():
+    recorded = (
+        '{"min_seed_distance": 10, "filter_fragments": 0.0, "epsilon": 0.0, "in_sections": false, '
+        '"flood": "distance", "seeds": "distance", "bias": [0.5, 0.5], "debris": 64}'
+    )
+    assert json.dumps(FragmentSettings(flood="distance").model_dump()) == recorded
+
+
+def test_a_data_set_says_all_settings_in_one_block():
+    stages = (FragmentSettings, AgglomerationSettings, SweepSettings, BlockSettings)
+    keys = {key for stage in stages for key in stage.model_fields}
+    assert SegmentationSettings.model_fields.keys() == keys | {"slurm"}

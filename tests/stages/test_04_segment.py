@@ -53,6 +53,18 @@ def test_from_affinities_to_the_cells(chain, cells, tmp_path, run_script):
     assert (voi.split, voi.merge) == pytest.approx((0, 0), abs=1e-9)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stdout_is_for_results_alone(chain, workers):
+    """waterz prints its progress there, in this process and in workers."""
+    blocks = ("--block-size", "160,384,448", "--context", "80,80,80")
+    done = chain("extract_fragments", "--epsilon", "0.1", "--workers", str(workers), *blocks)
+    assert done.stdout.splitlines()[1:] == [], done.stderr
+    assert done.stdout.endswith(" fragments; fragments.zarr\n")
+    done = chain("agglomerate", "--workers", str(workers))
+    assert done.stdout.splitlines()[1:] == [], done.stderr
+    assert done.stdout.endswith(" edges; graph/edges\n")
+
+
 @pytest.mark.parametrize(
     ("value", "line"),
     [(0, "affs: yields no fragment"), (1, "affs: all affinities are 1"), (np.nan, "affs: holds nan to nan (or NaN)")],

@@ -1,54 +1,81 @@
 """The workflow's settings and paths, without running anything."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.workflow.plan import Part, load_plan
+from emsuite.workflow.plan import VolumePart, load_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 FIB25 = {"dataset": "fib25", "network": "small"}
 
 
 def test_the_split_of_the_data_set_is_the_default() -> None:
-    flow = load_plan(FIB25, ROOT)
+    plan = load_plan(FIB25, ROOT)
     volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
-    assert flow.train_parts == [Part(volume, "0:1040,:,:")]
-    assert flow.test_parts == {"trvol-250-2_z1040-1280": Part(volume, "1040:1280,:,:")}
-    assert flow.volume_made(volume) == [Path(f"{volume}.manifest.json")]
+    assert plan.train_parts == [VolumePart(volume, "0:1040,:,:")]
+    assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume, "1040:1280,:,:")}
+    assert plan.volume_manifest(volume) == [Path(f"{volume}.manifest.json")]
 
 
 def test_own_volumes_replace_the_split() -> None:
-    flow = load_plan(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
-    assert [part.argument for part in flow.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
-    assert list(flow.test_parts) == ["d"]
-    assert flow.volume_made(Path("a/b.zarr")) == []
-    assert flow.results == Path("results/fib25/small/7")
+    plan = load_plan(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
+    assert [part.argument for part in plan.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
+    assert list(plan.test_parts) == ["d"]
+    assert plan.volume_manifest(Path("a/b.zarr")) == []
+    assert plan.results == Path("results/fib25/small/7")
 
 
 def test_parts_of_one_volume_have_different_names() -> None:
-    names = {Part(Path("v.zarr"), roi).name for roi in (None, "0:8,:,:", ":,0:8,:", ":,:,0:8", "0:8,0:8,:", "8:,:,:")}
+    names = {
+        VolumePart(Path("v.zarr"), roi).name for roi in (None, "0:8,:,:", ":,0:8,:", ":,:,0:8", "0:8,0:8,:", "8:,:,:")
+    }
     assert len(names) == 6
 
 
 def test_autocontext_waits_for_its_frozen_network() -> None:
-    flow = load_plan({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
-    assert flow.frozen_trained("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
-    assert flow.frozen_trained("lsd") == []
+    plan = load_plan({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
+    assert plan.frozen_manifest("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
+    assert plan.frozen_manifest("lsd") == []
 
 
 def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:
     shared = fib25_slab.parents[2]
-    flow = load_plan(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
-    assert flow.source_option("trvol-250-2") == ["--from", str(shared)]
-    assert flow.source_option("tstvol-520-1") == []
+    plan = load_plan(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
+    assert plan.source_option("trvol-250-2") == ["--from", str(shared)]
+    assert plan.source_option("tstvol-520-1") == []
 
 
 def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:
-    flow = load_plan(FIB25 | {"segmentation": {"merge_function": "mean"}}, ROOT)
-    assert flow.segmentation.merge_function == "mean"
-    assert flow.segmentation.context == flow.dataset.segmentation.context is not None
+    plan = load_plan(FIB25 | {"segmentation": {"merge_function": "mean"}}, ROOT)
+    assert plan.segmentation.merge_function == "mean"
+    assert plan.segmentation.context == plan.dataset.segmentation.context is not None
+
+
+def test_workers_are_processes_or_jobs_of_slurm() -> None:
+    assert load_plan(FIB25, ROOT).workers_option(3) == ["--workers", "3"]
+    plan = load_plan(FIB25 | {"segmentation": {"slurm": {"workers": 2, "account": "lab"}}}, ROOT)
+    assert plan.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2", "--slurm", 'account="lab"']
+
+
+def test_the_first_predicted_head_of_affinities_is_segmented(tmp_path: Path) -> None:
+    assert load_plan(FIB25, ROOT).affinities_head == "affs"
+    assert load_plan({"dataset": "zebrafinch", "network": "lsd"}, ROOT).affinities_head == "affs", "it predicts none"
+    shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
+    shutil.copytree(ROOT / "02_train/fib25/small", tmp_path / "02_train/fib25/small")
+    shutil.copy(ROOT / "02_train/fib25/dataset.yaml", tmp_path / "02_train/fib25")
+    network = tmp_path / "02_train/fib25/small/network.yaml"
+    network.write_text(
+        "heads:\n"
+        "  lsds: {target: lsds, sigma: 80}\n"
+        "  near: {target: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}\n"
+        "  far: {target: affinities, neighborhood: [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, -9]]}\n"
+    )
+    assert load_plan(FIB25, tmp_path).affinities_head == "near"
+    network.write_text(network.read_text() + "prediction: {heads: [far, lsds]}\n")
+    assert load_plan(FIB25, tmp_path).affinities_head == "far"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Elastic deformation: jittered control points, rotation in y-x, slipped and shifted sections."""
+"""Elastic deformation: jittered control points, rotation in the y-x plane, slipped and shifted sections."""
 
 from functools import lru_cache
 from math import cos, sin
@@ -9,28 +9,32 @@ from funlib.geometry import Roi
 from pydantic import NonNegativeInt, PositiveInt, model_validator
 from scipy.ndimage import zoom
 
-from emsuite.augment.warp import ControlPointField, SectionShifts, Step
-from emsuite.common.settings import NonNegative, Probability, Range, Settings
+from emsuite.augment.augmentation import GeometricAugmentation
+from emsuite.augment.warp import ControlPointField, SectionShifts, WarpStep
+from emsuite.common.settings import NonNegative, Probability, Range
 
 
-class Elastic(Settings):
-    """What the published networks train with; the meaning of each value is that of gunpowder's ElasticAugment."""
+class Elastic(GeometricAugmentation):
+    """The deformation that the published networks were trained with.
+
+    The settings mean the same as those of gunpowder's ElasticAugment.
+    """
 
     name: Literal["elastic"]
     control_point_spacing: tuple[PositiveInt, PositiveInt, PositiveInt]
-    """Distance of the control points, voxels, z y x."""
+    """Distance between control points, voxels, z y x."""
     jitter_sigma: tuple[NonNegative, NonNegative, NonNegative]
-    """Standard deviation of a control point's displacement, voxels, z y x; 0 leaves an axis straight."""
+    """Standard deviation of a control point's displacement, voxels, z y x. With 0 an axis stays straight."""
     rotation: Range = (0.0, 0.0)
     """[lowest, highest] angle in the y-x plane, radians, drawn uniformly."""
     slip: Probability = 0.0
-    """Probability of a section to lie askew alone."""
+    """Probability that a section is misaligned alone."""
     shift: Probability = 0.0
-    """Probability of a section to move together with all that follow."""
+    """Probability that a section moves together with all sections after it."""
     max_misalign: NonNegativeInt = 0
-    """Furthest that one slip or shift moves in y and in x, voxels; drawn uniformly from the integers up to it."""
+    """Largest offset of one slip or shift in y and in x, voxels. Offsets are integers, drawn uniformly."""
     subsample: PositiveInt = 1
-    """The deformation is smooth on every n-th voxel and linear between; 1 is smooth everywhere."""
+    """The deformation is smooth on every n-th voxel and linear between. With 1 it is smooth everywhere."""
 
     @model_validator(mode="after")
     def _probabilities(self) -> Self:
@@ -38,17 +42,21 @@ class Elastic(Settings):
             raise ValueError("slip and shift exclude each other: expected a sum of at most 1")
         return self
 
+    @property
+    def displaces(self) -> bool:
+        """Whether the settings allow more than a rotation."""
+        return any(self.jitter_sigma) or bool(self.slip or self.shift)
 
-def draw_elastic(settings: Elastic, box: Roi, centre: np.ndarray, random: np.random.Generator) -> Step:
-    """A deformation of `box` (voxels) turned about `centre`, as gunpowder's ElasticAugment draws one.
+    def draw(self, box: Roi, centre: np.ndarray, random: np.random.Generator) -> WarpStep:
+        """Draw a deformation of `box` (voxels) with a rotation about `centre`, as gunpowder's ElasticAugment does.
 
-    The place in the volume is the voxel, turned, plus the jitter there, plus the misalignment of its section.
-    """
-    matrix = _rotation(random.uniform(*settings.rotation))
-    lattice = _jitter(settings, box, random) if any(settings.jitter_sigma) else None
-    vectors = _misalignment(settings, box.shape[0], random)
-    slides = SectionShifts(vectors, box.begin[0]) if vectors.any() else None
-    return Step(matrix, centre - matrix @ centre, lattice, slides)
+        A voxel is read from its rotated position, plus the jitter at the voxel, plus the shift of the voxel's section.
+        """
+        matrix = _rotation(random.uniform(*self.rotation))
+        displacement = _jitter(self, box, random) if any(self.jitter_sigma) else None
+        shifts = _misalignment(self, box.shape[0], random)
+        section_shifts = SectionShifts(shifts, box.begin[0]) if shifts.any() else None
+        return WarpStep(matrix, centre - matrix @ centre, displacement, section_shifts)
 
 
 def _rotation(angle: float) -> np.ndarray:
@@ -70,19 +78,20 @@ def _jitter(settings: Elastic, box: Roi, random: np.random.Generator) -> Control
 
 @lru_cache(maxsize=64)
 def _weights(points: int, size: int, subsample: int) -> np.ndarray:
-    # the first and last control points lie on the first and last voxels; `zoom` is linear in what it zooms, so that its
-    # answer to the unit vectors holds the weights
+    """Return (size, points) float32: how much each control point along an axis moves each voxel."""
+    # the first and last control points lie on the first and last voxels; `zoom` is linear in its input, so zooming the
+    # unit vectors gives the weights
     coarse = max(1, size // subsample)
     smooth = zoom(np.eye(points), (coarse / points, 1), order=3, mode="mirror")
     return zoom(smooth, (size / coarse, 1), order=1, mode="mirror").astype(np.float32)
 
 
 def _misalignment(settings: Elastic, sections: int, random: np.random.Generator) -> np.ndarray:
-    """(sections, 3) float32 voxels. Shifts add up from section to section; a slipped one has its own offset alone."""
-    kind = random.random(sections)
+    """Return (sections, 3) float32 voxels. Shifts add up over sections; a slip replaces the sum in its section."""
+    draw = random.random(sections)
     offsets = random.integers(-settings.max_misalign, settings.max_misalign, (sections, 3), endpoint=True)
     offsets[:, 0] = 0
-    slips = kind < settings.slip
-    shifts = ~slips & (kind < settings.slip + settings.shift)
-    moved = np.cumsum(offsets * shifts[:, None], axis=0)
-    return np.where(slips[:, None], offsets, moved).astype(np.float32)
+    is_slip = draw < settings.slip
+    is_shift = ~is_slip & (draw < settings.slip + settings.shift)
+    accumulated = np.cumsum(offsets * is_shift[:, None], axis=0)
+    return np.where(is_slip[:, None], offsets, accumulated).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Sections that are missing or pale."""
+"""Sections that are missing or have low contrast."""
 
 from typing import Literal, Self
 
@@ -6,19 +6,20 @@ import numpy as np
 import torch
 from pydantic import model_validator
 
-from emsuite.common.settings import NonNegative, Probability, Settings
+from emsuite.augment.augmentation import ValueAugmentation
+from emsuite.common.settings import NonNegative, Probability
 
 
-class MissingSections(Settings):
-    """Sections lost in cutting or imaging, as gunpowder's DefectAugment makes them."""
+class MissingSections(ValueAugmentation):
+    """Sections lost in cutting or imaging, as in gunpowder's DefectAugment."""
 
     name: Literal["missing_sections"]
     missing: Probability = 0.05
-    """Probability of a section to be 0 throughout."""
+    """Probability that all voxels of a section are 0."""
     low_contrast: Probability = 0.0
-    """Probability of a section to keep only `contrast` of its contrast."""
+    """Probability that a section keeps only the fraction `contrast` of its contrast."""
     contrast: NonNegative = 0.1
-    """mean + (raw - mean) * contrast in a pale section."""
+    """A section of low contrast becomes mean + (raw - mean) * contrast."""
 
     @model_validator(mode="after")
     def _probabilities(self) -> Self:
@@ -26,12 +27,11 @@ class MissingSections(Settings):
             raise ValueError("missing and low_contrast exclude each other: expected a sum of at most 1")
         return self
 
-
-def lose_sections(settings: MissingSections, raw: torch.Tensor, random: np.random.Generator) -> None:
-    """Change `raw` (Z, Y, X) float32 0 to 1 in place."""
-    kind = random.random(raw.shape[0])
-    pale = (kind >= settings.missing) & (kind < settings.missing + settings.low_contrast)
-    for section in np.flatnonzero(pale):
-        mean = raw[section].mean()
-        raw[section].sub_(mean).mul_(settings.contrast).add_(mean).clamp_(0, 1)
-    raw[np.flatnonzero(kind < settings.missing)] = 0
+    def apply(self, raw: torch.Tensor, random: np.random.Generator) -> None:
+        """Change `raw` (Z, Y, X) float32 in [0, 1] in place."""
+        draw = random.random(raw.shape[0])
+        has_low_contrast = (draw >= self.missing) & (draw < self.missing + self.low_contrast)
+        for section in np.flatnonzero(has_low_contrast):
+            mean = raw[section].mean()
+            raw[section].sub_(mean).mul_(self.contrast).add_(mean).clamp_(0, 1)
+        raw[np.flatnonzero(draw < self.missing)] = 0

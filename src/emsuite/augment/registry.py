@@ -1,65 +1,92 @@
-"""The augmentations by name. A new one is a settings class and a function, named here."""
+"""The augmentations by name, the order in which they may stand, and their application to a sample.
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+To add an augmentation, two things are needed:
+
+1. A new module `emsuite/augment/X.py` with one class, derived from `GeometricAugmentation` or `ValueAugmentation`
+   (`emsuite.augment.augmentation`). Its `name: Literal["..."]` is the name in yaml, its fields are the keys, and its
+   method `draw` or `apply` does the work.
+2. One line here: the module's name in `MODULES`.
+
+The schema of network.yaml, its messages and the sampler then know the augmentation. `tests/house/test_docs.py` asks for
+a table of its keys in `docs/add_a_network.md`.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Union
 
 import numpy as np
 import torch
 from funlib.geometry import Roi
 from pydantic import AfterValidator, Field
 
-from emsuite.augment.blur import Blur, blur
-from emsuite.augment.elastic import Elastic, draw_elastic
-from emsuite.augment.intensity import Intensity, change_intensity
-from emsuite.augment.mirror import MirrorTranspose, draw_mirror_transpose
-from emsuite.augment.missing_sections import MissingSections, lose_sections
-from emsuite.augment.noise import Noise, add_noise
-from emsuite.augment.warp import Step, Warp
+from emsuite.augment.augmentation import GeometricAugmentation, ValueAugmentation
+from emsuite.augment.warp import Warp
 
-Augmentation = Annotated[
-    Elastic | MirrorTranspose | Intensity | Noise | Blur | MissingSections, Field(discriminator="name")
-]
-
-# how each moves voxels: (settings, box, centre, random) -> a step of the warp
-GEOMETRIC: dict[type, Callable[[Any, Roi, np.ndarray, np.random.Generator], Step]] = {
-    Elastic: draw_elastic,
-    MirrorTranspose: draw_mirror_transpose,
-}
-# how each changes the values of raw, in place: (settings, raw, random)
-VALUES: dict[type, Callable[[Any, torch.Tensor, np.random.Generator], None]] = {
-    Intensity: change_intensity,
-    Noise: add_noise,
-    Blur: blur,
-    MissingSections: lose_sections,
-}
+MODULES = (
+    "elastic",
+    "mirror",
+    "intensity",
+    "noise",
+    "blur",
+    "missing_sections",
+)
+"""Modules of this package that define one augmentation each."""
 
 
-def check_order(steps: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
-    """Raises ValueError where the steps, in this order, cannot be composed into one reading of the volume."""
-    kinds = [type(step) in GEOMETRIC for step in steps]
-    if kinds != sorted(kinds, reverse=True):
-        late = next(step for step in reversed(steps) if type(step) in GEOMETRIC)
+def _augmentation_class(module_name: str) -> type[GeometricAugmentation] | type[ValueAugmentation]:
+    module = import_module(f"emsuite.augment.{module_name}")
+    kinds = (GeometricAugmentation, ValueAugmentation)
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, kinds)]
+    (defined_here,) = [kind for kind in classes if kind.__module__ == module.__name__]
+    return defined_here
+
+
+AUGMENTATIONS = tuple(map(_augmentation_class, MODULES))
+if TYPE_CHECKING:
+    Augmentation = GeometricAugmentation | ValueAugmentation
+else:
+    Augmentation = Annotated[Union[AUGMENTATIONS], Field(discriminator="name")]  # noqa: UP007 (a union of a tuple)
+
+
+def check_order(augmentations: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+    """Return `augmentations`; raise ValueError if they cannot be composed in this order into one read of the volume."""
+    is_geometric = [isinstance(augmentation, GeometricAugmentation) for augmentation in augmentations]
+    if is_geometric != sorted(is_geometric, reverse=True):
+        late = next(step for step in reversed(augmentations) if isinstance(step, GeometricAugmentation))
         raise ValueError(f"'{late.name}' moves voxels, expected it before all steps that change their values")
-    elastic = [step for step in steps if isinstance(step, Elastic)]
-    if any(any(step.jitter_sigma) or step.slip or step.shift for step in elastic[:-1]):
-        raise ValueError("only the last 'elastic' may jitter, slip or shift; those before it can rotate")
-    return steps
+    resampled = [step for step in augmentations if isinstance(step, GeometricAugmentation)]
+    resampled = [step for step in resampled if not step.only_permutes_axes]
+    if any(step.displaces for step in resampled[:-1]):
+        names = " or ".join(dict.fromkeys(f"'{step.name}'" for step in resampled))
+        raise ValueError(f"only the last {names} may jitter, slip or shift; those before it can rotate")
+    return augmentations
 
 
 Augmentations = Annotated[tuple[Augmentation, ...], AfterValidator(check_order)]
 
 
-def draw_warp(steps: Sequence[Augmentation], box: Roi, centre: np.ndarray, random: np.random.Generator) -> Warp:
-    """The geometric ones of `steps`, drawn and composed: what is asked for is `box` (voxels), turned about `centre`."""
+def draw_warp(
+    augmentations: Sequence[Augmentation], box_sample_vx: Roi, centre_sample_vx: np.ndarray, random: np.random.Generator
+) -> Warp:
+    """Draw the geometric augmentations of one sample and compose them.
+
+    Args:
+        augmentations: in the order of their application. Those that change values are skipped.
+        box_sample_vx: all voxels that will be read through the warp.
+        centre_sample_vx: (3,) float64, the fixed point of rotations and mirrorings.
+        random: the sample's generator.
+    """
     warp = Warp()
-    for settings in reversed(steps):
-        if type(settings) in GEOMETRIC:
-            warp = warp.then(GEOMETRIC[type(settings)](settings, warp.turn.image(box), centre, random))
+    for augmentation in reversed(augmentations):
+        if isinstance(augmentation, GeometricAugmentation):
+            box_permuted_vx = warp.permutation.image(box_sample_vx)
+            warp = warp.with_upstream(augmentation.draw(box_permuted_vx, centre_sample_vx, random))
     return warp
 
 
-def change_values(steps: Sequence[Augmentation], raw: torch.Tensor, random: np.random.Generator) -> None:
-    """Apply those of `steps` that change values to `raw` (Z, Y, X) float32 0 to 1, in place and in order."""
-    for settings in steps:
-        if type(settings) in VALUES:
-            VALUES[type(settings)](settings, raw, random)
+def change_values(augmentations: Sequence[Augmentation], raw: torch.Tensor, random: np.random.Generator) -> None:
+    """Apply the augmentations that change values to `raw` (Z, Y, X) float32 in [0, 1], in place and in order."""
+    for augmentation in augmentations:
+        if isinstance(augmentation, ValueAugmentation):
+            augmentation.apply(raw, random)

@@ -1,16 +1,26 @@
-"""Where each voxel of a sample comes from: the geometric augmentations composed into one map.
+"""The map from each voxel of a sample to the position that it is read from: all geometric augmentations, composed.
 
-    sample voxel p  --turn-->  q  --matrix, offset, lattice, slides-->  place in the volume
+    sample voxel p  --permutation-->  q  --matrix, offset, displacement, section shifts-->  position r
 
-    place = matrix q + offset + displacement(q) + slide(section of q)
+    r = matrix q + offset + displacement(q) + shift(z-section of q)
 
-Every step maps backwards, from what it gives to what it takes, so that steps compose by substitution and the volume is
-read once, however many steps there are. Mirrored and transposed axes that come last are kept apart as `turn`: they only
-permute the result. The displacement is linear in its control vectors, so that an affine step upstream of it acts on the
-vectors alone: matrix (q + displacement(q)) is matrix q plus the displacement of the vectors times matrix. That is why a
-rotation, a mirroring and a jitter, each a resampling of its own in gunpowder, are one here, without the repeated blur.
+Each step maps backwards, from its output to its input. So steps compose by substitution, and the volume is read once,
+however many steps there are. Here "upstream" means nearer to the volume, "downstream" nearer to the sample.
 
-All coordinates are voxels, z y x, relative to the first voxel of the output; boxes are `Roi`s in voxels.
+Mirrored and transposed axes that come last are kept apart as `permutation`: they only permute the result. The
+displacement is linear in its control vectors, so an affine step upstream acts on the vectors alone:
+matrix (q + displacement(q)) equals matrix q plus the displacement whose vectors are multiplied by matrix. gunpowder
+resamples once for a rotation, once for a mirroring and once for a jitter; here they are one resampling, which avoids
+the repeated blur.
+
+Frames. All coordinates are voxels, z y x, and every `Roi` is a box of voxels. Names of variables say the frame where
+more than one meets:
+
+    _sample_vx     p: from the first voxel of the sample's output region, as in `emsuite.data.sampler`
+    _permuted_vx   q: the same origin, with the axes mirrored and transposed
+    _source_vx     r, plus the position of the sample's voxel 0 in the array that is read: an index into the array.
+                   For labels and mask it is the sampler's _label_vx, for raw its _raw_vx
+    _piece_vx      an index into the piece of that array that was read
 """
 
 from collections.abc import Sequence
@@ -21,7 +31,7 @@ import numpy as np
 import torch
 from funlib.geometry import Roi
 
-from emsuite.augment.sampling_grid import SamplingGrid, sampling_grid
+from emsuite.augment.sampling_grid import SamplingGrid, make_sampling_grid
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,7 @@ class ControlPointField:
     weights: tuple[np.ndarray, np.ndarray, np.ndarray]
     """Per axis (voxels of the box, control points) float32."""
     box: Roi
+    """The box that the weights cover."""
 
 
 @dataclass(frozen=True)
@@ -41,133 +52,151 @@ class SectionShifts:
 
     vectors: np.ndarray
     """(sections, 3) float32, voxels."""
-    first: int
-    """Section of the first vector."""
+    first_section: int
+    """The z of the first vector."""
+
+    def of_box(self, box: Roi) -> np.ndarray:
+        """Return the vectors of the sections of `box`, (sections, 3)."""
+        first = box.begin[0] - self.first_section
+        return self.vectors[first : first + box.shape[0]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """One geometric augmentation, as drawn: place = matrix q + offset + displacement(q) + slide(section of q)."""
+class WarpStep:
+    """One drawn geometric augmentation: r = matrix q + offset + displacement(q) + shift(z-section of q)."""
 
     matrix: np.ndarray
     """(3, 3) float64."""
     offset: np.ndarray
     """(3,) float64, voxels."""
-    lattice: ControlPointField | None = None
-    slides: SectionShifts | None = None
+    displacement: ControlPointField | None = None
+    section_shifts: SectionShifts | None = None
 
     @property
-    def turns(self) -> bool:
-        """Whether voxels fall on voxels: axes are mirrored, transposed and moved by whole voxels, if at all."""
+    def only_permutes_axes(self) -> bool:
+        """Whether the step maps voxels onto voxels: it mirrors, transposes and moves by whole voxels at most."""
         whole = np.array_equal(self.matrix, np.rint(self.matrix)) and np.array_equal(self.offset, np.rint(self.offset))
-        return whole and self.lattice is None and self.slides is None
+        return whole and self.displacement is None and self.section_shifts is None
 
     def bounds(self, box: Roi) -> tuple[np.ndarray, np.ndarray]:
-        """Between which coordinates the places of `box` lie, voxels; (3,) each."""
-        first = np.array(box.begin)
-        ends = np.stack([first, first + box.shape - 1])
-        spans = self.matrix[None] * ends[:, None]
-        low, high = spans.min(axis=0).sum(axis=1) + self.offset, spans.max(axis=0).sum(axis=1) + self.offset
-        if self.lattice:
-            shares = [np.abs(weights).sum(axis=1).max() for weights in self.lattice.weights]
-            reach = np.abs(self.lattice.vectors).max(axis=(1, 2, 3)) * np.prod(shares)
+        """Return the lowest and the highest coordinates that the voxels of `box` can be read from, (3,) each."""
+        begin = np.array(box.begin)
+        corners = np.stack([begin, begin + box.shape - 1])
+        terms = self.matrix[None] * corners[:, None]
+        low, high = terms.min(axis=0).sum(axis=1) + self.offset, terms.max(axis=0).sum(axis=1) + self.offset
+        if self.displacement:
+            largest_weights = [np.abs(weights).sum(axis=1).max() for weights in self.displacement.weights]
+            reach = np.abs(self.displacement.vectors).max(axis=(1, 2, 3)) * np.prod(largest_weights)
             low, high = low - reach, high + reach
-        if self.slides:
-            first = box.begin[0] - self.slides.first
-            used = self.slides.vectors[first : first + box.shape[0]]
-            low, high = low + used.min(axis=0), high + used.max(axis=0)
+        if self.section_shifts:
+            shifts = self.section_shifts.of_box(box)
+            low, high = low + shifts.min(axis=0), high + shifts.max(axis=0)
         return low, high
 
-    def axes(self, box: Roi, place: Sequence[int]) -> list[np.ndarray]:
-        """What each axis of `box` adds to a place, but for the displacement: (3, n) float64 each."""
+    def axis_terms(self, box: Roi, origin: Sequence[int]) -> list[np.ndarray]:
+        """Return the term that each axis of `box` adds to a coordinate, without the displacement: (3, n) float64 each.
+
+        `origin` is added to all coordinates.
+        """
         voxels = [begin + np.arange(size, dtype=np.float64) for begin, size in zip(box.begin, box.shape, strict=True)]
-        added = [self.matrix[:, axis, None] * along for axis, along in enumerate(voxels)]
-        added[0] += (self.offset + np.array(place))[:, None]
-        if self.slides:
-            first = box.begin[0] - self.slides.first
-            added[0] += self.slides.vectors[first : first + box.shape[0]].T
-        return added
+        terms = [self.matrix[:, axis, None] * along for axis, along in enumerate(voxels)]
+        terms[0] += (self.offset + np.array(origin))[:, None]
+        if self.section_shifts:
+            terms[0] += self.section_shifts.of_box(box).T
+        return terms
 
 
 @dataclass(frozen=True)
 class AxisPermutation:
-    """A permutation of voxels: q = matrix p + offset, every row of the matrix with one entry, 1 or -1."""
+    """A permutation of voxels: q = matrix p + offset. Every row of the matrix has one entry, 1 or -1."""
 
     matrix: np.ndarray = field(default_factory=lambda: np.eye(3))
     offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
-    def image(self, box: Roi) -> Roi:
-        """The box of all q of the p in `box`."""
+    def image(self, box_sample_vx: Roi) -> Roi:
+        """Return the box of all q of the p in a box."""
         begin, shape = np.rint(self.offset).astype(int).tolist(), [0, 0, 0]
         for p, (q, mirrored) in enumerate(zip(*self.axes, strict=True)):
-            begin[q] += 1 - box.end[p] if mirrored else box.begin[p]
-            shape[q] = box.shape[p]
+            begin[q] += 1 - box_sample_vx.end[p] if mirrored else box_sample_vx.begin[p]
+            shape[q] = box_sample_vx.shape[p]
         return Roi(begin, shape)
 
     @cached_property
     def axes(self) -> tuple[list[int], list[bool]]:
-        """For each axis of p, the axis of q that it runs along, and whether it does so backwards."""
+        """For each axis of p, the axis of q that it runs along, and whether it runs backwards."""
         order = [int(axis) for axis in np.abs(self.matrix).argmax(axis=0)]
         return order, [bool(self.matrix[q, p] < 0) for p, q in enumerate(order)]
 
     def apply(self, values: torch.Tensor) -> torch.Tensor:
-        """Values over the image of a box as values over the box itself."""
+        """Turn `values` over the image of a box into values over the box itself."""
         order, mirrored = self.axes
         return values.permute(order).flip([axis for axis in range(3) if mirrored[axis]])
 
-    def after(self, step: Step) -> "AxisPermutation":
-        """This turn, then the upstream `step`, which turns as well."""
+    def with_upstream(self, step: WarpStep) -> "AxisPermutation":
+        """Return this permutation composed with an upstream `step` that only permutes axes, too."""
         return AxisPermutation(step.matrix @ self.matrix, step.matrix @ self.offset + step.offset)
 
 
 @dataclass(frozen=True)
 class Warp:
-    """The map of all steps together."""
+    """The map of all steps together: `permutation`, then `resampling`."""
 
-    turn: AxisPermutation = field(default_factory=AxisPermutation)
-    rest: Step | None = None
-    """None where the turn is all there is."""
+    permutation: AxisPermutation = field(default_factory=AxisPermutation)
+    resampling: WarpStep | None = None
+    """None if the permutation is the whole map; then the volume is read without interpolation."""
 
-    def then(self, step: Step) -> "Warp":
-        """This warp, then the `step` upstream of it. Upstream of a displacement, a step must be affine."""
-        if self.rest is None:
-            return Warp(self.turn.after(step)) if step.turns else Warp(self.turn, step)
-        if step.lattice or step.slides:
+    def with_upstream(self, step: WarpStep) -> "Warp":
+        """Return this warp composed with an upstream `step`, which must be affine if the warp resamples already."""
+        if self.resampling is None:
+            if step.only_permutes_axes:
+                return Warp(self.permutation.with_upstream(step))
+            return Warp(self.permutation, step)
+        if step.displacement or step.section_shifts:
             raise ValueError("a displacement upstream of another step cannot be composed")
-        return Warp(self.turn, _affine_after(self.rest, step))
+        return Warp(self.permutation, _with_affine_upstream(self.resampling, step))
 
-    def bounds(self, box: Roi) -> tuple[np.ndarray, np.ndarray]:
-        """Begin and end, (3,) whole voxels each, of a box that holds the places of all q in `box` and the voxels on
-        both sides of them; not the least such box."""
-        if self.rest is None:
-            return np.array(box.begin), np.array(box.begin) + box.shape
-        low, high = self.rest.bounds(box)
+    def bounds(self, box_permuted_vx: Roi) -> tuple[np.ndarray, np.ndarray]:
+        """Return begin and end, (3,) whole voxels each, of a box that holds every voxel that interpolation reads.
+
+        The box is not the smallest one. It counts from the sample's voxel 0.
+        """
+        if self.resampling is None:
+            return np.array(box_permuted_vx.begin), np.array(box_permuted_vx.begin) + box_permuted_vx.shape
+        low, high = self.resampling.bounds(box_permuted_vx)
         # a hundredth of a voxel for rounding
         return np.floor(low - 0.01).astype(int), np.floor(high + 0.01).astype(int) + 2
 
-    def places(self, box: Roi, place: Sequence[int], device: torch.device) -> SamplingGrid:
-        """The places of the p in `box`, on `device`; they count from the voxel that lies at -`place`."""
-        if self.rest is None:
-            raise ValueError("a turn alone needs no places")
-        image, lattice = self.turn.image(box), self.rest.lattice
-        added = self.rest.axes(image, place)
-        vectors, weights = np.zeros((3, 1, 1, 1)), [np.zeros((size, 1)) for size in image.shape]
-        if lattice:
-            first = image.begin - lattice.box.begin
-            parts = zip(lattice.weights, first, image.shape, strict=True)
-            vectors, weights = lattice.vectors, [matrix[begin : begin + size] for matrix, begin, size in parts]
-        order, mirrored = self.turn.axes
-        turned = [(added[q][:, ::-1], weights[q][::-1]) if flip else (added[q], weights[q])
-                  for q, flip in zip(order, mirrored, strict=True)]  # fmt: skip
+    def sampling_grid(self, box_sample_vx: Roi, origin_piece_vx: Sequence[int], device: torch.device) -> SamplingGrid:
+        """Return the sampling coordinates of every voxel of a box, in voxels of the piece that was read.
+
+        Args:
+            box_sample_vx: the voxels to be read.
+            origin_piece_vx: the position of the sample's voxel 0 in the piece.
+            device: the device that the piece is on.
+        """
+        if self.resampling is None:
+            raise ValueError("a permutation alone needs no sampling grid")
+        box_permuted_vx, displacement = self.permutation.image(box_sample_vx), self.resampling.displacement
+        terms = self.resampling.axis_terms(box_permuted_vx, origin_piece_vx)
+        vectors, weights = np.zeros((3, 1, 1, 1)), [np.zeros((size, 1)) for size in box_permuted_vx.shape]
+        if displacement:
+            first = box_permuted_vx.begin - displacement.box.begin
+            parts = zip(displacement.weights, first, box_permuted_vx.shape, strict=True)
+            vectors, weights = displacement.vectors, [matrix[begin : begin + size] for matrix, begin, size in parts]
+        order, mirrored = self.permutation.axes
+        permuted = [(terms[q][:, ::-1], weights[q][::-1]) if flip else (terms[q], weights[q])
+                    for q, flip in zip(order, mirrored, strict=True)]  # fmt: skip
         vectors = vectors.transpose(0, *(q + 1 for q in order))
-        return sampling_grid([along for along, _ in turned], vectors, [spread for _, spread in turned], device)
+        return make_sampling_grid([term for term, _ in permuted], vectors, [matrix for _, matrix in permuted], device)
 
 
-def _affine_after(first: Step, then: Step) -> Step:
-    lattice, slides = first.lattice, first.slides
-    if lattice:
-        turned = np.tensordot(then.matrix, lattice.vectors, axes=1).astype(np.float32)
-        lattice = replace(lattice, vectors=turned)
-    if slides:
-        slides = replace(slides, vectors=(slides.vectors @ then.matrix.T).astype(np.float32))
-    return Step(then.matrix @ first.matrix, then.matrix @ first.offset + then.offset, lattice, slides)
+def _with_affine_upstream(step: WarpStep, upstream: WarpStep) -> WarpStep:
+    displacement, section_shifts = step.displacement, step.section_shifts
+    if displacement:
+        vectors = np.tensordot(upstream.matrix, displacement.vectors, axes=1).astype(np.float32)
+        displacement = replace(displacement, vectors=vectors)
+    if section_shifts:
+        vectors = (section_shifts.vectors @ upstream.matrix.T).astype(np.float32)
+        section_shifts = replace(section_shifts, vectors=vectors)
+    offset = upstream.matrix @ step.offset + upstream.offset
+    return WarpStep(upstream.matrix @ step.matrix, offset, displacement, section_shifts)

@@ -1,10 +1,11 @@
-"""Local worker processes, forked from the stage with all that it has imported: they begin in milliseconds.
+"""A fork server for worker processes on this machine: workers inherit all imports and start within milliseconds.
 
-    stage --fork--> nursery --fork--> minder --fork--> worker
-      \\--daisy--> launcher, one per worker: asks the nursery for one, waits, ends as it ended
+    stage --fork--> fork server --fork--> monitor --fork--> worker        a monitor and a worker per launcher
+      \\--daisy--> launcher: asks the fork server for a worker, waits for its end, exits as it did
 
-daisy starts a launcher where it wants a worker, and takes its end for the worker's. It cannot fork workers itself: its
-server has threads. The nursery is forked before them. Workers end when the stage does, or their launcher.
+daisy starts one launcher process per worker and treats the launcher's exit as the worker's exit. The stage cannot fork
+workers once daisy's server has started its threads, so it forks the fork server before. A worker ends when the stage
+or its launcher ends.
 """
 
 import contextlib
@@ -25,60 +26,66 @@ from typing import Any
 
 @dataclass(frozen=True)
 class LocalLauncher:
-    """Started by daisy in a process of its own, once per worker; imports nothing heavy."""
+    """Called by daisy in a new process, once per worker. It imports nothing heavy, so that workers start quickly."""
 
     address: str
 
     def __call__(self, *, context: Any) -> None:
-        """Run one worker from beginning to end; exits with 1 if it ended badly."""
-        with socket.socket(socket.AF_UNIX) as nursery:
-            nursery.connect(self.address)
-            nursery.sendall(context.to_env().encode() + b"\0")
-            answer = b"".join(iter(lambda: nursery.recv(100), b""))
+        """Run one worker until it ends; exit with code 1 if the worker failed."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.address)
+            connection.sendall(context.to_env().encode() + b"\0")
+            answer = b"".join(iter(lambda: connection.recv(100), b""))
         if answer != b"0":
             sys.exit(f"worker {'exited with code ' + answer.decode() if answer else 'vanished'}")
 
 
 @contextlib.contextmanager
-def nursery(
+def start_fork_server(
     be_worker: Callable[[tuple[Any, ...]], None], prepare: Callable[[], object] = lambda: None
 ) -> Iterator[LocalLauncher]:
-    """Within the block, workers can be launched; each calls `be_worker` with the connections whose end is its own.
+    """Run a fork server within the `with` block, and yield the launcher that starts its workers.
 
-    `be_worker` finds DAISY_CONTEXT in the environment, and done what `prepare` does. On leaving, all workers end.
+    All workers end when the block is left.
+
+    Args:
+        be_worker: Called in each worker, with DAISY_CONTEXT in the environment. It gets the connections to the
+            launcher and to the stage: the worker must end as soon as one of them closes (see `worker.end_with`).
+        prepare: Called once in the fork server, so that all workers inherit its effects.
     """
     folder = Path(tempfile.mkdtemp(prefix="emsuite-"))
-    watch, alive = os.pipe()
+    # nothing is ever written into the pipe: its read end becomes ready when the stage has ended
+    stage_ended, stage_alive = os.pipe()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(folder / "nursery"))
+        listener.bind(str(folder / "fork_server"))
         listener.listen()
-        keeper = _fork()
-        if keeper == 0:
-            os.close(alive)
-            _child(lambda: _keep(listener, watch, be_worker, prepare))
-    os.close(watch)
+        server = _fork()
+        if server == 0:
+            os.close(stage_alive)
+            _run_child(lambda: _serve_launchers(listener, stage_ended, be_worker, prepare))
+    os.close(stage_ended)
     try:
-        yield LocalLauncher(str(folder / "nursery"))
+        yield LocalLauncher(str(folder / "fork_server"))
     finally:
-        os.close(alive)
-        os.waitpid(keeper, 0)
+        os.close(stage_alive)
+        os.waitpid(server, 0)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep(
+def _serve_launchers(
     listener: socket.socket,
-    watch: int,
+    stage_ended: int,
     be_worker: Callable[[tuple[Any, ...]], None],
     prepare: Callable[[], object],
 ) -> int:
-    """The nursery: fork a minder for each launcher that asks, until the stage ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage, with which all others end
+    """Be the fork server: fork a monitor for each launcher that connects, until the stage ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the stage; all other processes end with it
     prepare()
-    while _is_called(listener, watch):
+    while _wait_for_launcher(listener, stage_ended):
         launcher, _ = listener.accept()
         if _fork() == 0:
             listener.close()
-            _child(partial(_mind, launcher, watch, be_worker))
+            _run_child(partial(_monitor, launcher, stage_ended, be_worker))
         launcher.close()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -89,24 +96,24 @@ def _keep(
     return 0
 
 
-def _is_called(listener: socket.socket, watch: int) -> bool:
-    """Wait for a launcher; False if the stage ended instead."""
-    either: list[Any] = [listener, watch]
-    return watch not in select.select(either, [], [])[0]
+def _wait_for_launcher(listener: socket.socket, stage_ended: int) -> bool:
+    """Wait until a launcher connects; return False if the stage ended instead."""
+    either: list[Any] = [listener, stage_ended]
+    return stage_ended not in select.select(either, [], [])[0]
 
 
-def _mind(launcher: socket.socket, watch: int, be_worker: Callable[[tuple[Any, ...]], None]) -> int:
-    """A minder: fork the worker, wait for it, and tell the launcher how it ended."""
-    words = b""
-    while not words.endswith(b"\0"):
+def _monitor(launcher: socket.socket, stage_ended: int, be_worker: Callable[[tuple[Any, ...]], None]) -> int:
+    """Be a monitor: fork the worker, wait for its end, and send its exit code to the launcher."""
+    context = b""
+    while not context.endswith(b"\0"):
         received = launcher.recv(4096)
         if not received:
             return 1
-        words += received
+        context += received
     worker = _fork()
     if worker == 0:
-        os.environ["DAISY_CONTEXT"] = words[:-1].decode()
-        _child(lambda: be_worker((launcher, watch)))
+        os.environ["DAISY_CONTEXT"] = context[:-1].decode()
+        _run_child(lambda: be_worker((launcher, stage_ended)))
     code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
     with contextlib.suppress(OSError):
         launcher.sendall(str(code).encode())
@@ -117,13 +124,14 @@ def _fork() -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():
-        # of threads that hold locks: zarr's own waits for work, and makes itself anew in the child
+        # Python warns that other threads may hold locks. The only other thread is zarr's, which is idle; zarr starts a
+        # new one in the child.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
 
-def _child(do: Callable[[], int | None]) -> None:
-    """Do it and end this process, without what the stage would have done at its end."""
+def _run_child(do: Callable[[], int | None]) -> None:
+    """Call `do` and end this forked process at once, without the exit handlers that it inherited from the stage."""
     code = 1
     try:
         code = do() or 0

@@ -1,9 +1,9 @@
-"""The blocks that tile a volume: what each writes, and what it reads around that.
+"""The grid of blocks that tile a volume: the region that each block writes, and the larger region that it reads.
 
-context +- - - - - - - - +        a block reads `read` and writes `write`; the writes tile the volume from its
-        |  +----------+  |        offset on, the last ones along an axis may be smaller; reads are cut where the
-           |  write   |           volume ends
-        |  +----------+  |
+context +- - - - - - - - +        The write regions tile the volume from its offset on. The last block along an axis
+        |  +----------+  |        may be smaller. Read regions are cut at the faces of the volume.
+           |  write   |
+        |  +----------+  |        All regions and sizes are in nm, in world coordinates.
         + - - - - read - +
 """
 
@@ -20,7 +20,7 @@ from emsuite.io.volume import Volume
 
 @dataclass(frozen=True)
 class Block:
-    """One block: its number in the grid (C order), what it writes and what it reads (nm)."""
+    """One block: its number in the grid (C order), and the regions that it writes and reads (nm)."""
 
     index: int
     write: Roi
@@ -29,7 +29,7 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Blocks of `block_size`, with `context` on every side, over `total` (all nm)."""
+    """Blocks of `block_size` that tile `total` and read `context` on every side (all in nm)."""
 
     total: Roi
     block_size: Coordinate
@@ -37,7 +37,7 @@ class BlockGrid:
 
     @property
     def shape(self) -> Coordinate:
-        """Number of blocks per axis."""
+        """The number of blocks per axis."""
         return Coordinate(-(-n // size) for n, size in zip(self.total.shape, self.block_size, strict=True))
 
     def __len__(self) -> int:
@@ -47,41 +47,54 @@ class BlockGrid:
         return (self.block(index) for index in range(len(self)))
 
     def block(self, index: int) -> Block:
-        """The block of that number."""
-        place = Coordinate(int(n) for n in np.unravel_index(index, self.shape))
-        write = Roi(self.total.offset + place * self.block_size, self.block_size).intersect(self.total)
+        """Return the block with this number."""
+        position = Coordinate(int(n) for n in np.unravel_index(index, self.shape))
+        write = Roi(self.total.offset + position * self.block_size, self.block_size).intersect(self.total)
         return Block(index, write, write.grow(self.context, self.context).intersect(self.total))
 
     def index_at(self, begin: Sequence[int]) -> int:
-        """The number of the block whose write ROI begins at `begin`."""
-        place = (Coordinate(begin) - self.total.offset) / self.block_size
-        return int(np.ravel_multi_index(tuple(place), tuple(self.shape)))
+        """Return the number of the block whose write region begins at `begin` (nm)."""
+        position = (Coordinate(begin) - self.total.offset) / self.block_size
+        return int(np.ravel_multi_index(tuple(position), tuple(self.shape)))
 
 
 def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequence[int] | None) -> BlockGrid:
-    """The grid over `volume` for a block size and a context in nm.
+    """Return the grid of blocks over a volume.
 
-    Without a block size the volume is one block; without a context it is a quarter of the block. Raises BadInput for
-    sizes that are no whole number of voxels.
+    Args:
+        volume: The volume to tile; only its ROI and its voxel size matter.
+        block_size: In nm. None makes the whole volume one block, without context.
+        context: In nm, read around each block. None makes it a quarter of the block, in whole voxels.
+
+    Raises:
+        BadInput: If a size is not a whole number of voxels.
     """
-    whole, voxel = volume.roi, volume.voxel_size
+    whole, voxel_size = volume.roi, volume.voxel_size
     if block_size is None:
-        return BlockGrid(whole, Coordinate(whole.shape), voxel * 0)
-    size = _whole_voxels("block size", block_size, voxel, at_least=1)
-    around = size / (voxel * 4) * voxel if context is None else _whole_voxels("context", context, voxel, at_least=0)
+        return BlockGrid(whole, Coordinate(whole.shape), voxel_size * 0)
+    size = _whole_voxels("block size", block_size, voxel_size, at_least=1)
+    if context is None:
+        margin = size / (voxel_size * 4) * voxel_size
+    else:
+        margin = _whole_voxels("context", context, voxel_size, at_least=0)
     size = Coordinate(min(s, n) for s, n in zip(size, whole.shape, strict=True))
-    return BlockGrid(whole, size, around)
+    return BlockGrid(whole, size, margin)
 
 
-def _whole_voxels(name: str, length: Sequence[int], voxel: Coordinate, at_least: int) -> Coordinate:
-    fits = len(length) == voxel.dims and all(n % v == 0 and n >= at_least for n, v in zip(length, voxel, strict=True))
+def _whole_voxels(name: str, length: Sequence[int], voxel_size: Coordinate, at_least: int) -> Coordinate:
+    fits = len(length) == voxel_size.dims and all(
+        n % v == 0 and n >= at_least for n, v in zip(length, voxel_size, strict=True)
+    )
     if not fits:
-        raise BadInput(f"{name} {tuple(length)} nm: expected multiples of the voxel size {tuple(voxel)} nm")
+        raise BadInput(f"{name} {tuple(length)} nm: expected multiples of the voxel size {tuple(voxel_size)} nm")
     return Coordinate(length)
 
 
-def chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:
-    """Chunks in voxels, of which every block is made: no two blocks write into the same chunk."""
+def block_aligned_chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:
+    """Return a chunk shape in voxels such that no two blocks write into the same chunk.
+
+    See `dividing_chunk_length`, or `chunk_length` if there is only one block.
+    """
     if len(grid) == 1:
         return [chunk_length(n) for n in grid.total.shape / voxel_size]
     return [dividing_chunk_length(size) for size in grid.block_size / voxel_size]

@@ -1,67 +1,86 @@
-"""Running a function on every block of a volume, in this process or on many workers, so that a run can be resumed.
+"""Run a function on every block of a volume, in this process or on many workers, and continue stopped runs.
 
-daisy hands the blocks out, to processes on this machine or to jobs of Slurm; a later run does those blocks alone that
-have no marker (see `block_worker`).
+daisy hands out the blocks to workers: processes on this machine, or jobs of Slurm. A finished block has a marker file
+(see `worker`); a later run processes only the blocks without a marker.
 """
 
 import contextlib
 import json
 import logging
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from funlib.geometry import Roi
 
-from emsuite.blockwise.fork_server import nursery
+from emsuite.blockwise.fork_server import start_fork_server
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
-from emsuite.blockwise.worker import Work, end_with, serve
+from emsuite.blockwise.worker import Work, be_worker
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed
 from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
 
 if TYPE_CHECKING:
-    from emsuite.blockwise.slurm import SlurmSettings
+    from emsuite.blockwise.slurm_settings import SlurmSettings
 
-Workers: TypeAlias = "int | SlurmSettings"
-"""That many processes on this machine, or jobs of Slurm."""
+BlockWorkers: TypeAlias = "int | SlurmSettings"
+"""The workers that process blocks: a number of processes on this machine, or jobs of Slurm."""
 
-_NO_TIMEOUT = 1e9  # seconds; daisy would kill a block after ten minutes
-_LIVES = 10  # of each worker, before so many deaths are taken for a fault of the machine
+_NO_TIMEOUT = 1e9  # seconds; by default, daisy kills a block after ten minutes
+_MAX_DEATHS = 10  # per worker, on average; after more, the run ends, because the machine must be at fault
 _log = logging.getLogger(__name__)
 
 
 def run_blocks(
-    name: str, grid: BlockGrid, process: Callable[[Block], None], workers: Workers, done_folder: Path, retries: int = 2
+    name: str,
+    grid: BlockGrid,
+    process: Callable[[Block], None],
+    workers: BlockWorkers,
+    done_folder: Path,
+    retries: int = 2,
 ) -> None:
-    """Call `process` on every block of `grid` that has no marker in `done_folder`; shows progress as `name`.
+    """Call `process` on every block of `grid` that has no marker in `done_folder`.
 
-    One block, or one worker, runs in this process. Workers on this machine are forked from a process in which
-    `process.warm_up` was called, if there is such a method: it loads what is heavy. Slurm's workers need `process` to
-    be picklable, and a file system that all machines share. What `process` raises is tried again `retries` times,
-    unless it is an EmsuiteError, which ends the run. Raises that error, or RunFailed naming a block that kept failing.
+    A single block, and the blocks of a single worker, are processed in this process.
+
+    Args:
+        name: The name of the stage, for the progress bar and for error messages.
+        grid: The blocks.
+        process: Called with a block. Workers on this machine are forked after `process.warm_up()`, if that method
+            exists; it loads slow modules once for all workers. For Slurm, `process` must be picklable.
+        workers: Who processes the blocks. The result does not depend on it.
+        done_folder: The folder for markers and error reports. For Slurm, all machines must share it.
+        retries: How often to repeat a block after an exception; an EmsuiteError ends the run at once.
+
+    Raises:
+        EmsuiteError: As `process` raised it.
+        RunFailed: If a block failed in every attempt; the message names the block and the last error.
     """
     done_folder.mkdir(parents=True, exist_ok=True)
     work = Work(grid, process, done_folder)
-    for old in (*done_folder.glob("*.failed.json"), work.refusal()):
-        old.unlink(missing_ok=True)
-    waiting = [index for index in range(len(grid)) if not work.marker(index).exists()]
-    number = min(workers if isinstance(workers, int) else workers.workers, len(waiting))
-    here, crash = number == 0 or workers == 1 or (isinstance(workers, int) and number == 1), ""
+    for report in (*done_folder.glob("*.failed.json"), work.refusal_report()):
+        report.unlink(missing_ok=True)
+    waiting = [index for index in range(len(grid)) if not work.done_marker(index).exists()]
     with progress(what=name, total=len(grid), done=len(grid) - len(waiting), unit="block") as bar:
-        if here:
-            _run_here(work, waiting, retries, bar)
-        else:
-            with _launcher(work, workers) as launch:
-                host = "127.0.0.1" if isinstance(workers, int) else None
-                crash = _run_on_workers(name, work, waiting, launch, number, host, retries, bar)
-    missing = [index for index in waiting if not work.marker(index).exists()]
-    if missing:
-        raise _failure(name, work, missing, retries, crash)
+        crash = _run(name, work, waiting, workers, retries, bar)
+    unfinished = [index for index in waiting if not work.done_marker(index).exists()]
+    if unfinished:
+        raise _failure(name, work, unfinished, retries, crash)
+
+
+def _run(name: str, work: Work, waiting: Sequence[int], workers: BlockWorkers, retries: int, bar: Any) -> str:
+    """Process the waiting blocks here or on workers; return how the last worker died, or an empty text."""
+    number = min(workers if isinstance(workers, int) else workers.workers, len(waiting))
+    if number == 0 or workers == 1 or (isinstance(workers, int) and number == 1):
+        _run_here(work, waiting, retries, bar)
+        return ""
+    with _launcher(work, workers) as launch:
+        host = "127.0.0.1" if isinstance(workers, int) else None
+        return _run_on_workers(name, work, waiting, launch, number, host, retries, bar)
 
 
 def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> None:
@@ -71,21 +90,16 @@ def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> Non
 
 
 @contextlib.contextmanager
-def _launcher(work: Work, workers: Workers) -> Iterator[Callable[..., None]]:
-    """What daisy calls in a process of its own to have one worker."""
+def _launcher(work: Work, workers: BlockWorkers) -> Iterator[Callable[..., None]]:
+    """Yield the function that daisy calls, in a new process, to start one worker."""
     if isinstance(workers, int):
-
-        def be_worker(connections: tuple[Any, ...]) -> None:
-            end_with(*connections)
-            serve(work)
-
-        with nursery(be_worker, getattr(work.process, "warm_up", lambda: None)) as launch:
+        with start_fork_server(partial(be_worker, work), getattr(work.process, "warm_up", lambda: None)) as launch:
             yield launch
         return
-    saved = (work.folder / "work.pickle").resolve()
-    with atomic_path(saved) as temporary:
+    work_path = (work.folder / "work.pickle").resolve()
+    with atomic_path(work_path) as temporary:
         temporary.write_bytes(pickle.dumps(work))
-    yield SlurmLauncher(workers.options, saved)
+    yield SlurmLauncher(workers.options, work_path)
 
 
 def _run_on_workers(
@@ -98,28 +112,26 @@ def _run_on_workers(
     retries: int,
     bar: Any,
 ) -> str:
-    """Run the waiting blocks through daisy; returns what a worker that died last said."""
-    # daisy's scheduler logs each failed attempt; the failure that counts is reported once, at the end
-    os.environ.setdefault("RUST_LOG", "error")
+    """Let daisy hand out the waiting blocks; return how the last worker died, or an empty text."""
     from daisy.logging import set_log_basedir, set_log_level
     from daisy.v2 import Task, run_blockwise
 
     set_log_basedir(None)
     set_log_level(logging.CRITICAL)
-    grid, nowhere = work.grid, work.grid.context * 0
+    grid, origin = work.grid, work.grid.context * 0
     skip = np.ones(len(grid), np.uint8)
     skip[waiting] = 0
     task = Task(
         name,
         grid.total.grow(grid.context, grid.context),
-        Roi(nowhere - grid.context, grid.block_size + grid.context * 2),
-        Roi(nowhere, grid.block_size),
+        Roi(origin - grid.context, grid.block_size + grid.context * 2),
+        Roi(origin, grid.block_size),
         process_function=launch,
         read_write_conflict=False,
         fit="shrink",
         max_workers=number,
         max_retries=retries,
-        max_worker_restarts=number * _LIVES,
+        max_worker_restarts=number * _MAX_DEATHS,
         timeout=_NO_TIMEOUT,
         tracking_path=False,
         skip_mask=skip.reshape(tuple(grid.shape)),
@@ -128,44 +140,45 @@ def _run_on_workers(
         states = run_blockwise(
             task, progress=_Observer(bar), return_states=True, host=host, summary=False, block_tracking=False
         )
-    except RuntimeError as error:  # so many workers died that daisy gave up
+    except RuntimeError as error:  # too many workers died
         return str(error)
     return states[name].last_worker_error or ""
 
 
 class _Observer:
-    """Hands the number of finished blocks to a progress bar."""
+    """Passes the number of finished blocks from daisy to a progress bar."""
 
     def __init__(self, bar: Any) -> None:
         self.bar = bar
 
     def on_start(self, states: Any) -> None:
-        """Called once by daisy."""
+        """Called once by daisy, before the first block."""
 
     def on_progress(self, states: Any) -> None:
-        """Called by daisy as blocks come back; skipped blocks count as completed."""
+        """Called by daisy when blocks are finished; it counts skipped blocks as completed."""
         for state in states.values():
             self.bar.update(max(0, int(state.completed_count) - self.bar.n))
 
     def on_finish(self, states: Any) -> None:
-        """Called once by daisy."""
+        """Called once by daisy, after the last block."""
         self.on_progress(states)
 
 
-def _failure(name: str, work: Work, missing: Sequence[int], retries: int, crash: str) -> EmsuiteError:
-    if work.refusal().exists():
-        refused = json.loads(work.refusal().read_text())
-        kind = BadInput if refused["exit_code"] == BadInput.exit_code else RunFailed
-        return kind(refused["error"])
-    index = next((index for index in missing if work.failure(index).exists()), missing[0])
-    why = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
+def _failure(name: str, work: Work, unfinished: Sequence[int], retries: int, crash: str) -> EmsuiteError:
+    """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
+    if work.refusal_report().exists():
+        report = json.loads(work.refusal_report().read_text())
+        kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
+        return kind(report["error"])
+    index = next((index for index in unfinished if work.failure_report(index).exists()), unfinished[0])
+    reason = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
         "_WorkerExitError: "
     )
-    if work.failure(index).exists():
-        failed = json.loads(work.failure(index).read_text())
-        why = failed["error"]
-        _log.debug(failed["traceback"])
-    more = f"; {len(missing) - 1} more blocks are not done" if len(missing) > 1 else ""
+    if work.failure_report(index).exists():
+        report = json.loads(work.failure_report(index).read_text())
+        reason = report["error"]
+        _log.debug(report["traceback"])
+    more = f"; {len(unfinished) - 1} more blocks are not done" if len(unfinished) > 1 else ""
     return RunFailed(
-        f"{name}: block {index} ({work.grid.block(index).write} nm) failed {retries + 1} times: {why}{more}"
+        f"{name}: block {index} ({work.grid.block(index).write} nm) failed {retries + 1} times: {reason}{more}"
     )

@@ -1,7 +1,7 @@
-"""A worker: takes blocks from the stage that started it, wherever that runs, until there are none left.
+"""A worker: a process that requests blocks from the stage that started it and processes them until none are left.
 
-A block is done when its marker exists, which is made after the function returned: a block that failed, or whose
-worker was killed, never looks done.
+The marker file of a block is written after its function has returned, so a block that failed, or whose worker was
+killed, never counts as done.
 """
 
 import contextlib
@@ -14,63 +14,71 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
-from emsuite.common.memory import keep_memory
+from emsuite.common.process import keep_memory, set_up_process, silent_stdout
+
+if TYPE_CHECKING:
+    # imports NumPy, which must not be loaded before `set_up_process`
+    from emsuite.blockwise.grid import Block, BlockGrid
 
 
 @dataclass(frozen=True)
 class Work:
-    """Blocks to be done, what is done to one, and the folder for what is to be known about each of them."""
+    """The blocks of a run, the function that processes one of them, and the folder that records the state of each.
 
-    grid: BlockGrid
-    process: Callable[[Block], None]
+    Attributes:
+        grid: All blocks.
+        process: Called with a block.
+        folder: The folder for markers of finished blocks and for reports of errors.
+    """
+
+    grid: "BlockGrid"
+    process: "Callable[[Block], None]"
     folder: Path
 
-    def marker(self, index: int) -> Path:
-        """There when the block is done."""
+    def done_marker(self, index: int) -> Path:
+        """Return the file that exists if the block is done."""
         return self.folder / f"{index}.done"
 
-    def failure(self, index: int) -> Path:
-        """Why the block failed last."""
+    def failure_report(self, index: int) -> Path:
+        """Return the file with the last error of the block."""
         return self.folder / f"{index}.failed.json"
 
-    def refusal(self) -> Path:
-        """Why no block can be done; no block is begun once this is there."""
+    def refusal_report(self) -> Path:
+        """Return the file with an error of the whole run, as bad input; once it exists, no more block is started."""
         return self.folder / "refused.json"
 
     def do(self, index: int) -> bool:
-        """Do one block; returns whether it is done."""
-        if self.refusal().exists():
+        """Process one block, and write its marker or a report; return whether the block is done."""
+        if self.refusal_report().exists():
             return False
         try:
             self.process(self.grid.block(index))
-            self.marker(index).touch()
+            self.done_marker(index).touch()
         except EmsuiteError as error:
-            self._note(self.refusal(), {"error": str(error), "exit_code": error.exit_code})
+            self._report(self.refusal_report(), {"error": str(error), "exit_code": error.exit_code})
             return False
         except Exception as error:
             lines = traceback.format_exc()
-            self._note(self.failure(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
+            self._report(self.failure_report(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
             return False
         return True
 
     @staticmethod
-    def _note(path: Path, content: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a full disk has no room for the news that it is full
+    def _report(path: Path, content: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the disk may be full, which may be the error to report
             write_json(path, content)
 
 
 def serve(work: Work) -> None:
-    """Do the blocks that the stage named in the environment hands out, until it has no more."""
+    """Process blocks until the stage, whose address is in the environment (DAISY_CONTEXT), has no more."""
     import daisy.logging
     from daisy.v2 import BlockStatus, Client
 
-    keep_memory()  # for the next block, which needs as much
     daisy.logging.set_log_level("CRITICAL")
     client = Client()
     while True:
@@ -82,12 +90,31 @@ def serve(work: Work) -> None:
     finished_mark(work.folder).touch()
 
 
+def be_worker(work: Work, connections: tuple[Any, ...]) -> None:
+    """Be a worker on this machine, in a process forked from the stage.
+
+    Args:
+        work: The blocks to process.
+        connections: Connections to the stage and the launcher; the worker ends when one of them closes.
+    """
+    set_up_process()
+    end_with(*connections)
+    _serve_alone(work)
+
+
+def _serve_alone(work: Work) -> None:
+    """Process blocks in a process of its own, whose memory and standard output may be changed."""
+    keep_memory()  # the next block needs as much memory as the last one
+    with silent_stdout():
+        serve(work)
+
+
 def end_with(*connections: Any) -> None:
-    """End this process as soon as the other end of one of `connections` closes, even if that process was killed."""
-    threading.Thread(target=_wait, args=(connections,), daemon=True).start()
+    """End this process as soon as the other end of one of `connections` closes, even by a kill."""
+    threading.Thread(target=_exit_when_closed, args=(connections,), daemon=True).start()
 
 
-def _wait(connections: tuple[Any, ...]) -> None:
+def _exit_when_closed(connections: tuple[Any, ...]) -> None:
     import select
 
     select.select(connections, [], [])
@@ -95,18 +122,19 @@ def _wait(connections: tuple[Any, ...]) -> None:
 
 
 def main() -> None:
-    """Be a worker on another machine, for the work that was saved in the file named on the command line."""
+    """Be a worker in a job of Slurm. The argument on the command line is the file with the pickled `Work`."""
+    set_up_process()
     from daisy.v2 import Context
 
     context = Context.from_env()
     try:
-        # never used, but closed when the stage ends
+        # nothing is sent over this connection, but it closes when the stage ends
         end_with(socket.create_connection((context["hostname"], int(context["port"]))))
     except ConnectionRefusedError:
         return  # the stage ended before this worker began
-    saved = Path(sys.argv[1])
-    began_mark(saved.parent, context["worker_id"]).touch()
-    serve(pickle.loads(saved.read_bytes()))
+    work_path = Path(sys.argv[1])
+    began_mark(work_path.parent, context["worker_id"]).touch()
+    _serve_alone(pickle.loads(work_path.read_bytes()))
 
 
 if __name__ == "__main__":

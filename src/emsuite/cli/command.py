@@ -9,13 +9,15 @@ from typing import Any
 import click
 
 from emsuite.common.errors import EmsuiteError, one_line
+from emsuite.common.process import set_up_process
 
 
 class StageCommand(click.Command):
     """A click command that ends with one line on bad input (exit code 2) or a failed run (exit code 1)."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command as a script: what is raised becomes one line and an exit code."""
+        """Set up the process and run the command as a script: an error becomes one line and an exit code."""
+        set_up_process()
         try:
             _check_image()
             code = super().main(*args, **extra | {"standalone_mode": False})
@@ -33,7 +35,7 @@ class StageCommand(click.Command):
         except MemoryError as error:
             fail(f"out of memory: {error}", 1)
         except RuntimeError as error:
-            if not _tells_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
             fail(f"out of memory: {error}", 1)
         except OSError as error:  # the disk is full, a folder cannot be written, ...
@@ -41,14 +43,15 @@ class StageCommand(click.Command):
 
 
 def _check_image() -> None:
-    if "EMSUITE_IMAGE" in os.environ:  # the suite's own
+    if "EMSUITE_IMAGE" in os.environ:  # set in images of the suite
         from emsuite.common.locked_packages import check_image_here
 
         check_image_here()
 
 
-def _tells_of_memory(error: RuntimeError) -> bool:
-    # torch's own class on a GPU, not imported here because that takes seconds; no class of its own on a CPU
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On a GPU torch raises a class of its own, which is not imported here because that takes seconds. On a CPU it
+    # raises a plain RuntimeError.
     return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
@@ -59,7 +62,11 @@ def fail(message: str, code: int) -> None:
 
 
 def stage(example: str) -> Callable[[Callable[..., Any]], StageCommand]:
-    """Turn a function with click options into a stage script's command; `example` ends its --help."""
+    """Return a decorator that turns a function with click options into the command of a stage script.
+
+    `example` is shown at the end of its --help. The process is set up before the function runs, not before the script's
+    imports: import NumPy and torch inside the function.
+    """
 
     def decorate(function: Callable[..., Any]) -> StageCommand:
         epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())

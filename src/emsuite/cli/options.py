@@ -1,4 +1,9 @@
-"""Command-line options that several stage scripts share, under the same names."""
+"""The command-line options that several stage scripts share, each under one name.
+
+@options.network             NETWORK_DIR          the folder of a network
+@options.workers             --workers, --slurm   processes, or jobs of a cluster
+@options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
+"""
 
 import functools
 import os
@@ -8,9 +13,10 @@ from typing import Any
 
 import click
 
-from emsuite.cli.schema import options_of
+from emsuite.cli.schema import names_in, options_of
 from emsuite.cli.types import Voxels, Workers
 from emsuite.common.errors import BadInput
+from emsuite.config.layout import EXAMPLE_NETWORK
 
 FILE = click.Path(path_type=Path)
 VOXELS = Voxels()
@@ -18,65 +24,48 @@ VOXELS = Voxels()
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto takes the GPU if there is one."
 )
-overrides = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True,
-                         help="Any key of the network's configuration, as training.batch_size=2.")  # fmt: skip
+overrides = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a key of the network's configuration, as training.batch_size=2; may be repeated.",
+)
 training_volumes = click.option(
     "--data",
     "volumes",
     metavar="VOLUME.zarr[@ROI]",
     multiple=True,
-    help="Volume to train on, of which labels inside @z0:z1,y0:y1,x0:x1 (nm) alone; may be repeated. "
+    help="Volume to train on; with @z0:z1,y0:y1,x0:x1 (nm) only the labels inside this region. May be repeated. "
     "Default: the data set's training split below data/.",
+)
+endpoint_url = click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+bind = click.option(
+    "-b",
+    "--bind",
+    default="127.0.0.1",
+    metavar="ADDRESS",
+    help="The address to listen on; with any other than the default, other machines can connect.",
 )
 
 
-def network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:
-    """The network's folder that was given, or the one the user stands in."""
-    if value is not None:
-        return value
-    if (Path.cwd() / "network.yaml").exists():
-        return Path.cwd()
-    raise BadInput("no NETWORK_DIR given, and this folder has no network.yaml; expected one, as 02_train/fib25/small")
-
-
-network = click.argument("network_dir", type=FILE, required=False, callback=network_folder)
-
-
-def workers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--workers` and `--slurm`, which together become `workers`: a number, or settings for Slurm."""
-
-    @click.option(
-        "--workers",
-        type=Workers(),
-        default=lambda: len(os.sched_getaffinity(0)),
-        show_default="processors",
-        help="Processes at work on this machine; or slurm, for jobs on a cluster.",
+def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--tile` and `--blend`: where the tiles of a prediction lie, and how overlapping outputs combine."""
+    blend = click.option(
+        "--blend",
+        type=click.Choice(["crop", *names_in("emsuite.prediction.blending", "BLENDINGS")]),
+        default="crop",
+        help="crop keeps each voxel from one tile; the others are windows for the weighted mean of tiles that overlap "
+        "by half. Choose one for networks whose output depends on the tile, as with instance normalization. A window "
+        "costs up to twelve times the work of crop.",
     )
-    @click.option(
-        "--slurm",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="What to ask Slurm for, as workers=10 or partition=cpu; docs/segmentation.md lists the keys.",
+    tile = click.option(
+        "--tile",
+        type=click.Choice(["stride", "original"]),
+        default="stride",
+        help="original: the published experiments' tiles, zeros around the volume, for their bytes.",
     )
-    @functools.wraps(function)
-    def with_workers(*args: Any, workers: int | str, slurm: tuple[str, ...], **others: Any) -> Any:
-        if workers != "slurm":
-            if slurm:
-                raise click.UsageError("--slurm goes with --workers slurm")
-            return function(*args, workers=workers, **others)
-        from emsuite.blockwise.slurm import read_slurm_settings
-
-        return function(*args, workers=read_slurm_settings(slurm), **others)
-
-    return with_workers
-
-
-endpoint_url = click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
-
-
-def connections(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`--workers` of what fetches: a number of connections."""
-    return click.option("--workers", type=click.IntRange(1, 256), default=default, help="Connections at once.")
+    return tile(blend(command))
 
 
 _SEGMENTATION = "emsuite.segmentation.settings"
@@ -84,12 +73,52 @@ fragment_settings = options_of(_SEGMENTATION, "FragmentSettings")
 agglomeration_settings = options_of(_SEGMENTATION, "AgglomerationSettings")
 sweep_settings = options_of(_SEGMENTATION, "SweepSettings")
 block_settings = options_of(_SEGMENTATION, "BlockSettings")
-context = options_of(_SEGMENTATION, "ContextSettings")
+context_settings = options_of(_SEGMENTATION, "ContextSettings")
 phantom_settings = options_of("emsuite.phantom.settings", "PhantomSettings")
-bind = click.option(
-    "-b",
-    "--bind",
-    default="127.0.0.1",
-    metavar="ADDRESS",
-    help="The address to listen on; any but this one lets others in.",
-)
+
+
+def _network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:
+    """Return the folder in the command line, or else the current folder if it is a network's."""
+    if value is not None:
+        return value
+    if (Path.cwd() / "network.yaml").exists():
+        return Path.cwd()
+    raise BadInput(f"no NETWORK_DIR given, and this folder has no network.yaml; expected one, as {EXAMPLE_NETWORK}")
+
+
+network = click.argument("network_dir", type=FILE, required=False, callback=_network_folder)
+
+
+def workers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--workers` and `--slurm`; the function gets one argument `workers`, a number or `SlurmSettings`."""
+
+    @click.option(
+        "--workers",
+        type=Workers(),
+        default=lambda: len(os.sched_getaffinity(0)),
+        show_default="processors",
+        help="Number of processes on this machine; or slurm, for jobs on a cluster.",
+    )
+    @click.option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Setting of the jobs, as workers=10 or partition=cpu; docs/segmentation.md lists the keys. May be "
+        "repeated.",
+    )
+    @functools.wraps(function)
+    def with_workers(*args: Any, workers: int | str, slurm: tuple[str, ...], **others: Any) -> Any:
+        if workers != "slurm":
+            if slurm:
+                raise click.UsageError("--slurm goes with --workers slurm")
+            return function(*args, workers=workers, **others)
+        from emsuite.blockwise.slurm_settings import read_slurm_settings
+
+        return function(*args, workers=read_slurm_settings(slurm), **others)
+
+    return with_workers
+
+
+def connections(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds `--workers`, a number of connections, to a script that downloads."""
+    return click.option("--workers", type=click.IntRange(1, 256), default=default, help="Connections at once.")

@@ -1,19 +1,19 @@
 """Command-line options from a settings class, without importing it.
 
-A script's `--help` takes less time than the import of pydantic, so the class is read from its source. Each key
+Importing pydantic takes longer than a script's whole `--help`. So the class is read from its source: each key
 
     debris: int = Field(64, ge=0, description="Smaller pieces are no seeds, voxels.")
 
-becomes the option `--debris` with this type, default, limit and help. The types that options need are known here: int,
-float, bool, str, Literal, tuples of numbers, and None; and names that the module of the class gives to such types.
+becomes the option `--debris` with the type, default, limits and help of the key. The types of keys can be int, float,
+bool, str, Literal, tuples of numbers, any of these or None, and names that the module of the class gives to such types.
 """
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -23,8 +23,11 @@ _NUMBERS = {"PositiveInt": ("int", 1), "NonNegativeInt": ("int", 0)}
 _LIMITS = {"ge": "low", "le": "high", "gt": "low", "lt": "high"}
 
 
-@dataclass(frozen=True)
-class Kind:
+class SchemaOption(click.Option):
+    """An option that stands for a key of a settings class."""
+
+
+class Kind(NamedTuple):
     """The type of a key: `name` is int, float, bool, str, choice or tuple."""
 
     name: str
@@ -41,7 +44,7 @@ class Kind:
         for word, side in _LIMITS.items():
             if word in limits:
                 changes |= {side: limits[word], f"{side}_open": word in ("gt", "lt")}
-        return replace(self, **changes)
+        return self._replace(**changes)
 
     def click_type(self) -> Any:
         """Return the type as click knows it."""
@@ -56,8 +59,7 @@ class Kind:
         return {"int": int, "float": float, "bool": bool, "str": str}[self.name]
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One key of a settings class."""
 
     name: str
@@ -65,39 +67,54 @@ class Key:
     default: Any
     description: str
 
-    @property
-    def option(self) -> str:
-        """The name of its command-line option."""
-        return "--" + self.name.replace("_", "-")
+    def option(self) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Return a decorator that gives a script the option of this key."""
+        default, name = self.default, "--" + self.name.replace("_", "-")
+        if self.kind.name == "bool":
+            return click.option(name, cls=SchemaOption, is_flag=True, default=default, help=self.description)
+        kind = self.kind.click_type()
+        if isinstance(kind, Voxels) and default is not None:
+            default = ",".join(map(str, default))
+        return click.option(name, cls=SchemaOption, type=kind, default=default, help=self.description)
 
 
 def keys_of(module: str, name: str) -> list[Key]:
-    """Return the keys of the class `name` in `module`, in their order, those of its bases in the module first."""
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    aliases = {node.targets[0].id: node.value for node in tree.body
-               if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    """Return the keys of the class `name` in `module`, in order; keys of its bases in the same module come first."""
+    classes, aliases = _definitions(module)
     return list(_keys(classes[name], classes, aliases))
 
 
 def options_of(module: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that gives a script an option for each key of a settings class."""
+    """Return a decorator that gives a script one option for each key of a settings class.
+
+    Args:
+        module: the module of the class, as `emsuite.segmentation.settings`; it is read, not imported.
+        name: the class, as `FragmentSettings`.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for key in reversed(keys_of(module, name)):
-            if key.kind.name == "bool":
-                command = click.option(key.option, is_flag=True, default=key.default, help=key.description)(command)
-                continue
-            default, kind = key.default, key.kind.click_type()
-            if isinstance(kind, Voxels) and default is not None:
-                default = ",".join(map(str, default))
-            command = click.option(key.option, type=kind, default=default, help=key.description)(command)
+            command = key.option()(command)
         return command
 
     return decorate
+
+
+def _tree(module: str) -> ast.Module:
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+@lru_cache
+def _definitions(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, ast.expr]]:
+    """Return the classes of a module, and the values of the names that it assigns, both by name."""
+    tree = _tree(module)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    aliases = {node.targets[0].id: node.value for node in tree.body
+               if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    return classes, aliases
 
 
 def _keys(node: ast.ClassDef, classes: dict[str, ast.ClassDef], aliases: dict[str, ast.expr]) -> Iterator[Key]:
@@ -140,3 +157,14 @@ def _kind(node: ast.expr, aliases: dict[str, ast.expr]) -> Kind:
         return kind
     assert node.value.id == "tuple", ast.dump(node)
     return Kind("tuple", members=tuple(_kind(part, aliases) for part in parts))
+
+
+def names_in(module: str, table: str) -> list[str]:
+    """Return the keys of a dict that `module` defines at its top as `table: ... = {"name": ..., ...}`."""
+    for node in _tree(module).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == table:
+            value = getattr(node, "value", None)
+            assert isinstance(value, ast.Dict), f"{module}.{table} is no dict"
+            return [ast.literal_eval(key) for key in value.keys if key is not None]
+    raise LookupError(f"{module} has no {table}")

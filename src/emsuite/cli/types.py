@@ -1,4 +1,4 @@
-"""The types of options that click does not have: three whole numbers, and a number of workers."""
+"""The types of options that click lacks: three whole numbers, and a number of workers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ class Voxels(click.ParamType):
     name = "z,y,x"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """The numbers as a tuple."""
+        """Return the numbers as a tuple."""
         if isinstance(value, tuple):
             return value
         try:
@@ -24,12 +24,12 @@ class Voxels(click.ParamType):
 
 
 class Workers(click.ParamType):
-    """A number of processes, or `slurm`."""
+    """A number of processes, or the word `slurm`."""
 
     name = "number|slurm"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or the word."""
+        """Return the number, or the word."""
         if value == "slurm" or (isinstance(value, int) and value >= 1):
             return value
         if not (str(value).isdigit() and int(value) >= 1):

@@ -1,4 +1,4 @@
-"""Arrays as torch tensors and back: what lets the targets take NumPy and torch alike."""
+"""Conversion between NumPy arrays and torch tensors, so that the targets accept both."""
 
 from collections.abc import Sequence
 from types import EllipsisType
@@ -16,9 +16,10 @@ _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """The array as a tensor, unsigned integers and booleans as signed integers of the same width, without a copy.
+    """Return the array as a tensor, without a copy where its memory allows it.
 
-    Torch does little with unsigned integers. Equality and 0 survive the change of sign: uint64's largest id is -1.
+    Unsigned integers and booleans become signed integers of the same width, because torch supports few operations on
+    unsigned ones. Equality and 0 survive the change of sign: the largest id of uint64 becomes -1.
     """
     if isinstance(array, np.ndarray):
         native = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
@@ -31,40 +32,43 @@ def as_tensor(array: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 def label_tensor(labels: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """`as_tensor` for ids; raises BadInput on anything but integers and booleans."""
+    """Return label ids as a tensor, see `as_tensor`. Raise BadInput unless they are integers or booleans."""
     tensor = as_tensor(labels)
     if tensor.is_floating_point() or tensor.is_complex():
         raise BadInput(f"labels: {labels.dtype}, expected integers")
     return tensor
 
 
-def as_numbers(there: torch.Tensor) -> torch.Tensor:
-    """Booleans as float32 0 and 1; by way of bytes, which torch turns into floats six times as fast on a CPU."""
-    return there.view(torch.uint8).float()
+def as_numbers(booleans: torch.Tensor) -> torch.Tensor:
+    """Return booleans as float32 0 and 1.
+
+    They are read as bytes first: on a CPU torch converts bytes to floats six times as fast as booleans.
+    """
+    return booleans.view(torch.uint8).float()
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`tensor` on `device`; to a GPU without waiting for what that has still to do."""
+    """Return `tensor` on `device`. A copy to a GPU does not wait for the GPU's pending work."""
     if tensor.device.type == "cpu" and device.type == "cuda":
-        tensor = tensor.pin_memory()  # from elsewhere a copy would hold up the thread
+        tensor = tensor.pin_memory()  # a copy from other memory would block this thread
     return tensor.to(device, non_blocking=True)
 
 
 def stacked(samples: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One tensor per sample of a batch along a new first axis; a single one, as most batches have, without a copy."""
+    """Stack the tensors of a batch's samples along a new first axis; a single sample is not copied."""
     return samples[0][None] if len(samples) == 1 else torch.stack(list(samples))
 
 
-def like_input(given: Array, result: torch.Tensor) -> Array:
-    """`result` as a NumPy array if `given` is one, else as it is."""
-    return result if isinstance(given, torch.Tensor) else result.numpy()
+def like_input(array: Array, result: torch.Tensor) -> Array:
+    """Return `result` as a NumPy array if `array` is one, otherwise as it is."""
+    return result if isinstance(array, torch.Tensor) else result.numpy()
 
 
-def like_input_labels(given: Array, result: torch.Tensor) -> Array:
-    """`result`, of the width of `given`, as an array of its kind and type."""
-    if isinstance(given, torch.Tensor):
-        return result.view(given.dtype)
-    return result.numpy().view(given.dtype.newbyteorder("=")).astype(given.dtype, copy=False)
+def like_input_labels(labels: Array, result: torch.Tensor) -> Array:
+    """Return `result`, integers as wide as those of `labels`, as an array of the same kind and dtype as `labels`."""
+    if isinstance(labels, torch.Tensor):
+        return result.view(labels.dtype)
+    return result.numpy().view(labels.dtype.newbyteorder("=")).astype(labels.dtype, copy=False)
 
 
 Shape = tuple[int, ...]

@@ -1,7 +1,7 @@
-"""Container images as files: which one a setting means, what digest it has, whether Apptainer can run it.
+"""Container images: which image a setting names, its digest, and whether Apptainer can run it.
 
-emsuite.sif
-emsuite.sif.json    its sha256, size and time: written when it was built or fetched, else when it is first used
+emsuite.sif         the image
+emsuite.sif.json    its record: sha256, size and time, written when the image is built, fetched or first used
 """
 
 import contextlib
@@ -21,24 +21,24 @@ _DAMAGED = "build it again with containers/build, or fetch it again (and remove 
 
 @dataclass(frozen=True)
 class Image:
-    """What `container` in config.yaml says: a `file`, which comes from `s3` if that is set, or a `uri`."""
+    """The image that `container` in config.yaml names: a `file`, fetched from `s3` if that is set, or a `uri`."""
 
     file: Path | None
     s3: str | None = None
     uri: str | None = None
 
     @property
-    def place(self) -> str:
-        """For Snakemake's `container:`."""
+    def location(self) -> str:
+        """The value for Snakemake's `container:`."""
         return self.uri or str(self.file)
 
 
 def parse_image(setting: str, folder: Path) -> Image:
-    """Read `container` of config.yaml; what comes from S3 goes to `folder`. Raises BadInput where it means nothing."""
-    scheme, found, rest = setting.partition("://")
+    """Read `container` of config.yaml. An image from S3 goes to `folder`. Raise BadInput if it names no image."""
+    scheme, separator, rest = setting.partition("://")
     if not setting.strip() or " " in setting:
         raise BadInput(f"config/config.yaml: container: '{setting}'; {_EXPECTED}")
-    if not found:
+    if not separator:
         return Image(Path(setting))
     if scheme != "s3":
         return Image(None, uri=setting)
@@ -48,49 +48,53 @@ def parse_image(setting: str, folder: Path) -> Image:
 
 
 def file_name(key: str) -> str:
-    """What a copy of `key` is called: its last part, without the colons that Apptainer would take for an URI's."""
+    """Return the file name for a copy of the S3 object `key`: its last part, colons replaced.
+
+    Apptainer would take a name with a colon for a URI.
+    """
     return key.rpartition("/")[2].replace(":", "_")
 
 
 def digest(image: Path) -> str:
-    """SHA-256 of an image file, once computed taken from its record while size and time stay as they are.
+    """Return the SHA-256 of an image file.
 
-    Raises BadInput for a file that is not (or no longer) what was recorded.
+    It is computed once; afterwards it comes from the image's record, as long as size and time of the file are those of
+    the record. Raise BadInput for a file that differs from its record.
     """
     try:
         state = image.stat()
-        known = recorded(image)
-        if known and (known["bytes"], known["modified_ns"]) == (state.st_size, state.st_mtime_ns):
-            return known["sha256"]
-        if known and known["bytes"] != state.st_size:
-            raise BadInput(f"{image}: {state.st_size} bytes, {known['bytes']} were recorded; {_DAMAGED}")
-        found = sha256(image)
+        earlier = recorded(image)
+        if earlier and (earlier["bytes"], earlier["modified_ns"]) == (state.st_size, state.st_mtime_ns):
+            return earlier["sha256"]
+        if earlier and earlier["bytes"] != state.st_size:
+            raise BadInput(f"{image}: {state.st_size} bytes, {earlier['bytes']} were recorded; {_DAMAGED}")
+        computed = sha256(image)
     except OSError as error:
         raise BadInput(f"{image}: {error.strerror}; expected a container image") from None
-    if known and known["sha256"] != found:
-        raise BadInput(f"{image}: its sha256 is {found}, {known['sha256']} was recorded; {_DAMAGED}")
-    with contextlib.suppress(OSError):  # a folder of images is often not ours to write to
-        record(image, found)
-    return found
+    if earlier and earlier["sha256"] != computed:
+        raise BadInput(f"{image}: its sha256 is {computed}, {earlier['sha256']} was recorded; {_DAMAGED}")
+    with contextlib.suppress(OSError):  # a folder of images is often read-only for its users
+        record(image, computed)
+    return computed
 
 
 def record(image: Path, sha256: str, **more: str | None) -> None:
-    """Write beside the image what it is, with `more` to tell."""
+    """Write the record of an image beside it: sha256, size and time of the file, and the items of `more`."""
     state = image.stat()
-    write_json(_record(image), {"sha256": sha256, "bytes": state.st_size, "modified_ns": state.st_mtime_ns} | more)
+    write_json(_record_path(image), {"sha256": sha256, "bytes": state.st_size, "modified_ns": state.st_mtime_ns} | more)
 
 
 def recorded(image: Path) -> dict[str, Any]:
-    """What `record` wrote; empty where there is nothing of use."""
+    """Return the record of an image; an empty one if there is none that can be used."""
     try:
-        content = json.loads(_record(image).read_text(encoding="utf-8"))
+        content = json.loads(_record_path(image).read_text(encoding="utf-8"))
         return content if {"sha256", "bytes", "modified_ns"} <= content.keys() else {}
     except (FileNotFoundError, ValueError, AttributeError):
         return {}
 
 
 def container_program() -> str:
-    """`apptainer` or `singularity`, whichever is on PATH; raises BadInput if neither is."""
+    """Return `apptainer`, or `singularity` if only that is on PATH. Raise BadInput if neither is."""
     for name in ("apptainer", "singularity"):
         if shutil.which(name):
             return name
@@ -98,20 +102,20 @@ def container_program() -> str:
 
 
 def check_image(image: Path, project: Path) -> str:
-    """The digest of an image that Apptainer runs and that has the packages of `project`/requirements.lock.
+    """Return the digest of an image that Apptainer can run and that has the packages of `project`/requirements.lock.
 
-    Raises BadInput, one line, where there is no Apptainer, no image, a damaged one or one with other packages.
+    Raise BadInput if Apptainer or the image is missing, or if the image is damaged or has other packages.
     """
-    program, found = container_program(), digest(image)
+    program, sha256 = container_program(), digest(image)
     command = [program, "--quiet", "exec", "--bind", str(project), "--pwd", str(project), str(image)]
-    ran = subprocess.run([*command, "python3", "containers/check.py"], capture_output=True, text=True, check=False)
-    if ran.returncode == 0:
-        return found
-    said = [line for line in ran.stderr.splitlines() if line.strip()] or [f"exit code {ran.returncode}"]
-    if told := next((line for line in said if line.startswith("error: ")), None):
-        raise BadInput(told.removeprefix("error: "))
-    raise BadInput(f"{image}: {program} cannot run it ({said[-1].removeprefix('FATAL:').strip()}); {_DAMAGED}")
+    check = subprocess.run([*command, "python3", "containers/check.py"], capture_output=True, text=True, check=False)
+    if check.returncode == 0:
+        return sha256
+    lines = [line for line in check.stderr.splitlines() if line.strip()] or [f"exit code {check.returncode}"]
+    if message := next((line for line in lines if line.startswith("error: ")), None):
+        raise BadInput(message.removeprefix("error: "))
+    raise BadInput(f"{image}: {program} cannot run it ({lines[-1].removeprefix('FATAL:').strip()}); {_DAMAGED}")
 
 
-def _record(image: Path) -> Path:
+def _record_path(image: Path) -> Path:
     return image.with_name(image.name + ".json")

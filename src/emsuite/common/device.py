@@ -1,8 +1,8 @@
-"""The device that computes, how much memory it has, and the precision it computes in.
+"""The device of a computation: CPU or GPU, its memory, its workers, and how torch computes on it.
 
-Whether the same computation gives the same bytes, or is done in whichever way is fastest.
-
-How many cores torch may use.
+choice       pick_device, check_compiler
+workers      count_workers, memory_to_use, claim_gpu
+torch        autocast (precision), deterministic (same bytes or highest speed), one_core
 """
 
 import fcntl
@@ -21,51 +21,58 @@ from torch.backends import cudnn
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.memory import free_memory
 
-_GIVEN_GPUS = ("SLURM_GPUS", "SLURM_GPUS_ON_NODE")  # how many
-_COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}  # as torch and triton look for them
-_SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}  # others, and what is cached, need some
+_SLURM_GPUS = ("SLURM_GPUS", "SLURM_GPUS_ON_NODE")
+"""Variables that hold the number of GPUs of a Slurm job."""
+_COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}
+"""The variable that names a compiler, and the compilers on PATH, in the order in which torch and triton look."""
+_SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}
+"""Of the free memory; the rest is for other processes and for caches."""
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one.
+    """Return the device that `--device` names; `auto` is the GPU if torch sees one, otherwise the CPU.
 
-    Raises BadInput if there is none although `cuda` is asked for, or although this is a Slurm job that was given one:
-    days on the CPU would be what nobody wanted.
+    A process that forks workers for GPUs later must have called `emsuite.common.process.set_up_process` before.
+
+    Raises:
+        BadInput: torch sees no GPU, but `name` is `cuda`, or it is `auto` in a Slurm job that has a GPU. Such a job
+            would otherwise compute on the CPU for days before somebody notices.
     """
-    # asks the driver's library: torch's own way to ask keeps processes that are forked later from using a GPU
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if not torch.cuda.is_available():
         if name == "cuda":
             raise BadInput("--device cuda: torch sees no GPU here; use --device cpu or auto")
-        given = next((variable for variable in _GIVEN_GPUS if os.environ.get(variable, "0") != "0"), None)
-        if name == "auto" and given:
+        variable = next((variable for variable in _SLURM_GPUS if os.environ.get(variable, "0") != "0"), None)
+        if name == "auto" and variable:
             raise BadInput(
-                f"--device auto: Slurm gave this job a GPU ({given}={os.environ[given]}), but torch sees none; "
+                f"--device auto: Slurm gave this job a GPU ({variable}={os.environ[variable]}), but torch sees none; "
                 "expected --nv (profiles/apptainer has it) and a torch built for CUDA, or --device cpu"
             )
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
-def count_workers(device: torch.device, wanted: int | None) -> int:
-    """How many processes predict side by side: by default one for each GPU, or one on the CPU.
+def count_workers(device: torch.device, workers: int | None) -> int:
+    """Return the number of worker processes: `workers` if it is set, otherwise one for each GPU, or one on the CPU.
 
-    Raises BadInput if more are `wanted` than there are GPUs.
+    Raise BadInput if `workers` is larger than the number of GPUs.
     """
     if device.type != "cuda":
-        return wanted or 1
+        return workers or 1
     gpus = torch.cuda.device_count()
-    if wanted is not None and wanted > gpus:
-        raise BadInput(f"--workers {wanted}: torch sees {gpus} GPUs here, expected at most one worker for each")
-    return wanted or gpus
+    if workers is not None and workers > gpus:
+        raise BadInput(f"--workers {workers}: torch sees {gpus} GPUs here, expected at most one worker for each")
+    return workers or gpus
 
 
 def memory_to_use(device: torch.device, workers: int) -> int:
-    """Bytes on the device that each of so many workers may take: a part of what is free, on GPUs of the least free."""
+    """Return the bytes of the device's memory that each worker may use: a share of the free memory.
+
+    On GPUs, that with the least free memory counts for all.
+    """
     if device.type != "cuda":
         return int(free_memory() / workers * _SHARE_OF_MEMORY["cpu"])
     if workers == 1:
         return int(_free_on_gpus(1)[0] * _SHARE_OF_MEMORY["cuda"])
-    # asked in a process of its own: one that has used a GPU cannot be forked into workers that do
+    # in a process of its own: a process that has used a GPU cannot fork workers that use one
     with ProcessPoolExecutor(1, get_context("fork")) as pool:
         return int(min(pool.submit(_free_on_gpus, workers).result()) * _SHARE_OF_MEMORY["cuda"])
 
@@ -75,7 +82,10 @@ def _free_on_gpus(count: int) -> list[int]:
 
 
 def claim_gpu(folder: Path, count: int) -> torch.device:
-    """One of the first `count` GPUs that no other process has claimed in `folder`; this one's until it ends."""
+    """Claim one of the first `count` GPUs for this process, until it ends, and make it torch's current device.
+
+    Processes that share `folder` claim different GPUs. Raise RunFailed if all are claimed.
+    """
     for number in range(count):
         file = os.open(folder / f"gpu_{number}.lock", os.O_RDWR | os.O_CREAT)
         try:
@@ -83,14 +93,14 @@ def claim_gpu(folder: Path, count: int) -> torch.device:
         except BlockingIOError:
             os.close(file)
             continue
-        device = torch.device("cuda", number)  # the file stays open, and with it the lock held
+        device = torch.device("cuda", number)  # the file stays open, which keeps the lock
         torch.cuda.set_device(device)
         return device
     raise RunFailed(f"{folder}: all {count} GPUs have been claimed by other workers")
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise BadInput where torch.compile would find no compiler: C for what starts a GPU's kernels, C++ on the CPU."""
+    """Raise BadInput if torch.compile would find no compiler: C++ for the CPU, C to start the kernels of a GPU."""
     variable, *names = _COMPILERS[device.type]
     names = os.environ.get(variable, "").split()[:1] or names
     if not any(map(shutil.which, names)):
@@ -102,31 +112,31 @@ def check_compiler(device: torch.device) -> None:
 
 @contextmanager
 def autocast(device: torch.device, precision: torch.dtype) -> Iterator[None]:
-    """Run convolutions in `precision`; float32 leaves everything as it is."""
+    """Within the block, torch runs convolutions in `precision`; float32 changes nothing."""
     with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
         yield
 
 
-# Overlapping windows would add up in any order; ours are as long as their stride.
+# Gradients of overlapping windows would be added in any order. Our windows do not overlap.
 _HARMLESS = ".*max_pool3d_with_indices_backward.*does not have a deterministic implementation"
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Inside, torch takes its deterministic algorithms; if not `wanted`, cuDNN's fastest, by trying them.
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Within the block, torch uses its deterministic algorithms; if not `enabled`, the fastest of cuDNN's, by trial.
 
-    What has no deterministic algorithm warns. On the CPU all that is used here is deterministic for a given number of
-    threads, wanted or not.
+    An operation without a deterministic algorithm warns. For cuBLAS, the program must have called
+    `emsuite.common.process.make_cublas_deterministic` before it used the GPU. On the CPU every operation of the suite
+    is deterministic for a given number of threads in any case.
     """
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         cudnn.benchmark,
     )
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the GPU is first used
+    if enabled:
         torch.use_deterministic_algorithms(True, warn_only=True)
-    cudnn.benchmark = not wanted
+    cudnn.benchmark = not enabled
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", _HARMLESS)
@@ -137,16 +147,16 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 def use_one_core() -> None:
-    """From now on torch's operations of the calling thread run on one core."""
+    """Let torch's operations of the calling thread run on one core, until the thread ends."""
     torch.set_num_threads(1)
 
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Inside, torch's operations of the calling thread run on one core.
+    """Within the block, torch's operations of the calling thread run on one core.
 
-    Many short operations gain little from more, and wait for each other by far the longest time where cores are busy:
-    with eight processes on two cores, a sample took 0.5 s on one thread and 15 s on two.
+    Many short operations gain little from more cores, and their threads wait for each other where cores are busy: with
+    eight processes on two cores, a sample took 0.5 s on one thread and 15 s on two.
     """
     before = torch.get_num_threads()
     if before == 1:

@@ -1,4 +1,4 @@
-"""Files that are never half-written: written beside their final name, flushed, renamed."""
+"""Atomic files: written beside their final name, flushed and renamed, so that no file is ever half-written."""
 
 import csv
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the file system that come without a file's name, as that of a full disk, get `path` as theirs."""
+    """Within the block, name `path` in errors of the file system that name no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -26,7 +26,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; it takes the place of `path` when the block ends well."""
+    """Yield a temporary path in the same folder; it is renamed to `path` if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -47,18 +47,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically, keys in the order given."""
+    """Write a JSON file atomically; keys keep their order."""
     write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
+    """Return the SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, whichever is there, if it is there."""
+    """Remove a file, or a folder with its content; do nothing if there is neither."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,6 +1,6 @@
-"""Whether the packages that are installed are those that requirements.lock pins.
+"""Check that the installed packages are those that requirements.lock pins.
 
-Imports nothing but Python's own, so that it can tell what an image lacks, whatever that is.
+This module imports only Python's standard library, so that it runs in an image that lacks any other package.
 """
 
 import os
@@ -12,49 +12,51 @@ from pathlib import Path
 from emsuite.common.errors import BadInput
 
 _LOCK = Path(__file__).resolve().parents[3] / "requirements.lock"
-_BESIDES = "# What the workflow"
+_END_OF_STAGES = "# What the workflow"
+"""Behind this line of a lock file follow packages that only the workflow, the tests and the checks need."""
 _SHOWN = 3
+"""Differences that a message names."""
 
 
 def pinned(lock: Path) -> dict[str, str]:
-    """The version of each package that a lock file (`name==version` lines) names for the stages.
+    """Return the version of each package that the stages need, by name, from a lock file (lines `name==version`).
 
-    What only the workflow and the tests need follows behind a comment that says so. Raises BadInput for no such file.
+    Raise BadInput if the file cannot be read.
     """
     try:
         text = lock.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{lock}: {error.strerror}; expected the list of pinned packages") from None
-    return dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", text.partition(_BESIDES)[0], re.MULTILINE))
+    return dict(re.findall(r"^([\w.-]+)==([^\s;+]+)", text.partition(_END_OF_STAGES)[0], re.MULTILINE))
 
 
 def differences(lock: Path) -> list[str]:
-    """What is missing here or of another version, as `torch 2.12.0, expected 2.13.0`; empty if nothing is."""
-    found = []
+    """Return each package that is missing or has another version, as `torch 2.12.0, expected 2.13.0`."""
+    different = []
     for name, version in pinned(lock).items():
         try:
-            here = (metadata.version(name) or "none").partition("+")[0]  # nothing: its description is damaged
+            installed = (metadata.version(name) or "none").partition("+")[0]  # None if its metadata are damaged
         except metadata.PackageNotFoundError:
-            here = "none"
-        if here != version:
-            found.append(f"{name} {here}, expected {version}")
-    return found
+            installed = "none"
+        if installed != version:
+            different.append(f"{name} {installed}, expected {version}")
+    return different
 
 
 def check_packages(lock: Path, where: str) -> None:
-    """Raise BadInput, naming `where`, unless all that `lock` pins is installed here at these versions."""
-    if found := differences(lock):
-        more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    """Raise BadInput, with a message about `where`, unless every package of `lock` is installed at its version."""
+    if different := differences(lock):
+        more = f"; {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
         raise BadInput(
-            f"{where}: its packages are not those of {lock.name}: {'; '.join(found[:_SHOWN])}{more}. "
+            f"{where}: its packages are not those of {lock.name}: {'; '.join(different[:_SHOWN])}{more}. "
             "Build it again with containers/build, or fetch the one that belongs to this version"
         )
 
 
 def check_image_here(lock: Path = _LOCK) -> None:
-    """Raise BadInput unless the image that this runs in has what `lock` (default: this suite's) pins.
+    """Raise BadInput unless the image of this process has the packages that `lock` (default: this suite's) pins.
 
-    In an image for CUDA, what containers/cuda.lock beside it pins as well.
+    An image for CUDA must also have those of containers/cuda.lock beside it.
     """
     image = image_here() or sys.prefix
     check_packages(lock, image)
@@ -63,7 +65,10 @@ def check_image_here(lock: Path = _LOCK) -> None:
 
 
 def image_here() -> str | None:
-    """The image that this runs in: its path, or its name alone where it was unpacked to run it; None outside of any."""
+    """Return the path of the image that this process runs in; only its name if the image was unpacked to run it.
+
+    Return None outside a container.
+    """
     for program in ("APPTAINER", "SINGULARITY"):
         if path := os.environ.get(f"{program}_CONTAINER"):
             name = os.environ.get(f"{program}_NAME") or Path(path).name

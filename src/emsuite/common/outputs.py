@@ -1,12 +1,13 @@
-"""Outputs that grow over hours (zarr arrays, folders of tables): unfinished until their manifest is written.
+"""Outputs that are written over hours (zarr arrays, folders of tables), and the files beside them that tell the state.
 
-    prediction.zarr                     grows
-    prediction.zarr.unfinished.json     while it grows: what it is being made from
-    prediction.zarr.manifest.json       written last, with provenance: the output is whole
-    .prediction.zarr.emsuite            for ever: made by this suite, and may be replaced by it
+    prediction.zarr                     the output
+    prediction.zarr.unfinished.json     exists while the output is written; holds its settings
+    prediction.zarr.manifest.json       written last, with provenance: the output is complete
+    .prediction.zarr.emsuite            stays for ever: the suite has made this output and may replace it
 
-A run that finds an unfinished output made from the same settings continues it; made from others, it starts anew. The
-last of the marks is for the case that somebody removed the manifest, as Snakemake does before it runs a rule again.
+A run that finds an unfinished output with its own settings continues it. An output with other settings is removed and
+written from the beginning. The `.emsuite` file is needed because the manifest may be gone: Snakemake removes it before
+it runs a rule again.
 """
 
 import json
@@ -26,7 +27,7 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass
 class Output:
-    """One output while it is being made: `resumed` tells whether earlier work is there; `notes` go to the manifest."""
+    """An output that is being written: `resumed` if it holds earlier work; `notes` are added to the manifest."""
 
     path: Path
     resumed: bool
@@ -34,12 +35,12 @@ class Output:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of the output at `path` lies."""
+    """Return the path of the manifest of the output at `path`."""
     return path.with_name(path.name + ".manifest.json")
 
 
 def unfinished_path(path: Path) -> Path:
-    """Where the mark of an unfinished output at `path` lies."""
+    """Return the path of the file that marks the output at `path` as unfinished."""
     return path.with_name(path.name + ".unfinished.json")
 
 
@@ -60,9 +61,9 @@ def output(
     earlier run go through `upgrade` before they are compared. The manifest records `inputs` with their `fingerprint`.
     """
     path = Path(path)
-    for name, given in (inputs or {}).items():
-        if Path(given).resolve().is_relative_to(path.resolve()):
-            raise BadInput(f"{path}: holds {given}, the {name} it would be made from; choose another output")
+    for name, source in (inputs or {}).items():
+        if Path(source).resolve().is_relative_to(path.resolve()):
+            raise BadInput(f"{path}: holds {source}, the {name} it would be made from; choose another output")
     owned = path.with_name(f".{path.name}.emsuite")
     if path.exists() and not any(mark.exists() for mark in (owned, manifest_path(path), unfinished_path(path))):
         raise BadInput(
@@ -77,18 +78,18 @@ def output(
         remove(path)
         write_json(unfinished_path(path), wanted)
     manifest_path(path).unlink(missing_ok=True)
-    for pattern in ("*.partial", ".*.part"):  # what zarr, or `atomic_path`, was writing when the run was killed
+    for pattern in ("*.partial", ".*.part"):  # files of zarr and of `atomic_path` from a run that was killed
         for leftover in path.rglob(pattern):
             leftover.unlink()
-    made = Output(path, resumed)
+    unfinished = Output(path, resumed)
     with naming(path):
-        yield made
-    write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | made.notes)
+        yield unfinished
+    write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | unfinished.notes)
     unfinished_path(path).unlink()
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None where there is none or it is no JSON."""
+    """Return the content of a JSON file, or None if there is no file or it holds no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -110,7 +111,7 @@ def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
 
 
 def check_finished(path: Path) -> None:
-    """Refuse to read an output (or anything inside it) that a run left unfinished."""
+    """Raise BadInput if `path` is, or lies inside, an output that is unfinished."""
     for part in (path, *path.parents):
         if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():
             raise BadInput(

@@ -1,10 +1,14 @@
-"""Samples drawn ahead, in order: in the background, or several at once before they are needed.
+"""Work on items in order, in background threads: samples are drawn ahead, and reading, computing and writing overlap.
 
-Work on one item after the other in three stages that overlap: read ahead, compute, write behind.
+    prefetch     draws items ahead, while the caller works on earlier ones
+    in_bursts    draws several items at once, while the caller waits
+    overlap      reads ahead, computes, writes behind:
 
-read       2  3  4  5          threads
-compute    1  2  3  4          the calling thread
-write         1  2  3  4       threads
+                 read       2  3  4  5          threads
+                 compute    1  2  3  4          the calling thread
+                 write         1  2  3  4       threads
+
+Threads suffice, because torch and numba release Python's lock and so run side by side.
 """
 
 from collections import deque
@@ -13,15 +17,24 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Drawn = TypeVar("Drawn")
+Item = TypeVar("Item")
+Read = TypeVar("Read")
+Computed = TypeVar("Computed")
 
 
 def prefetch(
     draw: Callable[[int], Drawn], start: int, stop: int, ahead: int = 2, workers: int = 1
 ) -> Generator[Drawn, None, None]:
-    """`draw(start)` to `draw(stop - 1)` in order, up to `ahead` of them drawn before they are asked for.
+    """Yield `draw(start)` to `draw(stop - 1)` in order, drawn in the background.
 
-    What `draw` raises is raised here, at its turn. The threads end with the iterator, also when it is closed early;
-    threads suffice, since torch and numba run side by side in them.
+    An error of `draw` is raised when its item is due. The threads end with the generator, also if it is closed early.
+
+    Args:
+        draw: Makes the item of a number. It is called in other threads.
+        start: The first number.
+        stop: The number behind the last one.
+        ahead: The number of items that are drawn before the caller asks for them.
+        workers: The number of threads that draw.
     """
     pool = ThreadPoolExecutor(workers, "prefetch")
     waiting: deque[Future[Drawn]] = deque()
@@ -39,22 +52,17 @@ def prefetch(
 def in_bursts(
     draw: Callable[[int], Drawn], start: int, stop: int, size: int, initializer: Callable[[], None]
 ) -> Generator[Drawn, None, None]:
-    """`draw(start)` to `draw(stop - 1)` in order, `size` at once, each in a thread that `initializer` has set up.
+    """Yield `draw(start)` to `draw(stop - 1)` in order, `size` of them drawn at once.
 
-    None is drawn while the caller has one: what it does meanwhile has the machine for itself. What `draw` raises is
-    raised at its turn.
+    No item is drawn while the caller works on one, so that its work has the machine for itself. An error of `draw` is
+    raised when its item is due. `initializer` is called once in each thread, before it draws.
     """
     with ThreadPoolExecutor(size, "burst", initializer) as pool:
         for begin in range(start, stop, size):
             drawn = deque(pool.submit(draw, number) for number in range(begin, min(begin + size, stop)))
             wait(drawn)
-            while drawn:  # each is forgotten here when it is handed over
+            while drawn:  # the caller alone holds an item, so that its memory is free when the caller drops it
                 yield drawn.popleft().result()
-
-
-Item = TypeVar("Item")
-Read = TypeVar("Read")
-Computed = TypeVar("Computed")
 
 
 def overlap(
@@ -65,18 +73,27 @@ def overlap(
     writers: int = 1,
     readers: int = 1,
 ) -> Generator[Item, None, None]:
-    """Yield the `items` once they are written, in order.
+    """Yield each of the `items`, in order, as soon as it is written.
 
-    At most `readers` are read ahead and `writers` are being written: what is held does not grow with the items. What a
-    stage raises is raised here; no write begins after that, and those that have begun end first.
+    Memory does not grow with the number of items: at most `readers` items are read ahead, and at most `writers` are
+    being written. An error of any of the three functions is raised here; no write begins after it, and writes that have
+    begun end first.
+
+    Args:
+        items: What to work on.
+        read: Reads the input of an item, in a thread.
+        compute: Computes the output from the input, in the calling thread.
+        write: Writes the output of an item, in a thread.
+        writers: The number of threads that write.
+        readers: The number of threads that read.
     """
     pool = ThreadPoolExecutor(writers, "write")
     writing: deque[tuple[Item, Future[None]]] = deque()
     ahead = prefetch(lambda number: read(items[number]), 0, len(items), readers, readers)
     try:
-        for item, given in zip(items, ahead, strict=True):
-            computed = compute(given)
-            del given
+        for item, inputs in zip(items, ahead, strict=True):
+            computed = compute(inputs)
+            del inputs
             if len(writing) == writers:
                 yield _written(writing)
             writing.append((item, pool.submit(write, item, computed)))

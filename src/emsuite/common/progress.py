@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in a log file."""
+"""Progress of long work on standard error: a bar on a terminal, plain lines in a log file."""
 
 import sys
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, 
 
 
 class _PlainLines(tqdm):
-    """Writes whole lines, so that a log file can be read while it grows."""
+    """A tqdm that writes whole lines, so that a log file can be read while it grows."""
 
     _shown: float | None = None
 
@@ -20,7 +20,7 @@ class _PlainLines(tqdm):
         self._shown = self.n
 
     def close(self) -> None:
-        # tqdm's own would write the last line again, and an empty one
+        # tqdm's own method would write the last line again, and an empty one
         if not self.disable and self._shown != self.n:
             self.display()
         self.disable = True
@@ -29,7 +29,15 @@ class _PlainLines(tqdm):
 def progress(
     items: Iterable[Any] | None = None, *, what: str, total: int | None = None, done: int = 0, unit: str = "it"
 ) -> "tqdm[Any]":
-    """A tqdm over `items` (or to be updated by hand), described by `what`; `done` were done by an earlier run."""
+    """Return a tqdm.
+
+    Args:
+        items: The items to iterate over. Without them, the caller updates the tqdm.
+        what: The description that is shown.
+        total: The number of items, where `items` does not tell.
+        done: The number of items that an earlier run has done.
+        unit: The name of an item; `B` stands for bytes and is shown with prefixes.
+    """
     kind: type[tqdm[Any]] = tqdm if sys.stderr.isatty() else _PlainLines
     every = 0.1 if kind is tqdm else _SECONDS_BETWEEN_LINES
     return kind(

@@ -1,4 +1,4 @@
-"""Where an output comes from: settings, seed, code, packages, inputs, machine and what it cost."""
+"""The record of how an output was made: settings, seed, code, packages, inputs, machine, time and memory."""
 
 import contextlib
 import functools
@@ -32,7 +32,6 @@ _PACKAGES = (
     "numba",
     "snakemake",
 )
-_STARTED = time.time()
 
 
 Fingerprint = Callable[[Path], str]
@@ -72,11 +71,19 @@ def provenance(
     seed: int | None = None,
     fingerprint: Fingerprint = checksum,
 ) -> dict:
-    """Return what one run used and cost, ready for JSON; call it at the end of the run.
+    """Return the record of one run, ready for JSON. Call this at the end of the run.
 
-    `settings` is the resolved configuration; `inputs` names files or folders, each recorded with its `fingerprint`:
-    for volumes that of `emsuite.io.volume`. Durations are seconds, memory is bytes.
+    Args:
+        settings: The resolved configuration.
+        inputs: Files or folders by name. Each is recorded with its checksum.
+        seed: The seed of the run, if it has one.
+        fingerprint: Returns the checksum of an input; for volumes that of `emsuite.io.volume`.
+
+    Returns:
+        Among others `started` (UTC) and `seconds`, both counted from the start of the process, and `peak_memory`
+        in bytes.
     """
+    seconds = process_seconds()
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "settings": dict(settings),
@@ -88,17 +95,18 @@ def provenance(
         "packages": package_versions(),
         "container": container(),
         "machine": machine(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(_STARTED)),
-        "seconds": round(time.time() - _STARTED, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+        "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
     }
 
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout this library lies in, with `+changes` if the work tree differs; None outside one.
+    """Return the commit of the checkout that holds this library; `+changes` is appended if the work tree differs.
 
-    An image has no git: there the library's own note of it counts, or for a checkout what the workflow says.
+    Inside a container there is no git. Use the COMMIT file of an installed library, or EMSUITE_GIT_COMMIT, which the
+    workflow sets for a mounted checkout. Return None if there is neither, nor a checkout.
     """
     here = Path(__file__).parent
     with contextlib.suppress(OSError):
@@ -117,37 +125,46 @@ def git_commit() -> str | None:
 
 @functools.cache
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape results."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that affect results."""
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def container() -> dict[str, str] | None:
-    """The image this process runs in, with its digest; None outside a container.
+    """Return name and digest of the container image that this process runs in; None outside a container.
 
-    From inside, an image can be read if it lies in a folder that is visible there; else the workflow tells its digest.
+    The image file is readable from inside if its folder is mounted there. Otherwise the digest comes from
+    EMSUITE_IMAGE_DIGEST, which the workflow sets.
     """
     image = image_here()
     if image is None:
         return None
-    found = image_digest(Path(image)) if Path(image).is_file() else os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")
-    return {"image": Path(image).name, "digest": found}
+    readable = Path(image).is_file()
+    digest = image_digest(Path(image)) if readable else os.environ.get("EMSUITE_IMAGE_DIGEST", "unknown")
+    return {"image": Path(image).name, "digest": digest}
 
 
 def machine() -> dict[str, Any]:
-    """Host name, processor count and, where torch sees one, the GPU's name."""
+    """Return the host name, the number of usable CPU cores, and the name of the GPU if torch is loaded and sees one."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
     return {"host": socket.gethostname(), "cpus": len(os.sched_getaffinity(0)), "gpu": gpu}
 
 
+def process_seconds() -> float:
+    """Return the seconds since this process began."""
+    # field 22 of the line, counted from the name in parentheses on: ticks from the machine's start to the process's
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def peak_memory() -> dict[str, int]:
-    """Peak resident memory of this process and of its largest child, and of the GPU, in bytes."""
+    """Return the peak resident memory of this process, of its largest child, and of the GPU, in bytes."""
     own, children = (
         resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )

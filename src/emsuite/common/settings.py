@@ -4,7 +4,7 @@ Types that the settings of several augmentations share.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -179,14 +179,18 @@ NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_as
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-def as_options(settings: Settings, schema: type[Settings]) -> list[str]:
-    """Return command-line words for the keys of `schema`, with the values of `settings`.
+def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list[str]:
+    """Return the command-line words that pass settings on to a script.
 
-    A key `min_seed_distance` becomes `--min-seed-distance VALUE`; three whole numbers become `z,y,x`, other tuples
-    several words; True becomes a flag. False and None are left out.
+    `min_seed_distance` becomes `--min-seed-distance VALUE`. Three whole numbers become one word, `z,y,x`; the members
+    of other tuples become a word each. True becomes the option without a value; False and None become no words.
+
+    Args:
+        settings: an object with an attribute for each of the keys.
+        keys: names of the settings to pass, or a settings class, whose keys are passed.
     """
     words: list[str] = []
-    for key in schema.model_fields:
+    for key in keys.model_fields if isinstance(keys, type) else keys:
         value, option = getattr(settings, key), "--" + key.replace("_", "-")
         if value is None or value is False:
             continue

@@ -1,8 +1,8 @@
-"""Data sets: where their volumes lie, how their labels are masked, what to cite; one yaml file each.
+"""Data sets: where their volumes are, how their labels are masked, whom to cite. A yaml file describes each.
 
-    data/funke/<dataset>/training/<volume>.zarr      where a volume lies below the data folder, as in the public bucket
+    data/funke/<dataset>/training/<volume>.zarr      a volume below the data folder, at the same path as in the bucket
 
-A volume's name is written without `.zarr`; with it, the same volume is meant.
+The name of a volume may be written with or without `.zarr`.
 """
 
 import os
@@ -13,19 +13,16 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load
+from emsuite.common.settings import Settings, as_options, load
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
-
-DATASETS = Path("01_data/datasets")
-"""The folder of the data sets' files, from the root of the project."""
 
 _RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def volume_name(text: str) -> str:
-    """A volume's name without `.zarr`; raises ValueError where it is no plain file name."""
+    """Return a volume's name without `.zarr`; raise ValueError if it is no plain file name."""
     name = text.rstrip("/").removesuffix(".zarr")
     if not _WORD.fullmatch(name):
         raise ValueError("expected a volume's name of letters, digits, '.', '_' and '-', as trvol-250-1")
@@ -58,21 +55,21 @@ class Part(Settings):
 
 
 class Split(Settings):
-    """What networks are trained on, and what they are scored on; no region may serve both."""
+    """The parts that networks are trained on, and the parts that they are scored on; none may be both."""
 
     train: tuple[Part, ...] = ()
     test: tuple[Part, ...] = ()
 
 
 class Citation(Settings):
-    """What to cite for a data set."""
+    """A publication to cite for a data set."""
 
     text: str
     doi: str
 
 
 class Contents(Settings):
-    """What a volume consists of at its source, to notice when the source has changed."""
+    """The number and size of a volume's objects at its source, to notice when the source has changed."""
 
     objects: Count
     bytes: Count
@@ -80,10 +77,11 @@ class Contents(Settings):
 
 
 class Dataset(Settings):
-    """One data set. `voxel_size` is nm, z y x; without a `bucket` it is synthesized or lies on this machine.
+    """One data set. Without a `bucket` its volumes are synthesized, or are on this machine already.
 
-    `folder` says where the volumes of a data set of one's own lie; without it they lie below the data folder.
-    `synthesis` holds, per volume, the settings of `emsuite.phantom.synthesize.PhantomSettings` but for the voxel size.
+    `voxel_size` is in nm, z y x. `folder` holds the volumes of a user's own data set; without it they are below the
+    data folder. `synthesis` holds, for each volume, the keys of `emsuite.phantom.settings.PhantomSettings` except the
+    voxel size.
     """
 
     name: Annotated[str, Field(pattern=_WORD.pattern)]
@@ -104,13 +102,13 @@ class Dataset(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("name"), str):
-            given = {"prefix": f"funke/{given['name']}/training"} | given
-            volumes = given.get("volumes")
+    def _fill_in(cls, content: Any) -> Any:
+        if isinstance(content, dict) and isinstance(content.get("name"), str):
+            content = {"prefix": f"funke/{content['name']}/training"} | content
+            volumes = content.get("volumes")
             if volumes and isinstance(volumes, list):
-                given = {"default_volumes": volumes[:1]} | given
-        return given
+                content = {"default_volumes": volumes[:1]} | content
+        return content
 
     @model_validator(mode="after")
     def _consistent(self) -> "Dataset":
@@ -137,7 +135,7 @@ class Dataset(Settings):
     @model_validator(mode="after")
     def _can_be_synthesized(self) -> "Dataset":
         if self.synthesis:
-            # Imported here because few data sets are synthesized, and the mathematics takes long to load.
+            # imported here because few data sets are synthesized, and the module loads NumPy
             from emsuite.phantom.settings import PhantomSettings
         for volume, recipe in self.synthesis.items():
             if "voxel_size" in recipe:
@@ -151,7 +149,7 @@ class Dataset(Settings):
         return self
 
     def choose(self, volumes: tuple[str, ...] = (), everything: bool = False) -> tuple[str, ...]:
-        """The named volumes, or all, or the default ones; raises BadInput where a name is not known."""
+        """Return the named volumes, or all, or the default ones; raise BadInput for an unknown name."""
         if volumes and everything:
             raise BadInput("some volumes and all of them were asked for; expected one of the two")
         names = tuple(dict.fromkeys(name.rstrip("/").removesuffix(".zarr") for name in volumes))
@@ -161,38 +159,43 @@ class Dataset(Settings):
         return names or (self.volumes if everything else self.default_volumes)
 
     def volume_path(self, volume: str, data: Path) -> Path:
-        """Where `volume` lies, with `data` as the data folder."""
+        """Return the path of `volume` below the data folder `data`, or in the data set's own folder."""
         name = self.choose((volume,))[0]
         return (self.folder or data / self.prefix) / f"{name}.zarr"
 
     def find_in(self, shared: Path, volume: str) -> Path:
-        """Where `volume` lies in somebody's shared folder; raises BadInput that names the places looked at."""
-        places = [shared / self.prefix / f"{volume}.zarr", shared / self.name / "training" / f"{volume}.zarr"]
-        for place in places:
-            if place.is_dir():
-                return place
-        raise BadInput(f"{shared}: has no {volume}.zarr; looked at {places[0]} and {places[1]}")
+        """Return the path of `volume` in a shared folder; raise BadInput that names the paths tried."""
+        paths = [shared / self.prefix / f"{volume}.zarr", shared / self.name / "training" / f"{volume}.zarr"]
+        for path in paths:
+            if path.is_dir():
+                return path
+        raise BadInput(f"{shared}: has no {volume}.zarr; looked at {paths[0]} and {paths[1]}")
 
-    def synthesis_arguments(self, volume: str) -> list[str]:
-        """The options that make 01_data/synthesize.py write `volume`, but for `--out`."""
+    def synthesis_options(self, volume: str) -> list[str]:
+        """Return the command-line options that synthesize `volume`; raise BadInput if it is not synthesized."""
+        from emsuite.phantom.settings import PhantomSettings
+
         if volume not in self.synthesis:
             raise BadInput(f"{self.name}: {volume} is not synthesized")
-        words: list[str] = []
-        for key, value in ({"voxel_size": self.voxel_size} | self.synthesis[volume]).items():
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words += [f"--{key.replace('_', '-')}", text]
-        return words
+        recipe = self.synthesis[volume]
+        return as_options(PhantomSettings(voxel_size=self.voxel_size, **recipe), ["voxel_size", *recipe])
 
 
 def dataset_names(folder: Path) -> list[str]:
-    """The data sets that have a yaml file in `folder`."""
+    """Return the names of the data sets that have a yaml file in `folder`."""
     return sorted(path.stem for path in Path(folder).glob("*.yaml"))
 
 
 def load_dataset(name_or_path: str | Path, folder: Path) -> Dataset:
-    """A data set by its name in `folder`, or by the path of its yaml file (one's own, anywhere).
+    """Read a data set.
 
-    A relative `folder` in the file counts from the file. Raises BadInput with the file, line and key named.
+    Args:
+        name_or_path: the name of a data set in `folder`, or the path of a yaml file anywhere. A relative `folder` in
+            the file counts from the file.
+        folder: holds a yaml file for each data set.
+
+    Raises:
+        BadInput: there is no such file, or a key is wrong; the message names file, line and key.
     """
     text = str(name_or_path)
     path = Path(text) if text.endswith((".yaml", ".yml")) else Path(folder) / f"{text}.yaml"
@@ -207,7 +210,15 @@ def load_dataset(name_or_path: str | Path, folder: Path) -> Dataset:
 
 
 def dataset_of(volume: Path, folder: Path) -> Dataset:
-    """The data set that a volume's path tells, `.../<dataset>/training/<volume>.zarr`; else raises BadInput."""
+    """Return the data set that the path of a volume names, `.../<dataset>/training/<volume>.zarr`.
+
+    Args:
+        volume: need not exist.
+        folder: holds a yaml file for each data set.
+
+    Raises:
+        BadInput: the path names no data set in `folder`.
+    """
     above = Path(os.path.abspath(volume)).parent
     if above.name == "training" and above.parent.name in dataset_names(folder):
         return load_dataset(above.parent.name, folder)

@@ -7,16 +7,16 @@ The settings of each part (augmentations, heads, U-Net, sampling) stand beside t
 composes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load, read_yaml
-from emsuite.config.dataset import DATASETS
+from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network
@@ -91,7 +91,7 @@ StepName = Literal["supervised"]
 class NetworkConfig(Settings):
     """All settings of a network, its training and its prediction."""
 
-    dataset: str = Field(description="name of a file of 01_data/datasets")
+    dataset: str = Field(description="name of the data set, whose yaml file describes it")
     network: str = Field(description="name of the network's folder")
     voxel_size: Triple = Field(description="nm, z y x")
     step: StepName = Field("supervised", description="the kind of training")
@@ -153,9 +153,9 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     """
     folder = Path(folder).resolve()
     if not folder.is_dir():
-        raise BadInput(f"{folder}: no such folder; expected a network's, as 02_train/fib25/small")
+        raise BadInput(f"{folder}: no such folder; expected a network's, as {EXAMPLE_NETWORK}")
     if not (folder / "network.yaml").exists():
-        raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as 02_train/fib25/small")
+        raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as {EXAMPLE_NETWORK}")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
     return load(NetworkConfig, *paths, overrides=[*names, *_voxel_size(folder, paths), *overrides])
@@ -191,3 +191,16 @@ def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> Autoconte
     assert frozen.context_head is not None, f"{frozen.network} predicts no LSDs"
     context = build_network(frozen)
     return AutocontextNetwork(context, build_network(config), config.autocontext.with_raw, frozen.context_head)
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an earlier run in the words of today's schema.
+
+    Keys of the network's configuration that have another name today are renamed, and those that an earlier version did
+    not know get their defaults. A configuration that today's schema refuses stays as it is, and equals none of today's.
+    """
+    try:
+        network = NetworkConfig.model_validate(settings.get("network")).model_dump(mode="json")
+    except ValidationError:
+        return dict(settings)
+    return {**settings, "network": network}

@@ -54,7 +54,7 @@ def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVo
     raw = open_volume(Path(path) / RAW)
     _check_axes(raw)
     _check_raw_type(raw)
-    source = _raw_source(raw)
+    source = raw_source(raw)
     voxels = source if stream else source[:, :, :]
     return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path))
 
@@ -79,7 +79,7 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
     labelled = StoredVoxels(labels, used, _labels, torch.int32)
-    sources: list[Source] = [_raw_source(raw), labelled]
+    sources: list[Source] = [raw_source(raw), labelled]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
     if not stream:
@@ -94,7 +94,8 @@ def _moved(source: Source | None, device: torch.device | str) -> Source | None:
     return source.to(device) if isinstance(source, torch.Tensor | Ones) else source
 
 
-def _raw_source(raw: Volume) -> "StoredVoxels":
+def raw_source(raw: Volume) -> "StoredVoxels":
+    """Return raw on disk as a source of uint8, or of float32 in [0, 1]."""
     return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32)
 
 

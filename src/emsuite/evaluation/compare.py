@@ -17,7 +17,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import Block, BlockGrid, make_grid
-from emsuite.blockwise.run import Workers, run_blocks
+from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
@@ -60,7 +60,7 @@ def compare(
     folder: Path,
     *,
     block_size: Sequence[int] | None = None,
-    workers: Workers = 1,
+    workers: BlockWorkers = 1,
 ) -> Comparison:
     """Compare `segmentation` (Z, Y, X) with `truth` over `roi` (nm), both read once; tables are written to `folder`.
 

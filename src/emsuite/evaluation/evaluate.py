@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emsuite.blockwise.run import Workers
+from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
@@ -37,7 +37,7 @@ def score(
     roi: str | None = None,
     every_edit: bool = False,
     block_size: Sequence[int] | None = None,
-    workers: Workers = 1,
+    workers: BlockWorkers = 1,
     viewer: Sequence[str] = (),
 ) -> Evaluation:
     """Score a segmentation and write contingency/, errors.csv, report.html with pictures, scores.csv, scores.json.

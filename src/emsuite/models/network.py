@@ -113,8 +113,3 @@ def trained_part(network: AnyNetwork) -> Network:
 def quantise(x: Tensor) -> Tensor:
     """Return floats in [0, 1] as the originals stored them between two networks: 255 x, truncated, divided by 255."""
     return (x * 255.0).floor() / 255.0
-
-
-def probabilities(logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The heads' predictions in [0, 1], float32."""
-    return {name: torch.sigmoid(x.float()) for name, x in logits.items()}

@@ -22,16 +22,16 @@ from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
 from emsuite.common.device import claim_gpu, one_core
 from emsuite.common.errors import BadInput
-from emsuite.common.memory import kept_memory
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
+from emsuite.config.network import upgraded
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
-from emsuite.prediction.predictor import Predicted, Predictor, in_nm, in_voxels
-from emsuite.prediction.settings import upgraded
+from emsuite.prediction.predictor import Predicted, Predictor
+from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
@@ -68,6 +68,7 @@ def predict_to(
     Returns:
         False if the prediction was there already, made with the same settings.
     """
+    _check_name(out)
     if is_finished(out, settings, upgraded):
         return False
     with output(out, settings, inputs=inputs, upgrade=upgraded, fingerprint=fingerprint) as prediction:
@@ -111,13 +112,12 @@ def _predict(
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
     kind = _BlendedRun if isinstance(tiling, Blended) else _Run
     run = kind(predictor, sources, arrays, tiles, record, share, layout)
-    with kept_memory():
-        if workers == 1:
-            _predict_here(what, run, done)
-        else:
-            # which blocks are done is known here alone: the record of tiles outlives it
-            with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
-                run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
+    if workers == 1:
+        _predict_here(what, run, done)
+    else:
+        # which blocks are done is known here alone: the record of tiles outlives it
+        with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
+            run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
     return arrays
 
 
@@ -208,7 +208,7 @@ class _RowWriter:
     def _store(self, region: Roi, predicted: Mapping[str, np.ndarray]) -> None:
         region_nm = in_nm(self._run.sources[0], region)
         for name, values in predicted.items():
-            voxels = self._run.predictor.to_uint8(torch.from_numpy(values)).numpy()
+            voxels = self._run.predictor.to_stored(name, torch.from_numpy(values)).numpy()
             self._run.arrays[name].write(region_nm, voxels)
 
 
@@ -256,18 +256,17 @@ def _create(
         arrays[name] = create_volume(
             path,
             (*channels, *roi.shape),
-            np.uint8,
+            head.stored_as,
             raw.voxel_size,
             offset,
             (*channels, *layout.chunk),
             shards=shards and (*channels, *shards),
+            **head.array_attributes(),
         )
-        if head.target == "affinities":
-            arrays[name].array.attrs["neighborhood"] = [list(offset) for offset in head.neighborhood]
     return arrays
 
 
-def check_name(out: Path) -> None:
+def _check_name(out: Path) -> None:
     """Raise BadInput for an output that is no zarr, before anything is written there."""
     if out.suffix != ".zarr":
         raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr")

@@ -14,12 +14,14 @@ from emsuite.common.arrays import Shape
 from emsuite.common.device import autocast
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.data.normalization import normalized, to_unit_range
+from emsuite.data.normalization import GreyScale, normalized, to_unit_range
 from emsuite.data.raw import check_range
+from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, probabilities, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
+from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tile, Tiling, tile_within
 
 
@@ -35,7 +37,7 @@ class Predicted:
         """Wait for the copy, then return `(C, Z, Y, X)` per head.
 
         Returns:
-            uint8, where 0 to 255 stands for 0 to 1, or float32 in [0, 1] where the outputs of tiles are blended.
+            values as they are stored, see `Head.stored_as`; float32 where the outputs of tiles are blended.
 
         Raises:
             RunFailed: the network yields NaN.
@@ -63,6 +65,8 @@ class Predictor:
     input_shape: Shape
     heads: tuple[str, ...]
     lsds: "Predictor | None" = None
+    grey_scale: GreyScale | None = None
+    """The grey scale of the network's input; None: that of each tile."""
 
     def on(self, device: torch.device) -> "Predictor":
         """Move the network to `device` and return the predictor for it."""
@@ -94,7 +98,7 @@ class Predictor:
             raw: `(Z, Y, X)` of the input shape, uint8 or float in [0, 1].
             lsds: `(10, Z, Y, X)` uint8, for a network that reads stored LSDs.
         """
-        x = normalized(raw.to(self.device, non_blocking=True))[None]
+        scale, x = self._normalized(raw.to(self.device, non_blocking=True))
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
             autocontext = self.config.autocontext
@@ -103,12 +107,25 @@ class Predictor:
         with torch.inference_mode():
             with autocast(self.device, self.precision):
                 logits = self._logits(x)
-            predicted = {name: values[0] for name, values in probabilities(logits).items()}
+            predicted = {name: self._values(name, x.float()[0], scale) for name, x in logits.items()}
             finite = {name: self._fetched(torch.isfinite(values).all()) for name, values in predicted.items()}
-            # outputs that will be blended stay floats: uint8 comes after their weighted sum
-            convert = self.to_uint8 if self.tiling.window is None else Tensor.contiguous
-            values = {name: self._fetched(convert(values)) for name, values in predicted.items()}
+            if self.tiling.window is None:  # outputs that will be blended stay floats: uint8 comes after the sum
+                predicted = {name: self.to_stored(name, values) for name, values in predicted.items()}
+            values = {name: self._fetched(values.contiguous()) for name, values in predicted.items()}
         return Predicted(values, finite, self._end())
+
+    def _normalized(self, raw: Tensor) -> tuple[GreyScale, Tensor]:
+        """Return the grey scale of a tile, and its raw `(1, Z, Y, X)` in the range that the network reads."""
+        scale = self.grey_scale or self.config.normalization.measure(to_unit_range(raw))
+        return scale, normalized(raw, scale)[None]
+
+    def _values(self, name: str, logits: Tensor, scale: GreyScale) -> Tensor:
+        """Return the values of a head for its logits, in [0, 1] if they are stored as uint8."""
+        head = self.config.heads[name]
+        values = head.activate(logits)
+        if head.is_normalized:
+            return scale.undo(values)
+        return head.to_unit_range(values) if head.stored_as == "uint8" else values
 
     def _end(self) -> "torch.cuda.Event | None":
         """Return an event that happens when the GPU has done all its work so far."""
@@ -130,8 +147,13 @@ class Predictor:
             features = centre_crop(unet(x), [n // s for n, s in zip(right, scale, strict=True)])
         return {name: heads[name](features) for name in self.heads}
 
-    def to_uint8(self, predicted: Tensor) -> Tensor:
-        """Return floats in [0, 1] as uint8, rounded or truncated as the tiling says; values outside are clipped."""
+    def to_stored(self, name: str, predicted: Tensor) -> Tensor:
+        """Return the values of a head in the type of its array.
+
+        uint8 stands for [0, 1]: values are rounded or truncated as the tiling says, and clipped.
+        """
+        if self.config.heads[name].stored_as == "float32":
+            return predicted
         scaled = self.tiling.to_uint8(predicted * 255.0).clamp_(0, 255)
         return scaled.to(torch.uint8, memory_format=torch.contiguous_format)
 
@@ -176,6 +198,7 @@ def make_predictor(
     roi: Roi,
     tiling: Tiling = BY_STRIDE,
     frozen_config: NetworkConfig | None = None,
+    grey_scale: GreyScale | None = None,
 ) -> Predictor:
     """Return a predictor of `roi` of `raw`. The network moves to `device` later, see `Predictor.on`.
 
@@ -190,25 +213,34 @@ def make_predictor(
         tiling: where tiles lie and how their outputs are put together.
         frozen_config: the configuration of the frozen network, which says the tiles of stored LSDs. Only tilings that
             store the LSDs of an autocontext network need it.
+        grey_scale: measured on the training volumes, as the checkpoint records it.
 
     Raises:
         BadInput: original tiles do not fit the network, or the volume.
     """
     precision, heads = getattr(torch, config.prediction.precision), written_heads(config)
     network.eval()
-    roi_vx, lsds = in_voxels(raw, roi), None
+    roi_vx, lsds, scale = in_voxels(raw, roi), None, _grey_scale(config, raw, grey_scale)
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
         assert frozen_config is not None, "stored LSDs need the configuration of the frozen network"
         frozen, head = network.frozen, network.context_head
         shape = tiling.input_shape(frozen.receptive_field, frozen_config.prediction.input_shape, roi_vx)
-        lsds = Predictor(frozen, frozen_config, device, precision, tiling, shape, (head,))
+        lsds = Predictor(frozen, frozen_config, device, precision, tiling, shape, (head,), None, scale)
         input_shape = network.trained_input_shape(input_shape)
         network = network.trained
     shape = tiling.input_shape(network.receptive_field, input_shape, roi_vx)
-    predictor = Predictor(network, config, device, precision, tiling, shape, heads, lsds)
+    predictor = Predictor(network, config, device, precision, tiling, shape, heads, lsds, scale)
     for part in (predictor, lsds or predictor):
         _check_fits(raw, predictor.whole(raw), tiling.least(part.step))
     return predictor
+
+
+def _grey_scale(config: NetworkConfig, raw: Volume, measured: GreyScale | None) -> GreyScale | None:
+    """Return the grey scale of all tiles, or None if each tile has its own."""
+    normalization = config.normalization
+    if normalization.fixed or normalization.scope == "tile":
+        return normalization.fixed
+    return normalization.measure_volumes([raw_source(raw)]) if normalization.scope == "volume" else measured
 
 
 def _check_fits(raw: Volume, whole: Roi, least: Shape) -> None:
@@ -255,38 +287,3 @@ def bytes_per_voxel(network: AnyNetwork, config: NetworkConfig, tiling: Tiling =
 def written_heads(config: NetworkConfig) -> tuple[str, ...]:
     """Return the names of the heads that a prediction consists of."""
     return config.prediction.heads or tuple(config.heads)
-
-
-def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE) -> Roi:
-    """Return the part of `roi` (nm) that can be predicted from real voxels alone.
-
-    Where LSDs are stored, this is the part where the LSDs have real context, as in the originals: the network that
-    reads them finds zeros around them.
-
-    Raises:
-        BadInput: no voxel has real context.
-    """
-    receptive_field = network.receptive_field
-    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
-        receptive_field = network.frozen.receptive_field
-    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
-    shape = raw.spatial_shape - context
-    if min(shape) <= 0:
-        raise BadInput(
-            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
-            "leave out --valid to predict with context made up"
-        )
-    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
-    if valid.intersect(roi).empty:
-        raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
-    return valid.intersect(roi)
-
-
-def in_voxels(raw: Volume, roi: Roi) -> Roi:
-    """Return `roi` (nm) in voxels of `raw`, counted from its first one."""
-    return Roi((roi.offset - raw.offset) / raw.voxel_size, roi.shape / raw.voxel_size)
-
-
-def in_nm(raw: Volume, voxels: Roi) -> Roi:
-    """Return the inverse of `in_voxels`."""
-    return Roi(voxels.offset * raw.voxel_size + raw.offset, voxels.shape * raw.voxel_size)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from funlib.geometry import Roi
-from pydantic import ValidationError
 
 from emsuite.common.arrays import Shape
 from emsuite.common.outputs import manifest_path, read_json, unfinished_path
-from emsuite.config.network import NetworkConfig
+from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.io.volume import Volume, format_roi
 from emsuite.prediction.tiling import Tiling
 
@@ -31,19 +30,6 @@ def prediction_settings(
     network = config.model_dump(mode="json")
     rest = {"weights": weights, "raw": str(raw.path), "roi": format_roi(roi), "tiles": tiling.name}
     return {"network": network, "iteration": iteration} | rest
-
-
-def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of an earlier prediction in the words of today's schema.
-
-    Keys of the network's configuration that have another name today are renamed, and those that an earlier version did
-    not know get their defaults. A configuration that today's schema refuses stays as it is, and equals none of today's.
-    """
-    try:
-        network = NetworkConfig.model_validate(settings.get("network")).model_dump(mode="json")
-    except ValidationError:
-        return dict(settings)
-    return {**settings, "network": network}
 
 
 def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:

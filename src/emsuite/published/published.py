@@ -19,7 +19,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.outputs import is_finished
 from emsuite.common.provenance import provenance
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network, upgraded
 from emsuite.download.fetch import WORKERS, fetch_prefix
 from emsuite.download.object_store import Store, StoredObject
 from emsuite.published.tensorflow_bundle import Bundle
@@ -106,7 +106,7 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
     settings = {"prefix": bundle.prefix.name, "index": f"sha256:{sha256(bundle.index)}", "optimizer": optimizer}
     settings = {"converted": settings | (source or {}), "network": config.model_dump(mode="json")}
     path = checkpoints.checkpoint_path(folder, iteration)
-    if is_finished(path, settings):
+    if is_finished(path, settings, upgraded):
         return path
     _check_owner(path)
     made = _checkpoint(bundle, folder, config, iteration, optimizer, settings)

@@ -1,4 +1,4 @@
-"""Predicted affinities as the segmentation reads them: uint8, those to the next voxels first."""
+"""Affinities as every segmentation stage reads them: uint8, with the affinities to adjacent voxels first."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,13 @@ from emsuite.segmentation.region_graph import NEAR
 
 @dataclass(frozen=True)
 class AffinityVolume:
-    """A volume of affinities (C, Z, Y, X): which channels to read, and to which voxels each of these points.
+    """A volume of affinities (C, Z, Y, X) with the order in which to read its channels.
 
-    The first three are NEAR: to the voxels before in z, y and x. Others follow in their own order.
+    Attributes:
+        volume: The stored affinities, uint8, or floats in [0, 1].
+        channels: Indices of the stored channels, in the order in which `read_all` returns them. The first three are
+            those of NEAR; the others follow in their stored order.
+        offsets: For each of `channels`, the offset (z, y, x) in voxels to the voxel that the affinity refers to.
     """
 
     volume: Volume
@@ -22,11 +26,15 @@ class AffinityVolume:
     offsets: tuple[tuple[int, ...], ...]
 
     def read(self, roi: Roi) -> np.ndarray:
-        """(3, Z, Y, X) uint8, 0 to 255 stands for 0 to 1; raises BadInput for floats that are not in [0, 1]."""
+        """Return the affinities to adjacent voxels in `roi` (nm) as (3, Z, Y, X) uint8; 0 to 255 stands for 0 to 1.
+
+        Raises:
+            BadInput: If stored floats are not in [0, 1].
+        """
         return self._read(roi, 3)
 
     def read_all(self, roi: Roi) -> np.ndarray:
-        """(C, Z, Y, X), as `read`, a channel for each of the offsets."""
+        """Return all affinities in `roi` as (C, Z, Y, X) uint8, one channel per offset; otherwise like `read`."""
         return self._read(roi, len(self.channels))
 
     def _read(self, roi: Roi, number: int) -> np.ndarray:
@@ -44,10 +52,13 @@ class AffinityVolume:
 
 
 def affinity_volume(volume: Volume) -> AffinityVolume:
-    """Check that `volume` holds affinities; raises BadInput.
+    """Check that `volume` holds affinities, and find out what its channels mean.
 
-    The attribute `neighborhood` (offsets in voxels, one per channel) says which channels are which; without it, the
-    first three are taken, as in the paper.
+    The array attribute `neighborhood` lists the offset of each channel in voxels. Without it, the first three channels
+    are taken as NEAR, as in Sheridan et al. (2022).
+
+    Raises:
+        BadInput: If `volume` is no array of affinities, or has no affinities to the adjacent voxels.
     """
     if volume.channels is None or volume.voxel_size.dims != 3:
         raise BadInput(
@@ -55,21 +66,23 @@ def affinity_volume(volume: Volume) -> AffinityVolume:
         )
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise BadInput(f"{volume.path}: {volume.dtype}, expected affinities as uint8, or as floats in [0, 1]")
-    held = volume.attributes.get("neighborhood", NEAR)
+    has_neighborhood = "neighborhood" in volume.attributes
+    neighborhood = volume.attributes.get("neighborhood", NEAR)
     try:
-        offsets = [tuple(int(n) for n in offset) for offset in held]
+        offsets = [tuple(int(n) for n in offset) for offset in neighborhood]
     except (TypeError, ValueError):
-        raise BadInput(f"{volume.path}: 'neighborhood' holds {held!r}, expected offsets as {list(NEAR)}") from None
-    told = "neighborhood" in volume.attributes
-    if volume.channels < 3 or (told and len(offsets) != volume.channels):
+        raise BadInput(
+            f"{volume.path}: 'neighborhood' holds {neighborhood!r}, expected offsets as {list(NEAR)}"
+        ) from None
+    if volume.channels < 3 or (has_neighborhood and len(offsets) != volume.channels):
         expected = (
             f"{len(offsets)}, one per offset of 'neighborhood'"
-            if told
+            if has_neighborhood
             else "affinities to the next voxel in z, y and x"
         )
         raise BadInput(f"{volume.path}: holds {volume.channels} channels, expected {expected}")
     if not set(NEAR) <= set(offsets):
         raise BadInput(f"{volume.path}: holds offsets {offsets}, expected the next voxel in z, y and x: {list(NEAR)}")
-    first = [offsets.index(offset) for offset in NEAR]
-    order = (*first, *(c for c in range(len(offsets)) if c not in first))
+    near = [offsets.index(offset) for offset in NEAR]
+    order = (*near, *(c for c in range(len(offsets)) if c not in near))
     return AffinityVolume(volume, order, tuple(offsets[c] for c in order))

@@ -1,27 +1,33 @@
-"""The stage that scores edges: block by block with context, from fragments and affinities to tables of edges.
+"""The stage that scores the edges of the region adjacency graph, block by block.
 
-An edge belongs to the block of its smaller id. As a fragment lies in one block, all faces of the contact are in that
-block or on the far side of its border, so one voxel of context shows them whole; what its neighbours would have
-scored it is not asked. The grid is that of the fragments.
+    reads     fragments (Z, Y, X) uint64, the manifest beside them, and the affinities that they were made from
+    writes    out/<block>.parquet    a row per contact of two fragments, see `region_graph.Edges`
+
+The blocks are those in which the fragments were made; the manifest of the fragments tells the block size.
+
+An edge belongs to the block that made the fragment with the smaller id (see `fragment_ids`). A fragment lies in one
+block, so every face of the contact is in that block or on the far side of its border, and one voxel of context shows
+every face of the contact. Only the owning block scores the edge; neighbouring blocks discard theirs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from emsuite.blockwise.grid import Block, BlockGrid, make_grid
-from emsuite.blockwise.run import Workers, run_blocks
+from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
-from emsuite.segmentation.extract_fragments import voxels_per_block
-from emsuite.segmentation.graph_tables import digest, fragments_manifest, write_block
-from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
+from emsuite.segmentation.fragment_ids import are_in_block, ids_of_block
+from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
 from emsuite.segmentation.region_graph import Edges
+from emsuite.segmentation.settings import MergeFunction
 
 
 def agglomerate_fragments(
@@ -31,15 +37,24 @@ def agglomerate_fragments(
     merge_function: str,
     *,
     context: Sequence[int] | None = None,
-    workers: Workers = 1,
+    workers: BlockWorkers = 1,
 ) -> int:
-    """Write the edges between `fragments`, scored by `affs`, to the folder `out`, and return their number.
+    """Write the scored edges between `fragments` to the folder `out`; return the number of edges.
 
-    `context` in nm (default: a quarter of the block) is read around each block. What a stopped run of the same
-    settings did is kept. Raises BadInput for arrays that do not fit, or fragments that another tool made.
+    The blocks that a stopped run with the same settings finished are kept.
+
+    Args:
+        affs: The array of affinities (C, Z, Y, X) that the fragments were made from.
+        fragments: The array of fragments (Z, Y, X). The block size comes from its manifest.
+        merge_function: A name in `merge_hierarchy.MERGE_FUNCTIONS`.
+        context: In nm, read around each block; by default a quarter of the block.
+        workers: Processes on this machine, or jobs of Slurm.
+
+    Raises:
+        BadInput: If the two arrays do not cover the same region, or the fragments have no manifest of this suite.
     """
-    if merge_function not in MERGE_FUNCTIONS:
-        raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(MERGE_FUNCTIONS)}")
+    if merge_function not in get_args(MergeFunction):
+        raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(get_args(MergeFunction))}")
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     _check_fit(volume, affinity_volume(open_volume(affs)).volume)
     grid = make_grid(volume, origin["settings"]["block_size"], context)
@@ -53,18 +68,18 @@ def agglomerate_fragments(
         "fragments": str(fragments.resolve()),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
     }
-    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as made:
-        done = out / ".blocks"
-        run_blocks("agglomerate", grid, _EdgeBlock(affs, fragments, out, grid, merge_function), workers, done)
-        number, _ = digest(out, len(grid))
-        made.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
-        remove(done)
+    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
+        done_folder = out / ".blocks"
+        run_blocks("agglomerate", grid, _EdgeBlock(affs, fragments, out, grid, merge_function), workers, done_folder)
+        number, _ = digest_tables(out, len(grid))
+        edges.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
+        remove(done_folder)
     return number
 
 
 @dataclass(frozen=True)
 class _EdgeBlock:
-    """What is done to one block; opened by path, so that it can be sent to a worker."""
+    """Scores the edges of one block. It holds paths, not open arrays, so that it can be sent to workers."""
 
     affs: Path
     fragments: Path
@@ -73,32 +88,31 @@ class _EdgeBlock:
     merge_function: str
 
     def warm_up(self) -> None:
-        """Load the compiled loops, and waterz."""
-        from emsuite.segmentation.merge_hierarchy import agglomerate
+        """Compile or load the numba loops, and import waterz, before workers are forked."""
+        from emsuite.segmentation.merge_hierarchy import score_edges
 
-        agglomerate(np.zeros((3, 1, 1, 2), np.uint8), np.array([[[1, 2]]], np.uint32), self.merge_function)
+        score_edges(np.zeros((3, 1, 1, 2), np.uint8), np.array([[[1, 2]]], np.uint32), self.merge_function)
 
     def __call__(self, block: Block) -> None:
         import fastremap
 
-        from emsuite.segmentation.merge_hierarchy import agglomerate
+        from emsuite.segmentation.merge_hierarchy import score_edges
 
         volume = open_volume(self.fragments)
-        labels, numbers = fastremap.renumber(volume.read(block.read), preserve_zero=True)
-        ids = np.zeros(len(numbers) + 1, np.uint64)
-        ids[np.array(list(numbers.values()), int)] = list(numbers.keys())
+        labels, label_of_id = fastremap.renumber(volume.read(block.read), preserve_zero=True)
+        id_of_label = np.zeros(len(label_of_id) + 1, np.uint64)
+        id_of_label[np.array(list(label_of_id.values()), int)] = list(label_of_id.keys())
         affs = affinity_volume(open_volume(self.affs)).read(block.read)
-        edges = agglomerate(affs, labels, self.merge_function)
-        first = block.index * voxels_per_block(self.grid, volume.voxel_size)
-        last = first + voxels_per_block(self.grid, volume.voxel_size)
-        write_block(self.out, block.index, _owned(edges, ids, first, last))
+        edges = score_edges(affs, labels, self.merge_function)
+        own_ids = ids_of_block(block.index, self.grid, volume.voxel_size)
+        write_block(self.out, block.index, _own_edges(edges, id_of_label, own_ids))
 
 
-def _owned(edges: Edges, ids: np.ndarray, first: int, last: int) -> Edges:
-    """The edges whose smaller id is in (first, last], with the ids of the whole volume, sorted."""
-    a, b = ids[edges.u], ids[edges.v]
+def _own_edges(edges: Edges, id_of_label: np.ndarray, own_ids: range) -> Edges:
+    """Return the edges that belong to the block with `own_ids`, with the ids of the whole volume, sorted by u and v."""
+    a, b = id_of_label[edges.u], id_of_label[edges.v]
     u, v = np.minimum(a, b), np.maximum(a, b)
-    owned = np.flatnonzero((u > first) & (u <= last))
+    owned = np.flatnonzero(are_in_block(u, own_ids))
     owned = owned[np.lexsort((v[owned], u[owned]))]
     return Edges(u[owned], v[owned], edges.score[owned], edges.contact[owned])
 

@@ -1,13 +1,17 @@
-"""The stage that makes fragments: block by block, from an array of affinities to a volume and a table of nodes.
+"""The stage that makes fragments (supervoxels) from affinities, block by block.
 
-    out/fragments.zarr/fragments  (Z, Y, X) uint64       out/graph/nodes/<block>.parquet
+    reads     affinities (C, Z, Y, X), and a mask (Z, Y, X) if there is one
+    writes    out/fragments.zarr/fragments     (Z, Y, X) uint64, 0 is background
+              out/graph/nodes/<block>.parquet  a row per fragment, see `region_graph.Nodes`
 
-What is heavy to import is imported where blocks are done, since the stage itself only waits for its workers.
+Both outputs get a manifest. Later stages read the block size and a digest of the nodes from the manifest of
+fragments.zarr: they work on the same blocks, and refuse tables that were made from other fragments.
 
-A block numbers its fragments from `block * voxels in a block + 1` up: ids are unique, and tell the block.
+The process that starts this stage only waits for its workers. Modules that are slow to import are therefore imported
+in the functions that the workers call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +19,15 @@ from typing import Any
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.blockwise.grid import Block, BlockGrid, chunk_shape, make_grid
-from emsuite.blockwise.run import Workers, run_blocks
+from emsuite.blockwise.grid import Block, BlockGrid, block_aligned_chunk_shape, make_grid
+from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import Output, output
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
-from emsuite.segmentation.graph_tables import digest, write_block
+from emsuite.segmentation.fragment_ids import ids_of_block, to_volume_ids
+from emsuite.segmentation.graph_tables import digest_tables, write_block
 from emsuite.segmentation.region_graph import Nodes
 from emsuite.segmentation.settings import FragmentSettings
 
@@ -35,18 +40,50 @@ def extract_fragments(
     mask: Path | None = None,
     block_size: Sequence[int] | None = None,
     context: Sequence[int] | None = None,
-    workers: Workers = 1,
+    workers: BlockWorkers = 1,
 ) -> int:
-    """Write the fragments of an array of affinities below `out`, and return their number.
+    """Write fragments.zarr and graph/nodes below `out`; return the number of fragments.
 
-    `mask` (Z, Y, X), of the same voxel size: background where it is 0 and where it does not reach. `block_size` and
-    `context` in nm, see `make_grid`. What a stopped run of the same settings did is kept. Raises BadInput.
+    The blocks that a stopped run with the same settings finished are kept.
+
+    Args:
+        affs: The array of affinities (C, Z, Y, X), uint8 or floats in [0, 1].
+        out: The folder for both outputs.
+        options: How fragments are made.
+        mask: An array (Z, Y, X) with the voxel size of the affinities. Voxels where it is 0, and voxels that it does
+            not cover, become background.
+        block_size, context: In nm, see `make_grid`. The manifest keeps the block size for the later stages.
+        workers: Processes on this machine, or jobs of Slurm.
+
+    Raises:
+        BadInput: If the arrays cannot be used, or the affinities are 0 or 1 everywhere.
     """
     source = affinity_volume(open_volume(affs))
     grid = make_grid(source.volume, block_size, context)
     inputs = {"affs": split_path(affs)[0]} | ({} if mask is None else {"mask": split_path(mask)[0]})
     _open_mask(mask, source)
-    settings = {
+    settings = _manifest_settings(affs, mask, options, grid, inputs)
+    volume_path, nodes_path = out / "fragments.zarr", out / "graph" / "nodes"
+    with (
+        output(volume_path, settings, inputs=inputs, fingerprint=fingerprint) as volume,
+        output(nodes_path, settings, inputs=inputs, fingerprint=fingerprint) as nodes,
+    ):
+        done_folder = _prepare(volume, nodes, source.volume, grid)
+        process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
+        run_blocks("fragments", grid, process, workers, done_folder)
+        number, digest = digest_tables(nodes_path, len(grid))
+        _check_boundaries(source, grid, number, options)
+        nodes.notes |= {"blocks": len(grid), "fragments": number, "digest": digest}
+        volume.notes |= nodes.notes
+        remove(done_folder)
+    return number
+
+
+def _manifest_settings(
+    affs: Path, mask: Path | None, options: FragmentSettings, grid: BlockGrid, inputs: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Return what decides on the content of the outputs; a run with other settings starts over."""
+    return {
         **options.model_dump(),
         "block_size": list(grid.block_size),
         "context": list(grid.context),
@@ -54,30 +91,11 @@ def extract_fragments(
         "mask": mask and str(mask.resolve()),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
-    volume_path, nodes_path = out / "fragments.zarr", out / "graph" / "nodes"
-    with (
-        output(volume_path, settings, inputs=inputs, fingerprint=fingerprint) as made,
-        output(nodes_path, settings, inputs=inputs, fingerprint=fingerprint) as nodes,
-    ):
-        done = _prepare(made, nodes, source.volume, grid)
-        process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
-        run_blocks("fragments", grid, process, workers, done)
-        number, made_from = digest(nodes_path, len(grid))
-        _check_boundaries(source, grid, number, options)
-        nodes.notes |= {"blocks": len(grid), "fragments": number, "digest": made_from}
-        made.notes |= nodes.notes
-        remove(done)
-    return number
-
-
-def voxels_per_block(grid: BlockGrid, voxel_size: Coordinate) -> int:
-    """How far apart the ids of neighbouring blocks are."""
-    return int(np.prod(grid.block_size / voxel_size))
 
 
 @dataclass(frozen=True)
 class _FragmentBlock:
-    """What is done to one block; opened by path, so that it can be sent to a worker."""
+    """Makes the fragments of one block. It holds paths, not open arrays, so that it can be sent to workers."""
 
     affs: Path
     mask: Path | None
@@ -87,7 +105,7 @@ class _FragmentBlock:
     options: FragmentSettings
 
     def warm_up(self) -> None:
-        """Load the compiled loops."""
+        """Compile or load the numba loops, before workers are forked."""
         from emsuite.segmentation.fragments import find_fragments
 
         find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentSettings(flood=self.options.flood))
@@ -98,72 +116,73 @@ class _FragmentBlock:
         source = affinity_volume(open_volume(self.affs))
         voxel_size = source.volume.voxel_size
         mask = _open_mask(self.mask, source)
-        masked = None if mask is None else _read_mask(mask, block.read)
-        begin = (block.write.begin - block.read.begin) / voxel_size
-        end = begin + block.write.shape / voxel_size
-        inner = tuple(slice(b, e) for b, e in zip(begin, end, strict=True))
+        mask_voxels = None if mask is None else _read_mask(mask, block.read)
+        begin_vx = (block.write.begin - block.read.begin) / voxel_size
+        end_vx = begin_vx + block.write.shape / voxel_size
+        inner = tuple(slice(b, e) for b, e in zip(begin_vx, end_vx, strict=True))
         affs = source.read_all(block.read) if self.options.seeds == "mutex" else source.read(block.read)
-        found = find_fragments(affs, self.options, masked, inner, source.offsets[: len(affs)])
-        first = block.index * voxels_per_block(self.grid, voxel_size)
-        ids = np.where(found > 0, found + np.uint64(first), np.uint64(0))
-        open_volume(self.fragments, "r+").write(block.write, ids)
-        write_block(self.nodes, block.index, _nodes(found, first, block.write, voxel_size))
+        labels = find_fragments(affs, self.options, mask_voxels, inner, source.offsets[: len(affs)])
+        ids = ids_of_block(block.index, self.grid, voxel_size)
+        open_volume(self.fragments, "r+").write(block.write, to_volume_ids(labels, ids))
+        write_block(self.nodes, block.index, _nodes(labels, ids, block.write, voxel_size))
 
 
-def _prepare(made: Output, nodes: Output, affs: Volume, grid: BlockGrid) -> Path:
-    """Create the volume, unless both outputs are there from a stopped run; returns the folder of done blocks."""
-    done = made.path / ".blocks"
-    if not (made.resumed and nodes.resumed and done.exists()):
-        remove(made.path)
+def _prepare(volume: Output, nodes: Output, affs: Volume, grid: BlockGrid) -> Path:
+    """Create empty outputs, unless a stopped run left both; return the folder with the markers of finished blocks."""
+    done_folder = volume.path / ".blocks"
+    if not (volume.resumed and nodes.resumed and done_folder.exists()):
+        remove(volume.path)
         remove(nodes.path)
-        shape, chunks = affs.spatial_shape, chunk_shape(grid, affs.voxel_size)
-        create_volume(made.path / "fragments", shape, np.uint64, affs.voxel_size, affs.offset, chunks)
+        shape, chunks = affs.spatial_shape, block_aligned_chunk_shape(grid, affs.voxel_size)
+        create_volume(volume.path / "fragments", shape, np.uint64, affs.voxel_size, affs.offset, chunks)
         nodes.path.mkdir(parents=True)
-    return done
+    return done_folder
 
 
 def _check_boundaries(affs: AffinityVolume, grid: BlockGrid, number: int, options: FragmentSettings) -> None:
-    """Refuse affinities that are 0 or 1 everywhere: what is made from them looks like a segmentation, but is none."""
+    """Raise BadInput for affinities that are 0 or 1 everywhere: their fragments say nothing about neurons."""
     path = affs.volume.path
     if number == 0:
         raise BadInput(
             f"{path}: yields no fragment; the affinities are 0, below filter_fragments, or masked everywhere"
         )
-    alike = len(grid) * (grid.block_size[0] // affs.volume.voxel_size[0] if options.in_sections else 1)
-    if number <= alike and all((affs.read(block.write) == 255).all() for block in grid):
+    # without any boundary, each block is one fragment, or one per section
+    without_boundary = len(grid) * (grid.block_size[0] // affs.volume.voxel_size[0] if options.in_sections else 1)
+    if number <= without_boundary and all((affs.read(block.write) == 255).all() for block in grid):
         raise BadInput(f"{path}: all affinities are 1, expected lower ones where neurons touch")
 
 
-def _nodes(found: np.ndarray, first: int, roi: Roi, voxel_size: Coordinate) -> Nodes:
+def _nodes(labels: np.ndarray, ids: range, roi: Roi, voxel_size: Coordinate) -> Nodes:
+    """Return the nodes of one block, for fragments `labels` from 1 up in `roi` (nm) and the `ids` of the block."""
     import cc3d
 
-    statistics: Any = cc3d.statistics(np.ascontiguousarray(found), no_slice_conversion=True)
+    statistics: Any = cc3d.statistics(np.ascontiguousarray(labels), no_slice_conversion=True)
     size = statistics["voxel_counts"][1:].astype(np.int64)
-    centres = (statistics["centroids"][1:] + 0.5) * np.array(voxel_size) + np.array(roi.begin)
-    ids = np.arange(1, size.size + 1, dtype=np.uint64) + np.uint64(first)
-    return Nodes(ids, centres[:, 0], centres[:, 1], centres[:, 2], size)
+    centres_nm = (statistics["centroids"][1:] + 0.5) * np.array(voxel_size) + np.array(roi.begin)
+    numbers = np.arange(1, size.size + 1, dtype=np.uint64)
+    return Nodes(to_volume_ids(numbers, ids), centres_nm[:, 0], centres_nm[:, 1], centres_nm[:, 2], size)
 
 
 def _open_mask(mask: Path | None, affs: AffinityVolume) -> Volume | None:
     if mask is None:
         return None
-    volume, wanted = open_volume(mask), affs.volume
-    if volume.channels is not None or volume.voxel_size != wanted.voxel_size:
+    volume, reference = open_volume(mask), affs.volume
+    if volume.channels is not None or volume.voxel_size != reference.voxel_size:
         raise BadInput(
             f"{mask}: shape {volume.shape}, voxel size {tuple(volume.voxel_size)} nm, expected a mask (z, y, x) with "
-            f"the affinities' {tuple(wanted.voxel_size)} nm"
+            f"the affinities' {tuple(reference.voxel_size)} nm"
         )
-    if not volume.roi.intersects(wanted.roi):
-        raise BadInput(f"{mask}: covers {volume.roi} nm, none of the affinities' {wanted.roi} nm")
+    if not volume.roi.intersects(reference.roi):
+        raise BadInput(f"{mask}: covers {volume.roi} nm, none of the affinities' {reference.roi} nm")
     return volume
 
 
 def _read_mask(mask: Volume, roi: Roi) -> np.ndarray:
-    """The mask in `roi`, 0 where it does not reach."""
-    whole = np.zeros(roi.shape / mask.voxel_size, bool)
-    common = mask.roi.intersect(roi)
-    if not common.empty:
-        begin = (common.begin - roi.begin) / mask.voxel_size
-        end = begin + common.shape / mask.voxel_size
-        whole[tuple(slice(b, e) for b, e in zip(begin, end, strict=True))] = mask.read(common) != 0
-    return whole
+    """Return the mask in `roi` (nm) as bool, False where the volume `mask` does not reach."""
+    voxels = np.zeros(roi.shape / mask.voxel_size, bool)
+    covered = mask.roi.intersect(roi)
+    if not covered.empty:
+        begin_vx = (covered.begin - roi.begin) / mask.voxel_size
+        end_vx = begin_vx + covered.shape / mask.voxel_size
+        voxels[tuple(slice(b, e) for b, e in zip(begin_vx, end_vx, strict=True))] = mask.read(covered) != 0
+    return voxels

@@ -1,4 +1,10 @@
-"""The stage that relabels fragments as segments, block by block: from a lookup table to a volume."""
+"""The stage that writes the segmentation of one threshold: it replaces fragments by their segments, block by block.
+
+    reads     fragments (Z, Y, X) uint64, the manifest beside them, and the lookup tables of their segments
+    writes    out/segmentation    (Z, Y, X) uint64
+
+The blocks are those in which the fragments were made; the manifest of the fragments tells the block size.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emsuite.blockwise.grid import Block, chunk_shape, make_grid
-from emsuite.blockwise.run import Workers, run_blocks
+from emsuite.blockwise.grid import Block, block_aligned_chunk_shape, make_grid
+from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output, read_json
@@ -17,10 +23,22 @@ from emsuite.segmentation.find_segments import lookup_manifest, read_lookup
 from emsuite.segmentation.graph_tables import fragments_manifest
 
 
-def extract_segmentation(fragments: Path, lookup: Path, threshold: float, out: Path, *, workers: Workers = 1) -> None:
-    """Write `out`/segmentation (Z, Y, X) uint64: the segment at `threshold` of each voxel of `fragments`, 0 stays 0.
+def extract_segmentation(
+    fragments: Path, lookup: Path, threshold: float, out: Path, *, workers: BlockWorkers = 1
+) -> None:
+    """Write the segment of each voxel to `out`/segmentation; background stays 0.
 
-    What a stopped run of the same settings did is kept. Raises BadInput for lookup tables of other fragments.
+    The blocks that a stopped run with the same settings finished are kept.
+
+    Args:
+        fragments: The array of fragments (Z, Y, X). The block size comes from its manifest.
+        lookup: The folder of lookup tables for these fragments.
+        threshold: One of the thresholds in the lookup tables.
+        out: The zarr to write.
+        workers: Processes on this machine, or jobs of Slurm.
+
+    Raises:
+        BadInput: If the lookup tables were made from other fragments, or lack the threshold.
     """
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     if lookup_manifest(lookup)["fragments_digest"] != origin["digest"]:
@@ -33,16 +51,16 @@ def extract_segmentation(fragments: Path, lookup: Path, threshold: float, out: P
         "merge_function": lookup_manifest(lookup)["merge_function"],
     }
     inputs = {"fragments": split_path(fragments)[0], "lookup": lookup}
-    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as made:
-        done = out / ".blocks"
-        if not (made.resumed and done.exists()):
+    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
+        done_folder = out / ".blocks"
+        if not (segmentation.resumed and done_folder.exists()):
             remove(out)
-            chunks = chunk_shape(grid, volume.voxel_size)
+            chunks = block_aligned_chunk_shape(grid, volume.voxel_size)
             shape = volume.spatial_shape
             create_volume(out / "segmentation", shape, np.uint64, volume.voxel_size, volume.offset, chunks)
         process = _RelabelBlock(fragments, lookup, threshold, out / "segmentation")
-        run_blocks("segmentation", grid, process, workers, done)
-        remove(done)
+        run_blocks("segmentation", grid, process, workers, done_folder)
+        remove(done_folder)
 
 
 def best_threshold(scores: Path) -> float:
@@ -56,7 +74,7 @@ def best_threshold(scores: Path) -> float:
 
 @dataclass(frozen=True)
 class _RelabelBlock:
-    """What is done to one block; opened by path, so that it can be sent to a worker."""
+    """Relabels one block. It holds paths, not open arrays, so that it can be sent to workers."""
 
     fragments: Path
     lookup: Path
@@ -65,10 +83,11 @@ class _RelabelBlock:
 
     def __call__(self, block: Block) -> None:
         voxels = open_volume(self.fragments).read(block.write)
-        segments = relabel(voxels, *_lookup(self.lookup, self.threshold))
+        segments = relabel(voxels, *_cached_lookup(self.lookup, self.threshold))
         open_volume(self.out, "r+").write(block.write, segments)
 
 
 @lru_cache(maxsize=1)
-def _lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def _cached_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Read the lookup table once per worker."""
     return read_lookup(lookup, threshold)

@@ -1,8 +1,12 @@
-"""Segments: connected components of the region adjacency graph, at every threshold of a sweep, from one pass.
+"""The stage that finds segments: the connected components of the region adjacency graph at every threshold of a sweep.
 
-lookup/segments.parquet       fragment  0.0  0.02  0.04 ...      a column per threshold: the segment of each
-                                     7    7     3     3          fragment, which is the smallest id among the
-lookup.manifest.json                                             segment's fragments
+    reads     the folders of nodes and of edges, see `graph_tables`
+    writes    out/segments.parquet    fragment  0.0  0.02  0.04 ...     a column per threshold: the segment of each
+                                             7    7     3     3         fragment, named by the smallest id among
+                                                                        the segment's fragments
+
+All thresholds come from one pass over the edges in ascending order: segments only grow with the threshold.
+The manifest beside `out` carries the digest of the nodes, which tells the fragments, and the merge function.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,18 +28,29 @@ _FRAGMENT = "fragment"
 
 
 def components(fragments: np.ndarray, edges: Edges, thresholds: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
-    """Each threshold, ascending, with the segment (uint64) of each of `fragments` (uint64, sorted, without 0).
+    """Yield each threshold, in ascending order, with the segments at that threshold.
 
-    A segment is a connected component of the edges that score no more than the threshold; its id is its smallest
-    fragment. Raises BadInput for an edge whose ends are not among the fragments.
+    A segment is a connected component of the edges whose score is not above the threshold. The id of a segment is the
+    smallest id among its fragments.
+
+    Args:
+        fragments: (N,) uint64, the ids of all fragments, ascending, without 0.
+        edges: The scored contacts of these fragments.
+        thresholds: In any order; each is yielded once.
+
+    Yields:
+        A threshold, and the segment of each of `fragments` as (N,) uint64.
+
+    Raises:
+        BadInput: If an edge ends at a fragment that is not in `fragments`.
     """
-    u, v = _places(fragments, edges.u), _places(fragments, edges.v)
+    u, v = _indices(fragments, edges.u), _indices(fragments, edges.v)
     order = np.argsort(edges.score, kind="stable")
     u, v, score = u[order], v[order], edges.score[order]
     parent = np.arange(fragments.size)
     begin = 0
     for threshold in sorted(set(thresholds)):
-        # scores are float32: compared as such, .02 is not just below an edge that merges at .02
+        # scores are float32: a threshold of 0.28 as float64 would lie just below an edge that scores 0.28
         end = int(np.searchsorted(score, np.float32(threshold), side="right"))
         _unite(parent, u[begin:end], v[begin:end])
         begin = end
@@ -43,46 +58,60 @@ def components(fragments: np.ndarray, edges: Edges, thresholds: Sequence[float])
 
 
 def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[float]) -> dict[float, int]:
-    """Write the lookup tables of a graph (folders of nodes and of edges) to `out`; returns segments per threshold.
+    """Write the lookup table of a graph to the folder `out`; return the number of segments per threshold.
 
-    Raises BadInput for a graph that is unfinished, and for edges between other fragments than the nodes.
+    Args:
+        nodes, edges: The folders of tables of one graph.
+        out: The folder for the lookup table.
+        thresholds: The scores up to which edges join fragments, 0 to 1.
+
+    Raises:
+        BadInput: If the graph is unfinished, or if the edges were made from other fragments than the nodes.
     """
-    origin, scored = graph_manifest(nodes), graph_manifest(edges)
-    if origin.get("digest") != scored.get("fragments_digest"):
+    nodes_manifest, edges_manifest = graph_manifest(nodes), graph_manifest(edges)
+    if nodes_manifest.get("digest") != edges_manifest.get("fragments_digest"):
         raise BadInput(f"{edges}: was made from other fragments than {nodes}; agglomerate these first")
-    settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": origin["digest"]}
-    with output(out, settings, inputs={"nodes": nodes, "edges": edges}, fingerprint=fingerprint) as made:
+    settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": nodes_manifest["digest"]}
+    with output(out, settings, inputs={"nodes": nodes, "edges": edges}, fingerprint=fingerprint) as lookup:
         fragments = read_nodes(nodes).id
         columns, counts = {_FRAGMENT: fragments}, {}
         for threshold, segments in components(fragments, read_edges(edges), thresholds):
             columns[_column(threshold)] = segments
             counts[threshold] = int(np.count_nonzero(segments == fragments))
         write_columns(out / _TABLE, columns)
-        made.notes |= {"fragments_digest": origin["digest"], "merge_function": scored["settings"]["merge_function"]}
+        merge_function = edges_manifest["settings"]["merge_function"]
+        lookup.notes |= {"fragments_digest": nodes_manifest["digest"], "merge_function": merge_function}
     return counts
 
 
 def read_thresholds(lookup: Path) -> list[float]:
-    """The thresholds that a folder of lookup tables holds, ascending; raises BadInput if there are none."""
+    """Return the thresholds of the lookup table in the folder `lookup`, ascending; raise BadInput without one."""
     lookup_manifest(lookup)
     return [float(name) for name in column_names(lookup / _TABLE) if name != _FRAGMENT]
 
 
 def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The fragments (uint64, ascending) and the segment (uint64) of each at `threshold`; raises BadInput."""
+    """Return the lookup table at one threshold.
+
+    Returns:
+        The ids of all fragments, (N,) uint64, ascending, and the segment of each, (N,) uint64.
+
+    Raises:
+        BadInput: If the folder holds no lookup table, or none for this threshold.
+    """
     thresholds = read_thresholds(lookup)
     if threshold not in thresholds:
-        near = min(thresholds, key=lambda held: abs(held - threshold))
+        nearest = min(thresholds, key=lambda other: abs(other - threshold))
         raise BadInput(
             f"{lookup}: has no table for threshold {threshold}, only for {len(thresholds)} from {thresholds[0]} to "
-            f"{thresholds[-1]}; the nearest is {near}"
+            f"{thresholds[-1]}; the nearest is {nearest}"
         )
     fragments, segments = read_columns(lookup / _TABLE, [_FRAGMENT, _column(threshold)])
     return fragments, segments
 
 
 def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
-    """The manifest of a folder of lookup tables; raises BadInput if there is none."""
+    """Return the manifest of a folder of lookup tables; raise BadInput if there is none."""
     check_finished(lookup)
     manifest = read_json(manifest_path(lookup))
     if manifest is None or not (lookup / _TABLE).exists():
@@ -94,22 +123,23 @@ def _column(threshold: float) -> str:
     return repr(float(threshold))
 
 
-def _places(fragments: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Where each of `ids` is among the sorted `fragments`."""
-    places, known = find_sorted(ids, fragments)
-    if not known.all():
+def _indices(fragments: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the index of each of `ids` in the sorted `fragments`."""
+    indices, is_node = find_sorted(ids, fragments)
+    if not is_node.all():
         raise BadInput(
-            f"edges: {np.count_nonzero(~known)} end at fragments that no node table holds ({ids[~known][0]})"
+            f"edges: {np.count_nonzero(~is_node)} end at fragments that no node table holds ({ids[~is_node][0]})"
         )
-    return places
+    return indices
 
 
 def _unite(parent: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
-    """Join the trees of u[i] and v[i]; before and on return every node's parent is the smallest node of its tree.
+    """Join the trees of u[i] and v[i] in place, for every i.
 
-    Every root hangs itself below the smallest root that an edge leads to, and all paths are cut short, until no edge
-    leads to another root. A root that is smaller than all those around it waits, but finds a smaller one the next time:
-    every second time at least halves them.
+    Before and after, the parent of every node is the smallest node of its tree, the root.
+
+    Repeat until no edge joins two roots: link each root to the smallest root it shares an edge with, then compress all
+    paths. A root that is a local minimum is linked in the next round, so two rounds at least halve the number of roots.
     """
     u, v = parent[u], parent[v]
     roots = np.unique(np.concatenate([u, v]))

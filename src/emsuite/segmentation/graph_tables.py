@@ -1,7 +1,10 @@
-"""The region adjacency graph as Parquet tables, one file per block: fragments are nodes, contacts are edges.
+"""The region adjacency graph on disk: Parquet tables of nodes and edges, one file per block.
 
 graph/nodes/<block>.parquet   id, z, y, x, size             graph/nodes.manifest.json   written last
 graph/edges/<block>.parquet   u, v, score, contact          graph/edges.manifest.json
+
+The columns are those of `region_graph.Nodes` and `region_graph.Edges`. Manifests carry what the stages must agree on:
+the number of blocks, the block size, and a digest of the nodes, by which edges and lookup tables name their fragments.
 """
 
 import hashlib
@@ -27,7 +30,7 @@ _TYPES = {
 
 
 def write_block(folder: Path, block: int, table: Table) -> None:
-    """Write one block's table, atomically; raises RunFailed for scores that are NaN."""
+    """Write the table of one block atomically; raise RunFailed if a score is NaN."""
     if isinstance(table, Edges) and np.isnan(table.score).any():
         raise RunFailed(f"block {block}: an edge scores NaN; the affinities there hold no usable values")
     columns = {name: np.asarray(getattr(table, name), _TYPES[name]) for name in table._fields}
@@ -35,32 +38,40 @@ def write_block(folder: Path, block: int, table: Table) -> None:
 
 
 def read_nodes(folder: Path) -> Nodes:
-    """All nodes of a finished graph, sorted by id; raises BadInput for one that is unfinished or lacks blocks."""
-    nodes = Nodes(*_read(folder, Nodes._fields))
+    """Return the nodes of all blocks, sorted by id.
+
+    Raises:
+        BadInput: If the folder is unfinished or lacks blocks, or if an id is 0 or repeated.
+    """
+    nodes = Nodes(*_read_tables(folder, Nodes._fields))
     order = np.argsort(nodes.id)
     nodes = Nodes(*(column[order] for column in nodes))
     if nodes.id.size and (nodes.id[0] == 0 or (nodes.id[1:] == nodes.id[:-1]).any()):
-        raise BadInput(f"{folder}: ids of fragments are 0 or there twice, expected each id once, from 1 up")
+        raise BadInput(f"{folder}: ids of fragments are 0 or repeated, expected each id once, from 1 up")
     return nodes
 
 
 def read_edges(folder: Path) -> Edges:
-    """All edges of a finished graph, block by block; raises BadInput for NaN scores and as `read_nodes`."""
-    edges = Edges(*_read(folder, Edges._fields))
+    """Return the edges of all blocks, in the order of the blocks.
+
+    Raises:
+        BadInput: If the folder is unfinished or lacks blocks, or if a score is NaN.
+    """
+    edges = Edges(*_read_tables(folder, Edges._fields))
     if np.isnan(edges.score).any():
         raise BadInput(f"{folder}: {np.isnan(edges.score).sum()} edges score NaN, expected thresholds")
     return edges
 
 
-def digest(folder: Path, blocks: int) -> tuple[int, str]:
-    """The number of rows in the tables of `blocks` blocks, and a digest of their content."""
+def digest_tables(folder: Path, blocks: int) -> tuple[int, str]:
+    """Return the number of rows in the tables of `blocks` blocks, and a SHA-256 digest of their content."""
     files = [folder / f"{block}.parquet" for block in range(blocks)]
     rows = sum(number_of_rows(file) for file in files)
     return rows, hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
 
 
 def graph_manifest(folder: Path) -> Mapping[str, Any]:
-    """The manifest of a finished folder of tables; raises BadInput if there is none."""
+    """Return the manifest of a finished folder of tables; raise BadInput if there is none."""
     check_finished(folder)
     manifest = read_json(manifest_path(folder))
     if manifest is None or not folder.is_dir():
@@ -71,7 +82,13 @@ def graph_manifest(folder: Path) -> Mapping[str, Any]:
 
 
 def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
-    """Return the manifest of fragments; raise BadInput if another program made them."""
+    """Return the manifest of an array of fragments.
+
+    It holds the settings that made the fragments, among them `block_size` (nm), and the `digest` of their nodes.
+
+    Raises:
+        BadInput: If another program made the fragments, so that there is no such manifest.
+    """
     container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
     path = manifest_path(container)
     manifest = read_json(path)
@@ -82,12 +99,14 @@ def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def _read(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+def _read_tables(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
     blocks = graph_manifest(folder).get("blocks", 0)
     files = [folder / f"{block}.parquet" for block in range(blocks)]
     missing = [file.name for file in files if not file.exists()]
     if missing or not files:
-        raise BadInput(f"{folder}: lacks {len(missing)} of {blocks} blocks ({missing[:3]}), expected all; make it anew")
+        raise BadInput(
+            f"{folder}: lacks {len(missing)} of {blocks} blocks ({missing[:3]}), expected all; run its stage again"
+        )
     tables = [read_columns(file, names) for file in files]
     return [
         np.concatenate([table[i] for table in tables]).astype(_TYPES[name], copy=False) for i, name in enumerate(names)

@@ -1,19 +1,17 @@
-"""Agglomeration of fragments: which touch, over how many faces, and at which threshold they merge.
+"""Hierarchical agglomeration: which fragments touch, over how many voxel faces, and at which threshold they merge.
 
-    fragments + affinities -> region adjacency graph -> waterz merges the most similar first -> a score per edge
+    fragments + affinities -> region adjacency graph -> waterz merges the most similar regions first -> edge scores
 
-The score of an edge is the threshold at which its two ends become one segment, be it over this edge or over others:
-segments at a threshold are then the connected components of the edges with a score up to it. Edges of fragments that
-waterz never merges, whatever the threshold, score infinity.
+The score of an edge is the threshold at which its two fragments become one segment, over this edge or over others. So
+the segments at a threshold are the connected components of all edges whose score is not above it. An edge scores
+infinity if waterz never merges its two fragments.
+
+waterz prints its progress to standard output, from Python and from C++. A program whose standard output matters calls
+these functions within `emsuite.common.process.silent_stdout`, as the stage scripts and their workers do.
 
 Source: Funke et al. 2018 (https://github.com/funkey/waterz); merge functions as in Sheridan et al. 2022.
 """
 
-import contextlib
-import io
-import os
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -36,31 +34,42 @@ MERGE_FUNCTIONS = {
 _QUEUE_BINS = 256
 
 
-def agglomerate(affs: np.ndarray, fragments: np.ndarray, merge_function: str) -> Edges:
-    """The scored region adjacency graph of `fragments` (Z, Y, X), integers from 1 to their number, 0 background.
+def score_edges(affs: np.ndarray, fragments: np.ndarray, merge_function: str) -> Edges:
+    """Return the edges of the region adjacency graph with their scores.
 
-    `affs` (3, Z, Y, X) uint8, 0 to 255 stands for 0 to 1; `merge_function` is a name in MERGE_FUNCTIONS. Edges are
-    sorted by u, then v.
+    Args:
+        affs: (3, Z, Y, X) uint8, 0 to 255 stands for 0 to 1; the channels are those of NEAR.
+        fragments: (Z, Y, X) integers, from 1 to the number of fragments; 0 is background.
+        merge_function: A name in MERGE_FUNCTIONS.
+
+    Returns:
+        The edges, sorted by u, then v.
     """
-    u, v, contact = touching(fragments)
-    if u.size == 0:  # waterz expects fragments
+    u, v, contact = find_contacts(fragments)
+    if u.size == 0:  # waterz fails without fragments
         return Edges(u.astype(np.uint64), v.astype(np.uint64), np.empty(0, np.float32), contact)
     a, b, score = merge_history(affs, fragments, merge_function, threshold=1.0)
     parent, height = _merge_forest(int(fragments.max(initial=0)) + 1, a, b, np.maximum.accumulate(score))
-    return Edges(u.astype(np.uint64), v.astype(np.uint64), _scores(u, v, parent, height), contact)
+    return Edges(u.astype(np.uint64), v.astype(np.uint64), _merge_scores(u, v, parent, height), contact)
 
 
 def merge_regions(affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float) -> np.ndarray:
-    """`fragments` after all merges below `threshold`; each region carries the id of one of its fragments."""
-    if not fragments.any():  # waterz expects fragments
+    """Return `fragments` after all merges below `threshold`; a merged region has the id of one of its fragments.
+
+    Arguments are those of `score_edges`; `threshold` is from 0 to 1.
+    """
+    if not fragments.any():  # waterz fails without fragments
         return fragments
-    with _silence():
-        (merged,) = _waterz(affs, fragments, merge_function, threshold)
+    (merged,) = _waterz(affs, fragments, merge_function, threshold)
     return merged
 
 
-def touching(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs (u < v, both int64) of ids other than 0 that share voxel faces, and how many; sorted by u, then v."""
+def find_contacts(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Find all pairs of fragments that share voxel faces; background (0) has no contacts.
+
+    Returns:
+        Ids u < v, (E,) int64 each, sorted by u, then v; and the number of shared faces, (E,) int64.
+    """
     base = int(fragments.max(initial=0)) + 1
     keys, contact = np.unique(_faces(fragments.astype(np.uint32, copy=False), base), return_counts=True)
     return keys // base, keys % base, contact
@@ -69,12 +78,13 @@ def touching(fragments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def merge_history(
     affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What waterz merges below `threshold`, in its order: regions `a` and `b` (int64) and `score` (float32).
+    """Return the merges of waterz below `threshold`, in the order in which waterz makes them.
 
-    A region goes by the id of one of its fragments.
+    Returns:
+        The two regions of each merge, (M,) int64 each, named by the id of one of their fragments; and its score,
+        (M,) float32.
     """
-    with _silence():
-        ((_, history),) = _waterz(affs, fragments, merge_function, threshold, return_merge_history=True)
+    ((_, history),) = _waterz(affs, fragments, merge_function, threshold, return_merge_history=True)
     return (
         np.array([merge["a"] for merge in history], np.int64),
         np.array([merge["b"] for merge in history], np.int64),
@@ -82,58 +92,49 @@ def merge_history(
     )
 
 
-def _waterz(affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float, **ask: Any) -> list[Any]:
+def _waterz(
+    affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float, **options: Any
+) -> list[Any]:
     import waterz
 
     return list(
         waterz.agglomerate(
             affs=np.divide(affs, 255, dtype=np.float32),
             thresholds=[threshold],
-            fragments=fragments.astype(np.uint64, order="C"),  # a copy: waterz writes into it
+            fragments=fragments.astype(np.uint64, order="C"),  # a copy, because waterz writes into it
             scoring_function=MERGE_FUNCTIONS[merge_function],
             discretize_queue=_QUEUE_BINS,
-            **ask,
+            **options,
         )
     )
 
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Discard what waterz prints, from C++ and from Python."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
-
-
 @numba.njit(cache=True, nogil=True)
 def _faces(labels: np.ndarray, base: int) -> np.ndarray:
-    """u * base + v for every face between voxels of different ids u < v, both not 0."""
+    """Return u * base + v for every face between voxels of two fragments u < v; background (0) has no faces."""
     keys = []
     for z in range(labels.shape[0]):
         for y in range(labels.shape[1]):
             for x in range(labels.shape[2]):
-                here = np.int64(labels[z, y, x])
-                if here == 0:
+                label = np.int64(labels[z, y, x])
+                if label == 0:
                     continue
                 for axis in range(3):
                     if (z, y, x)[axis] == 0:
                         continue
-                    there = np.int64(labels[z - (axis == 0), y - (axis == 1), x - (axis == 2)])
-                    if there != here and there != 0:
-                        keys.append(min(here, there) * base + max(here, there))
+                    previous = np.int64(labels[z - (axis == 0), y - (axis == 1), x - (axis == 2)])
+                    if previous != label and previous != 0:
+                        keys.append(min(label, previous) * base + max(label, previous))
     return np.array(keys, dtype=np.int64)
 
 
 @numba.njit(cache=True)
 def _merge_forest(nodes: int, a: np.ndarray, b: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each node's parent, and the score at which it got it: the smaller tree below the larger, so that none is deep."""
+    """Return the parent of each node, and the score of the merge that linked the node to it.
+
+    Each merge links the root of the smaller tree below the root of the larger one, so that trees stay shallow. The
+    score of a root is infinity.
+    """
     parent, height, size = np.arange(nodes), np.full(nodes, np.inf, np.float32), np.ones(nodes, np.int64)
     for i in range(a.size):
         u, v = a[i], b[i]
@@ -150,8 +151,8 @@ def _merge_forest(nodes: int, a: np.ndarray, b: np.ndarray, score: np.ndarray) -
 
 
 @numba.njit(cache=True)
-def _scores(u: np.ndarray, v: np.ndarray, parent: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """The score at which the trees of u and v became one; infinity if they never did."""
+def _merge_scores(u: np.ndarray, v: np.ndarray, parent: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Return the score at which u[i] and v[i] came into one tree, for every i; infinity if they never did."""
     scores = np.empty(u.size, np.float32)
     for i in range(u.size):
         a, b = u[i], v[i]

@@ -1,7 +1,8 @@
-"""Pieces of a volume by the mutex watershed, which can use affinities to far voxels as evidence against a merge.
+"""The mutex watershed, which divides a volume into pieces and can use affinities to distant voxels against a merge.
 
-Every affinity becomes an edge: above its bias it attracts, below it repels, the more the farther off. The strongest is
-taken first; an attracting one merges the pieces of its two voxels, unless one that repels was found between them.
+Every affinity becomes an edge between two voxels. It attracts if it is above the bias and repels if it is below; its
+strength is the difference from the bias. Edges are processed from the strongest on. An attracting edge merges the
+pieces of its two voxels, unless a stronger repelling edge joins the two pieces.
 
 Source: Wolf et al., "The Mutex Watershed and its Objective", 2020; https://github.com/pattonw/mwatershed.
 """
@@ -15,10 +16,17 @@ import numpy as np
 def mutex_pieces(
     affs: np.ndarray, offsets: Sequence[Sequence[int]], bias: tuple[float, float], debris: int
 ) -> np.ndarray:
-    """Pieces of affinities (C, Z, Y, X; uint8, 0 to 255 stands for 0 to 1) as (Z, Y, X) uint32, numbered from 1 up.
+    """Return the pieces of the mutex watershed.
 
-    `offsets` in voxels, one per channel; `bias` (0 to 1): the affinity that neither attracts nor repels, between
-    neighbours and between voxels farther apart. Pieces of fewer than `debris` voxels are 0, as all that is alone.
+    Args:
+        affs: (C, Z, Y, X) uint8, 0 to 255 stands for 0 to 1.
+        offsets: The offset of each channel in voxels.
+        bias: The affinity (0 to 1) that neither attracts nor repels: between adjacent voxels, and between voxels that
+            are farther apart.
+        debris: Pieces of fewer voxels become background.
+
+    Returns:
+        (Z, Y, X) uint32, pieces from 1 up without gaps. 0 is background, also for voxels that no edge merged.
     """
     import mwatershed
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from emsuite.blockwise.slurm import SlurmSettings
+from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings
 
@@ -119,7 +119,3 @@ class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSetting
     """All settings of the segmentation, as a data set or a workflow gives them."""
 
     slurm: SlurmSettings | None = Field(None, description="Jobs to ask Slurm for; none: processes on this machine.")
-
-    def workers_option(self, threads: int) -> list[str]:
-        """Return `--workers ...`: this number of processes, or Slurm's jobs."""
-        return ["--workers", str(threads)] if self.slurm is None else self.slurm.arguments

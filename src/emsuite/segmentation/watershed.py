@@ -1,8 +1,8 @@
-"""Seeded watershed on a bucket queue: time in proportion to the number of voxels.
+"""Seeded watershed on a bucket queue. Its time is proportional to the number of voxels.
 
-height    5 1 0 1 3 4 3 0 0 2        a voxel is labelled when its first labelled neighbour is taken from the queue;
-seeds     . . A . . . . B . .        the queue hands out the lowest voxel first, and of equally low ones the first
-labels    A A A A A B B B B B        that was put in: plateaus divide midway between their shores
+height    5 1 0 1 3 4 3 0 0 2        A voxel gets its label when its first labelled neighbour leaves the queue.
+seeds     . . A . . . . B . .        The lowest voxel leaves the queue first; among equally low voxels, the one that
+labels    A A A A A B B B B B        entered first. So two labels meet in the middle of a plateau.
 """
 
 import numba
@@ -10,11 +10,19 @@ import numpy as np
 
 
 def seeded_watershed(height: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Flood `height` from `seeds` until every voxel that can be reached over its faces has a label.
+    """Flood `height` from `seeds` until every voxel that can be reached over voxel faces has a label.
 
-    `height` (Z, Y, X) unsigned integers below 2**31 (memory grows with the largest); `seeds` (Z, Y, X) integers, 0
-    where there is no seed -> labels (Z, Y, X) int32. As `skimage.segmentation.watershed`, up to the order of equally
-    high voxels that are seeds (Meyer, "Un algorithme optimal pour la ligne de partage des eaux", 1991).
+    The labels equal those of `skimage.segmentation.watershed`, except that seed voxels of equal height may enter the
+    queue in another order.
+
+    Args:
+        height: (Z, Y, X) unsigned integers below 2**31. Memory grows with the largest height.
+        seeds: (Z, Y, X) integers, 0 where there is no seed.
+
+    Returns:
+        The labels, (Z, Y, X) int32, 0 where the flood does not reach.
+
+    Source: Meyer, "Un algorithme optimal pour la ligne de partage des eaux", 1991.
     """
     labels = np.empty(seeds.shape, np.int32)
     if seeds.size:
@@ -25,9 +33,9 @@ def seeded_watershed(height: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _flood(height: np.ndarray, seeds: np.ndarray, labels: np.ndarray, queue: np.ndarray) -> None:
-    # Height and label of a voxel share a place in memory, which is what the flood waits for: a voxel that has no label
-    # holds its height, one that has holds the label below zero. A wall around the volume, labelled as well, spares the
-    # question whether a neighbour is inside.
+    # The flood is bound by memory access, so the height and the label of a voxel share one number: the height until the
+    # voxel has a label, then the negative label. A labelled wall around the volume saves the check whether a neighbour
+    # is inside.
     depth, rows, width = height.shape
     step_y = width + 2
     step_z = (rows + 2) * step_y
@@ -39,11 +47,11 @@ def _flood(height: np.ndarray, seeds: np.ndarray, labels: np.ndarray, queue: np.
             for x in range(width):
                 states[start + x] = np.int32(height[z, y, x])
                 first[np.int64(height[z, y, x]) + 1] += 1
-    # each voxel enters the queue once, so its bucket has a place for it: one array holds all buckets
-    first = np.cumsum(first)  # where each bucket begins, and later goes on
-    last = first.copy()
-    _sow(states, seeds, queue, last)
-    _empty(states, queue, first, last, step_z, step_y)
+    # each voxel enters the queue once, so one array with a range per height holds all buckets
+    first = np.cumsum(first)  # the next voxel to leave each bucket
+    last = first.copy()  # where the next voxel enters each bucket
+    _enqueue_seeds(states, seeds, queue, last)
+    _drain_queue(states, queue, first, last, step_z, step_y)
     for z in range(depth):
         for y in range(rows):
             start = (z + 1) * step_z + (y + 1) * step_y + 1
@@ -52,8 +60,8 @@ def _flood(height: np.ndarray, seeds: np.ndarray, labels: np.ndarray, queue: np.
 
 
 @numba.njit(cache=True, nogil=True)
-def _sow(states: np.ndarray, seeds: np.ndarray, queue: np.ndarray, last: np.ndarray) -> None:
-    """Put the seeds into the queue, in their order in memory."""
+def _enqueue_seeds(states: np.ndarray, seeds: np.ndarray, queue: np.ndarray, last: np.ndarray) -> None:
+    """Put the seeds into the queue in the order of their voxels in memory."""
     depth, rows, width = seeds.shape
     for z in range(depth):
         for y in range(rows):
@@ -67,10 +75,10 @@ def _sow(states: np.ndarray, seeds: np.ndarray, queue: np.ndarray, last: np.ndar
 
 
 @numba.njit(cache=True, nogil=True)
-def _empty(
+def _drain_queue(
     states: np.ndarray, queue: np.ndarray, first: np.ndarray, last: np.ndarray, step_z: int, step_y: int
 ) -> None:
-    """Take voxels from the queue, the lowest first, until it is empty; their neighbours get their label and follow."""
+    """Take the lowest voxel from the queue, label its unlabelled neighbours and add them, until the queue is empty."""
     current, highest = 0, first.size - 2
     while current <= highest:
         if first[current] == last[current]:

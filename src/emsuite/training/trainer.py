@@ -13,7 +13,6 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
-from emsuite.common.memory import kept_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
@@ -67,7 +66,6 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         processes(device) as group,
         stop_requests() as request,
         deterministic(config.training.deterministic),
-        kept_memory(),
     ):
         state = start_or_resume(folder, config, group.device)
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request)

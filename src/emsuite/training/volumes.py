@@ -8,7 +8,8 @@ from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.memory import free_memory
-from emsuite.config.dataset import DATASETS, load_dataset
+from emsuite.config.dataset import load_dataset
+from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.volume import LABELS, open_volume, parse_roi
@@ -43,7 +44,7 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
     dataset = load_dataset(config.dataset, project / DATASETS)
-    parts = [(dataset.volume_path(part.volume, project / "data"), part.roi) for part in dataset.split.train]
+    parts = [(dataset.volume_path(part.volume, project / DATA), part.roi) for part in dataset.split.train]
     present = [(path, roi) for path, roi in parts if path.is_dir()]
     if not present:
         raise BadInput(

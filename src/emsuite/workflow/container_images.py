@@ -1,4 +1,4 @@
-"""Images fetched from S3: known ones by name (containers/images.yaml), any other by `s3://BUCKET/KEY`."""
+"""Container images from S3: by name if a yaml file lists them (containers/images.yaml), else by `s3://BUCKET/KEY`."""
 
 import os
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from emsuite.download.object_store import S3Store, StoredObject
 
 
 class KnownImage(Settings):
-    """Where an image lies in S3 (None: not said yet), and its sha256 where that is known."""
+    """The url of an image in S3 (None if it has not been published yet), and its sha256 if it is known."""
 
     url: str | None = None
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
@@ -27,7 +27,7 @@ class _KnownImages(Settings):
 
 @dataclass(frozen=True)
 class Source:
-    """An image in a bucket, and the sha256 it must have where that is known."""
+    """An image in a bucket, and the sha256 that it must have, if it is known."""
 
     bucket: str
     key: str
@@ -35,16 +35,22 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file's that it becomes."""
+        """The name of the local file."""
         return file_name(self.key)
 
 
-def find_image(name: str, known: Path, sha256: str | None = None) -> Source:
-    """The image of that name in the file `known`, or the one at `s3://BUCKET/KEY`.
+def find_image(name: str, listing: Path, sha256: str | None = None) -> Source:
+    """Return the source of an image.
 
-    Its sha256 is the one given, else the one in `known`, if any. Raises BadInput for a name that says nothing.
+    Args:
+        name: a name that the yaml file `listing` holds, or `s3://BUCKET/KEY`.
+        listing: a yaml file of images, with url and sha256 of each.
+        sha256: replaces the one in `listing`.
+
+    Raises:
+        BadInput: the name is unknown, or has no url in `listing`.
     """
-    images = load(_KnownImages, known).images
+    images = load(_KnownImages, listing).images
     if name.startswith("s3://"):
         image = next((image for image in images.values() if image.url == name), KnownImage(url=name))
     elif name in images:
@@ -52,12 +58,14 @@ def find_image(name: str, known: Path, sha256: str | None = None) -> Source:
     else:
         raise BadInput(f"{name}: no such image; expected s3://BUCKET/KEY or one of {', '.join(sorted(images))}")
     if image.url is None:
-        raise BadInput(f"{known}: {name}: url is not set; say where the image lies, or build it with containers/build")
+        raise BadInput(
+            f"{listing}: {name}: url is not set; name the url of the image, or build it with containers/build"
+        )
     return Source(*split_url(image.url), sha256 or image.sha256)
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Bucket and key of `s3://BUCKET/KEY`; raises BadInput for anything else."""
+    """Return bucket and key of `s3://BUCKET/KEY`; raise BadInput for anything else."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not url.startswith("s3://") or not bucket or not key or key.endswith("/"):
         raise BadInput(f"'{url}' names no object; expected s3://BUCKET/KEY")
@@ -65,11 +73,20 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def fetch_image(source: Source, target: Path, endpoint_url: str | None = None, workers: int = WORKERS) -> str:
-    """Make `target` a verified copy of an image, and record its digest beside it; returns how it was verified.
+    """Fetch an image, verify it, and record its digest beside it; return how it was verified.
 
-    What an interrupted run fetched lies in a folder beside the target and is continued; `target` itself is there whole
-    or not at all, and is kept if it is the same already. Without a known sha256 the store's own checksum has to do.
-    Raises RunFailed for an image that is not what was expected.
+    An interrupted run leaves its parts in a folder beside the target, where the next run continues; the target itself
+    is complete or absent. A target that is this image already is kept. Without a sha256 the checksum of the store is
+    compared.
+
+    Args:
+        source: the image.
+        target: the local file.
+        endpoint_url: another S3 endpoint than that of AWS.
+        workers: connections at once.
+
+    Raises:
+        RunFailed: the image has another sha256 than its record.
     """
     store = S3Store(source.bucket, endpoint_url, workers)
     stored = replace(store.describe(source.key), name=target.name)
@@ -77,25 +94,27 @@ def fetch_image(source: Source, target: Path, endpoint_url: str | None = None, w
         return "already there"
     parts = target.with_name(f".{target.name}.fetching")
     by_size = fetch_objects(store, [stored], parts, what=target.name, workers=workers)
-    found = sha256(parts / target.name)
-    if source.sha256 not in (None, found):
+    digest_of_file = sha256(parts / target.name)
+    if source.sha256 not in (None, digest_of_file):
         remove(parts)
         url = store.url(source.key)
-        raise RunFailed(f"{url}: is not the image that was recorded: sha256 {found}, expected {source.sha256}")
+        raise RunFailed(f"{url}: is not the image that was recorded: sha256 {digest_of_file}, expected {source.sha256}")
     os.replace(parts / target.name, target)
     remove(parts)
-    record(target, found, source=store.url(source.key), etag=stored.etag)
+    record(target, digest_of_file, source=store.url(source.key), etag=stored.etag)
     if source.sha256:
         return "verified by its sha256"
     return "verified by its size only" if by_size else "verified by its ETag (no sha256 is recorded for it)"
 
 
 def _is_same(target: Path, stored: StoredObject, expected: str | None) -> bool:
-    """Whether what is there is what would be fetched; without a sha256, the record of an earlier fetch tells."""
+    """Return whether `target` is the stored image, by its sha256, or by the ETag that an earlier fetch recorded."""
     if target.stat().st_size != stored.size:
         return False
     try:
-        found = digest(target)
+        digest_of_target = digest(target)
     except BadInput:
         return False
-    return found == expected if expected is not None else recorded(target).get("etag") == stored.etag
+    if expected is not None:
+        return digest_of_target == expected
+    return recorded(target).get("etag") == stored.etag

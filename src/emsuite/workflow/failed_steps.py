@@ -1,4 +1,4 @@
-"""Why steps of the workflow failed, out of what Snakemake wrote about them: one line each, for the end of a run."""
+"""The reasons why steps of the workflow failed, from Snakemake's logs: one line each, shown at the end of a run."""
 
 import re
 from collections.abc import Sequence
@@ -13,26 +13,33 @@ _SEE = re.compile(r"For further error details see .*|^ +sbatch call:.*", re.MULT
 
 
 def failed_steps(logs: Sequence[Path | str], project: Path) -> list[str]:
-    """`step: why`, once each, from the logs of a run of Snakemake; those of steps are named there from `project`."""
+    """Return a text `step: reason` for each failed step, without duplicates.
+
+    Args:
+        logs: the logs of one run of Snakemake.
+        project: the folder from which these logs name the logs of steps.
+    """
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    return list(dict.fromkeys(f"{step}: {_reason(told, project)}" for step, told in _FAILED.findall(text)))
+    return list(dict.fromkeys(f"{step}: {_reason(block, project)}" for step, block in _FAILED.findall(text)))
 
 
-def _reason(told: str, project: Path) -> str:
-    message, log = _MESSAGE.search(told), _LOG.search(told)
-    why = one_line(_SEE.sub("", message[1])).strip() if message else ""
-    why = "" if why == "None" else why
-    ran = not why or "status is: 'FAILED'" in why  # else it never began, or was ended from outside
-    if ran and log:
-        return _last_error(project / log[1]) or why or f"see {log[1]}"
-    return why or "see above"
+def _reason(block: str, project: Path) -> str:
+    """Return the reason in Snakemake's block of text on a failed step, or in the log of the step."""
+    message, log = _MESSAGE.search(block), _LOG.search(block)
+    reason = one_line(_SEE.sub("", message[1])).strip() if message else ""
+    reason = "" if reason == "None" else reason
+    has_run = not reason or "status is: 'FAILED'" in reason  # else it never began, or was ended from outside
+    if has_run and log:
+        return _last_error(project / log[1]) or reason or f"see {log[1]}"
+    return reason or "see above"
 
 
 def _last_error(log: Path) -> str | None:
+    """Return the last line of a log that begins with `error: `, or its last line, if any."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    said = errors or [line for line in lines if line.strip()]
-    return said[-1] if said else None
+    candidates = errors or [line for line in lines if line.strip()]
+    return candidates[-1] if candidates else None

@@ -1,4 +1,7 @@
-"""The workflow's settings (config/config.yaml) and where each of its files lies; the Snakefile asks, this answers."""
+"""The plan of one run of the workflow: the checked settings of config/config.yaml, and the paths of its files.
+
+The rules in *.smk files ask this plan; it starts nothing itself, except that `prepare_image` fetches the image.
+"""
 
 import os
 import sys
@@ -14,119 +17,117 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
 from emsuite.common.settings import Settings, validate
-from emsuite.config.dataset import DATASETS, Dataset, load_dataset
-from emsuite.config.network import frozen_network_folder, load_network
+from emsuite.config.dataset import Dataset, load_dataset
+from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS
+from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
 from emsuite.workflow.container_images import fetch_image, find_image
 
 
 class WorkflowConfig(Settings):
-    """Keys of config/config.yaml; see there."""
+    """The keys of config/config.yaml, which explains them."""
 
     dataset: str
     network: str
     iterations: PositiveInt | None = None
     train: tuple[str, ...] | None = Field(None, min_length=1)
     test: tuple[str, ...] | None = Field(None, min_length=1)
-    data: Path = Path("data")
+    data: Path = DATA
     shared: tuple[Path, ...] = ()
     results: Path = Path("results")
     seed: int | None = Field(None, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = 8
     segmentation: dict[str, Any] = Field(default_factory=dict)
-    container: str = "containers/emsuite.sif"
+    container: str = str(CONTAINERS / "emsuite.sif")
 
 
 @dataclass(frozen=True)
-class Part:
-    """A volume, or a region of one, that is trained or scored on; `roi` in nm as `z0:z1,y0:y1,x0:x1`."""
+class VolumePart:
+    """A volume to train or to score on, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`)."""
 
     volume: Path
     roi: str | None
 
     @property
     def name(self) -> str:
-        """A folder name: the volume's, with the region where there is one, as `trvol-250-2_z1040-1280`."""
+        """A name for folders: that of the volume, with the region if there is one, as `trvol-250-2_z1040-1280`."""
         ranges = zip("zyx", (self.roi or ":,:,:").split(","), strict=False)
         return "_".join([self.volume.stem, *(axis + r.replace(":", "-") for axis, r in ranges if r != ":")])
 
     @property
     def argument(self) -> str:
-        """As `VOLUME.zarr[@ROI]`."""
+        """The part as `VOLUME.zarr[@ROI]`, for the option `--data` of training scripts."""
         return f"{self.volume}@{self.roi}" if self.roi else str(self.volume)
-
-    @property
-    def roi_option(self) -> list[str]:
-        """`--roi ...`, or nothing."""
-        return ["--roi", self.roi] if self.roi else []
 
 
 @dataclass(frozen=True)
 class WorkflowPlan:
-    """One run of the workflow: settings, data set, and the number of iterations that the network is trained to."""
+    """One run of the workflow. Paths count from the project's root, unless the configuration gives absolute ones."""
 
     config: WorkflowConfig
     dataset: Dataset
+    network: NetworkConfig
     project: Path
-    iterations: int
+
+    @property
+    def iterations(self) -> int:
+        """The iteration up to which the network is trained."""
+        return self.config.iterations or self.network.training.iterations
 
     @property
     def network_folder(self) -> Path:
-        """The network's folder, from the project's root."""
-        return Path("02_train") / self.config.dataset / self.config.network
+        """The folder of the network."""
+        return NETWORKS / self.config.dataset / self.config.network
 
     @property
     def segmentation(self) -> SegmentationSettings:
-        """How affinities become segments: the data set's settings, the run's own over them."""
+        """The settings of the segmentation: those of the data set, overridden by those of the run."""
         merged = self.dataset.segmentation.model_dump() | self.config.segmentation
         return validate(SegmentationSettings, merged, "config/config.yaml: segmentation")
 
     @property
     def affinities_head(self) -> str:
-        """The name of the head whose affinities are segmented: the first of the network's heads that predicts them."""
-        heads = load_network(self.project / self.network_folder).heads
-        name = next((name for name, head in heads.items() if isinstance(head, AffinitiesHead)), None)
-        if name is None:
-            raise BadInput(f"{self.network_folder}: predicts no affinities, which the segmentation needs")
-        return name
+        """The name of the predicted array that is segmented: of the network's first head of affinities.
+
+        `affs` if the network predicts none. Such a network can be trained and can predict; the segmentation then says
+        that the array is missing.
+        """
+        predicted = self.network.prediction.heads or self.network.heads
+        heads = ((name, self.network.heads[name]) for name in self.network.heads if name in predicted)
+        return next((name for name, head in heads if isinstance(head, AffinitiesHead)), "affs")
 
     @property
     def image(self) -> Image:
-        """What --use-singularity runs every step in."""
-        return parse_image(self.config.container, Path("containers"))
+        """The image that every step runs in with --use-singularity."""
+        return parse_image(self.config.container, CONTAINERS)
 
     @property
     def results(self) -> Path:
-        """Where results of this network at this iteration lie; below it, a folder per scored part."""
+        """The folder of this network's results at this iteration; it holds a folder for each scored part."""
         return self.config.results / self.config.dataset / self.config.network / str(self.iterations)
 
     @property
-    def train_parts(self) -> list[Part]:
-        """What the network is trained on."""
+    def train_parts(self) -> list[VolumePart]:
+        """The parts that the network is trained on."""
         return self._parts(self.config.train, "train")
 
     @property
-    def test_parts(self) -> dict[str, Part]:
-        """What the network is scored on, by name."""
+    def test_parts(self) -> dict[str, VolumePart]:
+        """The parts that the network is scored on, by name."""
         return {part.name: part for part in self._parts(self.config.test, "test")}
 
     @property
     def outside_folders(self) -> list[Path]:
-        """Folders of data and results that do not lie in the project, which an image shows only if told to."""
-        named = [self.config.data, self.config.results, *self.config.shared]
-        named += [part.volume.parent for part in (*self.train_parts, *self.test_parts.values())]
-        found = {folder.resolve() for folder in named if folder.is_dir()}
-        return sorted(folder for folder in found if not folder.is_relative_to(self.project.resolve()))
-
-    @property
-    def seed_option(self) -> list[str]:
-        """`--seed N`, or nothing."""
-        return [] if self.config.seed is None else ["--seed", str(self.config.seed)]
+        """The folders of data and results outside the project, which must be made visible inside an image."""
+        folders = [self.config.data, self.config.results, *self.config.shared]
+        folders += [part.volume.parent for part in (*self.train_parts, *self.test_parts.values())]
+        resolved = {folder.resolve() for folder in folders if folder.is_dir()}
+        return sorted(folder for folder in resolved if not folder.is_relative_to(self.project.resolve()))
 
     def source_option(self, volume: str) -> list[str]:
-        """`--from FOLDER` if a shared folder has that volume, or nothing."""
+        """Return `--from FOLDER` for the first shared folder that has the volume, or nothing."""
         for folder in self.config.shared:
             try:
                 self.dataset.find_in(folder, volume)
@@ -135,90 +136,107 @@ class WorkflowPlan:
             return ["--from", str(folder)]
         return []
 
-    def frozen_trained(self, network: str) -> list[str]:
-        """The file that says the frozen network which `network` reads is trained; none if it reads raw alone."""
-        config = load_network(self.project / "02_train" / self.config.dataset / network)
-        first = frozen_network_folder(self.project / "02_train" / self.config.dataset / network, config)
-        if first is None or config.autocontext is None:
-            return []
-        iterations = config.autocontext.iteration or load_network(first).training.iterations
-        return [str(self.trained(first.name, iterations))]
-
-    def skeletons_option(self, part: Part) -> list[str]:
-        """`--skeletons ...` where they lie beside the volume, or are made with it; else nothing."""
+    def skeletons_option(self, part: VolumePart) -> list[str]:
+        """Return `--skeletons FOLDER` if skeletons lie beside the volume or are synthesized with it, or nothing."""
         folder = part.volume.with_suffix(".skeletons")
-        made = bool(self.dataset.synthesis) and self.is_managed(part.volume)
-        return ["--skeletons", str(folder)] if made or folder.exists() else []
+        is_synthesized = bool(self.dataset.synthesis) and self.is_managed(part.volume)
+        return ["--skeletons", str(folder)] if is_synthesized or folder.exists() else []
 
-    def edges_option(self, part: Part) -> list[str]:
-        """`--edges ...`, which edits are counted on, where there are skeletons to count them by; else nothing."""
+    def edges_option(self, part: VolumePart) -> list[str]:
+        """Return `--edges FOLDER`, to count edits by, if there are skeletons, which this needs; or nothing."""
         edges = self.results / part.name / "graph" / "edges"
         return ["--edges", str(edges)] if self.skeletons_option(part) else []
 
-    def volume_made(self, volume: Path) -> list[Path]:
-        """The file that says a volume is there and whole; none for a volume of the user's own."""
+    def workers_option(self, threads: int) -> list[str]:
+        """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
+        slurm = self.segmentation.slurm
+        return ["--workers", str(threads)] if slurm is None else slurm.arguments
+
+    def volume_manifest(self, volume: Path) -> list[Path]:
+        """Return the file whose presence says that a volume is complete; nothing for a volume of the user's own."""
         return [manifest_path(volume)] if self.is_managed(volume) else []
 
     def is_managed(self, volume: Path) -> bool:
-        """Whether the workflow fetches or synthesizes this volume, below the data folder."""
+        """Return whether the workflow fetches or synthesizes this volume, below the data folder."""
         return volume.parent == self.config.data / self.dataset.prefix and volume.stem in self.dataset.volumes
 
-    def trained(self, network: str | None = None, iterations: int | None = None) -> Path:
-        """The file that says a network (default: this run's) is trained up to that iteration."""
+    def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
+        """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""
         folder = self.network_folder.parent / (network or self.config.network)
         return manifest_path(folder / "checkpoints" / f"checkpoint_{iterations or self.iterations}.pt")
 
-    def _parts(self, given: tuple[str, ...] | None, which: str) -> list[Part]:
-        if given is not None:
-            pairs = [text.partition("@") for text in given]
-            return [Part(Path(path), roi or None) for path, _, roi in pairs]
+    def frozen_manifest(self, network: str) -> list[str]:
+        """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
+        folder = self.project / NETWORKS / self.config.dataset / network
+        config = load_network(folder)
+        frozen = frozen_network_folder(folder, config)
+        if frozen is None or config.autocontext is None:
+            return []
+        iterations = config.autocontext.iteration or load_network(frozen).training.iterations
+        return [str(self.checkpoint_manifest(frozen.name, iterations))]
+
+    def _parts(self, volumes: tuple[str, ...] | None, which: str) -> list[VolumePart]:
+        if volumes is not None:
+            pairs = [text.partition("@") for text in volumes]
+            return [VolumePart(Path(path), roi or None) for path, _, roi in pairs]
         split = getattr(self.dataset.split, which)
         if not split:
             raise BadInput(
                 f"data set {self.dataset.name}: has no {which} split; name volumes with --config {which}=..."
             )
-        return [Part(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
+        return [VolumePart(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
-    """Check the workflow's configuration; raises BadInput naming the key at fault."""
-    checked = validate(WorkflowConfig, _lists(config), "config/config.yaml")
+    """Check the configuration of the workflow and return the plan of the run.
+
+    Args:
+        config: the keys of config/config.yaml, overridden by those of the command line.
+        project: the root of the project.
+
+    Raises:
+        BadInput: a key is unknown or holds a wrong value; the message names it.
+    """
+    checked = validate(WorkflowConfig, _with_lists(config), "config/config.yaml")
     dataset = load_dataset(checked.dataset, project / DATASETS)
-    folder = project / "02_train" / dataset.name / checked.network
+    folder = project / NETWORKS / dataset.name / checked.network
     if not (folder / "network.yaml").exists():
-        there = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
-        raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(there) or 'none'}")
-    flow = WorkflowPlan(checked, dataset, project, checked.iterations or load_network(folder).training.iterations)
-    _ = flow.segmentation, flow.image  # checked now, not when they are needed
-    return flow
+        names = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
+        raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(names) or 'none'}")
+    plan = WorkflowPlan(checked, dataset, load_network(folder), project)
+    _ = plan.segmentation, plan.image  # errors in these keys show at the start, not hours later
+    return plan
 
 
-def prepare_image(flow: WorkflowPlan) -> None:
-    """Fetch the image if it comes from S3, and see that it can be used.
+def prepare_image(plan: WorkflowPlan) -> None:
+    """Fetch the image if it comes from S3, and check that it can be used.
 
-    Steps are told its digest and the commit by their environment, and see the folders outside the project that the
-    configuration names. An image that Apptainer itself fetches from a URI is checked by each step alone. Raises
-    BadInput or RunFailed.
+    Steps learn its digest and the git commit from environment variables, and see the folders outside the project that
+    the configuration names. An image that Apptainer fetches from a URI is checked by the steps alone.
+
+    Raises:
+        BadInput: the image is missing, or is of another version than the project.
+        RunFailed: fetching failed.
     """
     bind = f"{container_program().upper()}_BIND"
-    folders = [os.environ.get(bind, ""), *map(str, flow.outside_folders)]
+    folders = [os.environ.get(bind, ""), *map(str, plan.outside_folders)]
     os.environ[bind] = ",".join(filter(None, folders))
     if commit := git_commit():
         os.environ["EMSUITE_GIT_COMMIT"] = commit
-    file = flow.image.file
+    file = plan.image.file
     if file is None:
         return
-    if flow.image.s3 and not file.exists():
-        fetch_image(find_image(flow.image.s3, flow.project / "containers/images.yaml"), file)
-    os.environ["EMSUITE_IMAGE_DIGEST"] = check_image(file, flow.project)
+    if plan.image.s3 and not file.exists():
+        fetch_image(find_image(plan.image.s3, plan.project / CONTAINERS / "images.yaml"), file)
+    os.environ["EMSUITE_IMAGE_DIGEST"] = check_image(file, plan.project)
 
 
 def run_with_own_python() -> None:
-    """Let stage scripts run with the Python that runs Snakemake, whether or not its environment is active."""
+    """Make stage scripts run with the Python that runs Snakemake, even if its environment is not active."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-def _lists(config: Mapping[str, Any]) -> dict[str, Any]:
-    # on the command line a list of one is written as the value itself: --config test=VOLUME.zarr
-    several = ("train", "test", "shared")
-    return {key: [value] if key in several and isinstance(value, str) else value for key, value in config.items()}
+def _with_lists(config: Mapping[str, Any]) -> dict[str, Any]:
+    # on the command line a list of one can be written without brackets: --config test=VOLUME.zarr
+    lists = ("train", "test", "shared")
+    return {key: [value] if key in lists and isinstance(value, str) else value for key, value in config.items()}

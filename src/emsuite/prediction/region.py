@@ -1,0 +1,43 @@
+"""The region that is predicted: in nm at the door, in voxels of raw inside."""
+
+from funlib.geometry import Coordinate, Roi
+
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import Volume
+from emsuite.models.network import AnyNetwork, AutocontextNetwork
+from emsuite.prediction.tiling import BY_STRIDE, Tiling
+
+
+def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_STRIDE) -> Roi:
+    """Return the part of `roi` (nm) that can be predicted from real voxels alone.
+
+    Where LSDs are stored, this is the part where the LSDs have real context, as in the originals: the network that
+    reads them finds zeros around them.
+
+    Raises:
+        BadInput: no voxel has real context.
+    """
+    receptive_field = network.receptive_field
+    if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
+        receptive_field = network.frozen.receptive_field
+    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
+    shape = raw.spatial_shape - context
+    if min(shape) <= 0:
+        raise BadInput(
+            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
+            "leave out --valid to predict with context made up"
+        )
+    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
+    if valid.intersect(roi).empty:
+        raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
+    return valid.intersect(roi)
+
+
+def in_voxels(raw: Volume, roi: Roi) -> Roi:
+    """Return `roi` (nm) in voxels of `raw`, counted from its first one."""
+    return Roi((roi.offset - raw.offset) / raw.voxel_size, roi.shape / raw.voxel_size)
+
+
+def in_nm(raw: Volume, voxels: Roi) -> Roi:
+    """Return the inverse of `in_voxels`."""
+    return Roi(voxels.offset * raw.voxel_size + raw.offset, voxels.shape * raw.voxel_size)
