@@ -21,7 +21,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 """
 )
 @click.option("-d", "--dataset", help="Data set whose networks were published: zebrafinch, fib25 or hemi.")
-@click.option("--network", "networks", multiple=True, help="Network to fetch, may be given again.")
+@click.option("--network", "networks", multiple=True, help="Network to fetch. May be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Fetch all published networks of the data set.")
 @click.option(
     "--local",
@@ -29,9 +29,9 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
     metavar="PREFIX NETWORK_DIR",
     help="Convert a checkpoint on this machine.",
 )
-@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to go on training as the originals.")
+@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to continue training exactly.")
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
-@click.option("--bucket", default="open-neurodata", help="Another bucket, with the same layout.")
+@click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
 @options.endpoint_url
 @click.option(
     "--networks-dir", type=options.FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
@@ -49,26 +49,26 @@ def main(
     networks_dir: Path,
     workers: int,
 ) -> None:
-    """Write published weights to 02_train/<dataset>/<network>/checkpoints/, ready to predict with or to train on.
+    """Write published weights to 02_train/<dataset>/<network>/checkpoints/, to predict with or to continue training.
 
-    Networks that read another one's descriptors (aclsd, acrlsd) bring that one (lsd) along. Continues where an earlier
-    run stood; what was fetched stays below OUT.
+    aclsd and acrlsd read the descriptors of lsd, so that lsd is fetched with them. A stopped run is continued. The
+    fetched files stay in OUT.
     """
     from emsuite.download.object_store import S3Store
-    from emsuite.published.published import convert, fetch_published, published_networks, with_frozen
+    from emsuite.published.published import convert, fetch_published, published_networks, with_frozen_networks
 
     if local is not None:
         if dataset or networks or everything:
             raise BadInput("--local converts one checkpoint into the folder it names; expected no --dataset, --network")
-        click.echo(f"{convert(*local, with_optimizer)}: there")
+        click.echo(f"{convert(*local, with_optimizer)}: converted")
         return
     if dataset is None or bool(networks) == everything:
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
     store = S3Store(bucket, endpoint_url, workers)
     folder = networks_dir / dataset
-    for name in with_frozen(networks or published_networks(store, dataset, folder), folder):
+    for name in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
         prefix, source = fetch_published(store, dataset, name, out, workers)
-        click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: there")
+        click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: converted")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from emsuite.download.fetch import WORKERS, fetch_prefix
 
 if TYPE_CHECKING:
     from emsuite.config.dataset import Dataset
-    from emsuite.download.object_store import Store
+    from emsuite.download.object_store import ObjectStore
 
 HERE = Path(__file__).resolve().parent
 
@@ -53,7 +53,7 @@ def main(
     data = load_dataset(dataset, HERE / "datasets")
     for volume in data.choose(volumes, everything):
         target = data.volume_path(volume, out)
-        store: Store
+        store: ObjectStore
         if shared is not None:
             source = data.find_in(shared, volume)
             store, prefix = FolderStore(source.parent, workers), source.name
@@ -61,8 +61,8 @@ def main(
             store = S3Store(bucket or bucket_of(data, volume, target), endpoint_url, workers)
             prefix = f"{data.prefix}/{volume}.zarr"
         expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
-        done = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
-        click.echo(f"{target}: whole, {done.objects} objects, {done.transferred} fetched now")
+        result = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
+        click.echo(f"{target}: complete, {result.objects} objects, {result.transferred} fetched now")
 
 
 def bucket_of(data: "Dataset", volume: str, target: Path) -> str:

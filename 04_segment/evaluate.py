@@ -9,6 +9,9 @@ import click
 from emsuite.cli import options
 from emsuite.cli.command import stage
 
+VIEWER = ("python", "04_segment/view.py")
+SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of the viewer
+
 
 @stage(
     example="""
@@ -58,16 +61,16 @@ def main(
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
         raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
-    from emsuite.evaluation.evaluate import Tables, score
+    from emsuite.evaluation.evaluate import Tables, evaluate
 
-    given = {name: path for name, path in arrays.items() if path is not None}
+    paths = {name: path for name, path in arrays.items() if path is not None}
+    shown = [word for name in SHOWN if name in paths for word in (f"--{name}", str(paths[name]))]
+    more = {"block_size": block_size, "workers": workers, "viewer": [*VIEWER, str(out), *shown, "--position"]}
     tables = Tables(lookup, edges, skeletons, timings)
-    more = {"block_size": block_size, "workers": workers, "viewer": ("04_segment/view.py",)}
-    found = score(given, tables, out, roi=roi, every_edit=edits == "all", **more)
-    best = found.best
+    best = evaluate(paths, tables, out, roi=roi, every_edit=edits == "all", **more).best
     click.echo(
-        f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"
-        + (f" at threshold {best.threshold}" if lookup else "")
+        f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
+        + (f" at threshold {best['threshold']}" if lookup else "")
         + f"; {out / 'report.html'}"
     )
 

@@ -14,11 +14,10 @@ import pytest
 from builders import files_in
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import check_finished, manifest_path, unfinished_path
-from emsuite.download import fetch, retry
-from emsuite.download import resumable as partial
-from emsuite.download.fetch import Fetched, fetch_objects, fetch_prefix, local_paths
+from emsuite.download import fetch, resumable, retry
+from emsuite.download.fetch import FetchResult, fetch_objects, fetch_prefix, local_paths
 from emsuite.download.object_store import FolderStore, S3Store, StoredObject
-from emsuite.download.resumable import Partial
+from emsuite.download.resumable import PartialFile
 
 MIB = 1 << 20
 pytestmark = pytest.mark.usefixtures("short_delays")
@@ -33,7 +32,7 @@ def bucket(s3: Any, name: str, content: dict[str, bytes]) -> S3Store:
     return S3Store(name, s3.url)
 
 
-def numbers(fetched: Fetched) -> tuple[int, int, int]:
+def numbers(fetched: FetchResult) -> tuple[int, int, int]:
     return fetched.objects, fetched.transferred, fetched.by_size
 
 
@@ -106,7 +105,7 @@ def test_throttling_at_first_is_overcome(s3: Any, tmp_path: Path) -> None:
     assert files_in(tmp_path / "v.zarr") == content
 
 
-def test_what_keeps_failing_leaves_nothing_that_looks_whole(s3: Any, tmp_path: Path) -> None:
+def test_a_failed_fetch_leaves_nothing_that_looks_complete(s3: Any, tmp_path: Path) -> None:
     content = bodies(8)
     store = bucket(s3, "fetch-broken", content)
     folder = tmp_path / "v.zarr"
@@ -125,7 +124,7 @@ def test_what_keeps_failing_leaves_nothing_that_looks_whole(s3: Any, tmp_path: P
     assert files_in(folder) == content
 
 
-def test_only_what_is_missing_or_damaged_is_fetched_again(tmp_path: Path) -> None:
+def test_only_missing_or_damaged_files_are_fetched_again(tmp_path: Path) -> None:
     store, folder = Held(bodies(6)), tmp_path / "v"
     fetch_prefix(store, "v", folder)
     (folder / "raw/1").unlink()
@@ -176,7 +175,7 @@ def test_a_copy_of_another_source_is_refused(tmp_path: Path) -> None:
         fetch_prefix(Held(bodies(2)), "w", tmp_path / "v")
 
 
-def test_part_of_a_copy_of_another_source_is_dropped(tmp_path: Path) -> None:
+def test_an_unfinished_copy_of_another_source_is_removed(tmp_path: Path) -> None:
     with pytest.raises(RunFailed):
         fetch_prefix(Held({"a": b"12", "b": b"34"}, fails=RunFailed("gone")), "v", tmp_path / "v")
     (tmp_path / "v").mkdir(exist_ok=True)
@@ -193,32 +192,32 @@ def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     assert files_in(tmp_path / "v") == store.content
 
 
-def test_parts_of_large_objects_are_kept_if_they_can_be_continued(
+def test_partial_files_of_large_objects_are_kept_if_they_can_be_continued(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partial, "LARGE", 1000)
+    monkeypatch.setattr(resumable, "LARGE_OBJECT_BYTES", 1000)
     store = Held(bodies(3))
     listed = store.list("v")
-    chosen, other, gone = (Partial(tmp_path / "v" / stored.name, stored) for stored in listed)
-    stale = Partial(tmp_path / "v/raw/1", replace(listed[1], etag="1" * 32))
+    chosen, other, gone = (PartialFile(tmp_path / "v" / stored.name, stored) for stored in listed)
+    stale = PartialFile(tmp_path / "v/raw/1", replace(listed[1], etag="1" * 32))
     for part in (chosen, other, gone, stale):
         part.begin()
-    gone.record.unlink()
+    gone.ranges_path.unlink()
     fetch_prefix(store, "v", tmp_path / "v", choose=lambda listed: listed[:1])
-    kept = {path.relative_to(tmp_path / "v").as_posix() for path in (other.part, other.record)}
+    kept = {path.relative_to(tmp_path / "v").as_posix() for path in (other.bytes_path, other.ranges_path)}
     assert set(files_in(tmp_path / "v")) == kept | {"raw/0"}
     manifest_path(tmp_path / "v").unlink()
     fetch_prefix(store, "v", tmp_path / "v")
     assert files_in(tmp_path / "v") == store.content
 
 
-def test_some_of_the_objects_are_chosen(tmp_path: Path) -> None:
+def test_a_selection_of_objects_is_fetched(tmp_path: Path) -> None:
     store, folder = (
         Held({f"net_{n}.{kind}": bytes([n]) * 9 for n in (1, 2) for kind in ("index", "data")}),
         tmp_path / "v",
     )
 
-    def iteration(number: int) -> fetch.Choice:
+    def iteration(number: int) -> fetch.Selection:
         return lambda listed: [stored for stored in listed if stored.name.startswith(f"net_{number}.")]
 
     first = fetch_prefix(store, "v", folder, choose=iteration(1))
@@ -244,13 +243,13 @@ def test_some_of_the_objects_are_chosen(tmp_path: Path) -> None:
     check_finished(folder)
 
 
-def test_a_choice_of_nothing_is_refused(tmp_path: Path) -> None:
+def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="held://v: holds 2 objects, but none of those asked for"):
         fetch_prefix(Held(bodies(2)), "v", tmp_path / "v", choose=lambda listed: [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_files_of_another_choice_by_another_program_are_no_strangers(tmp_path: Path) -> None:
+def test_other_objects_of_the_source_do_not_count_as_something_else(tmp_path: Path) -> None:
     store, folder = Held(bodies(3)), tmp_path / "v"
     (folder / "raw").mkdir(parents=True)
     (folder / "raw/0").write_bytes(b"half")
@@ -261,7 +260,7 @@ def test_files_of_another_choice_by_another_program_are_no_strangers(tmp_path: P
 
 
 @pytest.mark.slow
-def test_choice_from_a_listing_of_several_pages(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selection_from_a_listing_of_several_pages(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.public_bucket("fetch-choice", {})
     client = s3.client()
 
@@ -307,7 +306,7 @@ def test_links_cannot_lead_out(tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_a_link_in_a_files_place_is_replaced(tmp_path: Path) -> None:
+def test_a_link_at_the_path_of_a_file_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "outside").write_bytes(b"1")
     (tmp_path / "v").mkdir()
     (tmp_path / "v/a").symlink_to(tmp_path / "outside")
@@ -317,7 +316,7 @@ def test_a_link_in_a_files_place_is_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "v/a").is_symlink()
 
 
-def test_a_link_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+def test_a_link_at_the_path_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "v").symlink_to(tmp_path / "shared")
     with pytest.raises(BadInput, match="is a link or a file"):
@@ -331,19 +330,19 @@ def test_a_data_folder_may_be_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "scratch/v/a/b").read_bytes() == b"2"
 
 
-def test_a_key_that_is_file_and_folder(tmp_path: Path) -> None:
+def test_a_key_that_is_a_file_and_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="a file and a folder at once"):
         local_paths(tmp_path, Held({"a": b"", "a/b": b""}).list("v"))
 
 
-def test_size_of_parts(s3: Any) -> None:
+def test_part_size_of_a_multipart_upload(s3: Any) -> None:
     store = bucket(s3, "fetch-part-size", {})
     put_in_parts(s3.client(), "fetch-part-size", "some/v.zarr/two", [b"a" * (5 * MIB), b"b"])
     (stored,) = store.list("some/v.zarr")
     assert store.part_size(stored) == 5 * MIB
 
 
-def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path) -> None:
+def test_multipart_uploads_are_verified(s3: Any, tmp_path: Path) -> None:
     body = os.urandom(11 * MIB)
     store = bucket(s3, "fetch-parts", {"plain": b"x"})
     # Parts of a size that nobody would guess, but that the endpoint tells.
@@ -359,7 +358,7 @@ def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path) -> None:
     assert (folder / "parts").read_bytes() == body
 
 
-def test_objects_without_a_checksum_go_by_size_and_say_so(
+def test_objects_without_a_checksum_are_verified_by_size_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Held({"a": b"12", "b": b"34"})
@@ -379,7 +378,7 @@ def test_bodies_shorter_than_announced_fail(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {}
 
 
-def test_content_that_never_fits_its_checksum_fails(tmp_path: Path) -> None:
+def test_content_that_never_matches_its_checksum_fails(tmp_path: Path) -> None:
     store = Held({"a": b"12"})
     (stored,) = store.list("v")
     wrong = StoredObject(stored.key, stored.name, stored.size, "0" * 32)
@@ -388,7 +387,7 @@ def test_content_that_never_fits_its_checksum_fails(tmp_path: Path) -> None:
     assert files_in(tmp_path) == {}
 
 
-def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_fails_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(RunFailed, match=r"v/a: cannot be written: No space left on device"):
         fetch_prefix(Held({"a": b"12"}, fails=full), "v", tmp_path / "v")
@@ -399,7 +398,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch_prefix(Held({"a": b"12"}), "v", tmp_path / "w")
 
 
-def test_one_failure_ends_the_rest(tmp_path: Path) -> None:
+def test_one_failure_ends_all_other_tasks(tmp_path: Path) -> None:
     store = Held(bodies(200), fails=RunFailed("gone"))
     with pytest.raises(RunFailed, match="gone"):
         fetch_prefix(store, "v", tmp_path / "v", workers=2)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.download import object_store as etag
+from emsuite.download import object_store
 from emsuite.download.object_store import FolderStore, S3Store, StoredObject
-from emsuite.download.retry import Unreliable
+from emsuite.download.retry import TransientError
 
 pytestmark = pytest.mark.usefixtures("short_delays")
 
@@ -31,21 +31,21 @@ def test_listing_goes_through_all_pages_and_faults(s3: Any) -> None:
     assert {(stored.size, stored.etag) for stored in found} == {(1, hashlib.md5(b"x").hexdigest())}
 
 
-def test_reading_gives_the_bytes_or_says_that_it_broke(s3: Any) -> None:
+def test_reading_yields_the_bytes_or_raises_a_transient_error(s3: Any) -> None:
     body = os.urandom(3 << 20)
     s3.public_bucket("store-read", {"f/a": body})
     store = S3Store("store-read", s3.url)
     (stored,) = store.list("f")
     assert b"".join(store.read(stored)) == body
     s3.faults(truncate=1.0)
-    with pytest.raises(Unreliable):
+    with pytest.raises(TransientError):
         list(store.read(stored))
     s3.faults(error=1.0)
-    with pytest.raises(Unreliable, match="500 InternalError"):
+    with pytest.raises(TransientError, match="500 InternalError"):
         list(store.read(stored))
 
 
-def test_parts_of_an_object(s3: Any, tmp_path: Path) -> None:
+def test_reading_byte_ranges(s3: Any, tmp_path: Path) -> None:
     body = os.urandom(3 << 20)
     s3.public_bucket("store-parts", {"f/a": body, "f/empty": b""})
     (tmp_path / "f").mkdir()
@@ -60,16 +60,16 @@ def test_parts_of_an_object(s3: Any, tmp_path: Path) -> None:
         assert b"".join(store.read(found["empty"])) == b""
 
 
-def test_parts_that_break(s3: Any) -> None:
+def test_a_byte_range_that_ends_early_raises_a_transient_error(s3: Any) -> None:
     s3.public_bucket("store-parts-break", {"f/a": os.urandom(3 << 20)})
     store = S3Store("store-parts-break", s3.url)
     (stored,) = store.list("f")
     s3.faults(truncate=1.0)
-    with pytest.raises(Unreliable):
+    with pytest.raises(TransientError):
         list(store.read(stored, 1 << 20, 2 << 20))
 
 
-def test_an_endpoint_that_knows_no_ranges(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_without_ranges_is_refused(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.public_bucket("store-whole", {"f/a": b"0123456789"})
     store = S3Store("store-whole", s3.url)
     (stored,) = store.list("f")
@@ -80,7 +80,7 @@ def test_an_endpoint_that_knows_no_ranges(s3: Any, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("span", [(0, 10), (2, 5)])
-def test_objects_that_change(s3: Any, tmp_path: Path, span: tuple[int, int]) -> None:
+def test_an_object_that_changes_is_refused(s3: Any, tmp_path: Path, span: tuple[int, int]) -> None:
     s3.public_bucket("store-change", {"f/a": b"0123456789"})
     bucket = S3Store("store-change", s3.url)
     (stored,) = bucket.list("f")
@@ -96,7 +96,7 @@ def test_objects_that_change(s3: Any, tmp_path: Path, span: tuple[int, int]) -> 
         list(folder.read(stored, *span))
 
 
-def test_objects_that_vanish(s3: Any) -> None:
+def test_an_object_that_vanishes_is_refused(s3: Any) -> None:
     s3.public_bucket("store-vanish", {"f/a": b"x"})
     store = S3Store("store-vanish", s3.url)
     (stored,) = store.list("f")
@@ -126,7 +126,7 @@ def test_endpoints_that_cannot_be_used() -> None:
         S3Store("bucket", "nonsense")
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_a_folder_lists_and_reads_its_files(tmp_path: Path) -> None:
     (tmp_path / "f/b").mkdir(parents=True)
     (tmp_path / "f/.zgroup").write_text("{}")
     (tmp_path / "f/b/0.0").write_bytes(b"chunk")
@@ -168,37 +168,37 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_part(file: Path) -> None:
-    assert etag.matches(file, hashlib.md5(file.read_bytes()).hexdigest()) is True
-    assert etag.matches(file, "0" * 32) is False
+def test_etag_of_an_object_uploaded_at_once(file: Path) -> None:
+    assert object_store.matches_etag(file, hashlib.md5(file.read_bytes()).hexdigest()) is True
+    assert object_store.matches_etag(file, "0" * 32) is False
 
 
 @pytest.mark.parametrize("part", [5 * MIB, 8 * MIB, 6 * MIB])
-def test_parts_of_common_or_even_sizes_are_found(file: Path, part: int) -> None:
-    assert etag.matches(file, in_parts(file.read_bytes(), part)) is True
+def test_multipart_etags_of_common_or_even_part_sizes_match(file: Path, part: int) -> None:
+    assert object_store.matches_etag(file, in_parts(file.read_bytes(), part)) is True
 
 
-def test_an_object_put_as_one_part(file: Path) -> None:
-    assert etag.matches(file, in_parts(file.read_bytes(), 16 * MIB)) is True
+def test_multipart_etag_of_a_single_part(file: Path) -> None:
+    assert object_store.matches_etag(file, in_parts(file.read_bytes(), 16 * MIB)) is True
 
 
-def test_parts_of_a_known_size_give_a_verdict(file: Path) -> None:
+def test_a_given_part_size_gives_a_definite_answer(file: Path) -> None:
     odd = 5 * MIB + 17
     right = in_parts(file.read_bytes(), odd)
-    assert etag.matches(file, right) is None
-    assert etag.matches(file, right, odd) is True
-    assert etag.matches(file, "0" * 32 + "-3", odd) is False
+    assert object_store.matches_etag(file, right) is None
+    assert object_store.matches_etag(file, right, odd) is True
+    assert object_store.matches_etag(file, "0" * 32 + "-3", odd) is False
 
 
-def test_parts_of_unequal_sizes_cannot_be_told(file: Path) -> None:
-    assert etag.matches(file, "0" * 32 + "-3", 10 * MIB) is None
+def test_an_implausible_part_size_gives_no_answer(file: Path) -> None:
+    assert object_store.matches_etag(file, "0" * 32 + "-3", 10 * MIB) is None
 
 
-def test_no_md5_cannot_be_told(file: Path) -> None:
-    assert etag.matches(file, "something-else") is None
+def test_an_etag_that_is_no_md5_gives_no_answer(file: Path) -> None:
+    assert object_store.matches_etag(file, "something-else") is None
 
 
-def test_which_etags_are_of_parts() -> None:
-    assert etag.in_parts("0" * 32 + "-2")
-    assert not etag.in_parts("0" * 32)
-    assert not etag.in_parts("x-2")
+def test_is_multipart() -> None:
+    assert object_store.is_multipart("0" * 32 + "-2")
+    assert not object_store.is_multipart("0" * 32)
+    assert not object_store.is_multipart("x-2")

@@ -18,12 +18,11 @@ import pytest
 from builders import files_in
 from emsuite.common.errors import RunFailed
 from emsuite.common.outputs import manifest_path
-from emsuite.download import fetch, retry
-from emsuite.download import resumable as partial
+from emsuite.download import fetch, resumable, retry
 from emsuite.download.fetch import fetch_objects, fetch_prefix
 from emsuite.download.object_store import FolderStore, S3Store, StoredObject
-from emsuite.download.resumable import Partial
-from emsuite.download.retry import Unreliable
+from emsuite.download.resumable import PartialFile
+from emsuite.download.retry import TransientError
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -34,8 +33,8 @@ BODY = hashlib.shake_256(b"weights").digest(SIZE)
 
 @pytest.fixture(autouse=True)
 def small_ranges(short_delays: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partial, "LARGE", 2 * RANGE)
-    monkeypatch.setattr(partial, "RANGE", RANGE)
+    monkeypatch.setattr(resumable, "LARGE_OBJECT_BYTES", 2 * RANGE)
+    monkeypatch.setattr(resumable, "RANGE_BYTES", RANGE)
 
 
 class Noted(FolderStore):
@@ -80,7 +79,7 @@ def bucket(s3: Any, name: str, body: bytes = BODY) -> S3Store:
     return S3Store(name, s3.url)
 
 
-def test_only_large_objects_come_in_ranges_each_of_them_once(tmp_path: Path) -> None:
+def test_only_large_objects_are_fetched_in_ranges_and_each_range_once(tmp_path: Path) -> None:
     store = Noted(lab(tmp_path))
     (tmp_path / "lab/net/limit").write_bytes(BODY[: 2 * RANGE])
     fetch_prefix(store, "net", tmp_path / "out")
@@ -122,12 +121,12 @@ def test_faults_are_overcome_and_progress_ends_at_the_total(
     assert bars[-1].n == bars[-1].total == SIZE + 5
 
 
-def test_what_keeps_failing_keeps_the_ranges_that_came(tmp_path: Path) -> None:
+def test_a_failed_fetch_keeps_the_ranges_that_are_done(tmp_path: Path) -> None:
     class Failing(Noted):
         def spoil(self, body: bytes, number: int) -> Iterator[bytes]:
             yield body[:1000]
             if number > 5:
-                raise Unreliable("the line broke")
+                raise TransientError("the line broke")
             yield body[1000:]
 
     with pytest.raises(RunFailed, match=r"the line broke \(tried 9 times; the same command continues"):
@@ -140,12 +139,12 @@ def test_what_keeps_failing_keeps_the_ranges_that_came(tmp_path: Path) -> None:
     assert files_in(tmp_path / "out") == {"data": BODY}
 
 
-def test_progress_begins_with_what_is_there(tmp_path: Path, bars: list[Any]) -> None:
+def test_progress_begins_with_the_bytes_of_an_earlier_run(tmp_path: Path, bars: list[Any]) -> None:
     store = Noted(lab(tmp_path))
     (stored,) = store.list("net")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     part.begin()
-    part.part.write_bytes(BODY)
+    part.bytes_path.write_bytes(BODY)
     for index in (0, 3, 11):
         part.mark_done((index * RANGE, min((index + 1) * RANGE, SIZE)))
     fetch_objects(store, [stored], tmp_path / "out", what="test")
@@ -156,9 +155,9 @@ def test_progress_begins_with_what_is_there(tmp_path: Path, bars: list[Any]) -> 
 
 def test_bytes_are_on_the_disk_before_they_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, steps = Noted(lab(tmp_path)), list[str]()
-    mark_done, fsync = Partial.mark_done, os.fsync
+    mark_done, fsync = PartialFile.mark_done, os.fsync
 
-    def note_mark(part: Partial, span: partial.Range) -> None:
+    def note_mark(part: PartialFile, span: resumable.ByteRange) -> None:
         steps.append("recorded")
         mark_done(part, span)
 
@@ -166,29 +165,29 @@ def test_bytes_are_on_the_disk_before_they_are_recorded(tmp_path: Path, monkeypa
         steps.append("on the disk")
         fsync(file)
 
-    monkeypatch.setattr(Partial, "mark_done", note_mark)
+    monkeypatch.setattr(PartialFile, "mark_done", note_mark)
     monkeypatch.setattr(os, "fsync", note_sync)
     fetch_objects(store, store.list("net"), tmp_path / "out", what="test", workers=1)
     assert steps == ["on the disk", "recorded"] * 12 + ["on the disk"]
 
 
-def test_killed_before_the_last_step_nothing_is_fetched_again(tmp_path: Path) -> None:
+def test_after_a_kill_before_the_last_step_nothing_is_fetched_again(tmp_path: Path) -> None:
     store = Noted(lab(tmp_path))
     (stored,) = store.list("net")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     part.begin()
-    part.part.write_bytes(BODY)
-    for span in part.missing():
+    part.bytes_path.write_bytes(BODY)
+    for span in part.missing_ranges():
         part.mark_done(span)
     assert fetch_prefix(store, "net", tmp_path / "out").transferred == 1
     assert store.spans == []
     assert files_in(tmp_path / "out") == {"data": BODY}
 
 
-def test_a_part_with_wrong_bytes_is_thrown_away_and_fetched_anew(tmp_path: Path, bars: list[Any]) -> None:
+def test_a_partial_file_with_wrong_bytes_is_discarded_and_fetched_again(tmp_path: Path, bars: list[Any]) -> None:
     store = Noted(lab(tmp_path))
     (stored,) = store.list("net")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     part.begin()
     part.mark_done((0, RANGE))  # a lie: there are zeros
     fetch_prefix(store, "net", tmp_path / "out")
@@ -197,7 +196,7 @@ def test_a_part_with_wrong_bytes_is_thrown_away_and_fetched_anew(tmp_path: Path,
     assert files_in(tmp_path / "out") == {"data": BODY}
 
 
-def test_content_that_never_fits_its_checksum_fails_and_leaves_nothing(tmp_path: Path) -> None:
+def test_content_that_never_matches_its_checksum_fails_and_leaves_nothing(tmp_path: Path) -> None:
     store = Noted(lab(tmp_path))
     wrong = StoredObject("net/data", "data", SIZE, "0" * 32)
     with pytest.raises(RunFailed, match=r"net/data: what came differs from its checksum 0+ \(tried 9 times"):
@@ -213,23 +212,23 @@ def test_bodies_of_another_length_fail_and_do_no_harm(tmp_path: Path, change: in
 
     store = Wrong(lab(tmp_path))
     (stored,) = store.list("net")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     part.begin()
-    part.part.write_bytes(BODY)
+    part.bytes_path.write_bytes(BODY)
     part.mark_done((RANGE, 2 * RANGE))
     with pytest.raises(RunFailed, match=f"net/data: {RANGE + change} bytes came, {RANGE} were announced"):
         fetch_prefix(store, "net", tmp_path / "out", workers=1)
-    assert part.bytes_there() == RANGE
-    assert part.part.read_bytes() == BODY
+    assert part.bytes_done() == RANGE
+    assert part.bytes_path.read_bytes() == BODY
 
 
-def test_objects_without_a_checksum_go_by_size(tmp_path: Path) -> None:
+def test_objects_without_a_checksum_are_verified_by_size(tmp_path: Path) -> None:
     odd = StoredObject("net/data", "data", SIZE, "unknown")
     assert fetch_objects(Noted(lab(tmp_path)), [odd], tmp_path / "out", what="test") == 1
     assert files_in(tmp_path / "out") == {"data": BODY}
 
 
-def test_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_fails_in_one_line(tmp_path: Path) -> None:
     class Full(Noted):
         def spoil(self, body: bytes, number: int) -> Iterator[bytes]:
             if number > 3:
@@ -240,16 +239,16 @@ def test_full_disk(tmp_path: Path) -> None:
     (stored,) = store.list("net")
     with pytest.raises(RunFailed, match=r"data: cannot be written: No space left on device"):
         fetch_objects(store, [stored], tmp_path / "out", what="test", workers=1)
-    assert Partial(tmp_path / "out/data", stored).bytes_there() == 3 * RANGE
+    assert PartialFile(tmp_path / "out/data", stored).bytes_done() == 3 * RANGE
 
 
-def test_an_object_that_changed_between_runs_begins_anew(s3: Any, tmp_path: Path) -> None:
+def test_an_object_that_changed_between_runs_is_fetched_from_the_start(s3: Any, tmp_path: Path) -> None:
     store = bucket(s3, "transfer-changed")
     old = next(stored for stored in store.list("net") if stored.name == "data")
-    part = Partial(tmp_path / "out/data", old)
+    part = PartialFile(tmp_path / "out/data", old)
     part.begin()
-    part.part.write_bytes(BODY)
-    for span in part.missing()[:6]:
+    part.bytes_path.write_bytes(BODY)
+    for span in part.missing_ranges()[:6]:
         part.mark_done(span)
     fresh = BODY[::-1]
     s3.client().put_object(Bucket="transfer-changed", Key="net/data", Body=fresh)
@@ -276,14 +275,14 @@ def test_an_object_that_changes_half_way_is_noticed(s3: Any, tmp_path: Path) -> 
         fetch_objects(changing, [stored], tmp_path / "out", what="test", workers=1)
     assert "tried" not in str(e.value)
     assert len(asked) < 8
-    assert Partial(tmp_path / "out/data", stored).bytes_there() == 3 * RANGE
+    assert PartialFile(tmp_path / "out/data", stored).bytes_done() == 3 * RANGE
     fetch_prefix(store, "net", tmp_path / "out")
     assert files_in(tmp_path / "out") == {"data": BODY[::-1], "index": b"small"}
 
 
-def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multipart_uploads_are_verified(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "_TRIES", 50)
-    monkeypatch.setattr(partial, "RANGE", MIB)
+    monkeypatch.setattr(resumable, "RANGE_BYTES", MIB)
     s3.public_bucket("transfer-parts", {})
     client, names = s3.client(), {"Bucket": "transfer-parts", "Key": "net/data"}
     bodies = [os.urandom(5 * MIB + 999), os.urandom(2 * MIB)]
@@ -296,7 +295,7 @@ def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path, monkeypatch:
     store = S3Store("transfer-parts", s3.url)
     (stored,) = store.list("net")
     assert stored.etag.endswith("-2")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     part.begin()
     part.mark_done((MIB, 2 * MIB))  # a lie, which the checksum must find
     s3.faults(truncate=0.3, methods=["GET"])
@@ -308,11 +307,11 @@ def test_objects_put_in_parts_are_verified(s3: Any, tmp_path: Path, monkeypatch:
 KILLED = """
     import sys
     from pathlib import Path
-    from emsuite.download import resumable as partial
+    from emsuite.download import resumable
     from emsuite.download.fetch import fetch_prefix
     from emsuite.download.object_store import S3Store
 
-    partial.LARGE, partial.RANGE = 2 * {range}, {range}
+    resumable.LARGE_OBJECT_BYTES, resumable.RANGE_BYTES = 2 * {range}, {range}
     fetch_prefix(S3Store("transfer-killed", "{url}"), "net", Path("out"), workers=2)
 """
 
@@ -320,12 +319,12 @@ KILLED = """
 def test_killed_and_restarted_fetches_only_the_missing_ranges(s3: Any, tmp_path: Path) -> None:
     store = bucket(s3, "transfer-killed")
     stored = next(stored for stored in store.list("net") if stored.name == "data")
-    part = Partial(tmp_path / "out/data", stored)
+    part = PartialFile(tmp_path / "out/data", stored)
     s3.faults(bytes_per_s=4 * RANGE)
     script = textwrap.dedent(KILLED.format(range=RANGE, url=s3.url))
     process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.DEVNULL)
     give_up = time.monotonic() + 60
-    while part.bytes_there() < 4 * RANGE:
+    while part.bytes_done() < 4 * RANGE:
         assert process.poll() is None
         assert time.monotonic() < give_up
         time.sleep(0.02)
@@ -333,9 +332,9 @@ def test_killed_and_restarted_fetches_only_the_missing_ranges(s3: Any, tmp_path:
     process.wait()
     assert not (tmp_path / "out/data").exists()
     assert not manifest_path(tmp_path / "out").exists()
-    missing = part.missing()
+    missing = part.missing_ranges()
     assert 0 < len(missing) <= 8
-    held = part.part.read_bytes()
+    held = part.bytes_path.read_bytes()
     for begin in set(range(0, SIZE, RANGE)) - {begin for begin, _ in missing}:
         assert held[begin : begin + RANGE] == BODY[begin : begin + RANGE]
     s3.faults()

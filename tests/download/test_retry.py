@@ -4,7 +4,7 @@ import pytest
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.download import retry
-from emsuite.download.retry import Stopped, Unreachable, Unreliable, retried
+from emsuite.download.retry import Stopped, TransientError, Unreachable, with_retries
 
 
 @pytest.fixture(autouse=True)
@@ -26,30 +26,30 @@ class Fails:
         return 7
 
 
-def test_what_passes_is_tried_again() -> None:
-    call = Fails(5, Unreliable("slow down"))
-    assert retried(call) == 7
+def test_transient_errors_are_retried() -> None:
+    call = Fails(5, TransientError("slow down"))
+    assert with_retries(call) == 7
     assert call.calls == 6
 
 
-def test_what_does_not_pass_fails_with_its_reason() -> None:
-    call = Fails(99, Unreliable("slow down"))
+def test_a_persistent_error_fails_with_its_reason() -> None:
+    call = Fails(99, TransientError("slow down"))
     with pytest.raises(RunFailed, match=r"slow down \(tried 9 times"):
-        retried(call)
+        with_retries(call)
     assert call.calls == 9
 
 
-def test_no_connection_at_all_is_given_up_sooner() -> None:
+def test_without_any_connection_it_gives_up_sooner() -> None:
     call = Fails(99, Unreachable("nobody there"))
     with pytest.raises(RunFailed, match="nobody there"):
-        retried(call, tries_to_reach=3)
+        with_retries(call, tries_to_reach=3)
     assert call.calls == 3
 
 
-def test_other_errors_are_not_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     call = Fails(1, BadInput("no such bucket"))
     with pytest.raises(BadInput):
-        retried(call)
+        with_retries(call)
     assert call.calls == 1
 
 
@@ -57,4 +57,4 @@ def test_stopping_ends_the_waiting() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        retried(Fails(1, Unreliable("slow down")), stop=stop)
+        with_retries(Fails(1, TransientError("slow down")), stop=stop)

@@ -20,8 +20,8 @@ from builders import command_of
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
-from emsuite.evaluation.threshold_sweep import Scores
-from emsuite.io.volume import open_volume
+from emsuite.evaluation.scores import METRICS
+from emsuite.io.volume import create_volume, open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
@@ -182,7 +182,9 @@ def test_every_setting_of_the_segmentation_is_documented() -> None:
     check_table(documented["Settings"], SegmentationSettings)
     names = {name.replace("10", "Q") for name in MERGE_FUNCTIONS if not re.search("25|50|75|90", name)}
     assert documented["Merge functions"].keys() == names
-    assert documented["Scores"].keys() == Scores.__dataclass_fields__.keys()
+    assert documented["Scores"].keys() == {"threshold", *METRICS}
+    rows = [f"| `{name}` | {metric.unit} | {metric.meaning} |" for name, metric in METRICS.items()]
+    assert [row for row in rows if row not in text_of(DOCS / "segmentation.md")] == []
 
 
 def test_every_key_of_the_workflow_is_in_its_file() -> None:
@@ -201,10 +203,31 @@ def test_every_dependency_has_its_reason() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as the project's root, with what the pages take for granted."""
+    """A folder as the project's root, with the folder of data sets that the pages write to."""
     (tmp_path / "01_data/datasets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_recipes_of_the_readme_give_the_shapes_that_they_state(project: Path) -> None:
+    """Every `name = ...  # (shape) dtype` of a python block is true, and a number behind `#` is the value."""
+    shape = (160, 250, 250)
+    volume = create_volume("trvol-250-2.zarr/volumes/raw", shape, np.uint8, (8, 8, 8), (0, 0, 0))
+    assert volume.shape == shape
+    doors, stated = set(), 0
+    for snippet in blocks(ROOT / "README.md", "python"):
+        names: dict[str, Any] = {}
+        exec(compile(snippet, "README.md", "exec"), names)
+        doors |= set(re.findall(r"^from emsuite\.(\w+) import", snippet, re.MULTILINE))
+        for name, shown, dtype in re.findall(r"^(\w+) = .*  # (\([\d, ]+\)) (\w+)", snippet, re.MULTILINE):
+            stated += 1
+            assert tuple(names[name].shape) == tuple(map(int, re.findall(r"\d+", shown))), name
+            assert str(names[name].dtype).removeprefix("torch.") == dtype, name
+        for name, value in re.findall(r"^(\w+) = .*  # ([\d.]+) ", snippet, re.MULTILINE):
+            stated += 1
+            assert names[name] == float(value), name
+    assert doors == {"affinities", "lsds", "scores", "unet", "volume"}
+    assert stated == 7
 
 
 def test_a_volume_of_ones_own_by_the_page(project: Path) -> None:

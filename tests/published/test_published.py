@@ -10,7 +10,14 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
 from emsuite.download.object_store import S3Store, StoredObject
-from emsuite.published.published import convert, fetch_published, key_prefix, newest, published_networks, with_frozen
+from emsuite.published.published import (
+    convert,
+    fetch_published,
+    key_prefix,
+    newest_checkpoint,
+    published_networks,
+    with_frozen_networks,
+)
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.training import checkpoint as checkpoints
 
@@ -37,27 +44,27 @@ def checkpoint_files(iteration: int, shards: int = 1) -> list[str]:
     return [f"{name}.index", *(f"{name}.data-{i:05d}-of-{shards:05d}" for i in range(shards))]
 
 
-def test_the_newest_by_number_not_by_name() -> None:
+def test_the_newest_checkpoint_by_number_not_by_name() -> None:
     files = listed("checkpoint", "train_net.meta", *checkpoint_files(90_000), *checkpoint_files(400_000))
-    assert [stored.name for stored in newest(files)] == checkpoint_files(400_000)
+    assert [stored.name for stored in newest_checkpoint(files)] == checkpoint_files(400_000)
 
 
-def test_incomplete_ones_do_not_count() -> None:
+def test_incomplete_checkpoints_do_not_count() -> None:
     without_index = checkpoint_files(500_000)[1:]
     without_shard = checkpoint_files(450_000, shards=3)[:-1]
     whole = checkpoint_files(400_000, shards=2)
     files = listed("train_net_checkpoint_600000.meta", *without_index, *without_shard, *whole)
-    assert sorted(stored.name for stored in newest(files)) == sorted(whole)
-    assert newest(listed("checkpoint", *without_index)) == []
+    assert sorted(stored.name for stored in newest_checkpoint(files)) == sorted(whole)
+    assert newest_checkpoint(listed("checkpoint", *without_index)) == []
 
 
-def test_files_in_folders_below_are_others() -> None:
-    assert newest(listed(*(f"old/{name}" for name in checkpoint_files(400_000)))) == []
+def test_files_in_subfolders_do_not_count() -> None:
+    assert newest_checkpoint(listed(*(f"old/{name}" for name in checkpoint_files(400_000)))) == []
 
 
 def test_the_frozen_network_comes_first(thin_networks: Path) -> None:
     folder = thin_networks / "zebrafinch"
-    assert with_frozen(["aclsd", "mtlsd", "acrlsd", "lsd"], folder) == ["lsd", "aclsd", "mtlsd", "acrlsd"]
+    assert with_frozen_networks(["aclsd", "mtlsd", "acrlsd", "lsd"], folder) == ["lsd", "aclsd", "mtlsd", "acrlsd"]
 
 
 # ---- fetched
@@ -74,7 +81,7 @@ def bucket(s3: Any, name: str, networks: list[str], others: int = 0) -> S3Store:
     return S3Store(name, s3.url)
 
 
-def test_fetched_whatever_the_state_file_says(s3: Any, tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_fetched_whatever_the_state_file_says(s3: Any, tmp_path: Path) -> None:
     store = bucket(s3, "published-newest", ["mtlsd"], others=1003)
     s3.client().put_object(Bucket="published-newest", Key=f"{key_prefix('zebrafinch', 'mtlsd')}/"
                            "train_net_checkpoint_500000.index", Body=b"alone")  # fmt: skip
@@ -92,7 +99,7 @@ def test_fetched_whatever_the_state_file_says(s3: Any, tmp_path: Path) -> None:
     assert s3.counts() == {"GET": 2}  # two pages of the listing
 
 
-def test_networks_that_the_bucket_has(s3: Any, thin_networks: Path, tmp_path: Path) -> None:
+def test_networks_with_a_checkpoint_in_the_bucket(s3: Any, thin_networks: Path, tmp_path: Path) -> None:
     store = bucket(s3, "published-all", ["mtlsd", "aclsd"])
     folder = thin_networks / "zebrafinch"
     assert published_networks(store, "zebrafinch", folder) == ["aclsd", "mtlsd"]
@@ -105,7 +112,7 @@ def test_networks_that_the_bucket_has(s3: Any, thin_networks: Path, tmp_path: Pa
         published_networks(store, "zebrafinch", folder)
 
 
-def test_a_bucket_without_a_whole_checkpoint(s3: Any, tmp_path: Path) -> None:
+def test_a_bucket_without_a_complete_checkpoint_is_refused(s3: Any, tmp_path: Path) -> None:
     s3.public_bucket("published-none", {f"{key_prefix('zebrafinch', 'mtlsd')}/checkpoint": b""})
     store = S3Store("published-none", s3.url)
     with pytest.raises(BadInput, match="checkpoints/mtlsd: has no complete train_net_checkpoint_<iteration>"):
@@ -131,7 +138,7 @@ def test_a_checkpoint_with_its_provenance(thin_networks: Path) -> None:
     assert manifest == saved.provenance | {"iteration": 400_000}
 
 
-def test_again_it_does_nothing_and_with_the_optimizer_it_replaces(thin_networks: Path) -> None:
+def test_a_second_conversion_does_nothing_and_one_with_the_optimizer_replaces_it(thin_networks: Path) -> None:
     folder, prefix = thin_networks / "zebrafinch/mtlsd", recorded("zebrafinch", "mtlsd")
     path = convert(prefix, folder)
     before = path.stat().st_mtime_ns
@@ -161,7 +168,7 @@ def test_the_iteration_is_in_the_name_or_counted(thin_networks: Path, tmp_path: 
     assert convert(copied(prefix, tmp_path / "a", "mine"), folder).name == "checkpoint_400000.pt"
 
 
-def test_a_checkpoint_that_was_trained_here_stays(thin_networks: Path) -> None:
+def test_a_checkpoint_trained_here_is_not_replaced(thin_networks: Path) -> None:
     folder, prefix = thin_networks / "zebrafinch/mtlsd", recorded("zebrafinch", "mtlsd")
     convert(prefix, folder)
     own = checkpoints.load(folder, load_network(folder))

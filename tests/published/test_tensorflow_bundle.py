@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.published.tensorflow_bundle import Bundle, read_table, unmasked, varint
+from emsuite.published.tensorflow_bundle import Bundle, read_table, read_varint, unmask_crc32c
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def variables(number: int = 200) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_reads_what_was_written(writer: ModuleType, tmp_path: Path, shards: int) -> None:
+def test_reads_variables_that_tensorflow_wrote(writer: ModuleType, tmp_path: Path, shards: int) -> None:
     held = variables()
     writer.write_bundle(tmp_path / "b", held, shards=shards)
     bundle = Bundle(tmp_path / "b")
@@ -51,7 +51,7 @@ def test_reads_what_was_written(writer: ModuleType, tmp_path: Path, shards: int)
         np.testing.assert_array_equal(read, values)
 
 
-def test_only_what_is_asked_for_is_looked_at(writer: ModuleType, tmp_path: Path) -> None:
+def test_only_requested_variables_are_read_and_verified(writer: ModuleType, tmp_path: Path) -> None:
     writer.write_bundle(tmp_path / "b", {"a": np.ones(4, np.float32), "b": np.ones(4, np.float32)})
     data = next(tmp_path.glob("b.data*"))
     content = bytearray(data.read_bytes())
@@ -95,7 +95,7 @@ def test_odd_variables_are_refused_by_name(writer: ModuleType, tmp_path: Path, o
         bundle.read("a")
 
 
-def test_a_size_that_does_not_fit_the_shape(writer: ModuleType, tmp_path: Path) -> None:
+def test_a_size_that_does_not_match_the_shape_is_refused(writer: ModuleType, tmp_path: Path) -> None:
     body = writer.number(1, 1) + writer.message(2, writer.message(2, writer.number(1, 5)))
     entry = body + writer.number(5, 16) + writer.varint(6 << 3 | 5) + struct.pack("<I", 0)
     table = writer.make_table([(b"", writer.header(1, writer.WHOLE)), (b"a", entry)])
@@ -105,7 +105,7 @@ def test_a_size_that_does_not_fit_the_shape(writer: ModuleType, tmp_path: Path) 
         Bundle(tmp_path / "b").read("a")
 
 
-def test_tables_that_are_no_index_of_a_checkpoint(writer: ModuleType, tmp_path: Path) -> None:
+def test_other_tables_are_refused(writer: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "b.index").write_bytes(writer.make_table([(b"key", b"value")]))
     with pytest.raises(BadInput, match="has no header; not the index of a TensorFlow checkpoint"):
         Bundle(tmp_path / "b")
@@ -114,7 +114,7 @@ def test_tables_that_are_no_index_of_a_checkpoint(writer: ModuleType, tmp_path: 
         Bundle(tmp_path / "b")
 
 
-def test_data_cut_off_anywhere(writer: ModuleType, tmp_path: Path) -> None:
+def test_truncated_data_is_refused(writer: ModuleType, tmp_path: Path) -> None:
     writer.write_bundle(tmp_path / "b", {"a": np.ones(4, np.float32), "b": np.ones(2, np.float32)})
     data = tmp_path / "b.data-00000-of-00001"
     for left, name in ((23, "b"), (15, "a"), (0, "a")):
@@ -155,7 +155,7 @@ def table(path: Path, *blocks: bytes, compression: int = 0) -> Path:
     return path
 
 
-def test_keys_share_what_they_begin_with(tmp_path: Path) -> None:
+def test_keys_share_their_prefixes(tmp_path: Path) -> None:
     block = block_of((0, b"", b"head"), (0, b"net/bias", b"1"), (4, b"kernel", b"22"), (10, b"/Adam", b""))
     assert read_table(table(tmp_path / "t", block)) == {
         "": b"head",
@@ -170,30 +170,30 @@ def test_several_blocks(tmp_path: Path) -> None:
     assert held == {"a": b"1", "b": b"2"}
 
 
-def test_numbers_of_seven_bits_a_byte() -> None:
-    assert varint(b"\x05", 0) == (5, 1)
-    assert varint(b"\xff\xac\x02\xff", 1) == (300, 3)
+def test_varints() -> None:
+    assert read_varint(b"\x05", 0) == (5, 1)
+    assert read_varint(b"\xff\xac\x02\xff", 1) == (300, 3)
 
 
-def test_the_mask_of_checksums() -> None:
+def test_unmasking_of_checksums() -> None:
     # crc32c of "foo" and its masked form, from LevelDB's own definition: rotated right by 15, plus 0xa282ead8
     crc = 0xCFC4AE1D
     assert google_crc32c.value(b"foo") == crc
-    assert unmasked(((crc >> 15) + ((crc & 0x7FFF) << 17) + 0xA282EAD8) & 0xFFFFFFFF) == crc
+    assert unmask_crc32c(((crc >> 15) + ((crc & 0x7FFF) << 17) + 0xA282EAD8) & 0xFFFFFFFF) == crc
 
 
-@pytest.mark.parametrize("place", range(0, 40, 3))
-def test_a_changed_byte_is_noticed(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("position", range(0, 40, 3))
+def test_a_changed_byte_is_noticed(tmp_path: Path, position: int) -> None:
     path = table(tmp_path / "t", block_of((0, b"key", b"a value that is long enough")))
     content = bytearray(path.read_bytes())
-    content[place] ^= 0x10
+    content[position] ^= 0x10
     path.write_bytes(content)
     with pytest.raises(BadInput, match="damaged"):
         read_table(path)
 
 
 @pytest.mark.parametrize("left", [0, 10, 47, -9, -1])
-def test_cut_off(tmp_path: Path, left: int) -> None:
+def test_truncated_tables_are_refused(tmp_path: Path, left: int) -> None:
     path = table(tmp_path / "t", block_of((0, b"key", b"value")))
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(BadInput, match="not an index of a TensorFlow checkpoint, or cut off"):
@@ -205,7 +205,7 @@ def test_compressed_blocks_are_refused_by_name(tmp_path: Path) -> None:
         read_table(table(tmp_path / "t", block_of((0, b"key", b"value")), compression=1))
 
 
-def test_entries_that_lead_nowhere(tmp_path: Path) -> None:
+def test_entries_that_point_outside_the_file_are_refused(tmp_path: Path) -> None:
     for block in (
         block_of((0, b"key", b"value"))[:-8] + struct.pack("<II", 0, 900),  # more restart points than bytes
         bytes([0, 3, 90]) + b"key" + struct.pack("<II", 0, 1),  # a value that ends behind its block

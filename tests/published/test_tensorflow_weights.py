@@ -20,7 +20,13 @@ from emsuite.config.network import load_network
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.published.published import convert
 from emsuite.published.tensorflow_bundle import Bundle
-from emsuite.published.tensorflow_weights import iteration_of, match, read_optimizer, read_weights, weights_among
+from emsuite.published.tensorflow_weights import (
+    iteration_of,
+    match_variables,
+    read_optimizer,
+    read_weights,
+    weight_names,
+)
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.optimizer import make_optimizer
 
@@ -86,7 +92,7 @@ def test_the_second_network_of_autocontext(thin_networks: Path, dataset: str, ne
 
 @pytest.mark.parametrize("layer", ["layer_0_left_0", "up_3_to_2", "layer_2_right_1", "layer_3_left_1"])
 @pytest.mark.parametrize("kind", ["weight", "bias"])
-def test_one_weight_that_differs_shows(thin_networks: Path, layer: str, kind: str) -> None:
+def test_a_single_different_weight_is_noticed(thin_networks: Path, layer: str, kind: str) -> None:
     expected = computed("zebrafinch", "mtlsd")
     network = converted(thin_networks, "zebrafinch", "mtlsd")
     parameter = network.get_parameter(f"unet.{layer}.{kind}")
@@ -108,7 +114,7 @@ def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
     predicted = {name: logits.float().sigmoid() for name, logits in network(raw_of(expected)).items()}
     (((predicted["affs"] - 0.5) ** 2).mean() + ((predicted["lsds"] - 0.25) ** 2).mean()).backward()
     optimizer.step()
-    for parameter, variable in match(Bundle(prefix), config).items():
+    for parameter, variable in match_variables(Bundle(prefix), config).items():
         after = torch.from_numpy(expected[f"after_step/{variable}"])
         after = after.permute(4, 3, 0, 1, 2) if after.ndim == 5 else after
         moved = after - before[parameter]
@@ -116,7 +122,7 @@ def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
         torch.testing.assert_close(network.state_dict()[parameter] - before[parameter], moved, rtol=2e-3, atol=1e-7)
 
 
-def test_optimizer_of_malis_is_its_second_one(thin_networks: Path) -> None:
+def test_malis_reads_the_second_optimizer(thin_networks: Path) -> None:
     prefix = recorded("zebrafinch", "malis")
     config, bundle = load_network(thin_networks / "zebrafinch/malis"), Bundle(prefix)
     first = bundle.read("setup07/unet_layer_0_left_0/bias/malis_optimizer")
@@ -128,16 +134,16 @@ def test_optimizer_of_malis_is_its_second_one(thin_networks: Path) -> None:
     assert early[1]["step"] == 10_000
 
 
-def test_every_published_variable_has_its_place(thin_networks: Path) -> None:
+def test_every_published_variable_has_a_parameter(thin_networks: Path) -> None:
     for dataset, network in FROM_RAW + AUTOCONTEXT:
         bundle = Bundle(recorded(dataset, network))
-        matched = match(bundle, load_network(thin_networks / dataset / network))
-        assert sorted(matched.values()) == weights_among(bundle.variables)
+        matched = match_variables(bundle, load_network(thin_networks / dataset / network))
+        assert sorted(matched.values()) == weight_names(bundle.variables)
         assert len(matched) == 34 + 2 * len(load_network(thin_networks / dataset / network).heads)
         assert iteration_of(bundle) == int(bundle.prefix.name.rsplit("_", 1)[1])
 
 
-def test_kernels_are_turned_and_biases_kept(thin_networks: Path) -> None:
+def test_kernels_are_transposed_and_biases_kept(thin_networks: Path) -> None:
     bundle = Bundle(recorded("zebrafinch", "mtlsd"))
     weights = read_weights(bundle, load_network(thin_networks / "zebrafinch/mtlsd"))
     kernel = bundle.read("setup02/unet_up_2_to_1/kernel")  # z y x out in
@@ -163,7 +169,7 @@ def test_kernels_are_turned_and_biases_kept(thin_networks: Path) -> None:
         ("fib25/small", "fib25/mtlsd", "which is no part of the network fib25/small"),
     ],
 )
-def test_checkpoints_of_other_networks(thin_networks: Path, network: str, other: str, message: str) -> None:
+def test_checkpoints_of_other_networks_are_refused(thin_networks: Path, network: str, other: str, message: str) -> None:
     bundle = Bundle(recorded(*other.split("/")))
     with pytest.raises(BadInput, match=message):
         read_weights(bundle, load_network(thin_networks / network))

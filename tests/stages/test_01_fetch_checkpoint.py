@@ -43,7 +43,7 @@ def test_from_the_bucket_to_predictions(s3: Any, call_script: Run, thin_networks
     assert first.code == 0, first.err
     folder = thin_networks / "zebrafinch/mtlsd"
     path = folder / "checkpoints/checkpoint_400000.pt"
-    assert first.out == f"{path}: there\n"
+    assert first.out == f"{path}: converted\n"
     source = json.loads(manifest_path(path).read_text())["settings"]["converted"]
     assert source["source"] == f"s3://weights-mtlsd/{PLACE}/mtlsd"
     assert {item["key"]: item["size"] for item in source["objects"]} == {

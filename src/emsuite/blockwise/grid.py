@@ -91,10 +91,7 @@ def _whole_voxels(name: str, length: Sequence[int], voxel_size: Coordinate, at_l
 
 
 def block_aligned_chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:
-    """Return a chunk shape in voxels such that no two blocks write into the same chunk.
-
-    See `dividing_chunk_length`, or `chunk_length` if there is only one block.
-    """
+    """Return a chunk shape in voxels such that no two blocks write into the same chunk; see `emsuite.io.chunks`."""
     if len(grid) == 1:
         return [chunk_length(n) for n in grid.total.shape / voxel_size]
     return [dividing_chunk_length(size) for size in grid.block_size / voxel_size]

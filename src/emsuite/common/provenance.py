@@ -75,9 +75,9 @@ def provenance(
 
     Args:
         settings: The resolved configuration.
-        inputs: Files or folders by name. Each is recorded with its checksum.
+        inputs: Files or folders by name. Each is recorded with its fingerprint.
         seed: The seed of the run, if it has one.
-        fingerprint: Returns the checksum of an input; for volumes that of `emsuite.io.volume`.
+        fingerprint: For volumes, that of `emsuite.io.volume`.
 
     Returns:
         Among others `started` (UTC) and `seconds`, both counted from the start of the process, and `peak_memory`

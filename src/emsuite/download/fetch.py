@@ -1,6 +1,6 @@
-"""Copies of what a store holds: parallel, resumable, verified, retried; a copy is whole when its manifest is there.
+"""Verified copies of the objects in a store: fetched in parallel, retried, and continued after a kill.
 
-Knows nothing of what the objects are.
+A copy is complete once its manifest exists. The module does not know what the objects contain.
 """
 
 import hashlib
@@ -17,53 +17,66 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, manifest_path, output, read_json, unfinished_path
 from emsuite.common.progress import progress
-from emsuite.download import resumable as partial
-from emsuite.download.object_store import Store, StoredObject
-from emsuite.download.resumable import Partial, Task, Transfer, verified
+from emsuite.download import resumable
+from emsuite.download.object_store import ObjectStore, StoredObject
+from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum
 from emsuite.download.retry import Stopped
 
 WORKERS = 16
 
-Choice = Callable[[list[StoredObject]], list[StoredObject]]
+Selection = Callable[[list[StoredObject]], list[StoredObject]]
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """What is there and verified, how many were transferred now, how many could be verified by their size only."""
+class FetchResult:
+    """The outcome of `fetch_prefix`."""
 
     stored: tuple[StoredObject, ...]
+    """The objects of the copy, all verified."""
     transferred: int
+    """How many of them this run fetched."""
     by_size: int
+    """How many of them have no usable checksum, so that only their size was verified."""
 
     @property
     def objects(self) -> int:
-        """How many objects are there."""
+        """The number of objects of the copy."""
         return len(self.stored)
 
 
 def fetch_prefix(
-    store: Store,
+    store: ObjectStore,
     prefix: str,
     folder: Path,
     *,
-    choose: Choice | None = None,
+    choose: Selection | None = None,
     expected: Mapping[str, Any] | None = None,
     workers: int = WORKERS,
-) -> Fetched:
-    """Make `folder` a verified copy of all objects below `prefix`, or of those that `choose` takes from the listing.
+) -> FetchResult:
+    """Make `folder` a verified copy of the objects below `prefix`.
 
-    Goes on where an earlier run stood: files that are there and whole (size, and MD5 where the ETag tells it) are not
-    fetched again, of large objects only the missing ranges are; files that were not chosen or that the store does not
-    have are left alone. The folder counts as unfinished until its manifest is written, which tells of the last choice.
-    `expected` says what is known to be there: `objects`, `bytes` (counts), `listing` (as in the manifest). Raises
-    BadInput for a source that cannot be used and keys that lead outside the folder, RunFailed where fetching failed.
+    A stopped run is continued. A file that is complete (same size, and same MD5 if the ETag has one) is not fetched
+    again; of a large object only the missing ranges are fetched. Other files in the folder are left alone. The folder
+    counts as unfinished until its manifest is written; the manifest describes the objects of the last run.
+
+    Args:
+        store: the store to copy from.
+        prefix: the folder in the store.
+        folder: the folder to copy to.
+        choose: takes the listing and returns the objects to fetch. The default is all of them.
+        expected: `objects`, `bytes` and `listing` of the source, as in the manifest's `contents`; all optional.
+        workers: the number of threads.
+
+    Raises:
+        BadInput: the source cannot be used, a key leads outside the folder, or the folder holds something else.
+        RunFailed: an object could not be fetched, or the source differs from `expected`.
     """
     folder = Path(folder)
     url = store.url(prefix)
     settings = {"source": url}
-    _check_source(folder, url)
+    _check_target(folder, url)
     listed = store.list(prefix)
     objects = listed if choose is None else choose(listed)
     if not objects:
@@ -71,42 +84,53 @@ def fetch_prefix(
     contents = _contents(objects)
     _check_contents(url, contents, expected)
     paths = local_paths(folder, objects)
-    known = _clear_leftovers(folder, listed)
-    state = _compare(store, objects, paths, workers)
-    _check_owner(folder, paths, state, known)
-    missing = [stored for stored, whole in zip(objects, state, strict=True) if whole is False]
+    related = _clear_leftovers(folder, listed)
+    states = _compare(store, objects, paths, workers)
+    _check_owner(folder, paths, states, related)
+    missing = [stored for stored, state in zip(objects, states, strict=True) if state is False]
     if not missing and is_finished(folder, settings) and read_json(manifest_path(folder)).get("contents") == contents:
-        return Fetched(tuple(objects), 0, state.count(None))
+        return FetchResult(tuple(objects), 0, states.count(None))
     if folder.exists():
-        # What is there has just been verified: let output() continue it rather than start anew.
+        # These files were just verified: make output() continue the folder instead of removing it.
         write_json(unfinished_path(folder), settings)
     with output(folder, settings) as made:
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
-        by_size += state.count(None)
+        by_size += states.count(None)
         made.notes.update(contents=contents, verified_by_size_only=by_size)
     if by_size:
         log.warning("%s: %d objects have no checksum to go by: verified by size only", folder, by_size)
-    return Fetched(tuple(objects), len(missing), by_size)
+    return FetchResult(tuple(objects), len(missing), by_size)
 
 
 def fetch_objects(
-    store: Store, objects: Sequence[StoredObject], folder: Path, *, what: str, workers: int = WORKERS
+    store: ObjectStore, objects: Sequence[StoredObject], folder: Path, *, what: str, workers: int = WORKERS
 ) -> int:
-    """Fetch `objects` into `folder`, each under its name, replacing what is there; `what` describes the progress bar.
+    """Fetch `objects` into `folder`, each under its name; replace existing files.
 
-    Returns how many had no checksum that could be verified. Raises as `fetch_prefix` does; what was fetched stays.
+    Args:
+        store: the store to fetch from.
+        objects: the objects to fetch.
+        folder: the folder to write to.
+        what: the label of the progress bar.
+        workers: the number of threads.
+
+    Returns:
+        The number of objects without a usable checksum: only their size was verified.
+
+    Raises:
+        BadInput, RunFailed: as `fetch_prefix`. Files that are complete stay.
     """
     paths = local_paths(folder, objects)
     parts = {
-        stored: Partial(path, stored)
+        stored: PartialFile(path, stored)
         for stored, path in zip(objects, paths, strict=True)
-        if stored.size > partial.LARGE
+        if stored.size > resumable.LARGE_OBJECT_BYTES
     }
     total = sum(stored.size for stored in objects)
-    there = sum(part.bytes_there() for part in parts.values())
-    _check_room(folder, total - there)
+    done = sum(part.bytes_done() for part in parts.values())
+    _check_disk_space(folder, total - done)
     stop, lock = threading.Event(), threading.Lock()
-    with progress(what=what, total=total, done=there, unit="B") as bar, ThreadPoolExecutor(workers) as pool:
+    with progress(what=what, total=total, done=done, unit="B") as bar, ThreadPoolExecutor(workers) as pool:
 
         def count(received: int) -> None:
             with lock:
@@ -115,13 +139,13 @@ def fetch_objects(
         transfer = Transfer(store, count, stop)
         tasks: list[Task] = []
         for stored, path in zip(objects, paths, strict=True):
-            tasks += transfer.in_ranges(stored, parts[stored]) if stored in parts else transfer.whole(stored, path)
+            tasks += transfer.in_ranges(stored, parts[stored]) if stored in parts else transfer.at_once(stored, path)
         jobs = [pool.submit(task) for task in tasks]
-        return sum(verified is False for verified in _results(jobs, pool, stop))
+        return sum(has_checksum is False for has_checksum in _results(jobs, pool, stop))
 
 
 def local_paths(folder: Path, objects: Sequence[StoredObject]) -> list[Path]:
-    """Where each object belongs; raises BadInput for a key that would lead outside `folder`, also by a link."""
+    """Return the path of each object; raise BadInput if a key leads outside `folder`, by its name or by a link."""
     folders: set[PurePosixPath] = set()
     for stored in objects:
         parts = stored.name.split("/")
@@ -129,9 +153,9 @@ def local_paths(folder: Path, objects: Sequence[StoredObject]) -> list[Path]:
             raise BadInput(f"key {stored.key!r} is no path inside {folder}; nothing was fetched")
         folders.update(PurePosixPath(stored.name).parents)
     root = folder.resolve()
-    for place in folders:
-        if not (folder / place).resolve().is_relative_to(root):
-            raise BadInput(f"{folder / place}: leads outside {folder}; nothing was fetched")
+    for subfolder in folders:
+        if not (folder / subfolder).resolve().is_relative_to(root):
+            raise BadInput(f"{folder / subfolder}: leads outside {folder}; nothing was fetched")
     for stored in objects:
         if PurePosixPath(stored.name) in folders:
             raise BadInput(f"key {stored.key!r} is a file and a folder at once; nothing was fetched")
@@ -139,7 +163,7 @@ def local_paths(folder: Path, objects: Sequence[StoredObject]) -> list[Path]:
 
 
 def _results(jobs: Sequence["Future[Result]"], pool: ThreadPoolExecutor, stop: threading.Event) -> list[Result]:
-    """The jobs' results; the first that fails ends all the others."""
+    """Return the results of the jobs; the first job that fails ends all others."""
     try:
         wait(jobs, return_when=FIRST_EXCEPTION)
     finally:
@@ -151,75 +175,77 @@ def _results(jobs: Sequence["Future[Result]"], pool: ThreadPoolExecutor, stop: t
     return [job.result() for job in jobs]
 
 
-def _compare(store: Store, objects: Sequence[StoredObject], paths: Sequence[Path], workers: int) -> list[bool | None]:
-    """Per object: True where the file is there and whole, None where its size alone could be verified, else False."""
+def _compare(
+    store: ObjectStore, objects: Sequence[StoredObject], paths: Sequence[Path], workers: int
+) -> list[bool | None]:
+    """Return per object: True if its file is complete, None if only the size could be verified, else False."""
 
-    def whole(stored: StoredObject, path: Path) -> bool | None:
+    def compare(stored: StoredObject, path: Path) -> bool | None:
         if path.is_symlink() or not path.is_file() or path.stat().st_size != stored.size:
             return False
-        return verified(store, stored, path)
+        return matches_checksum(store, stored, path)
 
     with ThreadPoolExecutor(workers) as pool:
-        there = pool.map(whole, objects, paths)
+        states = pool.map(compare, objects, paths)
         if not any(path.exists() for path in paths):
-            return list(there)
-        return list(progress(there, what="verifying what is there", total=len(objects)))
+            return list(states)
+        return list(progress(states, what="verifying what is there", total=len(objects)))
 
 
-def _check_source(folder: Path, url: str) -> None:
+def _check_target(folder: Path, url: str) -> None:
     if folder.resolve().as_uri() == url:
         raise BadInput(f"{folder}: is the source itself; expected another folder to copy to")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInput(f"{folder}: is a link or a file; expected a folder, or nothing, to copy to")
     manifest, unfinished = read_json(manifest_path(folder)), read_json(unfinished_path(folder))
     if unfinished is not None and unfinished != {"source": url}:
-        remove(folder)  # part of a copy of something else is of no use
+        remove(folder)  # an unfinished copy of another source is useless
     elif folder.exists() and manifest is not None and manifest["settings"] != {"source": url}:
         source = manifest["settings"].get("source", "other settings")
         raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another place")
 
 
-def _check_owner(folder: Path, paths: Sequence[Path], state: Sequence[bool | None], known: Set[Path]) -> None:
-    """Refuse a folder that holds something else; an earlier copy, by whatever program, is continued."""
+def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | None], related: Set[Path]) -> None:
+    """Raise BadInput if the folder holds something else; an earlier copy, also by another program, is continued."""
     if manifest_path(folder).exists() or unfinished_path(folder).exists():
         return
-    differ = [path for path, whole in zip(paths, state, strict=True) if whole is False and path.exists()]
-    strangers = {path for path in folder.rglob("*") if not path.is_dir()} - known
-    if differ and strangers:
+    differ = [path for path, state in zip(paths, states, strict=True) if state is False and path.exists()]
+    unrelated = {path for path in folder.rglob("*") if not path.is_dir()} - related
+    if differ and unrelated:
         raise BadInput(
-            f"{folder}: holds something else (the source has no {min(strangers).relative_to(folder)}); "
+            f"{folder}: holds something else (the source has no {min(unrelated).relative_to(folder)}); "
             "remove it, or choose another place"
         )
 
 
-def _check_contents(url: str, held: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
+def _check_contents(url: str, contents: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
     for key, value in (expected or {}).items():
-        if held[key] != value:
-            raise RunFailed(f"{url}: {key}: the source holds {held[key]}, the data set's file says {value}")
+        if contents[key] != value:
+            raise RunFailed(f"{url}: {key}: the source holds {contents[key]}, the data set's file says {value}")
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = disk_usage(place).free
+def _check_disk_space(folder: Path, needed: int) -> None:
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = disk_usage(existing).free
     if needed > free:
         raise RunFailed(f"{folder}: {needed / 1e9:.3g} GB are to be fetched, but the disk has {free / 1e9:.3g} GB left")
 
 
 def _clear_leftovers(folder: Path, listed: Sequence[StoredObject]) -> set[Path]:
-    """Remove the temporary files of runs that were killed, but for parts of large objects that can be continued.
+    """Remove the temporary files of killed runs, but keep partial files of large objects that can be continued.
 
-    Returns all paths that have to do with what the source holds: its objects' own, and those of their parts.
+    Returns the paths that belong to the source: its objects, and their partial files.
     """
-    known = {folder / stored.name for stored in listed}
+    related = {folder / stored.name for stored in listed}
     for stored in listed:
-        part = Partial(folder / stored.name, stored)
-        if stored.size > partial.LARGE and part.is_there():
-            known |= {part.part, part.record}
-    for pattern in (".*.part", *partial.NAMES):
+        part = PartialFile(folder / stored.name, stored)
+        if stored.size > resumable.LARGE_OBJECT_BYTES and part.can_continue():
+            related |= {part.bytes_path, part.ranges_path}
+    for pattern in (".*.part", *resumable.PARTIAL_FILE_PATTERNS):
         for leftover in folder.rglob(pattern):
-            if leftover not in known:
+            if leftover not in related:
                 leftover.unlink(missing_ok=True)
-    return known
+    return related
 
 
 def _contents(objects: Sequence[StoredObject]) -> dict[str, Any]:

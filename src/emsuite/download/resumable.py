@@ -1,15 +1,14 @@
-"""Large files on their way: they grow in byte ranges beside their final place, and a killed run's are continued.
+"""Downloads of single objects: retried, verified, and continued after a kill.
 
-    data                         the file, once it is whole
-    .data.<mark>.bytes           its bytes: as long as the whole file from the start, with holes
-    .data.<mark>.ranges          one byte per range: 1 where the range is on the disk
+A small object is fetched at once, into a temporary file. A large object is fetched in byte ranges, by several workers,
+into a partial file beside the final one:
 
-The mark stands for the object's key, size and ETag and for the size of the ranges, so that a part of something else is
-never continued. Knows nothing of where the bytes come from.
+    data                         the file, once it is complete and verified
+    .data.<mark>.bytes           its bytes: a sparse file, as long as the whole object from the start
+    .data.<mark>.ranges          one byte per range: 1 if the range is on the disk
 
-Objects of a store that become files: whole in one go, or in ranges by several workers; retried, and verified.
-
-A file takes its name when its size and checksum have been verified, so it is there whole or not at all.
+The mark is a hash of the object's key, size and ETag and of the size of a range, so that the partial file of another
+object is never continued. A file gets its final name after its size and checksum are verified.
 """
 
 import hashlib
@@ -24,110 +23,116 @@ from typing import BinaryIO
 
 from emsuite.common.errors import RunFailed
 from emsuite.common.files import atomic_path
-from emsuite.download import object_store as etag
-from emsuite.download.object_store import Store, StoredObject
-from emsuite.download.retry import Stopped, Unreliable, retried
+from emsuite.download.object_store import ObjectStore, StoredObject, is_multipart, matches_etag
+from emsuite.download.retry import Stopped, TransientError, with_retries
 
-LARGE = 32 << 20  # bytes; larger objects are fetched in ranges
-RANGE = 16 << 20  # bytes; what a killed run loses of each connection at most
-NAMES = (".*.bytes", ".*.ranges")  # of all files that are on their way
+LARGE_OBJECT_BYTES = 32 << 20
+"""Larger objects are fetched in ranges."""
+RANGE_BYTES = 16 << 20
+"""The size of a range: a killed run loses at most this much per connection."""
+PARTIAL_FILE_PATTERNS = (".*.bytes", ".*.ranges")
+"""Names of all partial files."""
 _DONE = b"\1"
 
-Range = tuple[int, int]
+ByteRange = tuple[int, int]
+"""The first byte, and the byte behind the last one."""
+Task = Callable[[], bool | None]
 
 
-def byte_ranges(size: int, length: int) -> list[Range]:
-    """The ranges (begin, end), `length` bytes each but for the last, that make up `size` bytes."""
+def byte_ranges(size: int, length: int) -> list[ByteRange]:
+    """Return the ranges (begin, end) that divide `size` bytes, `length` bytes each but for the last."""
     return [(begin, min(begin + length, size)) for begin in range(0, size, length)]
 
 
-class Partial:
-    """A part of the file at `path`, that will hold `stored`; nothing is written before `begin` is called."""
+class PartialFile:
+    """The part of an object that is on the disk, beside its final `path`; only `begin` creates files."""
 
     def __init__(self, path: Path, stored: StoredObject):
-        self.path, self.size, self._length = path, stored.size, RANGE
-        bound = f"{stored.key}\n{stored.size}\n{stored.etag}\n{self._length}"
-        mark = hashlib.sha256(bound.encode()).hexdigest()[:16]
-        self.part = path.with_name(f".{path.name}.{mark}.bytes")
-        self.record = path.with_name(f".{path.name}.{mark}.ranges")
+        self.path, self.size, self._range_bytes = path, stored.size, RANGE_BYTES
+        identity = f"{stored.key}\n{stored.size}\n{stored.etag}\n{self._range_bytes}"
+        mark = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        self.bytes_path = path.with_name(f".{path.name}.{mark}.bytes")
+        self.ranges_path = path.with_name(f".{path.name}.{mark}.ranges")
 
-    def is_there(self) -> bool:
-        """Whether an earlier run left a part that can be continued."""
-        ranges = len(byte_ranges(self.size, self._length))
-        return _is_file(self.part, self.size) and _is_file(self.record, ranges)
+    def can_continue(self) -> bool:
+        """Return whether an earlier run left files that can be continued."""
+        ranges = len(byte_ranges(self.size, self._range_bytes))
+        return _is_file(self.bytes_path, self.size) and _is_file(self.ranges_path, ranges)
 
     def begin(self) -> None:
-        """Make an empty part, unless there is one that can be continued."""
-        if self.is_there():
+        """Create empty files, unless an earlier run left files that can be continued."""
+        if self.can_continue():
             return
         self.discard()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.part, "xb") as file:
+        with open(self.bytes_path, "xb") as file:
             file.truncate(self.size)
-        self.record.write_bytes(bytes(len(byte_ranges(self.size, self._length))))
+        self.ranges_path.write_bytes(bytes(len(byte_ranges(self.size, self._range_bytes))))
 
-    def missing(self) -> list[Range]:
-        """The ranges that are still to be fetched, in bytes (begin, end)."""
-        ranges = byte_ranges(self.size, self._length)
-        done = self.record.read_bytes() if self.is_there() else bytes(len(ranges))
+    def missing_ranges(self) -> list[ByteRange]:
+        """Return the ranges that are still to be fetched."""
+        ranges = byte_ranges(self.size, self._range_bytes)
+        done = self.ranges_path.read_bytes() if self.can_continue() else bytes(len(ranges))
         return [span for span, flag in zip(ranges, done, strict=True) if not flag]
 
-    def bytes_there(self) -> int:
-        """How many bytes an earlier run left."""
-        return self.size - sum(end - begin for begin, end in self.missing())
+    def bytes_done(self) -> int:
+        """Return how many bytes are on the disk."""
+        return self.size - sum(end - begin for begin, end in self.missing_ranges())
 
-    def mark_done(self, span: Range) -> None:
-        """Record that the bytes of `span` are on the disk, as they must be by then."""
-        with open(self.record, "r+b") as file:
-            file.seek(span[0] // self._length)
+    def mark_done(self, span: ByteRange) -> None:
+        """Record that the bytes of `span` are on the disk. The caller must have synced them."""
+        with open(self.ranges_path, "r+b") as file:
+            file.seek(span[0] // self._range_bytes)
             file.write(_DONE)
 
     def finish(self) -> None:
-        """Give the part, whole by now, its final name."""
-        with open(self.part, "rb") as file:
+        """Give the complete file its final name."""
+        with open(self.bytes_path, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(self.part, self.path)
-        self.record.unlink()
+        os.replace(self.bytes_path, self.path)
+        self.ranges_path.unlink()
 
     def discard(self) -> None:
-        """Remove what is there; the record first, as it must not speak of bytes that are gone."""
-        self.record.unlink(missing_ok=True)
-        self.part.unlink(missing_ok=True)
+        """Remove the partial files: the record of the ranges first, so that it never lists bytes that are gone."""
+        self.ranges_path.unlink(missing_ok=True)
+        self.bytes_path.unlink(missing_ok=True)
 
 
 def _is_file(path: Path, size: int) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size == size
 
 
-Task = Callable[[], bool | None]
-
-
 @dataclass(frozen=True)
 class Transfer:
-    """What all transfers of a run share: `count` is told of bytes as they come (or are lost), `stop` ends them."""
+    """The downloads of one run, as tasks that a pool of threads may do in any order."""
 
-    store: Store
+    store: ObjectStore
     count: Callable[[int], None]
+    """Called with the number of bytes received; with a negative number for bytes that must be fetched again."""
     stop: threading.Event
+    """Set by the caller to end all tasks."""
 
-    def whole(self, stored: StoredObject, path: Path) -> list[Task]:
-        """One task, which fetches the object in one go; it returns whether its checksum could be verified."""
+    def at_once(self, stored: StoredObject, path: Path) -> list[Task]:
+        """Return one task that fetches the whole object to `path`.
+
+        The task returns True if the checksum was verified, False if only the size could be verified.
+        """
         return [partial(self._fetch_whole, stored, path)]
 
-    def in_ranges(self, stored: StoredObject, part: Partial) -> list[Task]:
-        """Tasks that fetch what is missing of `part`, in any order; the one that ends last returns as `whole` does."""
-        with _writing(part.path):
+    def in_ranges(self, stored: StoredObject, part: PartialFile) -> list[Task]:
+        """Return one task for each missing range of `part`; the task that ends last returns as in `at_once`."""
+        with _write_errors(part.path):
             part.begin()
-            missing = part.missing()
-        left, lock = len(missing), threading.Lock()
+            missing = part.missing_ranges()
+        remaining, lock = len(missing), threading.Lock()
 
-        def fetch(span: Range) -> bool | None:
-            nonlocal left
+        def fetch(span: ByteRange) -> bool | None:
+            nonlocal remaining
             self._fetch_range(stored, part, span)
             with lock:
-                left -= 1
-                last = left == 0
-            return self._complete(stored, part) if last else None
+                remaining -= 1
+                is_last = remaining == 0
+            return self._complete(stored, part) if is_last else None
 
         return [partial(fetch, span) for span in missing] or [partial(self._complete, stored, part)]
 
@@ -136,43 +141,43 @@ class Transfer:
             with atomic_path(path) as temporary:
                 with open(temporary, "wb") as file:
                     self._receive(stored, (0, stored.size), file)
-                return self._check(stored, temporary)
+                return self._verify(stored, temporary)
 
-        with _writing(path):
-            return retried(once, stop=self.stop)
+        with _write_errors(path):
+            return with_retries(once, stop=self.stop)
 
-    def _fetch_range(self, stored: StoredObject, part: Partial, span: Range) -> None:
+    def _fetch_range(self, stored: StoredObject, part: PartialFile, span: ByteRange) -> None:
         def once() -> None:
-            with open(part.part, "r+b") as file:
+            with open(part.bytes_path, "r+b") as file:
                 file.seek(span[0])
                 self._receive(stored, span, file)
                 file.flush()
                 os.fsync(file.fileno())
             part.mark_done(span)
 
-        with _writing(part.path):
-            retried(once, stop=self.stop)
+        with _write_errors(part.path):
+            with_retries(once, stop=self.stop)
 
-    def _complete(self, stored: StoredObject, part: Partial) -> bool:
-        """Verify the part and give it its name; a part that differs is thrown away and fetched anew."""
+    def _complete(self, stored: StoredObject, part: PartialFile) -> bool:
+        """Verify the file and give it its final name; if its checksum differs, discard it and fetch it again."""
 
         def once() -> bool:
             part.begin()
-            for span in part.missing():
+            for span in part.missing_ranges():
                 self._fetch_range(stored, part, span)
             try:
-                good = self._check(stored, part.part)
-            except Unreliable:
+                has_checksum = self._verify(stored, part.bytes_path)
+            except TransientError:
                 part.discard()
                 raise
             part.finish()
-            return good
+            return has_checksum
 
-        with _writing(part.path):
-            return retried(once, stop=self.stop)
+        with _write_errors(part.path):
+            return with_retries(once, stop=self.stop)
 
-    def _receive(self, stored: StoredObject, span: Range, file: BinaryIO) -> None:
-        """Write the bytes of `span` as they come, and no others, to where `file` stands."""
+    def _receive(self, stored: StoredObject, span: ByteRange, file: BinaryIO) -> None:
+        """Write the bytes of `span` at the current position of `file`; never write more than these."""
         received, announced = 0, span[1] - span[0]
         try:
             for piece in self.store.read(stored, *span):
@@ -184,27 +189,29 @@ class Transfer:
                     break
                 file.write(piece)
             if received != announced:
-                raise Unreliable(f"{self.store.url(stored.key)}: {received} bytes came, {announced} were announced")
-        except Unreliable:
+                raise TransientError(f"{self.store.url(stored.key)}: {received} bytes came, {announced} were announced")
+        except TransientError:
             self.count(-received)
             raise
 
-    def _check(self, stored: StoredObject, path: Path) -> bool:
-        good = verified(self.store, stored, path)
-        if good is False:
+    def _verify(self, stored: StoredObject, path: Path) -> bool:
+        """Return whether the object has a checksum to verify; raise TransientError if the file differs from it."""
+        matches = matches_checksum(self.store, stored, path)
+        if matches is False:
             self.count(-stored.size)
-            raise Unreliable(f"{self.store.url(stored.key)}: what came differs from its checksum {stored.etag}")
-        return good is True
+            raise TransientError(f"{self.store.url(stored.key)}: what came differs from its checksum {stored.etag}")
+        return matches is True
 
 
-def verified(store: Store, stored: StoredObject, path: Path) -> bool | None:
-    """Whether the file at `path` has the object's checksum; None where that cannot be told."""
-    part_size = store.part_size(stored) if etag.in_parts(stored.etag) else None
-    return etag.matches(path, stored.etag, part_size)
+def matches_checksum(store: ObjectStore, stored: StoredObject, path: Path) -> bool | None:
+    """Return whether the file at `path` has the checksum of the object; None if the answer is unknown."""
+    part_size = store.part_size(stored) if is_multipart(stored.etag) else None
+    return matches_etag(path, stored.etag, part_size)
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into RunFailed."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Another try after failures that may pass: throttling, a broken connection, a truncated answer."""
+"""Retries of calls that fail for reasons that may pass: throttling, a broken connection, a truncated answer."""
 
 import logging
 import random
@@ -16,30 +16,40 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Unreliable(Exception):
-    """A failure that may pass."""
+class TransientError(Exception):
+    """A failure that may pass: the call is worth another try."""
 
 
-class Unreachable(Unreliable):
-    """No connection at all."""
+class Unreachable(TransientError):
+    """No connection to the server at all."""
 
 
 class Stopped(Exception):
-    """Another failure has ended the work."""
+    """Another worker failed, so this one ends too."""
 
 
-def retried(call: Callable[[], Result], *, tries_to_reach: int = _TRIES, stop: threading.Event | None = None) -> Result:
-    """The result of `call`, called again after each `Unreliable`, with delays (s) that double and vary at random.
+def with_retries(
+    call: Callable[[], Result], *, tries_to_reach: int = _TRIES, stop: threading.Event | None = None
+) -> Result:
+    """Return the result of `call`; call it again after each `TransientError`.
 
-    `tries_to_reach` bounds the tries where there is no connection at all; `stop` ends the waiting. Raises RunFailed
-    when the failure does not pass, Stopped when `stop` was set.
+    Delays start at 0.2 s, double up to 20 s, and vary at random by a half.
+
+    Args:
+        call: the function to call, without arguments.
+        tries_to_reach: the number of tries if there is no connection at all.
+        stop: an event that ends the waiting.
+
+    Raises:
+        RunFailed: the failure did not pass.
+        Stopped: `stop` was set while this function waited.
     """
     stop = stop or threading.Event()
     attempt = 1
     while True:
         try:
             return call()
-        except Unreliable as error:
+        except TransientError as error:
             if attempt >= (tries_to_reach if isinstance(error, Unreachable) else _TRIES):
                 raise RunFailed(f"{error} (tried {attempt} times; the same command continues what is there)") from None
             log.debug("%s; trying again", error)

@@ -1,10 +1,11 @@
-"""The published networks' weights: found in a bucket, fetched, and converted to checkpoints of this suite.
+"""The weights of the published networks: fetch them from a bucket and convert them to checkpoints of this suite.
 
     funke/<dataset>/training/checkpoints/<network>/train_net_checkpoint_<iteration>.index    in the bucket
                                                    train_net_checkpoint_<iteration>.data-00000-of-00001
-    02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt                       what becomes of them
+    02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt                       converted
 
-Source: Sheridan et al. 2022; funkelab/lsd_nm_experiments. The file `checkpoint` there names a wrong one.
+Source: Sheridan et al. 2022; funkelab/lsd_nm_experiments. The bucket's state files, named `checkpoint`, name wrong
+checkpoints, so they are not read.
 """
 
 import logging
@@ -21,7 +22,7 @@ from emsuite.common.outputs import is_finished
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network, upgraded
 from emsuite.download.fetch import WORKERS, fetch_prefix
-from emsuite.download.object_store import Store, StoredObject
+from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, read_weights
 from emsuite.training import checkpoint as checkpoints
@@ -34,38 +35,45 @@ logger = logging.getLogger(__name__)
 
 
 def key_prefix(dataset: str, network: str = "") -> str:
-    """Where the checkpoints of a data set, or of one of its networks, lie in the bucket."""
+    """Return the folder of the bucket with the checkpoints of a data set, or of one of its networks."""
     return f"funke/{dataset}/training/checkpoints/{network}".rstrip("/")
 
 
-def newest(objects: Iterable[StoredObject]) -> list[StoredObject]:
-    """The index and data of the newest checkpoint of which all files are there; empty if there is none."""
+def newest_checkpoint(objects: Iterable[StoredObject]) -> list[StoredObject]:
+    """Return the index and data files of the newest complete checkpoint, or an empty list."""
     files, shards = defaultdict[int, list[StoredObject]](list), defaultdict[int, set[int]](set)
     for stored in objects:
-        if found := _FILE.fullmatch(stored.name):
-            iteration = int(found["iteration"])
+        if match := _FILE.fullmatch(stored.name):
+            iteration = int(match["iteration"])
             files[iteration].append(stored)
-            if found["shards"]:
-                shards[iteration].add(int(found["shards"]))
-    complete = [i for i, held in files.items() if shards[i] == {len(held) - 1}]
+            if match["shards"]:
+                shards[iteration].add(int(match["shards"]))
+    complete = [i for i, present in files.items() if shards[i] == {len(present) - 1}]
     return files[max(complete)] if complete else []
 
 
-def published_networks(store: Store, dataset: str, folder: Path) -> list[str]:
-    """The networks of a data set's `folder` of which the store has a complete checkpoint; BadInput if there is none."""
+def published_networks(store: ObjectStore, dataset: str, folder: Path) -> list[str]:
+    """Return the networks that have a network.yaml in `folder` and a complete checkpoint in the store.
+
+    Raises BadInput if there are none.
+    """
     by_network = dict[str, list[StoredObject]]()
     prefix = key_prefix(dataset)
     for stored in store.list(prefix):
         network, _, name = stored.name.partition("/")
         by_network.setdefault(network, []).append(replace(stored, name=name))
-    found = [n for n, files in by_network.items() if newest(files) and (folder / n / "network.yaml").is_file()]
-    if not found:
+    networks = [
+        name
+        for name, files in by_network.items()
+        if newest_checkpoint(files) and (folder / name / "network.yaml").is_file()
+    ]
+    if not networks:
         raise BadInput(f"{store.url(prefix)}: has no complete checkpoint of a network in {folder}")
-    return sorted(found)
+    return sorted(networks)
 
 
-def with_frozen(networks: Sequence[str], folder: Path) -> list[str]:
-    """The networks of a data set's `folder`, each behind the frozen one whose LSDs it reads."""
+def with_frozen_networks(networks: Sequence[str], folder: Path) -> list[str]:
+    """Return the networks and the frozen networks that they read LSDs from, each after its frozen network."""
     ordered = list[str]()
     for network in networks:
         frozen = frozen_network_folder(folder / network, load_network(folder / network))
@@ -73,32 +81,58 @@ def with_frozen(networks: Sequence[str], folder: Path) -> list[str]:
     return list(dict.fromkeys(ordered))
 
 
-def fetch_published(store: Store, dataset: str, network: str, data: Path, workers: int = WORKERS) -> tuple[Path, dict]:
-    """Fetch the newest complete checkpoint of a published network below `data`; verified, and continued if stopped.
+def fetch_published(
+    store: ObjectStore, dataset: str, network: str, data: Path, workers: int = WORKERS
+) -> tuple[Path, dict]:
+    """Fetch the newest complete checkpoint of a published network; continue a stopped run.
 
-    Returns the bundle's path without endings, and what it is: `source`, and per object `key`, `size`, `etag`. Raises
-    BadInput where the store has none, RunFailed where fetching failed.
+    Args:
+        store: the bucket.
+        dataset: its name in the bucket, for example "zebrafinch".
+        network: its name in the bucket, for example "mtlsd".
+        data: the folder to fetch to; the files get the same path below it as in the bucket.
+        workers: the number of threads.
+
+    Returns:
+        The path of the TensorFlow checkpoint without `.index` and `.data-...`, and its provenance: `source`, and
+        `objects` with `key`, `size` and `etag`.
+
+    Raises:
+        BadInput: the store has no complete checkpoint of this network.
+        RunFailed: fetching failed.
     """
     prefix = key_prefix(dataset, network)
 
     def choose(listed: list[StoredObject]) -> list[StoredObject]:
-        if not (chosen := newest(listed)):
+        if not (chosen := newest_checkpoint(listed)):
             raise BadInput(f"{store.url(prefix)}: has no complete train_net_checkpoint_<iteration> (.index and .data)")
         return chosen
 
     folder = data / prefix
     fetched = fetch_prefix(store, prefix, folder, choose=choose, workers=workers)
-    found = _FILE.fullmatch(fetched.stored[0].name)
-    assert found is not None
+    match = _FILE.fullmatch(fetched.stored[0].name)
+    assert match is not None
     about = [{key: value for key, value in asdict(stored).items() if key != "name"} for stored in fetched.stored]
-    return folder / found["prefix"], {"source": store.url(prefix), "objects": about}
+    return folder / match["prefix"], {"source": store.url(prefix), "objects": about}
 
 
 def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[str, Any] | None = None) -> Path:
-    """Write the TensorFlow checkpoint at `prefix` as checkpoint of the network in `folder`; returns its path.
+    """Convert a TensorFlow checkpoint to a checkpoint of the network in `folder`.
 
-    With `optimizer`, Adam's moments come along. What is there already and came from the same bundle is left as it is.
-    Raises BadInput, with the folder untouched, for a bundle that is damaged or of another network.
+    A checkpoint that was converted from the same files before is left as it is.
+
+    Args:
+        prefix: the path of the TensorFlow checkpoint without `.index` and `.data-...`.
+        folder: the folder of the network, with network.yaml.
+        optimizer: whether to convert Adam's state too.
+        source: further provenance, see `fetch_published`.
+
+    Returns:
+        The path of the converted checkpoint.
+
+    Raises:
+        BadInput: the TensorFlow checkpoint is damaged or of another network, or the folder holds a checkpoint of this
+            iteration that was trained here. The folder is then unchanged.
     """
     folder, config = Path(folder), load_network(folder)
     bundle = Bundle(prefix)
@@ -134,9 +168,9 @@ def _checkpoint(
 
 
 def _iteration(bundle: Bundle) -> int:
-    """As the file's name says, or else as was counted in training."""
-    if found := re.search(r"_(\d+)$", bundle.prefix.name):
-        return int(found[1])
+    """Return the iteration in the file's name, or else the one that gunpowder counted."""
+    if match := re.search(r"_(\d+)$", bundle.prefix.name):
+        return int(match[1])
     iteration = iteration_of(bundle)
     if not iteration:
         raise BadInput(f"{bundle.prefix}: tells no iteration; rename it to end in one, as train_net_checkpoint_400000")
@@ -144,6 +178,6 @@ def _iteration(bundle: Bundle) -> int:
 
 
 def _check_owner(path: Path) -> None:
-    """Refuse to replace a checkpoint that was trained here."""
+    """Raise BadInput if the checkpoint at `path` was trained here."""
     if path.exists() and "converted" not in checkpoints.read(path).provenance.get("settings", {}):
         raise BadInput(f"{path}: is there already, and was trained here; move it away to put the published one there")

@@ -1,17 +1,18 @@
-"""TensorFlow checkpoints of format V2 ("bundles"), read without TensorFlow: only what is asked for, and verified.
+"""TensorFlow checkpoints of format V2 ("bundles"), read without TensorFlow.
 
-    PREFIX.index                    variable names, in order -> type, shape, shard, offset, size, crc32c
-    PREFIX.data-00000-of-00001      the variables' values, end to end
+    PREFIX.index                    a sorted table: variable name -> type, shape, shard, offset, size, crc32c
+    PREFIX.data-00000-of-00001      a shard: the values of its variables, one after the other
 
-Source: tensorflow/core/protobuf/tensor_bundle.proto and core/util/tensor_bundle.
+The index is a table in LevelDB's file format; its values are protocol buffers:
 
-Sorted tables as TensorFlow's checkpoints index their variables with: LevelDB's file format, and its numbers.
+    block | block | ... | index block | footer          a block: entries, restart points, number of restart points
+                                                        behind each block: compression (1 byte), checksum (4 bytes)
+    entry   shared, unshared, length | key | value      of a key, only the bytes that differ from the previous key
 
-    block | block | ... | index block | footer          each block: entries, restart points, their number
-                                                        behind it: compression (1 byte), checksum (4 bytes)
-    entry   shared, unshared, length | key's rest | value       a key leaves out what it shares with the one before
+Only the variables that the caller asks for are read, and their checksums are verified.
 
-Sources: google/leveldb doc/table_format.md; tensorflow/core/lib/io/table_format.txt.
+Sources: tensorflow/core/protobuf/tensor_bundle.proto and core/util/tensor_bundle; google/leveldb doc/table_format.md;
+tensorflow/core/lib/io/table_format.txt.
 """
 
 import math
@@ -29,26 +30,34 @@ from emsuite.common.errors import BadInput
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64", 10: "bool",
            17: "uint16", 19: "float16", 22: "uint32", 23: "uint64"}  # fmt: skip
 _VERSION = 1
+_FOOTER_BYTES = 48
+_TRAILER_BYTES = 5
+_MAGIC = 0xDB4775248B80FB57
+_COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
 
 
 @dataclass(frozen=True)
 class Variable:
-    """Where one variable lies; `dtype` is None for types that are no plain numbers, as texts."""
+    """The location and type of a variable's values."""
 
     name: str
     dtype: str | None
+    """NumPy's name of the type, or None if the values are no plain numbers (strings, for example)."""
     shape: tuple[int, ...]
     shard: int
     offset: int
+    """The first byte in the shard."""
     size: int
+    """Bytes."""
     crc32c: int
     sliced: bool
+    """Whether the values are stored in slices, under other names."""
 
 
 class Bundle:
-    """The variables of the checkpoint at `prefix`, by name.
+    """The variables of the checkpoint at `prefix`: the path without `.index` and `.data-...`.
 
-    Raises BadInput for a bundle that is damaged, cut off, foreign, big-endian or of another version.
+    Raises BadInput if a file is missing, damaged, truncated, big-endian, of a newer version or no such checkpoint.
     """
 
     def __init__(self, prefix: Path):
@@ -60,7 +69,7 @@ class Bundle:
             raise BadInput(f"{self.index}: has no header; not the index of a TensorFlow checkpoint")
         try:
             self.shards = self._shards(table.pop(""))
-            # what begins with a zero is the place of a slice, which the sliced variable itself names
+            # Names that begin with a zero byte belong to the slices of a variable; its own entry is marked as sliced.
             self.variables = {name: _variable(name, value) for name, value in table.items() if name[0] != "\0"}
         except (ValueError, IndexError, struct.error):
             raise BadInput(f"{self.index}: not the index of a TensorFlow checkpoint") from None
@@ -68,11 +77,11 @@ class Bundle:
 
     @property
     def index(self) -> Path:
-        """The file with the names."""
+        """The path of the index."""
         return self.prefix.with_name(self.prefix.name + ".index")
 
     def read(self, name: str) -> np.ndarray:
-        """The values of a variable, memory-mapped, after a look at their checksum."""
+        """Return the values of a variable, memory-mapped; raise BadInput if their checksum differs."""
         variable = self.variables[name]
         where = f"{self.prefix}: variable '{name}'"
         if variable.sliced:
@@ -119,6 +128,7 @@ class Bundle:
 
 
 def _variable(name: str, entry: bytes) -> Variable:
+    """Return the variable that a BundleEntryProto describes."""
     shape, numbers, sliced = list[int](), dict[int, int](), False
     for field, value in _fields(entry):
         if field == 2 and isinstance(value, bytes):
@@ -128,86 +138,62 @@ def _variable(name: str, entry: bytes) -> Variable:
             sliced = True
         elif isinstance(value, int):
             numbers[field] = value
-    crc = unmasked(numbers.get(6, 0))
-    place = (numbers.get(3, 0), numbers.get(4, 0), numbers.get(5, 0))
-    return Variable(name, _DTYPES.get(numbers.get(1, 0)), tuple(shape), *place, crc, sliced)
+    shard, offset, size = numbers.get(3, 0), numbers.get(4, 0), numbers.get(5, 0)
+    crc = unmask_crc32c(numbers.get(6, 0))
+    return Variable(name, _DTYPES.get(numbers.get(1, 0)), tuple(shape), shard, offset, size, crc, sliced)
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protocol-buffer message."""
-    place = 0
-    while place < len(message):
-        key, place = varint(message, place)
-        field, kind = key >> 3, key & 7
-        if kind == 0:
-            number, place = varint(message, place)
+    """Yield the number and the value of each field of a protocol-buffer message."""
+    position = 0
+    while position < len(message):
+        key, position = read_varint(message, position)
+        field, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            number, position = read_varint(message, position)
             yield field, number
-        elif kind == 2:
-            length, place = varint(message, place)
-            if place + length > len(message):
+        elif wire_type == 2:
+            length, position = read_varint(message, position)
+            if position + length > len(message):
                 raise ValueError("a field ends behind its message")
-            yield field, message[place : place + length]
-            place += length
-        elif kind in (1, 5):
-            width = 8 if kind == 1 else 4
-            yield field, struct.unpack_from("<Q" if kind == 1 else "<I", message, place)[0]
-            place += width
+            yield field, message[position : position + length]
+            position += length
+        elif wire_type in (1, 5):
+            width = 8 if wire_type == 1 else 4
+            yield field, struct.unpack_from("<Q" if wire_type == 1 else "<I", message, position)[0]
+            position += width
         else:
-            raise ValueError(f"wire type {kind}")
-
-
-def _crc32c(values: np.ndarray) -> int:
-    return google_crc32c.value(values.reshape(-1).view(np.uint8))
-
-
-_FOOTER = 48
-_MAGIC = 0xDB4775248B80FB57
-_TRAILER = 5
-_COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
+            raise ValueError(f"wire type {wire_type}")
 
 
 def read_table(path: Path) -> dict[str, bytes]:
-    """All keys and values of the table at `path`, checksums verified; raises BadInput if it is no whole table."""
+    """Return all keys and values of the table at `path`; raise BadInput if it is damaged, truncated or no table."""
     content = Path(path).read_bytes()
-    if len(content) < _FOOTER or int.from_bytes(content[-8:], "little") != _MAGIC:
+    if len(content) < _FOOTER_BYTES or int.from_bytes(content[-8:], "little") != _MAGIC:
         raise BadInput(f"{path}: not an index of a TensorFlow checkpoint, or cut off")
     try:
-        footer = content[-_FOOTER:]
-        _, _, place = _handle(footer, 0)  # of the block of statistics, which checkpoints leave empty
-        offset, size, _ = _handle(footer, place)
-        blocks = [_handle(value, 0)[:2] for _, value in _entries(_block(path, content, offset, size))]
-        held = [_entries(_block(path, content, offset, size)) for offset, size in blocks]
-        return {key.decode(errors="backslashreplace"): value for entries in held for key, value in entries}
+        footer = content[-_FOOTER_BYTES:]
+        _, _, position = _block_handle(footer, 0)  # the metaindex block, which checkpoints leave empty
+        offset, size, _ = _block_handle(footer, position)
+        handles = [_block_handle(value, 0)[:2] for _, value in _entries(_block(path, content, offset, size))]
+        blocks = [_entries(_block(path, content, offset, size)) for offset, size in handles]
+        return {key.decode(errors="backslashreplace"): value for entries in blocks for key, value in entries}
     except (ValueError, IndexError):
         raise BadInput(f"{path}: damaged, its entries cannot be read") from None
 
 
-def varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, at `place`, and where what follows begins."""
-    number = shift = 0
-    while data[place] & 0x80:
-        number |= (data[place] & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-    return number | data[place] << shift, place + 1
-
-
-def unmasked(stored: int) -> int:
-    """The crc32c that is stored as `stored`: rotated, and a constant added."""
-    rotated = (stored - 0xA282EAD8) & 0xFFFFFFFF
-    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
-
-
-def _handle(data: bytes, place: int) -> tuple[int, int, int]:
-    offset, place = varint(data, place)
-    size, place = varint(data, place)
-    return offset, size, place
+def _block_handle(data: bytes, position: int) -> tuple[int, int, int]:
+    """Return the offset and the size of a block, and the position behind these two numbers."""
+    offset, position = read_varint(data, position)
+    size, position = read_varint(data, position)
+    return offset, size, position
 
 
 def _block(path: Path, content: bytes, offset: int, size: int) -> bytes:
-    block, trailer = content[offset : offset + size], content[offset + size : offset + size + _TRAILER]
-    if len(trailer) < _TRAILER:
+    block, trailer = content[offset : offset + size], content[offset + size : offset + size + _TRAILER_BYTES]
+    if len(trailer) < _TRAILER_BYTES:
         raise ValueError("a block ends behind the file")
-    if google_crc32c.value(block + trailer[:1]) != unmasked(int.from_bytes(trailer[1:], "little")):
+    if google_crc32c.value(block + trailer[:1]) != unmask_crc32c(int.from_bytes(trailer[1:], "little")):
         raise BadInput(f"{path}: damaged, a checksum (crc32c) differs")
     if trailer[0]:
         name = _COMPRESSIONS.get(trailer[0], f"kind {trailer[0]}")
@@ -216,16 +202,36 @@ def _block(path: Path, content: bytes, offset: int, size: int) -> bytes:
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and values of a block."""
     restarts = int.from_bytes(block[-4:], "little")
-    end, place, key = len(block) - 4 * (restarts + 1), 0, b""
+    end, position, key = len(block) - 4 * (restarts + 1), 0, b""
     if end < 0:
         raise ValueError("more restart points than a block can hold")
-    while place < end:
-        shared, place = varint(block, place)
-        unshared, place = varint(block, place)
-        length, place = varint(block, place)
-        if place + unshared + length > end:
+    while position < end:
+        shared, position = read_varint(block, position)
+        unshared, position = read_varint(block, position)
+        length, position = read_varint(block, position)
+        if position + unshared + length > end:
             raise ValueError("an entry ends behind its block")
-        key = key[:shared] + block[place : place + unshared]
-        place += unshared + length
-        yield key, block[place - length : place]
+        key = key[:shared] + block[position : position + unshared]
+        position += unshared + length
+        yield key, block[position - length : position]
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Return the variable-length integer at `position` (7 bits a byte, lowest first), and the position behind it."""
+    number = shift = 0
+    while data[position] & 0x80:
+        number |= (data[position] & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+    return number | data[position] << shift, position + 1
+
+
+def unmask_crc32c(masked: int) -> int:
+    """Return the crc32c for its masked form in a file: rotated, and a constant added."""
+    rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
+    return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
+
+
+def _crc32c(values: np.ndarray) -> int:
+    return google_crc32c.value(values.reshape(-1).view(np.uint8))
