@@ -8,6 +8,7 @@ import click
 from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
+from emsuite.config.layout import DATA, NETWORKS
 from emsuite.download.fetch import WORKERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 """
 )
 @click.option("-d", "--dataset", help="Data set whose networks were published: zebrafinch, fib25 or hemi.")
-@click.option("--network", "networks", multiple=True, help="Network to fetch, may be given again.")
+@click.option("--network", "networks", multiple=True, help="Network to fetch; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Fetch all published networks of the data set.")
 @click.option(
     "--local",
@@ -29,12 +30,12 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
     metavar="PREFIX NETWORK_DIR",
     help="Convert a checkpoint on this machine.",
 )
-@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to go on training as the originals.")
-@click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
+@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to continue the published training.")
+@click.option("--out", type=options.FILE, default=ROOT / DATA, help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Another bucket, with the same layout.")
 @options.endpoint_url
 @click.option(
-    "--networks-dir", type=options.FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
+    "--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of <dataset>/<network>/network.yaml."
 )
 @options.connections(WORKERS)
 def main(
@@ -51,8 +52,8 @@ def main(
 ) -> None:
     """Write published weights to 02_train/<dataset>/<network>/checkpoints/, ready to predict with or to train on.
 
-    Networks that read another one's descriptors (aclsd, acrlsd) bring that one (lsd) along. Continues where an earlier
-    run stood; what was fetched stays below OUT.
+    For networks that read the descriptors of another network (aclsd, acrlsd), that network (lsd) is fetched too.
+    Continues where an earlier run stopped. Fetched files stay below OUT.
     """
     from emsuite.download.object_store import S3Store
     from emsuite.published.published import convert, fetch_published, published_networks, with_frozen

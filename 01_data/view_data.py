@@ -21,11 +21,11 @@ python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
     multiple=True,
     required=True,
     metavar="VOLUME.zarr",
-    help="A volume to show, zarr or HDF5; may be given again.",
+    help="Volume to show, zarr or HDF5; may be repeated.",
 )
 @options.bind
 def main(data: tuple[Path, ...], bind: str) -> None:
-    """Show every array of the given volumes, each as the kind of layer that its name and type tell, in nm.
+    """Show every array of the volumes as a layer, in nm. Names and types decide between image and segmentation.
 
     Prints the address to open in a browser and serves until Ctrl-C.
     """

@@ -21,14 +21,14 @@ cd 02_train/fib25/mtlsd && python ../../view_batch.py
     "snapshot",
     type=options.FILE,
     metavar="SNAPSHOT",
-    help="The snapshot to show; left out inside a network's folder, its newest.",
+    help="Snapshot to show (default: the newest of the network whose folder you stand in).",
 )
 @options.bind
 def main(snapshot: Path | None, bind: str) -> None:
-    """Show what the network saw, what it was asked for and what it answered.
+    """Show the input of the network, its targets and its predictions, each in a column.
 
-    Affinities appear as red (z), green (y) and blue (x); a slider in a layer's rendering tab chooses other distances,
-    and which of the LSDs to show. Prints the address to open in a browser and serves until Ctrl-C.
+    Affinities appear as red (z), green (y) and blue (x). A slider in the rendering tab of a layer selects other offsets
+    of affinities, or other channels of LSDs. Prints the address to open in a browser and serves until Ctrl-C.
     """
     from emsuite.visualization.contents import newest_snapshot, snapshot_columns
     from emsuite.visualization.viewer import serve
