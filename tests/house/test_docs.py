@@ -1,5 +1,6 @@
 """The pages for people: links, commands, snippets and tables of keys agree with the code."""
 
+import ast
 import contextlib
 import re
 import shlex
@@ -17,6 +18,7 @@ import yaml
 from skimage.io import imsave
 
 from builders import command_of
+from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
@@ -30,6 +32,7 @@ from emsuite.workflow.plan import WorkflowConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
+LIBRARY = ROOT / "src/emsuite"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 
 
@@ -102,9 +105,14 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if not link.startswith(("http", "mailto"))]
     links += re.findall(r'src="([^"]+)"', text)
     assert [link for link in links if not (page.parent / link).exists()] == []
-    named = re.findall(r"`((?:0[0-9]_\w+|src|tests|docs|config|benchmarks|containers|\.ci)/[\w./-]+)`", text)
-    made = ("mine", "DATASET", "NAME", "small_lsds", "X.py", "emsuite.sif")
-    missing = [name for name in named if not (ROOT / name).exists() and not any(word in name for word in made)]
+    packages = "|".join(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
+    named = re.findall(rf"`((?:0[0-9]_\w+|src|tests|docs|benchmarks|containers|\.ci|{packages})/[\w./-]+)`", text)
+    made = ("mine", "DATASET", "NAME", "PACKAGE", "small_lsds", "emsuite.sif")
+    missing = [
+        name
+        for name in named
+        if not any((root / name).exists() for root in (ROOT, LIBRARY)) and not any(word in name for word in made)
+    ]
     assert missing == []
 
 
@@ -112,6 +120,44 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
 def test_pages_speak_of_the_suite_alone(page: Path) -> None:
     odd = re.compile(r"/work\b|/tmp\b|/root\b|NOTES\.md|\bsessions?\b|\bhelpers?\b", re.IGNORECASE)
     assert odd.findall(text_of(page)) == []
+
+
+def test_the_map_names_every_package_on_its_floor() -> None:
+    text = text_of(ROOT / "CONTRIBUTING.md")
+    packages = {path.parent.name for path in LIBRARY.glob("*/__init__.py")}
+    assert tables(ROOT / "CONTRIBUTING.md")["The map"].keys() == packages
+    (drawn,) = re.findall(r"^```\n(8 .*?)^```$", text, re.MULTILINE | re.DOTALL)
+    floors = {int(line.split()[0]): set(line.split()[1:]) for line in drawn.splitlines()[1:]}
+    code = ast.parse((ROOT / "tests/house/test_layers.py").read_text())
+    (tested,) = [
+        ast.literal_eval(node.value)
+        for node in code.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "FLOORS"
+    ]
+    assert floors == dict(enumerate(tested))
+
+
+def test_hooks_run_the_pinned_programs_and_download_nothing() -> None:
+    (source,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert source["repo"] == "local"
+    lock = (ROOT / "requirements.lock").read_text()
+    for hook in source["hooks"]:
+        program = hook["entry"].split()[0]
+        assert hook["language"] == "system"
+        assert re.search(rf"^{program.removeprefix('.venv/bin/')}==", lock, re.MULTILINE), program
+
+
+def test_issue_forms_are_complete() -> None:
+    for path in sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*_*.yml")):
+        form = yaml.safe_load(path.read_text())
+        assert {"name", "description", "body"} <= form.keys()
+        questions = [part for part in form["body"] if part["type"] != "markdown"]
+        assert len({part["id"] for part in questions}) == len(questions) > 0
+        assert all(part["attributes"]["label"] for part in questions)
+
+
+def test_the_changelog_knows_the_version() -> None:
+    assert f"## [{__version__}]" in text_of(ROOT / "CHANGELOG.md")
 
 
 def tables(page: Path) -> dict[str, dict[str, str]]:
