@@ -25,9 +25,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 )
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, to be merged by --lookup.")
 @click.option("--lookup", type=options.FILE, metavar="FOLDER", help="From find_segments.py.")
-@click.option(
-    "--segmentation", type=options.FILE, metavar="ARRAY", help="Score this segmentation, instead of fragments."
-)
+@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Score this array, instead of fragments.")
 @click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; 0 is not scored.")
 @click.option("--mask", type=options.FILE, metavar="ARRAY", help="Voxels where this array is 0 are not scored.")
 @click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
