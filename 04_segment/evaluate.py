@@ -23,20 +23,20 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
-@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments that --lookup merges.")
-@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="Lookup tables of find_segments.py.")
-@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="A segmentation to score as it is, instead.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, which --lookup merges.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="Lookup tables that find_segments.py wrote.")
+@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Segmentation to score, not fragments.")
 @click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; label 0 is left out.")
-@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Leave out what is 0 here.")
+@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Leave out voxels that are 0 in this array.")
 @click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
-@click.option("--edges", type=options.FILE, metavar="FOLDER", help="As agglomerate.py wrote, for the min-cut metric.")
-@click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
-@click.option("--roi", metavar="NM", help="Score z0:z1,y0:y1,x0:x1 alone.", show_default="all that is covered")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges of agglomerate.py, for the min-cut metric.")
+@click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds at which to count edits.")
+@click.option("--roi", metavar="NM", help="Region to score, z0:z1,y0:y1,x0:x1.", show_default="covered by all")
 @click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
-@click.option("--timings", type=options.FILE, multiple=True, help="A manifest.json or benchmark .tsv of a stage.")
+@click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
-@click.option("--block-size", type=options.VOXELS, metavar="NM", help="What a worker holds.  [default: 256 voxels]")
+@click.option("--block-size", type=options.VOXELS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
 @options.workers
 def main(
     lookup: Path | None,
@@ -52,15 +52,15 @@ def main(
 ) -> None:
     """Score fragments under every lookup table, or one segmentation, against ground truth.
 
-    VOI in bits, adapted Rand, and expected run lengths where there are skeletons. Writes scores.csv (a row per
-    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the smallest VOI sum). A stopped
-    run continues.
+    Computes VOI (bits), adapted Rand and, with skeletons, expected run lengths. Writes scores.csv (a row per
+    threshold), errors.csv (the largest splits and merges), report.html, and scores.json (the smallest VOI sum). A
+    stopped run continues.
     """
     scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
     if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
-        raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
+        raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
     from emsuite.evaluation.evaluate import Tables, evaluate
 
     paths = {name: path for name, path in arrays.items() if path is not None}
