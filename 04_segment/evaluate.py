@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a segmentation against ground truth, over all thresholds of a sweep: scores.csv, scores.json, report.html."""
+"""Score a segmentation against ground truth, at all thresholds of a sweep: scores.csv, scores.json, report.html."""
 
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,15 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
-@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, which --lookup merges.")
-@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="Lookup tables that find_segments.py wrote.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, to be merged by --lookup.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="From find_segments.py.")
 @click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Segmentation to score, not fragments.")
-@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; label 0 is left out.")
-@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Leave out voxels that are 0 in this array.")
+@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; 0 is not scored.")
+@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Voxels where this array is 0 are not scored.")
 @click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
-@click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges of agglomerate.py, for the min-cut metric.")
-@click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds at which to count edits.")
-@click.option("--roi", metavar="NM", help="Region to score, z0:z1,y0:y1,x0:x1.", show_default="covered by all")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges from agglomerate.py, for the min-cut metric.")
+@click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
+@click.option("--roi", metavar="NM", help="Score only z0:z1,y0:y1,x0:x1.", show_default="the whole overlap")
 @click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
 @click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
@@ -50,11 +50,11 @@ def main(
     workers: Any,
     **arrays: Path | None,
 ) -> None:
-    """Score fragments under every lookup table, or one segmentation, against ground truth.
+    """Score fragments at every threshold of the lookup tables, or one segmentation, against ground truth.
 
-    Computes VOI (bits), adapted Rand and, with skeletons, expected run lengths. Writes scores.csv (a row per
-    threshold), errors.csv (the largest splits and merges), report.html, and scores.json (the smallest VOI sum). A
-    stopped run continues.
+    Scores are VOI in bits, adapted Rand, and with skeletons expected run lengths. Writes scores.csv (a row for each
+    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the threshold of the smallest
+    VOI sum). The same command continues a stopped run.
     """
     scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
     if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):

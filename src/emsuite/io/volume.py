@@ -245,7 +245,7 @@ def parse_roi(text: str, within: Volume) -> Roi:
         raise BadInput(
             f"ROI {text!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
         )
-    begin, end = [], []
+    begin, end = [], []  # nm
     for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
         first, colon, last = part.strip().partition(":")
         try:

@@ -65,6 +65,6 @@ def test_a_read_only_format_without_files(path: str | Path) -> None:
     assert holds_array(Path(path))
     assert array_names(Path(path)) == [""]
     assert fingerprint(Path(path)) == "etag:remote://bucket/a/b"
-    assert [layer.kind for layer in data_layers([Path(path)])] == ["mask"]
+    assert [(layer.name, layer.kind) for layer in data_layers([Path(path)])] == [("b", "mask")]
     with pytest.raises(BadInput, match="arrays are written as zarr"):
         create_volume(path, (2, 2, 2), np.uint8, (8, 8, 8), (0, 0, 0))
