@@ -34,7 +34,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--roi", metavar="NM", help="Score only z0:z1,y0:y1,x0:x1.", show_default="the whole overlap")
 @click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
-@click.option("--timings", type=options.FILE, multiple=True, help="A manifest.json or benchmark .tsv of a stage.")
+@click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @click.option("--block-size", type=options.VOXELS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
 @options.workers
@@ -60,7 +60,7 @@ def main(
     if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
-        raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
+        raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
     from emsuite.evaluation.evaluate import Tables, evaluate
 
     paths = {name: path for name, path in arrays.items() if path is not None}

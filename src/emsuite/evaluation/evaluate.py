@@ -55,13 +55,11 @@ def evaluate(
 ) -> Evaluation:
     """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json.
 
-    If an earlier run was stopped, the blocks that it compared are kept.
-
     Args:
         arrays: The paths of `labels` and of either `fragments` (with `tables.lookup`) or `segmentation`; optionally of
             `mask`, `raw` and `affs`.
         tables: The other inputs.
-        out: The folder to write.
+        out: The folder to write; blocks that a stopped run has compared are kept.
         viewer: The words of a command that shows the volumes; the report appends a position (nm, z,y,x).
         roi: The region to score, as `parse_roi` reads it; by default the region that all arrays cover.
         every_edit: Whether to count edits at every threshold, not only at the best.
@@ -74,16 +72,14 @@ def evaluate(
     timings = read_timings(tables.timings)
     inputs = _open(arrays, tables, roi)
     (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
-    folder = out / "contingency"
-    comparison = compare(inputs.segmentation, inputs.truth, inputs.roi, folder, block_size=block_size, workers=workers)
+    segmentation, truth, roi_nm = inputs.segmentation, inputs.truth, inputs.roi
+    comparison = compare(segmentation, truth, roi_nm, out / "contingency", block_size=block_size, workers=workers)
     evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
         evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
-    errors = locate_errors(
-        largest_errors(evaluation.table, _LISTED), comparison, evaluation, inputs.segmentation, inputs.truth
-    )
-    pictures = draw_sections(evaluation, inputs.truth, inputs.segmentation, inputs.raw, inputs.affinities)
-    record = _provenance(arrays, tables, inputs.roi)
+    errors = locate_errors(largest_errors(evaluation.table, _LISTED), comparison, evaluation, segmentation, truth)
+    pictures = draw_sections(evaluation, truth, segmentation, inputs.raw, inputs.affinities)
+    record = _provenance(arrays, tables, roi_nm)
     title = f"Segmentation of {split_path(arrays['labels'])[0].stem}"
     write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
     write_pictures(out, evaluation, pictures)
