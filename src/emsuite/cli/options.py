@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from emsuite.cli.schema import options_of
 from emsuite.cli.types import Voxels, Workers
 from emsuite.common.errors import BadInput
 from emsuite.config.layout import EXAMPLE_NETWORK
@@ -48,13 +47,23 @@ bind = click.option(
     help="The address to listen on; with any other than the default, other machines can connect.",
 )
 
+
+def _settings(module: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        from emsuite.cli.schema import options_of  # few scripts need it, and each --help should come at once
+
+        return options_of(module, name)(command)
+
+    return decorate
+
+
 _SEGMENTATION = "emsuite.segmentation.settings"
-fragment_settings = options_of(_SEGMENTATION, "FragmentSettings")
-agglomeration_settings = options_of(_SEGMENTATION, "AgglomerationSettings")
-sweep_settings = options_of(_SEGMENTATION, "SweepSettings")
-block_settings = options_of(_SEGMENTATION, "BlockSettings")
-context_settings = options_of(_SEGMENTATION, "ContextSettings")
-phantom_settings = options_of("emsuite.phantom.settings", "PhantomSettings")
+fragment_settings = _settings(_SEGMENTATION, "FragmentSettings")
+agglomeration_settings = _settings(_SEGMENTATION, "AgglomerationSettings")
+sweep_settings = _settings(_SEGMENTATION, "SweepSettings")
+block_settings = _settings(_SEGMENTATION, "BlockSettings")
+context_settings = _settings(_SEGMENTATION, "ContextSettings")
+phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")
 
 
 def _network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:
