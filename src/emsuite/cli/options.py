@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from emsuite.cli.schema import names_in, options_of
 from emsuite.cli.types import Voxels, Workers
 from emsuite.common.errors import BadInput
 from emsuite.config.layout import EXAMPLE_NETWORK
@@ -51,6 +50,8 @@ bind = click.option(
 
 def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--tile` and `--blend`: where the tiles of a prediction lie, and how overlapping outputs combine."""
+    from emsuite.cli.schema import names_in
+
     blend = click.option(
         "--blend",
         type=click.Choice(["crop", *names_in("emsuite.prediction.blending", "BLENDINGS")]),
@@ -68,13 +69,22 @@ def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return tile(blend(command))
 
 
+def _settings(module: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        from emsuite.cli.schema import options_of  # few scripts need it, and each --help should come at once
+
+        return options_of(module, name)(command)
+
+    return decorate
+
+
 _SEGMENTATION = "emsuite.segmentation.settings"
-fragment_settings = options_of(_SEGMENTATION, "FragmentSettings")
-agglomeration_settings = options_of(_SEGMENTATION, "AgglomerationSettings")
-sweep_settings = options_of(_SEGMENTATION, "SweepSettings")
-block_settings = options_of(_SEGMENTATION, "BlockSettings")
-context_settings = options_of(_SEGMENTATION, "ContextSettings")
-phantom_settings = options_of("emsuite.phantom.settings", "PhantomSettings")
+fragment_settings = _settings(_SEGMENTATION, "FragmentSettings")
+agglomeration_settings = _settings(_SEGMENTATION, "AgglomerationSettings")
+sweep_settings = _settings(_SEGMENTATION, "SweepSettings")
+block_settings = _settings(_SEGMENTATION, "BlockSettings")
+context_settings = _settings(_SEGMENTATION, "ContextSettings")
+phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")
 
 
 def _network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:

@@ -202,7 +202,7 @@ def _check_target(folder: Path, url: str) -> None:
         remove(folder)  # an unfinished copy of another source is useless
     elif folder.exists() and manifest is not None and manifest["settings"] != {"source": url}:
         source = manifest["settings"].get("source", "other settings")
-        raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another place")
+        raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another folder")
 
 
 def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | None], related: Set[Path]) -> None:
@@ -214,7 +214,7 @@ def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | No
     if differ and unrelated:
         raise BadInput(
             f"{folder}: holds something else (the source has no {min(unrelated).relative_to(folder)}); "
-            "remove it, or choose another place"
+            "remove it, or choose another folder"
         )
 
 
