@@ -1,11 +1,13 @@
 # From a raw EM volume to a scored neuron segmentation:
 #
-#   01_data     fetch or synthesize the volumes, mask what is not labelled
+#   01_data     fetch or synthesize the volumes, mask unlabelled voxels
 #   02_train    train the network up to an iteration
-#   03_predict  predict affinities and LSDs of what is held out
+#   03_predict  predict affinities and LSDs of the test volumes
 #   04_segment  fragments -> region graph -> segments -> scores and report
 #
 #   snakemake --cores 2 --config dataset=fib25 network=small
+#
+# config/config.yaml explains the keys of --config.
 
 
 configfile: "config/config.yaml"

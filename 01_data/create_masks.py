@@ -25,7 +25,8 @@ def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
     VOLUME.zarr.masks.json, beside the volume, records the rule and the labels.
     """
     from emsuite.config.dataset import dataset_of, load_dataset
-    from emsuite.data.labels_mask import MASK, create_mask
+    from emsuite.data.labels_mask import create_mask
+    from emsuite.io.volume import MASK
 
     for volume in volumes:
         data = load_dataset(dataset, DATASETS) if dataset else dataset_of(volume, DATASETS)

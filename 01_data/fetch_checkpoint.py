@@ -8,6 +8,7 @@ import click
 from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
+from emsuite.config.layout import NETWORKS
 from emsuite.download.fetch import WORKERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +35,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
 @options.endpoint_url
 @click.option(
-    "--networks-dir", type=options.FILE, default=ROOT / "02_train", help="Folder of <dataset>/<network>/network.yaml."
+    "--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of <dataset>/<network>/network.yaml."
 )
 @options.connections(WORKERS)
 def main(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Look at volumes in neuroglancer: raw, labels and masks."""
+"""Show volumes in neuroglancer: raw, labels and masks."""
 
 from pathlib import Path
 
@@ -21,13 +21,14 @@ python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
     multiple=True,
     required=True,
     metavar="VOLUME.zarr",
-    help="A volume to show, zarr or HDF5; may be given again.",
+    help="A volume to show, zarr or HDF5. The option can be repeated.",
 )
 @options.bind
 def main(data: tuple[Path, ...], bind: str) -> None:
-    """Show every array of the given volumes, each as the kind of layer that its name and type tell, in nm.
+    """Show every array of the given volumes at its position in nm.
 
-    Prints the address to open in a browser and serves until Ctrl-C.
+    Attributes, name and type of an array decide how it is drawn. Prints the address to open in a browser and serves
+    until Ctrl-C.
     """
     from emsuite.visualization.contents import data_layers
     from emsuite.visualization.viewer import serve

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Suggest a learning rate for a network: train it for a while at rates from very low to very high."""
+"""Suggest a learning rate for a network: train it for some iterations, at rates that rise from very low to high."""
 
 from pathlib import Path
 
@@ -22,7 +22,9 @@ cd 02_train/fib25/small && python ../../find_learning_rate.py --steps 300
 )
 @click.option("--highest", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Rate of the last iteration.")
 @click.option("--steps", type=click.IntRange(min=2), default=200, help="Iterations.")
-@click.option("--out", type=options.FILE, help="Table of rates and losses (default: log/learning_rates.csv there).")
+@click.option(
+    "--out", type=options.FILE, help="Table of rates and losses (default: log/learning_rates.csv of the network)."
+)
 @options.device
 @options.overrides
 def main(
@@ -35,9 +37,9 @@ def main(
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Print the learning rate that suits the network in NETWORK_DIR: a tenth of the one at which its loss is lowest.
+    """Print a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
 
-    Weights and checkpoints of the folder are left as they are.
+    The checkpoints in the folder do not change.
     """
     from emsuite.common.device import pick_device
     from emsuite.common.errors import BadInput

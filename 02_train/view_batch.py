@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Look at a training snapshot in neuroglancer: the batch, its targets and the predictions, side by side."""
+"""Show a training snapshot in neuroglancer: the batch, its targets and the predictions, side by side."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ cd 02_train/fib25/mtlsd && python ../../view_batch.py
     "snapshot",
     type=options.FILE,
     metavar="SNAPSHOT",
-    help="The snapshot to show; left out inside a network's folder, its newest.",
+    help="The snapshot to show. [default: the newest of the network whose folder this is run in]",
 )
 @options.bind
 def main(snapshot: Path | None, bind: str) -> None:
-    """Show what the network saw, what it was asked for and what it answered.
+    """Show the batch that the network was trained on, its targets, and the predictions of the network.
 
-    Affinities appear as red (z), green (y) and blue (x); a slider in a layer's rendering tab chooses other distances,
-    and which of the LSDs to show. Prints the address to open in a browser and serves until Ctrl-C.
+    Affinities appear as red (z), green (y) and blue (x). A slider in the rendering tab of a layer chooses affinities
+    over other distances, or other LSDs. Prints the address to open in a browser and serves until Ctrl-C.
     """
     from emsuite.visualization.contents import newest_snapshot, snapshot_columns
     from emsuite.visualization.viewer import serve

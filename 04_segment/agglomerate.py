@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Edges of the region adjacency graph: which fragments touch, and at which threshold they merge."""
+"""Find the edges of the region adjacency graph: fragments that touch, and the thresholds at which they merge."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
     --out results/graph/edges --merge-function hist_quant_75
 """
 )
-@click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="The affinities of the fragments.")
-@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
+@click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="Affinities, as for the fragments.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="From extract_fragments.py.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
 @options.agglomeration_settings
 @options.context_settings
@@ -27,7 +27,8 @@ def main(
 ) -> None:
     """Score each contact of two fragments by the threshold at which agglomeration (waterz) merges them.
 
-    Works on the blocks that the fragments were made in. Writes a table per block to OUT. A stopped run continues.
+    Works in the blocks of the fragments and writes a table for each block to OUT. The same command continues a stopped
+    run.
     """
     from emsuite.common.process import silent_stdout
     from emsuite.segmentation.agglomerate import agglomerate_fragments

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score a segmentation against ground truth, over all thresholds of a sweep: scores.csv, scores.json, report.html."""
+"""Score a segmentation against ground truth, at all thresholds of a sweep: scores.csv, scores.json, report.html."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
+
+VIEWER = ("python", "04_segment/view.py")
+SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of the viewer
 
 
 @stage(
@@ -20,20 +23,20 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
 )
-@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments that --lookup merges.")
-@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="Lookup tables of find_segments.py.")
-@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="A segmentation to score as it is, instead.")
-@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; label 0 is left out.")
-@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Leave out what is 0 here.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, to be merged by --lookup.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", help="From find_segments.py.")
+@click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Score this array, instead of fragments.")
+@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; 0 is not scored.")
+@click.option("--mask", type=options.FILE, metavar="ARRAY", help="Voxels where this array is 0 are not scored.")
 @click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
-@click.option("--edges", type=options.FILE, metavar="FOLDER", help="As agglomerate.py wrote, for the min-cut metric.")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges from agglomerate.py, for the min-cut metric.")
 @click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
-@click.option("--roi", metavar="NM", help="Score z0:z1,y0:y1,x0:x1 alone.", show_default="all that is covered")
+@click.option("--roi", metavar="NM", help="Score only z0:z1,y0:y1,x0:x1.", show_default="the whole overlap")
 @click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
-@click.option("--timings", type=options.FILE, multiple=True, help="A manifest.json or benchmark .tsv of a stage.")
+@click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
-@click.option("--block-size", type=options.VOXELS, metavar="NM", help="What a worker holds.  [default: 256 voxels]")
+@click.option("--block-size", type=options.VOXELS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
 @options.workers
 def main(
     lookup: Path | None,
@@ -47,27 +50,27 @@ def main(
     workers: Any,
     **arrays: Path | None,
 ) -> None:
-    """Score fragments under every lookup table, or one segmentation, against ground truth.
+    """Score fragments at every threshold of the lookup tables, or one segmentation, against ground truth.
 
-    VOI in bits, adapted Rand, and expected run lengths where there are skeletons. Writes scores.csv (a row per
-    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the smallest VOI sum). A stopped
-    run continues.
+    Scores are VOI in bits, adapted Rand, and with skeletons expected run lengths. Writes scores.csv (a row for each
+    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the threshold of the smallest
+    VOI sum). The same command continues a stopped run.
     """
     scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
     if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
-        raise click.UsageError("--edges needs --skeletons, which edits are counted by, and --lookup")
-    from emsuite.evaluation.evaluate import Tables, score
+        raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
+    from emsuite.evaluation.evaluate import Tables, evaluate
 
-    given = {name: path for name, path in arrays.items() if path is not None}
+    paths = {name: path for name, path in arrays.items() if path is not None}
+    shown = [word for name in SHOWN if name in paths for word in (f"--{name}", str(paths[name]))]
+    more = {"block_size": block_size, "workers": workers, "viewer": [*VIEWER, str(out), *shown, "--position"]}
     tables = Tables(lookup, edges, skeletons, timings)
-    more = {"block_size": block_size, "workers": workers, "viewer": ("04_segment/view.py",)}
-    found = score(given, tables, out, roi=roi, every_edit=edits == "all", **more)
-    best = found.best
+    best = evaluate(paths, tables, out, roi=roi, every_edit=edits == "all", **more).best
     click.echo(
-        f"VOI split {best.voi_split:.3f}, merge {best.voi_merge:.3f}, sum {best.voi_sum:.3f} bits"
-        + (f" at threshold {best.threshold}" if lookup else "")
+        f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
+        + (f" at threshold {best['threshold']}" if lookup else "")
         + f"; {out / 'report.html'}"
     )
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fragments (supervoxels) of predicted affinities: a volume, and the nodes of the region adjacency graph."""
+"""Make fragments (supervoxels) from predicted affinities: a volume, and the nodes of the region adjacency graph."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
 )
 @click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="Affinities (c, z, y, x) in [0, 1].")
 @click.option("--out", type=options.FILE, required=True, help="Folder for fragments.zarr and graph/nodes.")
-@click.option("--mask", type=options.FILE, metavar="ARRAY", help="No fragments where this is 0.")
+@click.option("--mask", type=options.FILE, metavar="ARRAY", help="No fragments where this array is 0.")
 @options.fragment_settings
 @options.block_settings
 @options.workers
@@ -34,7 +34,8 @@ def main(
 ) -> None:
     """Make fragments from affinities: a watershed from seeds inside neurons.
 
-    Writes OUT/fragments.zarr/fragments and, a table per block, OUT/graph/nodes. A stopped run continues.
+    Writes OUT/fragments.zarr/fragments, and a table for each block to OUT/graph/nodes. The same command continues a
+    stopped run.
     """
     from emsuite.common.process import silent_stdout
     from emsuite.segmentation.extract_fragments import extract_fragments

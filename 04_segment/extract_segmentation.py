@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The segmentation at one threshold: fragments relabelled by their lookup table."""
+"""Write the segmentation at one threshold: fragments relabelled by their lookup table."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ python 04_segment/extract_segmentation.py --fragments results/fragments.zarr/fra
     --scores results/scores.json --out results/segmentation.zarr
 """
 )
-@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="As extract_fragments.py wrote.")
-@click.option("--lookup", type=options.FILE, metavar="FOLDER", required=True, help="As find_segments.py wrote.")
-@click.option("--threshold", type=float, help="One of the lookup tables' thresholds.")
-@click.option("--scores", type=options.FILE, metavar="JSON", help="Take the best threshold that evaluate.py found.")
+@click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="From extract_fragments.py.")
+@click.option("--lookup", type=options.FILE, metavar="FOLDER", required=True, help="From find_segments.py.")
+@click.option("--threshold", type=float, help="A threshold of the lookup tables.")
+@click.option("--scores", type=options.FILE, metavar="JSON", help="Take the best threshold, from evaluate.py.")
 @click.option("--out", type=options.FILE, metavar="ZARR", required=True, help="Zarr for the array 'segmentation'.")
 @options.workers
 def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | None, out: Path, workers: Any) -> None:
-    """Write OUT/segmentation: every voxel of the fragments with the id of its segment. A stopped run continues."""
+    """Write OUT/segmentation, with the id of its segment in each voxel. The same command continues a stopped run."""
     if (threshold is None) == (scores is None):
         raise click.UsageError("expected either --threshold or --scores")
     from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation

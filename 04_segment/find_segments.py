@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segments at every threshold of a sweep: lookup tables from fragments to segments, from one pass over the edges."""
+"""Find the segments at every threshold of a sweep: lookup tables from fragments to segments."""
 
 from pathlib import Path
 
@@ -16,14 +16,15 @@ python 04_segment/find_segments.py --nodes results/graph/nodes --edges results/g
     --thresholds 0.2,0.6,0.01
 """
 )
-@click.option("--nodes", type=options.FILE, metavar="FOLDER", required=True, help="As extract_fragments.py wrote.")
-@click.option("--edges", type=options.FILE, metavar="FOLDER", required=True, help="As agglomerate.py wrote.")
+@click.option("--nodes", type=options.FILE, metavar="FOLDER", required=True, help="From extract_fragments.py.")
+@click.option("--edges", type=options.FILE, metavar="FOLDER", required=True, help="From agglomerate.py.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the lookup tables.")
 @options.sweep_settings
 def main(nodes: Path, edges: Path, out: Path, thresholds: str) -> None:
-    """Find the connected components of the edges that score at most each threshold.
+    """Find, for each threshold, the connected components of the edges that score at most this threshold.
 
-    Writes OUT/segments.parquet: each fragment, and its segment at each threshold.
+    One pass over the edges serves all thresholds. Writes OUT/segments.parquet, with a row for each fragment and a
+    column of segments for each threshold.
     """
     from emsuite.segmentation.find_segments import find_segments
     from emsuite.segmentation.settings import parse_thresholds

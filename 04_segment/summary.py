@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Say what a finished run found, and how to look at it."""
+"""Print the scores of a finished run, and how to look at its results."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from emsuite.evaluation.summary import summary
 @stage(example="python 04_segment/summary.py results/phantom/small")
 @click.argument("results", type=options.FILE)
 def main(results: Path) -> None:
-    """Print the scores of every volume below RESULTS, where report and segmentation lie, and how to open them."""
+    """Print scores, paths of report and segmentation, and the command to view them, for each volume below RESULTS."""
     click.echo(summary(results, ".venv/bin/python 04_segment/view.py"))
 
 

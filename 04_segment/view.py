@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Look at a segmentation in neuroglancer: raw, affinities, LSDs, fragments, segmentation, ground truth."""
+"""Show a segmentation in neuroglancer: raw, affinities, LSDs, fragments, segmentation, ground truth."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 
 
-def array_option(name: str, what: str) -> click.Option:
-    """An option that names one array."""
-    return click.option(f"--{name}", type=options.FILE, metavar="ARRAY", help=f"{what} to show.")
+def array_option(name: str, content: str) -> click.Option:
+    """Return an option that names one array."""
+    return click.option(f"--{name}", type=options.FILE, metavar="ARRAY", help=f"{content} to show.")
 
 
 @stage(
@@ -28,19 +28,24 @@ python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/
 @array_option("fragments", "Fragments (supervoxels)")
 @array_option("segmentation", "A segmentation")
 @array_option("labels", "The ground truth")
-@click.option("--position", metavar="NM", help="Where to look, z,y,x, as errors.csv lists.", show_default="the centre")
+@click.option(
+    "--position",
+    metavar="NM",
+    help="Centre of the views, z,y,x, as in errors.csv.",
+    show_default="that of the first layer",
+)
 @options.bind
 def main(results: Path | None, position: str | None, bind: str, **arrays: Path | None) -> None:
-    """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr, and the arrays named.
+    """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr.
 
-    Arrays are named by container and place, as VOLUME.zarr/volumes/raw; one that is named replaces that of RESULTS.
+    Options name further arrays by container and name, such as VOLUME.zarr/volumes/raw. Each replaces that of RESULTS.
     Prints the address to open in a browser and serves until Ctrl-C.
     """
     from emsuite.visualization.contents import result_layers
     from emsuite.visualization.viewer import parse_position, serve
 
-    place = parse_position(position) if position else None
-    serve([result_layers(results, arrays)], bind, place)
+    centre_nm = parse_position(position) if position else None
+    serve([result_layers(results, arrays)], bind, centre_nm)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def make_step(folder: Path, config, volumes, device: str):
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import on_device
     from emsuite.losses.registry import LOSSES
+    from emsuite.losses.target import HeadOutput
     from emsuite.training.batches import make_batch
     from emsuite.training.resume import start_or_resume
 
@@ -144,7 +145,10 @@ def make_step(folder: Path, config, volumes, device: str):
     def step() -> None:
         with autocast(where, getattr(torch, training.precision)):
             logits = state.forward(raw)
-        parts = [LOSSES[head.loss](logits[name].float(), targets[name]) for name, head in config.heads.items()]
+        parts = [
+            LOSSES[head.loss](HeadOutput(logits[name].float(), head.activate), targets[name])
+            for name, head in config.heads.items()
+        ]
         state.optimizer.zero_grad()
         torch.stack(parts).sum().backward()
         if training.optimizer.clip_norm is not None:

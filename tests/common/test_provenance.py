@@ -54,16 +54,24 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     assert checksum(tmp_path / "file") == expected
 
 
-def test_a_folder_is_known_by_names_sizes_and_metadata(tmp_path: Path) -> None:
+def test_a_folder_is_known_by_names_and_sizes_and_by_the_content_of_some_files(tmp_path: Path) -> None:
     volume = create_volume(tmp_path / "v.zarr/raw", (4, 4, 4), np.uint8, (8, 8, 8), (0, 0, 0))
-    first = checksum(tmp_path / "v.zarr")
+    names = ("zarr.json",)
+    first = checksum(tmp_path / "v.zarr", names)
     assert first.startswith("listing:")
-    assert checksum(tmp_path / "v.zarr") == first
+    assert checksum(tmp_path / "v.zarr", names) == first
     volume.write(volume.roi, np.ones((4, 4, 4), np.uint8))
-    written = checksum(tmp_path / "v.zarr")
+    written = checksum(tmp_path / "v.zarr", names)
+    size = checksum(tmp_path / "v.zarr")
     volume.array.attrs["offset"] = [8, 0, 0]
-    moved = checksum(tmp_path / "v.zarr")
+    moved = checksum(tmp_path / "v.zarr", names)
     assert len({first, written, moved}) == 3
+    assert checksum(tmp_path / "v.zarr") == size, "same names, same sizes"
+
+
+def test_inputs_are_recorded_with_the_fingerprint_of_the_caller(tmp_path: Path) -> None:
+    record = provenance({}, {"raw": tmp_path / "v.zarr"}, fingerprint=lambda path: f"mine:{path.name}")
+    assert record["inputs"]["raw"]["checksum"] == "mine:v.zarr"
 
 
 def test_the_same_listing_at_another_place_is_the_same(tmp_path: Path) -> None:

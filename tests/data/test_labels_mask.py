@@ -7,8 +7,8 @@ import zarr
 
 from emsuite.common.errors import BadInput
 from emsuite.data import labels_mask as masks
-from emsuite.data.labels_mask import LABELS, MASK, MaskRule, create_mask, mask_of, masks_path
-from emsuite.io.volume import create_volume, open_volume
+from emsuite.data.labels_mask import MaskRule, create_mask, mask_of, masks_path
+from emsuite.io.volume import LABELS, MASK, create_volume, open_volume
 
 ONES = MaskRule()
 HEMI = MaskRule(unlabelled=(2**64 - 3,))

@@ -107,7 +107,7 @@ def test_nodes_take_the_segment_of_the_voxel_they_lie_in(tmp_path, block_size):
     compared = compare(found, truth, found.roi, tmp_path / "out", block_size=block_size)
     assert compared.skeletons.ids.tolist() == [0, 1, 2, 3, 7]  # 4 and 5 lie outside, 6 in the masked section
     expected = [segmentation[place] for place in [(0, 0, 0), (0, 0, 0), (1, 1, 1), (9, 29, 39), (1, 29, 1)]]
-    assert compared.nodes.tolist() == expected
+    assert compared.node_segments.tolist() == expected
 
 
 def test_a_volume_away_from_the_origin_finds_its_nodes(tmp_path):
@@ -116,7 +116,7 @@ def test_a_volume_away_from_the_origin_finds_its_nodes(tmp_path):
         volume(tmp_path, "labels", segmentation, (1000, 400, -50)), skeletons=nodes_at([1041, 401, -41], [0, 0, 0])
     )
     compared = compare(truth.labels, truth, truth.labels.roi, tmp_path / "out")
-    assert (compared.skeletons.ids.tolist(), compared.nodes.tolist()) == ([0], [segmentation[2, 0, 1]])
+    assert (compared.skeletons.ids.tolist(), compared.node_segments.tolist()) == ([0], [segmentation[2, 0, 1]])
 
 
 def test_skeletons_elsewhere_are_refused(tmp_path):

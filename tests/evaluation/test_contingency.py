@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import apply_lookup
-from emsuite.evaluation.contingency import contingency, merge
+from emsuite.common.relabel import relabel
+from emsuite.evaluation.contingency import contingency, merge_tables
 
 
 def rows(table):
@@ -46,19 +46,19 @@ def test_arrays_larger_than_a_part_are_counted_whole(monkeypatch):
 def test_tables_of_blocks_merge_to_the_table_of_the_volume(order):
     segmentation, labels = blobs(0), blobs(1)
     blocks = [np.s_[z : z + 6, y : y + 11] for z in range(0, 20, 6) for y in range(0, 30, 11)][::order]
-    merged = merge(contingency(segmentation[block], labels[block]) for block in blocks)
+    merged = merge_tables(contingency(segmentation[block], labels[block]) for block in blocks)
     assert rows(merged) == rows(contingency(segmentation, labels))
 
 
 def test_no_tables_merge_to_an_empty_one():
-    assert rows(merge([])) == rows(contingency(np.ones(3, int), np.zeros(3, int))) == []
+    assert rows(merge_tables([])) == rows(contingency(np.ones(3, int), np.zeros(3, int))) == []
 
 
 def test_mapping_a_table_equals_relabelling_the_voxels():
     fragments, labels = blobs(0, ids=50), blobs(1)
     ids = np.random.default_rng(2).permutation(50).astype(np.uint64)
     segments = ids // np.uint64(7) + np.uint64(1)
-    relabelled = apply_lookup(fragments, ids, segments)
+    relabelled = relabel(fragments, ids, segments)
     assert (relabelled[fragments == 0] == 0).all()
     assert all((relabelled[fragments == i] == s).all() for i, s in zip(ids, segments, strict=True) if i)
     assert rows(contingency(fragments, labels).map(ids, segments)) == rows(contingency(relabelled, labels))

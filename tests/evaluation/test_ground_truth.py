@@ -26,7 +26,7 @@ def test_labels_are_0_where_the_mask_leaves_them_out(tmp_path):
         roi = Roi((20, 8, 10), (40, 8, 15))
         counted = np.ones_like(mask) if held is None else mask
         part = np.s_[1:3, 2:4, 2:5]
-        assert np.array_equal(truth.counts(roi), counted[part])
+        assert np.array_equal(truth.is_scored(roi), counted[part])
         assert np.array_equal(truth.read(roi), np.where(counted, labels, 0)[part])
 
 

@@ -1,6 +1,5 @@
-""" """
+"""The report, and the timings in it."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -13,16 +12,18 @@ from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.report import Timing, read_timings, write_report
+from emsuite.evaluation.scores import METRICS
 from emsuite.evaluation.section_images import Section
-from emsuite.evaluation.split_merge_errors import Fault
-from emsuite.evaluation.threshold_sweep import Evaluation, Scores
+from emsuite.evaluation.split_merge_errors import SplitMergeError
+from emsuite.evaluation.threshold_sweep import Evaluation
 
 TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
 
 
 def row(threshold, voi_sum, erl=None):
     on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
-    return Scores(threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3)
+    values = (threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3, None, None, None)
+    return dict(zip(("threshold", *METRICS), values, strict=True))
 
 
 def evaluation(*rows, best=0):
@@ -32,11 +33,11 @@ def evaluation(*rows, best=0):
 def report(tmp_path, found, **changed):
     content = {
         "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
-        "faults": [],
+        "errors": [],
         "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
         "provenance": provenance({"roi": "0:8,0:8,0:8"}),
         "title": "Segmentation of a <b>volume</b>",
-        "look": ["04_segment/view.py", "my results"],
+        "viewer": ["python", "view.py", "my results", "--position"],
     }
     write_report(tmp_path / "report.html", found, **content | changed)
     return (tmp_path / "report.html").read_text()
@@ -81,27 +82,27 @@ def test_curves_are_the_same_bytes_every_time(erl, count):
     assert curves(found) == curves(found)
 
 
-def test_the_worst_faults_say_where_to_look(tmp_path):
-    faults = [
-        Fault("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
-        Fault("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
+def test_the_largest_errors_say_where_to_look(tmp_path):
+    errors = [
+        SplitMergeError("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True),
+        SplitMergeError("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False),
     ]
-    text = report(tmp_path, evaluation(row(0.1, 2.5)), faults=faults)
+    text = report(tmp_path, evaluation(row(0.1, 2.5)), errors=errors)
     words = " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).split())
     assert "1,500 25.0 % 7 31 30 8,16,24 900" not in words  # each kind has a table of its own
     assert "1,500 25.0 % 7 31 30 8,16,24" in words
     assert "900 50.0 % 8 40 9 1,2,3 (the two do not touch there)" in words
-    assert "python 04_segment/view.py &#39;my results&#39; --position 8,16,24" in text
+    assert "python view.py &#39;my results&#39; --position 8,16,24" in text
     assert "most wrong" not in report(tmp_path, evaluation(row(0.1, 2.5)))
 
 
 def test_edits_are_told_where_they_were_counted(tmp_path):
-    counted = dataclasses.replace(row(0.1, 2, 900), splits_needed=3, merges_needed=5, unsplittable=1)
+    counted = row(0.1, 2, 900) | {"splits_needed": 3, "merges_needed": 5, "unsplittable": 1}
     text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
     assert "<b>8</b><span>3 splits, 5 merges; fragments under several skeletons: 1</span>" in text
     assert text.count("splits needed") == 1
     assert text.count('src="data:image/svg+xml;base64,') == 3
-    everywhere = [dataclasses.replace(counted, threshold=threshold) for threshold in (0.1, 0.2)]
+    everywhere = [counted | {"threshold": threshold} for threshold in (0.1, 0.2)]
     assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
     assert "min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))
 

@@ -7,9 +7,14 @@ import waterz
 
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.contingency import contingency
+from emsuite.evaluation.min_cut import Edits
+from emsuite.evaluation.run_length import RunLength
 from emsuite.evaluation.scores import (
+    METRICS,
+    Measurements,
     adapted_rand,
     adapted_rand_of,
+    compute_metrics,
     rand_index,
     variation_of_information,
     variation_of_information_of,
@@ -164,3 +169,34 @@ def test_nothing_labelled_is_refused(score):
         score(np.ones((3, 3, 3), int), np.zeros((3, 3, 3), int))
     with pytest.raises(BadInput, match="differ in shape"):
         score(np.ones((3, 3, 3), int), np.ones((3, 3), int))
+
+
+def test_columns_of_scores_csv_keep_their_names_and_order():
+    assert ",".join(["threshold", *METRICS]) == (
+        "threshold,voi_split,voi_merge,voi_sum,adapted_rand_error,precision,recall,rand_index,erl,nerl,splits,merges,"
+        "segments,splits_needed,merges_needed,unsplittable"
+    )
+
+
+def test_each_metric_is_computed_from_what_it_takes():
+    labels, segmentation = blobs(0), blobs(1)
+    table = contingency(segmentation, labels)
+    voi, rand = variation_of_information(segmentation, labels), adapted_rand(segmentation, labels)
+    regions = {
+        "voi_split": voi.split, "voi_merge": voi.merge, "voi_sum": voi.sum, "adapted_rand_error": rand.error,
+        "precision": rand.precision, "recall": rand.recall, "rand_index": rand_index(segmentation, labels),
+        "segments": 19,
+    }  # fmt: skip
+    run_length = {"erl": 40.0, "nerl": 0.25, "splits": 3, "merges": 2}
+    edits = {"splits_needed": 5, "merges_needed": 6, "unsplittable": 1}
+    alone = compute_metrics(Measurements(table))
+    assert alone == regions | dict.fromkeys([*run_length, *edits])
+    measured = compute_metrics(Measurements(table, RunLength(**run_length), Edits(5, 6, 1)))
+    assert measured == regions | run_length | edits
+    assert list(measured) == list(alone) == list(METRICS)
+    assert compute_metrics(Measurements(table), ["segments"]) == {"segments": 19}
+
+
+def test_metrics_of_nothing_labelled_are_refused():
+    with pytest.raises(BadInput, match="nothing but 0"):
+        compute_metrics(Measurements(contingency(np.ones(3, int), np.zeros(3, int))))

@@ -9,9 +9,9 @@ from emsuite.common.errors import BadInput
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import write_pictures
-from emsuite.evaluation.section_images import COLORS, id_colors, sections
-from emsuite.evaluation.split_merge_errors import Mistake
-from emsuite.evaluation.threshold_sweep import evaluate
+from emsuite.evaluation.section_images import COLORS, draw_sections, id_colors
+from emsuite.evaluation.split_merge_errors import VoxelError
+from emsuite.evaluation.threshold_sweep import score_thresholds
 from emsuite.io.volume import create_volume
 
 
@@ -43,13 +43,13 @@ def scene(tmp_path, depth=12, height=32, width=48):
 
 
 def scored_over(found, truth, tmp_path, roi=None):
-    return evaluate(compare(found, truth, roi or truth.common_roi(found), tmp_path / "compared"))
+    return score_thresholds(compare(found, truth, roi or truth.common_roi(found), tmp_path / "compared"))
 
 
 def test_shows_three_sections_and_a_cut_across(tmp_path):
     truth, found, raw, affinities = scene(tmp_path)
-    made = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)
-    assert [section.place for section in made] == [
+    made = draw_sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)
+    assert [section.caption for section in made] == [
         "x, y at z = 140 nm", "x, y at z = 220 nm", "x, y at z = 300 nm", "x, z at y = 80 nm"
     ]  # fmt: skip
     assert [list(section.pictures) for section in made] == 4 * [
@@ -62,8 +62,8 @@ def test_shows_three_sections_and_a_cut_across(tmp_path):
 def test_a_volume_of_one_section_is_shown_once_and_cut_across(tmp_path):
     truth, found, raw, affinities = scene(tmp_path, depth=1)
     evaluation = scored_over(found, truth, tmp_path)
-    made = sections(evaluation, truth, found, raw, affinities)
-    assert [section.place for section in made] == ["x, y at z = 100 nm", "x, z at y = 80 nm"]
+    made = draw_sections(evaluation, truth, found, raw, affinities)
+    assert [section.caption for section in made] == ["x, y at z = 100 nm", "x, z at y = 80 nm"]
     assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3), (4, 48, 3)]
     write_pictures(tmp_path, evaluation, made)
     assert len(list((tmp_path / "sections").iterdir())) == 2
@@ -71,13 +71,13 @@ def test_a_volume_of_one_section_is_shown_once_and_cut_across(tmp_path):
 
 def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):
     truth, found, raw, affinities = scene(tmp_path)
-    first = sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)[0]
+    first = draw_sections(scored_over(found, truth, tmp_path), truth, found, raw, affinities)[0]
     shown = {name: picture(content) for name, content in first.pictures.items()}
     right, wrong = np.s_[:, :36], np.s_[:, 40:]
     assert np.abs(shown["segmentation"][right] - shown["ground truth"][right]).mean() < 4
     assert np.abs(shown["segmentation"][wrong] - shown["ground truth"][wrong]).mean() > 20
     marked = shown["errors"][wrong].mean(axis=(0, 1))
-    assert marked == pytest.approx(0.75 * np.array(COLORS[Mistake.SPLIT]) + 0.25 * shown["raw"][wrong].mean(), abs=8)
+    assert marked == pytest.approx(0.75 * np.array(COLORS[VoxelError.SPLIT]) + 0.25 * shown["raw"][wrong].mean(), abs=8)
     assert shown["errors"][right][:, :30].std(axis=-1).max() < 4  # grey
     assert shown["affinities"].mean(axis=(0, 1)) == pytest.approx([0, 200, 0], abs=4)
 
@@ -87,14 +87,14 @@ def test_shows_a_window_of_what_all_cover(tmp_path):
     labels[:, :, 94:606] = 2  # the 512 in the middle
     truth = GroundTruth(volume(tmp_path, "labels", labels))
     raw = volume(tmp_path, "raw", np.zeros((2, 100, 700), np.uint16), offset=(100, 50, 0))
-    made = sections(scored_over(truth.labels, truth, tmp_path), truth, truth.labels, raw, None)
+    made = draw_sections(scored_over(truth.labels, truth, tmp_path), truth, truth.labels, raw, None)
     assert [picture(section.pictures["ground truth"]).shape for section in made] == [(100, 512, 3)] * 2 + [(8, 512, 3)]
     assert picture(made[0].pictures["ground truth"]).std(axis=(0, 1)).max() < 1
 
 
 def test_without_raw_there_are_colors_alone(tmp_path):
     truth, found, _, _ = scene(tmp_path)
-    assert list(sections(scored_over(found, truth, tmp_path), truth, found, None, None)[0].pictures) == [
+    assert list(draw_sections(scored_over(found, truth, tmp_path), truth, found, None, None)[0].pictures) == [
         "segmentation", "ground truth", "errors"
     ]  # fmt: skip
 
@@ -102,7 +102,7 @@ def test_without_raw_there_are_colors_alone(tmp_path):
 def test_a_part_without_some_of_the_segments_can_be_shown(tmp_path):
     truth, found, raw, _ = scene(tmp_path)
     scored = scored_over(found, truth, tmp_path, Roi((100, 0, 0), (40, 160, 100)))
-    assert [section.place for section in sections(scored, truth, found, raw, None)] == [
+    assert [section.caption for section in draw_sections(scored, truth, found, raw, None)] == [
         "x, y at z = 100 nm", "x, y at z = 120 nm", "x, z at y = 80 nm"
     ]  # fmt: skip
 
@@ -122,4 +122,4 @@ def test_raw_of_another_place_is_refused(tmp_path, voxel_size, offset, message):
     truth, found, _, _ = scene(tmp_path)
     raw = volume(tmp_path, "other/raw", np.zeros((4, 4, 4), np.uint8), voxel_size, offset)
     with pytest.raises(BadInput, match=message):
-        sections(scored_over(found, truth, tmp_path), truth, found, raw, None)
+        draw_sections(scored_over(found, truth, tmp_path), truth, found, raw, None)

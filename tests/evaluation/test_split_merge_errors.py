@@ -1,4 +1,4 @@
-""" """
+"""Split and merge errors: of voxels, the largest ones, and their positions."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,15 @@ import pytest
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.split_merge_errors import Fault, Mistake, locate, mistake_shares, mistakes, worst_faults
-from emsuite.evaluation.threshold_sweep import evaluate
+from emsuite.evaluation.split_merge_errors import (
+    SplitMergeError,
+    VoxelError,
+    largest_errors,
+    locate_errors,
+    voxel_error_shares,
+    voxel_errors,
+)
+from emsuite.evaluation.threshold_sweep import score_thresholds
 from emsuite.io.volume import create_volume
 
 LINE_SEGMENTS = np.array([1, 1, 1, 2, 3, 3, 3, 3, 3, 0], np.uint64)
@@ -16,26 +23,26 @@ LINE_LABELS = np.array([1, 1, 1, 1, 2, 2, 2, 3, 3, 3], np.uint64)
 
 def test_each_kind_where_it_is():
     table = contingency(LINE_SEGMENTS, LINE_LABELS)
-    expected = [0, 0, 0, Mistake.SPLIT, 0, 0, 0, Mistake.MERGE, Mistake.MERGE, Mistake.UNSEGMENTED]
-    assert mistakes(table, LINE_SEGMENTS, LINE_LABELS).tolist() == expected
+    expected = [0, 0, 0, VoxelError.SPLIT, 0, 0, 0, VoxelError.MERGE, VoxelError.MERGE, VoxelError.UNSEGMENTED]
+    assert voxel_errors(table, LINE_SEGMENTS, LINE_LABELS).tolist() == expected
 
 
 def test_a_border_that_lies_elsewhere_is_both():
     labels = np.repeat(np.array([1, 2], np.uint64), 10)
     segments = np.repeat(np.array([5, 6], np.uint64), [8, 12])
-    kind = mistakes(contingency(segments, labels), segments, labels)
-    assert kind.tolist() == [0] * 8 + [Mistake.BOTH] * 2 + [0] * 10
+    kind = voxel_errors(contingency(segments, labels), segments, labels)
+    assert kind.tolist() == [0] * 8 + [VoxelError.BOTH] * 2 + [0] * 10
 
 
 def test_voxels_without_a_label_are_never_wrong():
     table = contingency(LINE_SEGMENTS, LINE_LABELS)
-    assert not mistakes(table, LINE_SEGMENTS, np.zeros_like(LINE_LABELS)).any()
+    assert not voxel_errors(table, LINE_SEGMENTS, np.zeros_like(LINE_LABELS)).any()
 
 
 def test_shares_add_up():
-    shares = mistake_shares(contingency(LINE_SEGMENTS, LINE_LABELS))
-    assert shares[Mistake.SPLIT] == 0.1
-    assert shares[Mistake.MERGE] == 0.2
+    shares = voxel_error_shares(contingency(LINE_SEGMENTS, LINE_LABELS))
+    assert shares[VoxelError.SPLIT] == 0.1
+    assert shares[VoxelError.MERGE] == 0.2
     assert sum(shares.values()) == pytest.approx(1)
 
 
@@ -45,33 +52,33 @@ SEGMENTS = np.repeat([11, 12, 13, 14, 13, 0], [30, 15, 5, 30, 14, 6])
 
 def test_splits_and_merges_are_listed_largest_first():
     # label 1 lies in 11, 12 and 13; label 2 in 14; label 3 in 13, and in none
-    found = worst_faults(contingency(SEGMENTS, LABELS), 10)
+    found = largest_errors(contingency(SEGMENTS, LABELS), 10)
     assert found == [
-        Fault("split", 15, 0.3, 1, 12, 11),
-        Fault("split", 5, 0.1, 1, 13, 11),
-        Fault("merge", 5, 5 / 19, 1, 13, 3),
+        SplitMergeError("split", 15, 0.3, 1, 12, 11),
+        SplitMergeError("split", 5, 0.1, 1, 13, 11),
+        SplitMergeError("merge", 5, 5 / 19, 1, 13, 3),
     ]
-    assert [fault.pair for fault in found] == [(12, 1), (13, 1), (13, 1)]
-    assert [fault.other_pair for fault in found] == [(11, 1), (11, 1), (13, 3)]
+    assert [error.pair for error in found] == [(12, 1), (13, 1), (13, 1)]
+    assert [error.other_pair for error in found] == [(11, 1), (11, 1), (13, 3)]
 
 
 def test_no_more_than_asked_for_and_equals_by_their_ids():
     labels, segments = np.repeat([1, 2], 40), np.repeat([9, 5, 4, 3, 8, 7, 6, 2], 10)
     segments[:5] = segments[40:45] = 1
-    found = worst_faults(contingency(segments, labels), 2)
-    assert [(fault.kind, fault.voxels, fault.segment) for fault in found[:2]] == [("split", 10, 2), ("split", 10, 3)]
-    assert [(fault.kind, fault.voxels, fault.segment, fault.other) for fault in found[2:]] == [("merge", 5, 1, 2)]
+    found = largest_errors(contingency(segments, labels), 2)
+    assert [(error.kind, error.voxels, error.segment) for error in found[:2]] == [("split", 10, 2), ("split", 10, 3)]
+    assert [(error.kind, error.voxels, error.segment, error.other) for error in found[2:]] == [("merge", 5, 1, 2)]
 
 
 def test_a_perfect_segmentation_has_none():
-    assert worst_faults(contingency(LABELS + 7, LABELS), 5) == []
+    assert largest_errors(contingency(LABELS + 7, LABELS), 5) == []
 
 
 SIZE, OFFSET = (40, 4, 4), (400, 0, 80)
 
 
 def scene(tmp_path, segments, labels, mask=None):
-    """The faults of a segmentation with their positions, as voxels of the arrays."""
+    """The errors of a segmentation with their positions, as voxels of the arrays."""
     volumes = {}
     for name, voxels in (("segments", segments), ("labels", labels), ("mask", mask)):
         if voxels is not None:
@@ -82,11 +89,11 @@ def scene(tmp_path, segments, labels, mask=None):
     compared = compare(
         volumes["segments"], truth, truth.labels.roi, tmp_path / "out", block_size=(240, 24, 24), workers=1
     )
-    found = evaluate(compared)
-    faults = locate(worst_faults(found.table, 5), compared, found, volumes["segments"], truth)
-    voxels = [tuple((np.array(fault.position) - OFFSET) // SIZE) for fault in faults]
-    assert all(((np.array(fault.position) - OFFSET) % SIZE == np.array(SIZE) // 2).all() for fault in faults)
-    return faults, voxels
+    found = score_thresholds(compared)
+    errors = locate_errors(largest_errors(found.table, 5), compared, found, volumes["segments"], truth)
+    voxels = [tuple((np.array(error.position) - OFFSET) // SIZE) for error in errors]
+    assert all(((np.array(error.position) - OFFSET) % SIZE == np.array(SIZE) // 2).all() for error in errors)
+    return errors, voxels
 
 
 @pytest.fixture
@@ -135,6 +142,6 @@ def test_every_position_lies_in_its_fault(tmp_path, seed):
     rng = np.random.default_rng(seed)
     labels, segments = (np.kron(rng.integers(1, 6, (3, 4, 5)), np.ones((4, 3, 6), np.uint64)) for _ in range(2))
     labels, segments = labels.astype(np.uint64), segments.astype(np.uint64)
-    faults, voxels = scene(tmp_path, segments, labels)
-    assert len(faults) == 10
-    assert [(segments[voxel], labels[voxel]) for voxel in voxels] == [fault.pair for fault in faults]
+    errors, voxels = scene(tmp_path, segments, labels)
+    assert len(errors) == 10
+    assert [(segments[voxel], labels[voxel]) for voxel in voxels] == [error.pair for error in errors]

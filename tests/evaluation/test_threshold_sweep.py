@@ -11,15 +11,14 @@ from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.scores import adapted_rand, rand_index, variation_of_information
-from emsuite.evaluation.split_merge_errors import Fault, write_faults
-from emsuite.evaluation.threshold_sweep import check_lookup, evaluate, with_edits, write_scores
+from emsuite.evaluation.scores import METRICS, adapted_rand, rand_index, variation_of_information
+from emsuite.evaluation.split_merge_errors import SplitMergeError, write_errors
+from emsuite.evaluation.threshold_sweep import add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import create_volume
 
 THRESHOLDS = [0.1, 0.28, 0.29, 0.5]
-COLUMNS = ["threshold", "voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "precision", "recall", "rand_index",
-           "erl", "nerl", "splits", "merges", "segments", "splits_needed", "merges_needed", "unsplittable"]  # fmt: skip
+COLUMNS = ["threshold", *METRICS]
 
 
 def write_lookup(folder, tables, digest="of the fragments"):
@@ -67,34 +66,34 @@ def compared(scene, tmp_path):
 
 def test_a_sweep_scores_each_threshold_and_finds_the_best(scene, compared):
     _, _, lookup, _ = scene
-    found = evaluate(compared, lookup)
-    assert [row.threshold for row in found.rows] == THRESHOLDS
-    assert [row.voi_split for row in found.rows] == [2, 1, 0, 0]
-    assert [row.voi_merge for row in found.rows] == [0, 0, 0, 1]
-    assert [row.segments for row in found.rows] == [8, 4, 2, 1]
-    assert [row.splits for row in found.rows] == [6, 2, 0, 0]
-    assert [row.merges for row in found.rows] == [0, 0, 0, 1]
+    found = score_thresholds(compared, lookup)
+    assert [row["threshold"] for row in found.rows] == THRESHOLDS
+    assert [row["voi_split"] for row in found.rows] == [2, 1, 0, 0]
+    assert [row["voi_merge"] for row in found.rows] == [0, 0, 0, 1]
+    assert [row["segments"] for row in found.rows] == [8, 4, 2, 1]
+    assert [row["splits"] for row in found.rows] == [6, 2, 0, 0]
+    assert [row["merges"] for row in found.rows] == [0, 0, 0, 1]
     # each neuron's 70 nm: 4 runs of 10, 2 of 30, one of 70, none
-    assert [row.erl for row in found.rows] == pytest.approx([400 / 70, 1800 / 70, 70, 0])
-    assert [row.nerl for row in found.rows] == pytest.approx([4 / 49, 18 / 49, 1, 0])
+    assert [row["erl"] for row in found.rows] == pytest.approx([400 / 70, 1800 / 70, 70, 0])
+    assert [row["nerl"] for row in found.rows] == pytest.approx([4 / 49, 18 / 49, 1, 0])
     assert found.best is found.rows[2]
 
 
 def test_a_sweep_scores_as_the_relabelled_voxels_do(scene, compared):
     fragments, truth, lookup, tables = scene
     voxels, labels = fragments.read(), truth.labels.read()
-    for row in evaluate(compared, lookup).rows:
-        table = tables[row.threshold]
+    for row in score_thresholds(compared, lookup).rows:
+        table = tables[row["threshold"]]
         segmentation = np.vectorize(table.get)(voxels)
         voi, rand = variation_of_information(segmentation, labels), adapted_rand(segmentation, labels)
-        assert (row.voi_split, row.voi_merge, row.voi_sum) == (voi.split, voi.merge, voi.sum)
-        assert (row.adapted_rand_error, row.precision, row.recall) == (rand.error, rand.precision, rand.recall)
-        assert row.rand_index == rand_index(segmentation, labels)
+        assert (row["voi_split"], row["voi_merge"], row["voi_sum"]) == (voi.split, voi.merge, voi.sum)
+        assert (row["adapted_rand_error"], row["precision"], row["recall"]) == (rand.error, rand.precision, rand.recall)
+        assert row["rand_index"] == rand_index(segmentation, labels)
 
 
 def test_the_best_segmentation_can_be_shown(scene, compared):
     fragments, truth, lookup, _ = scene
-    found = evaluate(compared, lookup)
+    found = score_thresholds(compared, lookup)
     assert np.array_equal(found.segments_of(fragments.read()), np.where(truth.labels.read() == 1, 7, 9))
     assert found.table.by_segment.ids.tolist() == [7, 9]
 
@@ -102,25 +101,25 @@ def test_the_best_segmentation_can_be_shown(scene, compared):
 def test_equal_thresholds_go_to_the_lowest(scene, compared, tmp_path):
     _, _, _, tables = scene
     lookup = write_lookup(tmp_path / "same", {0.3: tables[0.29], 0.2: tables[0.29], 0.1: tables[0.5]})
-    assert evaluate(compared, lookup).best.threshold == 0.2
+    assert score_thresholds(compared, lookup).best["threshold"] == 0.2
 
 
 def test_a_segmentation_is_scored_as_it_is(scene, tmp_path):
     fragments, truth, _, _ = scene
-    found = evaluate(compare(fragments, GroundTruth(truth.labels), fragments.roi, tmp_path / "alone"))
-    assert (found.best.threshold, found.best.voi_split, found.best.erl) == (None, 2, None)
+    found = score_thresholds(compare(fragments, GroundTruth(truth.labels), fragments.roi, tmp_path / "alone"))
+    assert (found.best["threshold"], found.best["voi_split"], found.best["erl"]) == (None, 2, None)
     assert np.array_equal(found.segments_of(fragments.read()), fragments.read())
 
 
 def test_scores_are_written_as_numbers_that_read_back(scene, compared, tmp_path):
     _, _, lookup, _ = scene
-    found = evaluate(compared, lookup)
+    found = score_thresholds(compared, lookup)
     write_scores(tmp_path / "out", found, {"seed": 3})
     with open(tmp_path / "out/scores.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == COLUMNS
+    assert list(rows[0]) == list(json.loads((tmp_path / "out/scores.json").read_text())["best"]) == COLUMNS
     assert [float(row["threshold"]) for row in rows] == THRESHOLDS
-    assert float(rows[1]["erl"]) == found.rows[1].erl
+    assert float(rows[1]["erl"]) == found.rows[1]["erl"]
     best = json.loads((tmp_path / "out/scores.json").read_text())
     assert (best["threshold"], best["best"]["voi_sum"], best["roi"]) == (0.29, 0, "0:60,0:80,0:160")
     assert best["provenance"] == {"seed": 3}
@@ -142,7 +141,7 @@ def test_tables_of_another_run_are_refused(scene, tmp_path):
 def test_a_lookup_table_without_some_fragments_is_refused(compared, tmp_path):
     lookup = write_lookup(tmp_path / "other", {0.3: {11: 1, 12: 1}})
     with pytest.raises(BadInput, match=r"other, threshold 0\.3: .*no segment for 6 fragments, 13 the first"):
-        evaluate(compared, lookup)
+        score_thresholds(compared, lookup)
 
 
 def test_a_lookup_table_without_numbers_is_refused(compared, tmp_path):
@@ -150,7 +149,7 @@ def test_a_lookup_table_without_numbers_is_refused(compared, tmp_path):
     columns = {"fragment": np.arange(11, 19, dtype=np.uint64), "0.3": np.full(8, np.nan)}
     pyarrow.parquet.write_table(pyarrow.table(columns), lookup / "segments.parquet")
     with pytest.raises(BadInput, match=r"other, threshold 0\.3: holds float64, expected the id"):
-        evaluate(compared, lookup)
+        score_thresholds(compared, lookup)
 
 
 def test_a_lookup_table_without_thresholds_is_refused(scene, tmp_path):
@@ -173,29 +172,32 @@ def write_edges(folder, scores):
 def test_edits_are_counted_at_the_best_threshold_or_at_all(scene, compared, tmp_path):
     _, _, lookup, _ = scene
     edges = write_edges(tmp_path / "edges", [0.28, 0.29, 0.28, 0.5, 0.28, 0.29, 0.28])
-    found = evaluate(compared, lookup)
-    best = with_edits(found, compared, lookup, edges, every=False)
-    assert [(row.splits_needed, row.merges_needed) for row in best.rows] == [(None, None)] * 2 + [(0, 0), (None, None)]
+    found = score_thresholds(compared, lookup)
+    best = add_edits(found, compared, lookup, edges, every=False)
+    assert [(row["splits_needed"], row["merges_needed"]) for row in best.rows] == [(None, None)] * 2 + [
+        (0, 0),
+        (None, None),
+    ]
     assert best.best is best.rows[2]
-    every = with_edits(found, compared, lookup, edges, every=True)
-    assert [(row.splits_needed, row.merges_needed) for row in every.rows] == [(0, 6), (0, 2), (0, 0), (1, 0)]
-    assert [row.unsplittable for row in every.rows] == [0] * 4
+    every = add_edits(found, compared, lookup, edges, every=True)
+    assert [(row["splits_needed"], row["merges_needed"]) for row in every.rows] == [(0, 6), (0, 2), (0, 0), (1, 0)]
+    assert [row["unsplittable"] for row in every.rows] == [0] * 4
 
 
 def test_edits_without_skeletons_or_with_scores_that_are_no_numbers(scene, compared, tmp_path):
     fragments, truth, lookup, _ = scene
-    found = evaluate(compared, lookup)
+    found = score_thresholds(compared, lookup)
     edges = write_edges(tmp_path / "edges", [np.nan] + [0.3] * 6)
     with pytest.raises(BadInput, match="edges: 1 edges score NaN"):
-        with_edits(found, compared, lookup, edges, every=False)
+        add_edits(found, compared, lookup, edges, every=False)
     alone = compare(fragments, GroundTruth(truth.labels), fragments.roi, tmp_path / "alone")
     with pytest.raises(BadInput, match="edits are counted by skeletons"):
-        with_edits(found, alone, lookup, edges, every=False)
+        add_edits(found, alone, lookup, edges, every=False)
 
 
-def test_faults_are_written_with_their_places(tmp_path):
-    faults = [Fault("split", 9, 0.5, 1, 2, 3, (8, 16, 24), True), Fault("merge", 4, 1 / 3, 5, 6, 7)]
-    write_faults(tmp_path / "errors.csv", faults)
+def test_errors_are_written_with_their_positions(tmp_path):
+    errors = [SplitMergeError("split", 9, 0.5, 1, 2, 3, (8, 16, 24), True), SplitMergeError("merge", 4, 1 / 3, 5, 6, 7)]
+    write_errors(tmp_path / "errors.csv", errors)
     with open(tmp_path / "errors.csv", newline="") as file:
         split, merge = csv.DictReader(file)
     assert (split["other_segment"], split["other_label"], split["z"], split["touching"]) == ("3", "", "8", "1")

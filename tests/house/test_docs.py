@@ -22,7 +22,7 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
-from emsuite.evaluation.threshold_sweep import Scores
+from emsuite.evaluation.scores import METRICS
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
@@ -228,7 +228,9 @@ def test_every_setting_of_the_segmentation_is_documented() -> None:
     check_table(documented["Settings"], SegmentationSettings)
     names = {name.replace("10", "Q") for name in MERGE_FUNCTIONS if not re.search("25|50|75|90", name)}
     assert documented["Merge functions"].keys() == names
-    assert documented["Scores"].keys() == Scores.__dataclass_fields__.keys()
+    assert documented["Scores"].keys() == {"threshold", *METRICS}
+    rows = [f"| `{name}` | {metric.unit} | {metric.meaning} |" for name, metric in METRICS.items()]
+    assert [row for row in rows if row not in text_of(DOCS / "segmentation.md")] == []
 
 
 def test_every_key_of_the_workflow_is_in_its_file() -> None:

@@ -23,7 +23,7 @@ FLOORS = (
 )
 """From the ground up. A package imports packages of lower floors and its own modules, nothing else."""
 FLOOR = {package: number for number, floor in enumerate(FLOORS) for package in floor}
-MODULES = {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path for path in LIBRARY.glob("*/*.py")
+MODULES = {".".join(path.relative_to(LIBRARY).with_suffix("").parts): path for path in LIBRARY.glob("*/**/*.py")
            if path.name != "__init__.py"}  # fmt: skip
 
 
@@ -102,6 +102,37 @@ def test_mathematics_opens_no_files(package: str) -> None:
     for name in MODULES:
         if name.startswith(f"{package}."):
             assert not reached_from(name) & files, name
+
+
+@pytest.mark.parametrize("library", ["h5py", "tensorstore", "tifffile", "zarr"])
+def test_only_formats_know_the_libraries_of_formats(library: str) -> None:
+    """Everything else asks `io.volume`, so that a new format is one module and its line in `FORMATS`."""
+    scripts = {str(path.relative_to(ROOT)): path for path in ROOT.glob("0[0-9]_*/*.py")}
+    for name, path in (MODULES | scripts).items():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        found |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        if not name.startswith("io.formats."):
+            assert library not in {module.split(".")[0] for module in found}, name
+
+
+def test_only_volumes_know_the_formats() -> None:
+    for name, imported in GRAPH.items():
+        if any(other.startswith("io.formats.") for other in imported):
+            assert name == "io.volume" or name.startswith("io.formats."), name
+
+
+def test_records_of_inputs_say_how_volumes_are_fingerprinted() -> None:
+    """`common` does not know formats: its own checksum would miss the metadata of volumes."""
+    for name, path in MODULES.items():
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        for call in calls:
+            if name.startswith("common.") or not isinstance(call.func, ast.Name):
+                continue
+            keywords = {keyword.arg for keyword in call.keywords}
+            has_inputs = "inputs" in keywords or (call.func.id == "provenance" and len(call.args) > 1)
+            if call.func.id in ("output", "provenance") and has_inputs:
+                assert "fingerprint" in keywords, f"{name}:{call.lineno}: expected fingerprint=..."
 
 
 def test_only_the_command_line_imports_click() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from builders import ROOT
 
 LIBRARY = ROOT / "src/emsuite"
-MODULES = sorted(path for path in LIBRARY.glob("*/*.py") if path.name != "__init__.py")
+MODULES = sorted(path for path in LIBRARY.glob("*/**/*.py") if path.name != "__init__.py")
 DOORS = sorted(path for path in LIBRARY.glob("*.py") if path.name != "__init__.py")
 SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
 
@@ -43,7 +43,7 @@ def test_packages_hold_a_handful_of_modules() -> None:
 
 
 def test_package_files_are_empty() -> None:
-    assert [relative(path) for path in LIBRARY.glob("*/__init__.py") if path.read_text().strip()] == []
+    assert [relative(path) for path in LIBRARY.glob("*/**/__init__.py") if path.read_text().strip()] == []
 
 
 def test_doors_only_open() -> None:
@@ -63,13 +63,20 @@ def test_modules_are_neither_large_nor_tiny() -> None:
             assert len(importers) > 1, f"{relative(path)}: {lines(path)} lines for one importer, {importers}"
 
 
+def code_lines(function: ast.FunctionDef) -> int:
+    """The lines of a function without its docstring, which names each argument on a line of its own."""
+    first = function.body[0]
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
 def test_functions_are_short() -> None:
     lengths = {
-        f"{relative(path)}: {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        f"{relative(path)}: {function.name}": code_lines(function)
         for path in [*MODULES, *SCRIPTS]
         for function in functions(path)
     }
-    assert {name: length for name, length in lengths.items() if length > 45} == {}
+    assert {name: length for name, length in lengths.items() if length > 42} == {}
 
 
 def test_scripts_are_thin() -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,20 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import unfinished_path
-from emsuite.io.volume import Volume, create_volume, format_roi, open_volume, parse_roi, split_path
+from emsuite.common.provenance import checksum
+from emsuite.io.volume import (
+    Volume,
+    array_names,
+    create_volume,
+    fingerprint,
+    format_roi,
+    holds_array,
+    is_writable,
+    open_volume,
+    parse_roi,
+    rename_array,
+    split_path,
+)
 
 VOXELS = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
 
@@ -232,6 +246,78 @@ def test_odd_regions_are_refused(tmp_path: Path, text: str) -> None:
 def test_the_innermost_container_is_opened() -> None:
     assert split_path(Path("a.zarr/b.zarr/volumes/raw")) == (Path("a.zarr/b.zarr"), "volumes/raw")
     assert split_path(Path("a.zarr")) == (Path("a.zarr"), "")
+
+
+@pytest.mark.parametrize(("name", "zarr_format"), [("v.zarr", 2), ("v.zarr", 3), ("v.hdf", None)])
+def test_attributes_come_with_the_volume(tmp_path: Path, name: str, zarr_format: int | None) -> None:
+    volume = open_volume(put(tmp_path / name / "affs", VOXELS, zarr_format, resolution=[8, 8, 8], kind="image"))
+    assert volume.attributes["kind"] == "image"
+    assert list(volume.attributes["resolution"]) == [8, 8, 8]
+    assert made(tmp_path, remark="mine").attributes["remark"] == "mine"
+
+
+def test_the_block_that_is_stored_in_one_file(tmp_path: Path) -> None:
+    assert made(tmp_path).stored_block == (4, 6, 5)
+    assert made(tmp_path, chunks=(2, 2, 2)).stored_block == (2, 2, 2)
+    assert made(tmp_path, chunks=(2, 2, 2), shards=(4, 2, 2)).stored_block == (4, 2, 2)
+    contiguous = put(tmp_path / "v.hdf/raw", VOXELS, None, resolution=[8, 8, 8])
+    assert open_volume(contiguous).stored_block == (4, 6, 5)
+
+
+@pytest.mark.parametrize(("name", "zarr_format"), [("v.zarr", 2), ("v.zarr", 3), ("v.hdf", None)])
+def test_arrays_of_a_container(tmp_path: Path, name: str, zarr_format: int | None) -> None:
+    for inside in ("volumes/raw", "volumes/labels/neuron_ids"):
+        put(tmp_path / name / inside, VOXELS, zarr_format, resolution=[8, 8, 8])
+    assert array_names(tmp_path / name) == ["volumes/labels/neuron_ids", "volumes/raw"]
+    assert holds_array(tmp_path / name / "volumes/raw")
+    assert not holds_array(tmp_path / name / "volumes/labels/labels_mask")
+    with pytest.raises(BadInput, match="expected the container itself"):
+        array_names(tmp_path / name / "volumes")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_an_array_gets_another_name(tmp_path: Path, zarr_format: int, consolidated: bool) -> None:
+    for inside, voxels in (("volumes/old", VOXELS), ("volumes/new", VOXELS[:2])):
+        put(tmp_path / "v.zarr" / inside, voxels, zarr_format, resolution=[8, 8, 8])
+    if consolidated:
+        zarr.consolidate_metadata(tmp_path / "v.zarr")
+    rename_array(tmp_path / "v.zarr", "volumes/old", "volumes/new")
+    np.testing.assert_array_equal(open_volume(tmp_path / "v.zarr/volumes/new").read(), VOXELS)
+    assert array_names(tmp_path / "v.zarr") == ["volumes/new"]
+
+
+def test_containers_that_can_be_written() -> None:
+    assert is_writable(Path("v.zarr"))
+    assert not any(is_writable(Path(name)) for name in ("v.hdf", "v.h5", "folder", "v.zarr/volumes", "v.txt"))
+
+
+@pytest.mark.parametrize("file", [".zarray", ".zattrs", ".zgroup", "zarr.json"])
+def test_the_fingerprint_of_zarr_depends_on_metadata_and_on_the_sizes_of_chunks(tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "v.zarr/raw"
+    folder.mkdir(parents=True)
+    (folder / file).write_text("ab")
+    (folder / "0.0.0").write_text("chunk")
+    # the listing as earlier versions of the suite recorded it
+    expected = hashlib.sha256()
+    for name, content in sorted({file: b"ab", "0.0.0": b""}.items()):
+        expected.update(f"{name} {(folder / name).stat().st_size}\n".encode() + content)
+    assert fingerprint(folder) == "listing:" + expected.hexdigest()
+    before = fingerprint(tmp_path / "v.zarr")
+    (folder / file).write_text("cd")
+    assert fingerprint(tmp_path / "v.zarr") != before
+
+
+def test_the_fingerprint_of_hdf5_is_that_of_the_file(tmp_path: Path) -> None:
+    put(tmp_path / "v.hdf/volumes/raw", VOXELS, None)
+    assert fingerprint(tmp_path / "v.hdf/volumes/raw") == checksum(tmp_path / "v.hdf")
+    assert fingerprint(tmp_path / "none.hdf/volumes/raw") == "missing"
+
+
+def test_the_fingerprint_of_what_is_no_volume(tmp_path: Path) -> None:
+    (tmp_path / "nodes.parquet").write_text("a table")
+    assert fingerprint(tmp_path) == checksum(tmp_path)
+    assert fingerprint(tmp_path / "nodes.parquet").startswith("sha256:")
 
 
 def test_the_real_slab(fib25_slab: Path) -> None:

@@ -52,13 +52,13 @@ def test_the_smallest_input_for_an_output() -> None:
 
 
 def test_two_networks_in_a_row() -> None:
-    chain = receptive_field(ZEBRAFINCH).then(receptive_field(ZEBRAFINCH))
+    chain = receptive_field(ZEBRAFINCH).followed_by(receptive_field(ZEBRAFINCH))
     # 120x484x484 raw -> 84x272x272 LSDs, cropped to 84x268x268 -> 48x56x56 affinities
     assert [n - c for n, c in zip((120, 484, 484), chain.context, strict=True)] == [48, 56, 56]
     assert chain.offset == (36, 214, 214)
-    assert receptive_field(FIB25).then(receptive_field(FIB25)).input_for((92, 92, 92)) == (304, 304, 304)
+    assert receptive_field(FIB25).followed_by(receptive_field(FIB25)).input_for((92, 92, 92)) == (304, 304, 304)
     with pytest.raises(BadInput, match="strides"):
-        receptive_field(ZEBRAFINCH).then(receptive_field(FIB25))
+        receptive_field(ZEBRAFINCH).followed_by(receptive_field(FIB25))
 
 
 def test_a_stem_scales_what_lies_behind_it() -> None:

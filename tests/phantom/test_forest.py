@@ -1,4 +1,4 @@
-"""Trees of neurites: what hangs on what, and their tubes."""
+"""Trees of neurites: parents and children, and their tubes."""
 
 import numpy as np
 

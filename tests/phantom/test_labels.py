@@ -29,8 +29,8 @@ def test_no_voxel_is_left_and_no_neuron_is_a_crumb_within():
     at_face = {int(n) for axis in range(3) for end in (0, -1) for n in np.unique(np.take(pieces, end, axis))}
     nodes = np.floor(np.array(forest.positions) / spacing).astype(int)
     nodes = nodes[((nodes >= 0) & (nodes < 75)).all(axis=1)]
-    held = set(pieces[tuple(nodes.T)].tolist())
-    assert set(range(1, int(pieces.max()) + 1)) <= at_face | held
+    with_nodes = set(pieces[tuple(nodes.T)].tolist())
+    assert set(range(1, int(pieces.max()) + 1)) <= at_face | with_nodes
 
 
 def test_far_corners_are_filled_too():

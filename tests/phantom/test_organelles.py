@@ -50,10 +50,10 @@ def test_vesicles_come_in_the_number_wanted(forest: Forest):
 
 
 def test_vesicles_are_clustered(forest: Forest):
-    places = vesicles(forest, 500, np.random.default_rng(1)).starts
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
+    positions = vesicles(forest, 500, np.random.default_rng(1)).starts
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=2)
     np.fill_diagonal(distances, np.inf)
-    spread = np.random.default_rng(0).uniform(places.min(0), places.max(0), places.shape)
+    spread = np.random.default_rng(0).uniform(positions.min(0), positions.max(0), positions.shape)
     even = np.linalg.norm(spread[:, None] - spread[None], axis=2)
     np.fill_diagonal(even, np.inf)
     assert np.median(distances.min(1)) < 0.6 * np.median(even.min(1))
@@ -69,5 +69,5 @@ def test_thin_neurites_hold_none_of_them():
     thin = Forest()
     thin.add(np.array([[0.0, 0, 0], [0, 0, 50], [0, 0, 100], [0, 0, 150]]), np.full(4, 30.0), -1, 1)
     rng = np.random.default_rng(0)
-    made = (mitochondria(thin, 0.2, rng), vesicles(thin, 50, rng), reticulum(thin, rng), microtubules(thin, rng))
-    assert [len(tubes) for tubes in made] == [0, 0, 0, 0]
+    organelles = (mitochondria(thin, 0.2, rng), vesicles(thin, 50, rng), reticulum(thin, rng), microtubules(thin, rng))
+    assert [len(tubes) for tubes in organelles] == [0, 0, 0, 0]

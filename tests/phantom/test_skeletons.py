@@ -24,27 +24,27 @@ def numbers(label: int = 1) -> np.ndarray:
 
 
 def test_a_straight_neurite_is_one_chain():
-    made = trace(straight(), numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
-    assert list(made.ids) == [1, 2, 3, 4, 5]
-    assert set(made.skeleton) == {1}
-    assert made.lengths.sum() == 80
-    assert set(made.radius) == {15.0}
+    skeletons = trace(straight(), numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
+    assert list(skeletons.ids) == [1, 2, 3, 4, 5]
+    assert set(skeletons.skeleton) == {1}
+    assert skeletons.lengths.sum() == 80
+    assert set(skeletons.radius) == {15.0}
 
 
 def test_nodes_outside_the_volume_are_left_out_with_their_edges():
-    made = trace(straight(8), numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
-    assert len(made.ids) == 5
-    assert len(made.edges) == 4
+    skeletons = trace(straight(8), numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
+    assert len(skeletons.ids) == 5
+    assert len(skeletons.edges) == 4
 
 
 def test_an_overgrown_node_moves_to_the_nearest_voxel_of_its_label():
     labels = np.ones((10, 10, 10), np.uint64)
     labels[5, 3:, 4] = 2  # over the node at x 45; y 25 is free
-    made = trace(straight(), numbers(), labels, VOXEL, STILL)
-    assert len(made.ids) == 5
-    voxels = np.floor(made.positions / VOXEL).astype(int)
+    skeletons = trace(straight(), numbers(), labels, VOXEL, STILL)
+    assert len(skeletons.ids) == 5
+    voxels = np.floor(skeletons.positions / VOXEL).astype(int)
     assert (labels[tuple(voxels.T)] == 1).all()
-    assert np.abs(made.positions[2] - [55, 55, 45]).sum() == 10  # one voxel aside
+    assert np.abs(skeletons.positions[2] - [55, 55, 45]).sum() == 10  # one voxel aside
 
 
 def test_a_node_without_a_voxel_near_is_left_out_and_bridged():
@@ -52,9 +52,9 @@ def test_a_node_without_a_voxel_near_is_left_out_and_bridged():
     labels[5, 5, [0, 19]] = 1
     forest = Forest()
     forest.add(np.array([[55.0, 55, 5], [55, 55, 105], [55, 55, 195]]), np.full(3, 15.0), -1, 4)
-    made = trace(forest, numbers(), labels, VOXEL, STILL)
-    assert list(made.positions[:, 2]) == [5, 195]
-    assert np.array_equal(np.sort(made.edges), [[1, 2]])
+    skeletons = trace(forest, numbers(), labels, VOXEL, STILL)
+    assert list(skeletons.positions[:, 2]) == [5, 195]
+    assert np.array_equal(np.sort(skeletons.edges), [[1, 2]])
 
 
 def test_nodes_move_with_their_section():
@@ -67,6 +67,6 @@ def test_nodes_move_with_their_section():
 def test_neurons_that_are_not_here_leave_no_nodes():
     forest = straight()
     forest.add(np.array([[55.0, 85, 5], [55, 85, 25]]), np.full(2, 15.0), -1, 3)
-    made = trace(forest, numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
-    assert set(made.skeleton) == {1}
-    assert len(made.ids) == 5
+    skeletons = trace(forest, numbers(), np.ones((10, 10, 10), np.uint64), VOXEL, STILL)
+    assert set(skeletons.skeleton) == {1}
+    assert len(skeletons.ids) == 5

@@ -1,4 +1,4 @@
-"""The phantom as a whole: reproducible, dense, made of branching neurites, hard to threshold, like FIB-25."""
+"""The phantom as a whole: reproducible, dense, with branching neurites, hard to threshold, like FIB-25."""
 
 import hashlib
 import os
@@ -56,10 +56,10 @@ def test_another_seed_is_another_tissue(phantom: Phantom):
     assert (small[0].raw != small[1].raw).mean() > 0.9
 
 
-def test_the_steps_are_told():
-    told: list[int] = []
-    synthesize(PhantomSettings(shape=(16, 16, 16)), lambda: told.append(1))
-    assert len(told) == STEPS
+def test_every_step_is_reported():
+    reported: list[int] = []
+    synthesize(PhantomSettings(shape=(16, 16, 16)), lambda: reported.append(1))
+    assert len(reported) == STEPS
 
 
 def test_labels_are_dense_and_numbered_without_gaps(phantom: Phantom):
@@ -135,8 +135,8 @@ def test_membranes_are_darker_than_cytoplasm(phantom: Phantom):
 
 def test_grey_values_are_like_fib25s(phantom: Phantom, fib25_slab: Path):
     real = open_volume(fib25_slab / "volumes/raw").read()
-    for made, measured in ((phantom.raw.mean(), real.mean()), (phantom.raw.std(), real.std())):
-        assert abs(made / measured - 1) < 0.15
+    for synthetic, measured in ((phantom.raw.mean(), real.mean()), (phantom.raw.std(), real.std())):
+        assert abs(synthetic / measured - 1) < 0.15
     # band-passed texture, from pixel noise to organelles
     for fine, coarse in ((0, 0.7), (0.7, 1.4), (1.4, 2.8), (2.8, 5.6)):
         bands = [
@@ -192,15 +192,15 @@ def test_shifted_sections_move_raw_labels_and_skeletons_together():
 
 def shift_between(first: np.ndarray, second: np.ndarray, farthest: int) -> tuple[int, int]:
     """The move of `second` (voxels along y, x) under which most labels agree with `first`."""
-    best, found = 0.0, (0, 0)
+    best, shift = 0.0, (0, 0)
     for y in range(-farthest, farthest + 1):
         for x in range(-farthest, farthest + 1):
             a = first[max(0, y) : 48 + min(0, y), max(0, x) : 48 + min(0, x)]
             b = second[max(0, -y) : 48 + min(0, -y), max(0, -x) : 48 + min(0, -x)]
             agree = (a == b).mean() - 0.002 * (abs(y) + abs(x))
             if agree > best:
-                best, found = agree, (y, x)
-    return found
+                best, shift = agree, (y, x)
+    return shift
 
 
 def test_anisotropic_voxels_keep_lengths_in_nm():

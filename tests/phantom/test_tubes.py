@@ -22,35 +22,35 @@ def centres() -> np.ndarray:
 
 
 def test_a_tube_along_x_is_a_cylinder_with_round_ends():
-    made = field()
-    made.add(one_tube((40, 30, 20), (40, 30, 60)), 1e3)
+    filled = field()
+    filled.add(one_tube((40, 30, 20), (40, 30, 60)), 1e3)
     z, y, x = np.moveaxis(centres(), -1, 0)
     beyond = np.maximum(0, np.maximum(20 - x, x - 60))
-    np.testing.assert_allclose(made.phi, np.sqrt((z - 40) ** 2 + (y - 30) ** 2 + beyond**2) - 10, atol=1e-4)
-    assert (made.owner == 3).all()
+    np.testing.assert_allclose(filled.phi, np.sqrt((z - 40) ** 2 + (y - 30) ** 2 + beyond**2) - 10, atol=1e-4)
+    assert (filled.owner == 3).all()
 
 
 def test_a_tapering_tube_changes_its_radius_along_its_axis():
-    made = field()
-    made.add(one_tube((44, 30, 2.5), (44, 30, 77.5), radii=(5.0, 20.0)), 1e3)
-    on_axis = made.phi[5, 7, :]  # the voxels at z 44, y 30
+    filled = field()
+    filled.add(one_tube((44, 30, 2.5), (44, 30, 77.5), radii=(5.0, 20.0)), 1e3)
+    on_axis = filled.phi[5, 7, :]  # the voxels at z 44, y 30
     np.testing.assert_allclose(on_axis, -np.linspace(5, 20, 16), atol=1e-4)
 
 
 def test_a_ball_is_a_tube_without_length():
-    made = field()
-    made.add(one_tube((40, 30, 40), (40, 30, 40)), 1e3)
-    np.testing.assert_allclose(made.phi, np.linalg.norm(centres() - (40, 30, 40), axis=-1) - 10, atol=1e-4)
+    filled = field()
+    filled.add(one_tube((40, 30, 40), (40, 30, 40)), 1e3)
+    np.testing.assert_allclose(filled.phi, np.linalg.norm(centres() - (40, 30, 40), axis=-1) - 10, atol=1e-4)
 
 
 def test_nothing_is_claimed_beyond_the_reach():
-    made = field(farthest=7)
-    made.add(one_tube((40, 30, 40), (40, 30, 40)), 7)
+    filled = field(farthest=7)
+    filled.add(one_tube((40, 30, 40), (40, 30, 40)), 7)
     far = np.linalg.norm(centres() - (40, 30, 40), axis=-1) > 17
     assert far.any()
-    assert (made.phi[far] == 7).all()
-    assert (made.owner[far] == 0).all()
-    assert (made.owner[~far] == 3).all()
+    assert (filled.phi[far] == 7).all()
+    assert (filled.owner[far] == 0).all()
+    assert (filled.owner[~far] == 3).all()
 
 
 def random_tubes(count: int, rng: np.random.Generator) -> Tubes:
@@ -60,15 +60,15 @@ def random_tubes(count: int, rng: np.random.Generator) -> Tubes:
 
 def test_the_competition_equals_brute_force():
     tubes = random_tubes(30, np.random.default_rng(0))
-    made = field()
-    made.add(tubes, 1e3)
+    filled = field()
+    filled.add(tubes, 1e3)
     axes = tubes.ends - tubes.starts
     offsets = centres()[..., None, :] - tubes.starts
     t = np.clip((offsets * axes).sum(-1) / (axes**2).sum(-1), 0, 1)
     distances = np.linalg.norm(offsets - t[..., None] * axes, axis=-1)
     phi = distances - tubes.radii[:, 0] - t * (tubes.radii[:, 1] - tubes.radii[:, 0])
-    np.testing.assert_allclose(made.phi, phi.min(-1), atol=1e-3)
-    assert (made.owner == tubes.values[phi.argmin(-1)]).mean() > 0.999
+    np.testing.assert_allclose(filled.phi, phi.min(-1), atol=1e-3)
+    assert (filled.owner == tubes.values[phi.argmin(-1)]).mean() > 0.999
 
 
 def test_adding_tubes_one_by_one_gives_the_same_field():

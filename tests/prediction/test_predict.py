@@ -837,7 +837,7 @@ def test_predictions_clip_and_never_wrap() -> None:
     for tiling, expected in ((BY_STRIDE, [0, 0, 128, 255, 255, 255]), (Original(), [0, 0, 127, 254, 255, 255])):
         made, cpu = network(ANISOTROPIC), torch.device("cpu")
         tile_predictor = predictor.Predictor(made, made.config, cpu, torch.float32, tiling, (48,) * 3, ())
-        assert tile_predictor.to_uint8(values).tolist() == expected
+        assert tile_predictor.to_stored("affs", values).tolist() == expected
 
 
 def test_arrays_carry_their_place(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ BROKEN = "not a whole checkpoint of this suite"
         (lambda path, whole: torch.save({"model": {"conv.weight": torch.zeros(1)}}, path), BROKEN),
         (lambda path, whole: torch.save([1, 2], path), BROKEN),
         (lambda path, whole: torch.save(torch.load(path, weights_only=True) | {"architecture": "unet"}, path), BROKEN),
-        (lambda path, whole: torch.save(torch.load(path, weights_only=True) | {"weights": {}}, path),
+        (lambda path, whole: torch.save(torch.load(path, weights_only=True) | {"networks": {"network": {}}}, path),
          "its weights do not fit the network: "),
     ],
     ids=["cut off", "half", "empty", "a page", "of another program", "a list", "of other types", "without weights"],

@@ -7,6 +7,7 @@ import os
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def server() -> Iterator[None]:
 )
 def test_kind_is_told_by_name_type_and_channels(name: str, shape: tuple[int, ...], dtype: str, kind: str) -> None:
     assert kind_of(name, volume(np.zeros(shape, dtype))) == kind
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "attributes", "kind"),
+    [
+        ("prediction", 12, {"neighborhood": [[-1, 0, 0]] * 12}, "affinities"),
+        ("lsds", 10, {"neighborhood": [[-1, 0, 0]] * 10}, "affinities"),
+        ("prediction", 10, {"kind": "descriptors"}, "descriptors"),
+        ("affs", 12, {"kind": "image", "neighborhood": [[-1, 0, 0]] * 12}, "image"),
+        ("affs", 12, {"kind": "of another program"}, "affinities"),
+        ("affs", 12, {"kind": np.array([1, 2])}, "affinities"),
+    ],
+)
+def test_attributes_tell_the_kind_before_the_name(name: str, channels: int, attributes: dict, kind: str) -> None:
+    array = np.zeros((channels, 2, 2, 2), np.uint8)
+    assert kind_of(name, replace(volume(array), attributes=attributes)) == kind
 
 
 def test_layers_are_of_neuroglancers_kinds() -> None:

@@ -7,7 +7,6 @@ context +- - - - - - - - +        The write regions tile the volume from its off
         + - - - - read - +
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import numpy as np
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
 
@@ -90,15 +90,8 @@ def _whole_voxels(name: str, length: Sequence[int], voxel_size: Coordinate, at_l
     return Coordinate(length)
 
 
-def block_aligned_chunk_shape(grid: BlockGrid, voxel_size: Coordinate, preferred: int = 64) -> list[int]:
-    """Return a chunk shape in voxels such that no two blocks write into the same chunk.
-
-    Along each axis it is the divisor of the block size that is closest to `preferred` voxels, as a ratio. If there is
-    only one block, it is `preferred`, or the size of the volume if that is smaller.
-    """
+def block_aligned_chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:
+    """Return a chunk shape in voxels such that no two blocks write into the same chunk; see `emsuite.io.chunks`."""
     if len(grid) == 1:
-        return [min(preferred, n) for n in grid.total.shape / voxel_size]
-    return [
-        min((n for n in range(1, size + 1) if size % n == 0), key=lambda n: abs(math.log(n / preferred)))
-        for size in grid.block_size / voxel_size
-    ]
+        return [chunk_length(n) for n in grid.total.shape / voxel_size]
+    return [dividing_chunk_length(size) for size in grid.block_size / voxel_size]

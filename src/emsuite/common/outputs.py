@@ -19,7 +19,7 @@ from typing import Any
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import naming, remove, write_json, write_text
-from emsuite.common.provenance import provenance
+from emsuite.common.provenance import Fingerprint, checksum, provenance
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -52,12 +52,13 @@ def output(
     inputs: Mapping[str, Path] | None = None,
     seed: int | None = None,
     upgrade: Upgrade | None = None,
+    fingerprint: Fingerprint = checksum,
 ) -> Iterator[Output]:
     """Make the output at `path` within the block; on leaving it well, the manifest is written.
 
     `settings` decide the bytes (never put the number of workers among them): an unfinished output with the same
     settings is continued (`Output.resumed`), anything else that lies at `path` is removed first. Settings of the
-    earlier run go through `upgrade` before they are compared.
+    earlier run go through `upgrade` before they are compared. The manifest records `inputs` with their `fingerprint`.
     """
     path = Path(path)
     for name, source in (inputs or {}).items():
@@ -83,7 +84,7 @@ def output(
     unfinished = Output(path, resumed)
     with naming(path):
         yield unfinished
-    write_json(manifest_path(path), provenance(settings, inputs, seed) | unfinished.notes)
+    write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | unfinished.notes)
     unfinished_path(path).unlink()
 
 

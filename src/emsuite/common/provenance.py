@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,50 @@ _PACKAGES = (
 )
 
 
-def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path] | None = None, seed: int | None = None) -> dict:
+Fingerprint = Callable[[Path], str]
+"""Returns a text that changes with the file or folder at a path, as `checksum` does."""
+
+
+def checksum(path: Path, read_whole: Collection[str] = ()) -> str:
+    """Return a text that changes with the content of a file, or with the files in a folder.
+
+    Args:
+        path: A file, a folder, or a path that leads on inside a file, as that of an array in an HDF5 file.
+        read_whole: Names of files in a folder whose content counts as well, such as the metadata of a volume.
+
+    Returns:
+        `sha256:` and the hash of a file's content; `listing:` and a hash of the names and sizes of all files in a
+        folder, because a volume can be terabytes; `missing` if there is nothing.
+    """
+    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    if file is not None:
+        return "sha256:" + sha256(file)
+    if not path.exists():
+        return "missing"
+    digest = hashlib.sha256()
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            file = Path(folder) / name
+            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+            if name in read_whole:
+                digest.update(file.read_bytes())
+    return "listing:" + digest.hexdigest()
+
+
+def provenance(
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Path] | None = None,
+    seed: int | None = None,
+    fingerprint: Fingerprint = checksum,
+) -> dict:
     """Return the record of one run, ready for JSON. Call this at the end of the run.
 
     Args:
         settings: The resolved configuration.
-        inputs: Files or folders by name. Each is recorded with its checksum.
+        inputs: Files or folders by name. Each is recorded with its fingerprint.
         seed: The seed of the run, if it has one.
+        fingerprint: For volumes, that of `emsuite.io.volume`.
 
     Returns:
         Among others `started` (UTC) and `seconds`, both counted from the start of the process, and `peak_memory`
@@ -52,7 +89,7 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path] | None = 
         "settings": dict(settings),
         "seed": seed,
         "inputs": {
-            name: {"path": str(path), "checksum": checksum(Path(path))} for name, path in (inputs or {}).items()
+            name: {"path": str(path), "checksum": fingerprint(Path(path))} for name, path in (inputs or {}).items()
         },
         "git_commit": git_commit(),
         "packages": package_versions(),
@@ -62,27 +99,6 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path] | None = 
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
     }
-
-
-def checksum(path: Path) -> str:
-    """`sha256:` of a file; `listing:` of a folder's metadata, file names and sizes (a volume can be terabytes).
-
-    For an array inside an HDF5 file, that of the file; `missing` where nothing is (any more).
-    """
-    file = next((place for place in (path, *path.parents) if place.is_file()), None)
-    if file is not None:
-        return "sha256:" + sha256(file)
-    if not path.exists():
-        return "missing"
-    digest = hashlib.sha256()
-    for folder, names, files in os.walk(path):
-        names.sort()
-        for name in sorted(files):
-            file = Path(folder) / name
-            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-            if name in (".zarray", ".zattrs", ".zgroup", "zarr.json"):
-                digest.update(file.read_bytes())
-    return "listing:" + digest.hexdigest()
 
 
 @functools.cache

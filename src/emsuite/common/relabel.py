@@ -1,73 +1,82 @@
-"""Looking ids up among sorted ones."""
+"""Replace the ids of fragments by the ids of the segments that they belong to.
+
+A lookup table is two columns: the fragments, and the segment of each. Id 0 is background and stays 0.
+
+fragments    3   7   9        relabel      0 7 7 9      ->  0 3 3 9
+segments     3   3   9        lookup_rows  0 7 7 9      -> -1 1 1 2      the same for any column of segments
+"""
 
 import fastremap
 import numpy as np
 
 from emsuite.common.errors import BadInput
 
+_FEW = 2**16  # up to so many ids, looking up each one is faster than finding the distinct ones first
 
-def find_sorted(ids: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of `ids` (any shape) stands in `known` (N,), ascending and of the same type.
 
-    Returns places (int64) and whether the id is there (bool), both of the shape of `ids`; the place of one that is not
-    there is where it would stand, up to N.
+def find_sorted(ids: np.ndarray, sorted_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find each of `ids` (any shape) in `sorted_ids` (N,), which ascend and have the same dtype.
+
+    Returns:
+        The index (int64) of each id in `sorted_ids`, and whether the id is among them (bool), both of the shape of
+        `ids`. The index of an id that is not among them is where it would be inserted, up to N.
     """
-    places = np.searchsorted(known, ids)
-    found = places < known.size
-    found[found] = known[places[found]] == ids[found]
-    return places, found
+    indices = np.searchsorted(sorted_ids, ids)
+    present = indices < sorted_ids.size
+    present[present] = sorted_ids[indices[present]] == ids[present]
+    return indices, present
 
 
-def apply_lookup(ids: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """`ids` (integers of any shape) with each fragment replaced by its segment (uint64); 0 stays 0.
+def relabel(ids: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Replace each fragment id by its segment id.
 
-    Raises BadInput if an id is not among `fragments`.
+    Args:
+        ids: Integers from 0 up, any shape: voxels, or a list of ids.
+        fragments: Integers (N,), distinct; fastest where they ascend.
+        segments: The segment (uint64) of each of `fragments`.
+
+    Returns:
+        The segments (uint64), in the shape of `ids`; 0 stays 0.
+
+    Raises:
+        BadInput: An id is not among `fragments`.
     """
-    return segments_at(lookup_places(ids, fragments), segments)
+    if ids.size <= _FEW:
+        return segments_of_rows(lookup_rows(ids, fragments), segments)
+    # a volume holds each id many times: look up the distinct ids only
+    ids = ids.astype(np.uint64, copy=False)
+    distinct = fastremap.unique(ids)
+    replacement = segments_of_rows(lookup_rows(distinct, fragments), segments)
+    return fastremap.remap(ids, dict(zip(distinct.tolist(), replacement.tolist(), strict=True)))
 
 
-def lookup_places(ids: np.ndarray, fragments: np.ndarray) -> np.ndarray:
-    """Where in `fragments` (integers, any order) each of `ids` (integers of any shape) stands; -1 for id 0.
+def lookup_rows(ids: np.ndarray, fragments: np.ndarray) -> np.ndarray:
+    """Return the row (int64) of each of `ids` in a lookup table, -1 for id 0; arguments and errors as for `relabel`.
 
-    Raises BadInput if an id is not among `fragments`.
+    The rows serve all thresholds of a sweep, whose lookup tables list the same fragments.
     """
-    # all in uint64: NumPy compares int64 with uint64 as floats, which confuses large ids
+    # all in uint64: NumPy compares int64 with uint64 as floats, which cannot tell large ids apart
     ids, fragments = ids.astype(np.uint64, copy=False), fragments.astype(np.uint64, copy=False)
-    ascending = bool((fragments[1:] > fragments[:-1]).all())
-    order = np.arange(fragments.size) if ascending else np.argsort(fragments, kind="stable")
-    known = fragments if ascending else fragments[order]
-    place, found = find_sorted(ids, known)
-    if missing := np.count_nonzero(~found & (ids != 0)):
-        first = ids[~found & (ids != 0)].min()
+    rows, present = find_sorted(ids, fragments)
+    missing = ~present & (ids != 0)
+    if missing.any():
+        # only now check the order: that reads the whole table, which may be far longer than `ids`
+        if (fragments[1:] < fragments[:-1]).any():
+            order = np.argsort(fragments, kind="stable")
+            rows = lookup_rows(ids, fragments[order])
+            return np.where(rows < 0, -1, order[rows])
+        absent = np.unique(ids[missing])
         raise BadInput(
-            f"lookup table: has no segment for {missing} fragments, {first} the first; expected the table "
-            "that was made from these fragments"
+            f"lookup table: has no segment for {absent.size} fragments, {absent[0]} the first; "
+            "expected the table that was made from these fragments"
         )
-    places = np.full(ids.shape, -1)
-    places[found] = order[place[found]]
-    places[ids == 0] = -1
-    return places
+    rows[ids == 0] = -1
+    return rows
 
 
-def segments_at(places: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """The segment (uint64) at each of the `places` that `lookup_places` found; 0 where that is -1."""
-    mapped = np.zeros(places.shape, np.uint64)
-    inside = places >= 0
-    mapped[inside] = segments[places[inside]]
-    return mapped
-
-
-def relabel(voxels: np.ndarray, fragments: np.ndarray, segments: np.ndarray) -> np.ndarray:
-    """`voxels` (uint64, any shape) with each id in `fragments` (ascending) replaced by the one beside it; 0 stays 0.
-
-    Raises BadInput if a voxel holds another id.
-    """
-    ids = fastremap.unique(voxels)
-    ids = ids[ids != 0]
-    places, known = find_sorted(ids, fragments)
-    if not known.all():
-        raise BadInput(
-            f"lookup table: has no segment for fragment {ids[~known][0]}; expected the table of these fragments"
-        )
-    table = dict(zip(ids.tolist(), segments[places].tolist(), strict=True))
-    return fastremap.remap(voxels, table | {0: 0}, preserve_missing_labels=False)
+def segments_of_rows(rows: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Return the segment (uint64) in each of the `rows` that `lookup_rows` returned; 0 where the row is -1."""
+    result = np.zeros(rows.shape, np.uint64)
+    inside = rows >= 0
+    result[inside] = segments[rows[inside]]
+    return result

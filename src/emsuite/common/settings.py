@@ -1,6 +1,10 @@
-"""Settings from yaml: strict pydantic models, and errors that name the file, the line and the key.
+"""Settings from yaml: strict pydantic models, errors that name file, line and key, and words for command lines.
 
-Types that the settings of several augmentations share.
+class Noise(Settings):
+    sigma: NonNegative = 0.1
+
+load(Noise, Path("noise.yaml"), overrides=["sigma=-1"])
+BadInput: --set sigma=-1: sigma: Input should be greater than or equal to 0; it holds -1
 """
 
 import re
@@ -15,7 +19,7 @@ from emsuite.common.errors import BadInput
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
+    """The base class of all settings: instances are frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -24,9 +28,15 @@ Model = TypeVar("Model", bound=Settings)
 
 
 def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Model:
-    """Read `model` from yaml files, later ones over earlier ones (mappings merge, all else replaces).
+    """Read settings from yaml files.
 
-    `overrides` are `key.subkey=value` strings, the value in yaml, applied last.
+    Args:
+        model: the class of the settings.
+        paths: yaml files. Later files override earlier ones, key by key.
+        overrides: `key.subkey=value` texts, with the value in yaml, which override the files.
+
+    Raises:
+        BadInput: a file is no valid yaml, or a key is unknown, missing or holds a wrong value.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -40,7 +50,7 @@ def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Mod
 
 
 def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Model:
-    """Check settings that were read by another program; `where` says in messages where they came from."""
+    """Check settings that another program has read; `where` names their origin in the message of BadInput."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -48,7 +58,7 @@ def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Mode
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A yaml mapping as a dict; duplicate keys are refused."""
+    """Read a yaml mapping as a dict; raise BadInput for anything else, and for a key that stands twice."""
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
@@ -66,7 +76,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`: mappings merge key by key, everything else replaces."""
+    """Return `base` overridden by `over`: mappings merge key by key, any other value is replaced."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -75,7 +85,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> dict[str, Any]:
-    """`a.b=[1, 2]` as `{"a": {"b": [1, 2]}}`."""
+    """Return `{"a": {"b": [1, 2]}}` for `a.b=[1, 2]`; raise BadInput for a text without `=` or with invalid yaml."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise BadInput(f"--set {text}: expected key=value, as training.batch_size=2")
@@ -101,16 +111,16 @@ class _UniqueKeys(yaml.SafeLoader):
 def _first_line(
     error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path], overrides: Sequence[str]
 ) -> str:
-    # a misspelt key comes as an unknown one and a missing one: the former tells more
+    # a misspelt key gives two errors, an unknown and a missing key: the unknown key helps more
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     where = _keys(content, problem["loc"], problem["type"] == "missing")
     key = ".".join(str(part) for part in where) or "(top level)"
-    # what a missing key lacks, and what several keys together say wrong, is in the message
-    told = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
-    held = "" if told else f"; it holds {_shortened(repr(problem['input']))}"
-    place = _place(where, paths, overrides)
+    # the value is not shown for a missing key, nor for a mapping whose keys contradict each other
+    is_whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
+    value = "" if is_whole else f"; it holds {_shortened(repr(problem['input']))}"
+    origin = _origin(where, paths, overrides)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{held}{more}"
+    return f"{origin}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{value}{more}"
 
 
 def _in_plain_words(kind: str, message: str) -> str:
@@ -125,7 +135,7 @@ def _shortened(text: str) -> str:
 
 
 def _keys(content: Any, location: Sequence[Any], last_is_missing: bool) -> list[Any]:
-    # pydantic puts words of its own into a location, as the tag of a union: what the content has no key for
+    # pydantic adds words of its own to a location, as the tag of a union: leave out words that are no keys of `content`
     keys = []
     for position, part in enumerate(location):
         if isinstance(content, Mapping) and part in content:
@@ -138,7 +148,8 @@ def _keys(content: Any, location: Sequence[Any], last_is_missing: bool) -> list[
     return keys
 
 
-def _place(where: Sequence[Any], paths: Sequence[Path], overrides: Sequence[str]) -> str:
+def _origin(where: Sequence[Any], paths: Sequence[Path], overrides: Sequence[str]) -> str:
+    """Return `file:line`, or `--set ...`, that gave the value at the keys `where`."""
     key = ".".join(str(part) for part in where)
     for text in reversed(overrides):
         if key and (key == text.partition("=")[0] or key.startswith(text.partition("=")[0] + ".")):
@@ -154,10 +165,10 @@ def _lines_of(node: Any, where: Sequence[Any]) -> Iterator[int]:
     line = None
     for part in where:
         if isinstance(node, yaml.MappingNode):
-            hit = [(key, value) for key, value in node.value if key.value == str(part)]
-            if not hit:
+            entries = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not entries:
                 return
-            line, node = hit[0][0].start_mark.line + 1, hit[0][1]
+            line, node = entries[0][0].start_mark.line + 1, entries[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1

@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fastremap
-import h5py
 import numpy as np
 import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
-from emsuite.io.volume import Volume, open_volume, split_path
-
-RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     """
     path = Path(path)
     raw, labels = open_volume(path / RAW), open_volume(path / LABELS)
-    mask = open_volume(path / MASK) if _holds_mask(path) else None
+    mask = open_volume(path / MASK) if holds_array(path / MASK) else None
     _check_axes(raw, labels, *([mask] if mask else []))
     _check_types(raw, labels)
     used = _used(path, raw, labels, roi)
@@ -118,14 +115,6 @@ def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[T
     if sum(tensor.nbytes for volume in volumes for tensor in volume.tensors) > torch.cuda.mem_get_info(device)[0] // 4:
         return list(volumes)
     return [volume.to(device) for volume in volumes]
-
-
-def _holds_mask(path: Path) -> bool:
-    container, name = split_path(path / MASK)
-    if container.is_dir():
-        return (container / name).exists()
-    with h5py.File(container) as file:
-        return name in file
 
 
 def _check_axes(*volumes: Volume) -> None:

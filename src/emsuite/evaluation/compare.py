@@ -1,11 +1,11 @@
-"""A segmentation laid over its ground truth, block by block on several workers: what they share, and where nodes lie.
+"""Compare a segmentation with its ground truth, block by block on several workers.
 
-    contingency/pairs/<block>.parquet    segment, label (uint64), voxels (int64): what meets in the block
-    contingency/nodes/<block>.parquet    node (int64), segment (uint64): skeleton nodes in the block, by their place in
-                                         the skeletons, unless the mask leaves them out
+    contingency/pairs/<block>.parquet    segment, label (uint64), voxels (int64): the contingency table of the block
+    contingency/nodes/<block>.parquet    node (int64), segment (uint64): the segment under each skeleton node in the
+                                         block, by the node's index in the skeletons; without masked-out nodes
     contingency.manifest.json            written last
 
-A worker holds one block at a time; what is merged grows with the number of pairs, not with that of voxels.
+A worker holds one block in memory. The merged table grows with the number of pairs, not with the number of voxels.
 """
 
 import hashlib
@@ -22,32 +22,31 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
 from emsuite.common.progress import progress
-from emsuite.common.provenance import checksum
-from emsuite.evaluation.contingency import Contingency, contingency, merge
+from emsuite.evaluation.contingency import Contingency, contingency, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
-from emsuite.io.volume import Volume, format_roi, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, split_path
 
-_BLOCK = 256  # voxels per axis that a worker holds at a time, unless told otherwise
+_BLOCK = 256  # default block size, voxels per axis
 _PAIRS, _NODES = ("segment", "label", "voxels"), ("node", "segment")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The contingency table over a ROI, the skeletons in it, and the segment (uint64) under each of their nodes.
+    """The contingency table over the ROI of `grid`, and the segment (uint64) under each node of the `skeletons`.
 
-    `skeletons` is None where there are none; `blocks` gives the table of each block of `grid` again.
+    `skeletons` holds the nodes in the ROI alone; it is None if there are none. `folder` holds the table of each block.
     """
 
     table: Contingency
     skeletons: Skeletons | None
-    nodes: np.ndarray
+    node_segments: np.ndarray
     grid: BlockGrid
     folder: Path
 
     def blocks(self) -> Iterator[tuple[Block, Contingency]]:
-        """Each block that holds labelled voxels, with its own contingency table."""
+        """Yield each block that holds labelled voxels, with its contingency table."""
         for block in self.grid:
             table = _read_pairs(self.folder, block.index)
             if table.voxels:
@@ -63,10 +62,18 @@ def compare(
     block_size: Sequence[int] | None = None,
     workers: BlockWorkers = 1,
 ) -> Comparison:
-    """Compare `segmentation` (Z, Y, X) with `truth` over `roi` (nm), both read once; tables are written to `folder`.
+    """Compare a segmentation with its ground truth; read each voxel once.
 
-    `block_size` in nm, default 256 voxels per axis. What a stopped run of the same settings did is kept. Nodes that
-    the mask leaves out are left out, too. Raises BadInput if no node of the skeletons is left, and as `contingency`.
+    Args:
+        segmentation: Segments or fragments (Z, Y, X).
+        truth: The ground truth, on the same voxel grid. Nodes that its mask leaves out are left out.
+        roi: The region to compare, in nm.
+        folder: Where to write the tables. If an earlier run with the same settings was stopped, its blocks are kept.
+        block_size: In nm; 256 voxels per axis by default.
+        workers: Processes, or jobs of a cluster.
+
+    Raises:
+        BadInput: No node of the skeletons lies in `roi`, or the arrays hold no ids (see `contingency`).
     """
     grid = _grid(roi, segmentation, block_size)
     arrays = {"segmentation": segmentation, "labels": truth.labels} | ({"mask": truth.mask} if truth.mask else {})
@@ -75,36 +82,36 @@ def compare(
         "roi": format_roi(roi),
         "block_size": list(grid.block_size),
         "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
-        "inputs": {name: checksum(path) for name, path in inputs.items()},
+        "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }
-    with output(folder, settings, inputs=inputs) as made:
+    with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
-        process = _CompareBlock(folder, **paths, nodes=_nodes_of(truth.skeletons, grid, truth.labels.voxel_size))
+        process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, truth.labels.voxel_size))
         run_blocks("comparing", grid, process, workers, done)
-        made.notes["blocks"] = len(grid)
+        record.notes["blocks"] = len(grid)
         remove(done)
     indices = progress(range(len(grid)), what="merging", unit="block")
-    table = merge(_read_pairs(folder, index) for index in indices)
-    return Comparison(table, *_found_nodes(truth.skeletons, grid, folder), grid, folder)
+    table = merge_tables(_read_pairs(folder, index) for index in indices)
+    return Comparison(table, *_read_nodes(truth.skeletons, grid, folder), grid, folder)
 
 
 @dataclass(frozen=True)
 class _BlockNodes:
-    """Skeleton nodes (`order`: their places in the skeletons) and the `voxels` (N, 3) of their block that they lie in.
+    """Skeleton nodes, sorted by block: those of block i are at `first[i]` to `first[i + 1]`.
 
-    They stand one block's after another's, those of block i from `first[i]` to `first[i + 1]`.
+    `nodes` are their indices in the skeletons; `voxels` (N, 3) are their voxels, counted from the start of their block.
     """
 
-    order: np.ndarray
+    nodes: np.ndarray
     voxels: np.ndarray
     first: np.ndarray
 
 
 @dataclass(frozen=True)
 class _CompareBlock:
-    """What is done to one block; opened by path, so that it can be sent to a worker."""
+    """Compares one block. It holds paths, not open arrays, so that it can be sent to a worker."""
 
     folder: Path
     segmentation: Path
@@ -114,43 +121,43 @@ class _CompareBlock:
 
     def __call__(self, block: Block) -> None:
         truth = GroundTruth(open_volume(self.labels), None if self.mask is None else open_volume(self.mask))
-        found = open_volume(self.segmentation).read(block.write)
-        here = slice(*self.nodes.first[block.index : block.index + 2])
-        if here.start < here.stop:
-            place = tuple(self.nodes.voxels[here].T)
-            counted = truth.counts(block.write)[place]
-            kept = (self.nodes.order[here][counted], found[place][counted].astype(np.uint64))
-            write_columns(_table(self.folder, "nodes", block.index), dict(zip(_NODES, kept, strict=True)))
-        table = contingency(found, truth.read(block.write))
+        segmentation = open_volume(self.segmentation).read(block.write)
+        in_block = slice(*self.nodes.first[block.index : block.index + 2])
+        if in_block.start < in_block.stop:
+            voxels = tuple(self.nodes.voxels[in_block].T)
+            is_scored = truth.is_scored(block.write)[voxels]
+            columns = self.nodes.nodes[in_block][is_scored], segmentation[voxels][is_scored].astype(np.uint64)
+            write_columns(_table(self.folder, "nodes", block.index), dict(zip(_NODES, columns, strict=True)))
+        table = contingency(segmentation, truth.read(block.write))
         write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
 
 
 def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> BlockGrid:
-    wanted = segmentation.voxel_size * _BLOCK if block_size is None else block_size
-    size = make_grid(segmentation, wanted, context=(0, 0, 0)).block_size
+    requested = segmentation.voxel_size * _BLOCK if block_size is None else block_size
+    size = make_grid(segmentation, requested, context=(0, 0, 0)).block_size
     return BlockGrid(roi, Coordinate(min(b, n) for b, n in zip(size, roi.shape, strict=True)), size * 0)
 
 
-def _nodes_of(skeletons: Skeletons | None, grid: BlockGrid, voxel_size: Coordinate) -> _BlockNodes:
+def _nodes_by_block(skeletons: Skeletons | None, grid: BlockGrid, voxel_size: Coordinate) -> _BlockNodes:
     positions = np.empty((0, 3)) if skeletons is None else skeletons.positions
     voxels = np.floor((positions - np.array(grid.total.begin)) / np.array(voxel_size)).astype(np.int64)
     inside = np.flatnonzero(((voxels >= 0) & (voxels < np.array(grid.total.shape / voxel_size))).all(axis=1))
-    block, within = np.divmod(voxels[inside], np.array(grid.block_size / voxel_size))
+    block, in_block = np.divmod(voxels[inside], np.array(grid.block_size / voxel_size))
     index = np.ravel_multi_index(tuple(block.T), tuple(grid.shape))
     order = np.argsort(index, kind="stable")
-    return _BlockNodes(inside[order], within[order], np.searchsorted(index[order], np.arange(len(grid) + 1)))
+    return _BlockNodes(inside[order], in_block[order], np.searchsorted(index[order], np.arange(len(grid) + 1)))
 
 
-def _found_nodes(skeletons: Skeletons | None, grid: BlockGrid, folder: Path) -> tuple[Skeletons | None, np.ndarray]:
+def _read_nodes(skeletons: Skeletons | None, grid: BlockGrid, folder: Path) -> tuple[Skeletons | None, np.ndarray]:
     if skeletons is None:
         return None, np.empty(0, np.uint64)
     tables = [read_columns(path, _NODES) for path in sorted((folder / "nodes").glob("*.parquet"))]
     if not sum(node.size for node, _ in tables):
         raise BadInput(f"{skeletons.source}: no node lies in {grid.total} nm, which is to be scored")
-    segments, counted = np.zeros(skeletons.ids.size, np.uint64), np.zeros(skeletons.ids.size, bool)
+    segments, is_scored = np.zeros(skeletons.ids.size, np.uint64), np.zeros(skeletons.ids.size, bool)
     for node, segment in tables:
-        segments[node], counted[node] = segment, True
-    return skeletons.subset(counted), segments[counted]
+        segments[node], is_scored[node] = segment, True
+    return skeletons.subset(is_scored), segments[is_scored]
 
 
 def _columns(table: Contingency) -> tuple[np.ndarray, ...]:

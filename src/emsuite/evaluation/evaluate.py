@@ -1,27 +1,29 @@
-"""The stage that scores a segmentation: from arrays and tables to scores, a list of the worst faults, and a report."""
+"""Evaluate a segmentation: from arrays and tables to scores, a list of the largest errors, and a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from funlib.geometry import Roi
 
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
-from emsuite.evaluation.section_images import sections, shown_roi
-from emsuite.evaluation.split_merge_errors import locate, worst_faults, write_faults
-from emsuite.evaluation.threshold_sweep import Evaluation, check_lookup, evaluate, with_edits, write_scores
+from emsuite.evaluation.section_images import common_roi_of_pictures, draw_sections
+from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, write_errors
+from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import load_skeletons
-from emsuite.io.volume import format_roi, open_volume, parse_roi, split_path
+from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, parse_roi, split_path
 
-_WORST = 20  # faults of each kind that are listed
-_SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of view.py
+_LISTED = 20  # errors of each kind in errors.csv and in the report
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What lies beside the volumes: lookup tables and edges of the fragments, skeletons, timings of earlier stages."""
+    """Inputs beside the volumes: lookup tables and edges of the fragments, skeletons, timings of earlier stages."""
 
     lookup: Path | None = None
     edges: Path | None = None
@@ -29,59 +31,77 @@ class Tables:
     timings: Sequence[Path] = ()
 
 
-def score(
+@dataclass(frozen=True)
+class _Inputs:
+    """The opened inputs, which fit each other, and the ROI to score (nm). `segmentation` may be fragments."""
+
+    segmentation: Volume
+    truth: GroundTruth
+    raw: Volume | None
+    affinities: Volume | None
+    roi: Roi
+
+
+def evaluate(
     arrays: Mapping[str, Path],
     tables: Tables,
     out: Path,
     *,
+    viewer: Sequence[str],
     roi: str | None = None,
     every_edit: bool = False,
     block_size: Sequence[int] | None = None,
     workers: BlockWorkers = 1,
-    viewer: Sequence[str] = (),
 ) -> Evaluation:
-    """Score a segmentation and write contingency/, errors.csv, report.html with pictures, scores.csv, scores.json.
-
-    scores.json is written last. A stopped run keeps the blocks that it has compared.
+    """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json.
 
     Args:
-        arrays: paths of `labels` and of `fragments` (with `tables.lookup`) or `segmentation`; optionally of `mask`,
-            `raw` and `affs`.
-        tables: paths of tables beside the volumes.
-        out: the folder to write to.
-        roi: score `z0:z1,y0:y1,x0:x1` (nm) alone; None: all that labels and segmentation cover.
-        every_edit: count edits at every threshold, not at the best one alone.
-        block_size: z, y, x in nm.
-        workers: processes, or settings for Slurm.
-        viewer: the command, in words, that shows a folder of results; the report quotes it.
+        arrays: The paths of `labels` and of either `fragments` (with `tables.lookup`) or `segmentation`; optionally of
+            `mask`, `raw` and `affs`.
+        tables: The other inputs.
+        out: The folder to write; blocks that a stopped run has compared are kept.
+        viewer: The words of a command that shows the volumes; the report appends a position (nm, z,y,x).
+        roi: The region to score, as `parse_roi` reads it; by default the region that all arrays cover.
+        every_edit: Whether to count edits at every threshold, not only at the best.
+        block_size: In nm; 256 voxels per axis by default.
+        workers: Processes, or settings for Slurm.
 
     Raises:
-        BadInput: inputs do not fit together.
+        BadInput: An input is missing or does not fit the others.
     """
-    opened = {name: open_volume(path) for name, path in arrays.items()}
-    stages = read_timings(tables.timings)
-    segmentation = opened.get("fragments") or opened["segmentation"]
-    skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
-    truth = GroundTruth(opened["labels"], opened.get("mask"), skeletons)
-    if tables.lookup:
-        check_lookup(tables.lookup, segmentation, tables.edges)
-    scored = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
-    shown = (opened.get("raw"), opened.get("affs"))
-    shown_roi(scored, truth, *shown)
-    (out / "scores.json").unlink(missing_ok=True)  # what a run that is killed from here on leaves is not whole
-    comparison = compare(segmentation, truth, scored, out / "contingency", block_size=block_size, workers=workers)
-    evaluation = evaluate(comparison, tables.lookup)
+    timings = read_timings(tables.timings)
+    inputs = _open(arrays, tables, roi)
+    (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
+    segmentation, truth, roi_nm = inputs.segmentation, inputs.truth, inputs.roi
+    comparison = compare(segmentation, truth, roi_nm, out / "contingency", block_size=block_size, workers=workers)
+    evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
-        evaluation = with_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
-    faults = locate(worst_faults(evaluation.table, _WORST), comparison, evaluation, segmentation, truth)
-    pictures = sections(evaluation, truth, segmentation, *shown)
-    inputs = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
-    record = provenance({"roi": format_roi(scored)}, {name: path for name, path in inputs.items() if path})
-    title = f"Segmentation of {split_path(truth.labels.path)[0].stem}"
-    look = [*viewer, str(out)]
-    look += [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
-    write_report(out / "report.html", evaluation, pictures, faults, stages, record, title, look)
+        evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
+    errors = locate_errors(largest_errors(evaluation.table, _LISTED), comparison, evaluation, segmentation, truth)
+    pictures = draw_sections(evaluation, truth, segmentation, inputs.raw, inputs.affinities)
+    record = _provenance(arrays, tables, roi_nm)
+    title = f"Segmentation of {split_path(arrays['labels'])[0].stem}"
+    write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
     write_pictures(out, evaluation, pictures)
-    write_faults(out / "errors.csv", faults)
+    write_errors(out / "errors.csv", errors)
     write_scores(out, evaluation, record)
     return evaluation
+
+
+def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None) -> _Inputs:
+    volumes = {name: open_volume(path) for name, path in arrays.items()}
+    segmentation = volumes.get("fragments") or volumes["segmentation"]
+    skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
+    truth = GroundTruth(volumes["labels"], volumes.get("mask"), skeletons)
+    if tables.lookup:
+        check_lookup(tables.lookup, segmentation, tables.edges)
+    scored_roi = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
+    raw, affinities = volumes.get("raw"), volumes.get("affs")
+    common_roi_of_pictures(scored_roi, truth, raw, affinities)  # raises BadInput now rather than after the comparison
+    return _Inputs(segmentation, truth, raw, affinities, scored_roi)
+
+
+def _provenance(arrays: Mapping[str, Path], tables: Tables, roi: Roi) -> dict[str, Any]:
+    paths = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
+    inputs = {name: path for name, path in paths.items() if path}
+    return provenance({"roi": format_roi(roi)}, inputs, fingerprint=fingerprint)

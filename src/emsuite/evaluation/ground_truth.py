@@ -1,8 +1,8 @@
-"""What a segmentation is compared with: dense labels, a mask of what counts, skeletons.
+"""The ground truth of a segmentation: dense labels, a mask of the voxels to score, skeletons.
 
 segmentation  +-----------------+
-labels            +------------------+       scored: the voxels that all of them cover,
-mask            +--------------+             or the ROI that was asked for
+labels            +------------------+       scored: the voxels that all arrays cover,
+mask            +--------------+             or the ROI that the user names
 ROI               [ . . . . . ]
 """
 
@@ -22,38 +22,47 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where left out; `skeletons`, if any."""
+    """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where voxels are left out."""
 
     labels: Volume
     mask: Volume | None = None
     skeletons: Skeletons | None = None
 
     def read(self, roi: Roi) -> np.ndarray:
-        """The labels in `roi` (nm), 0 where the mask leaves them out."""
+        """Return the labels in `roi` (nm), 0 where the mask leaves them out."""
         labels = self.labels.read(roi)
         if self.mask is not None:
-            labels[~self.counts(roi)] = 0
+            labels[~self.is_scored(roi)] = 0
         return labels
 
-    def counts(self, roi: Roi) -> np.ndarray:
-        """Whether the mask counts each voxel in `roi` (nm)."""
+    def is_scored(self, roi: Roi) -> np.ndarray:
+        """Return a bool for each voxel in `roi` (nm): whether the mask keeps it."""
         if self.mask is None:
             return np.ones(roi.shape / self.labels.voxel_size, bool)
         return self.mask.read(roi) != 0
 
-    def common_roi(self, segmentation: Volume, asked: Roi | None = None) -> Roi:
-        """What the segmentation, the labels and the mask all cover, in nm; or `asked`, which all must cover.
+    def common_roi(self, segmentation: Volume, requested: Roi | None = None) -> Roi:
+        """Return the ROI to score, in nm.
 
-        Raises BadInput where they do not fit each other: number of axes, integers, voxel size and grid, overlap.
+        Args:
+            segmentation: The segmentation to score.
+            requested: The ROI that the user named; the segmentation, the labels and the mask must cover it.
+
+        Returns:
+            `requested`, or the ROI that the segmentation, the labels and the mask all cover.
+
+        Raises:
+            BadInput: The arrays have other axes than z, y, x, hold no integers, differ in voxel size, lie on different
+                voxel grids, do not overlap, or do not cover `requested`.
         """
         arrays = [segmentation, self.labels, *([self.mask] if self.mask else [])]
         for array in arrays:
             _check(array, self.labels)
-        if asked is not None:
+        if requested is not None:
             for array in arrays:
-                if not array.roi.contains(asked):
-                    raise BadInput(f"{array.path}: covers {array.roi} nm, but {asked} is to be scored")
-            return asked
+                if not array.roi.contains(requested):
+                    raise BadInput(f"{array.path}: covers {array.roi} nm, but {requested} is to be scored")
+            return requested
         roi = arrays[0].roi
         for array in arrays[1:]:
             if not roi.intersects(array.roi):
@@ -63,7 +72,7 @@ class GroundTruth:
             roi = roi.intersect(array.roi)
         if roi != self.labels.roi:
             share = math.prod(roi.shape) / math.prod(self.labels.roi.shape)
-            _log.warning(f"{self.labels.path}: {share:.0%} of it is scored, what all arrays cover: {roi} nm")
+            _log.warning(f"{self.labels.path}: {share:.0%} of it is scored, the part that all arrays cover: {roi} nm")
         return roi
 
 

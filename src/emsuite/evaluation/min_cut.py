@@ -1,7 +1,7 @@
-"""The min-cut metric: how many edits of the region adjacency graph correct a segmentation, by its skeletons.
+"""The min-cut metric: the number of edits of the region adjacency graph that correct a segmentation by its skeletons.
 
-skeletons   o---o---o     o---o---o      a segment under two skeletons is cut in the graph of its fragments, where it is
-fragments   1===2===3~~~~~4===5===6      cheapest (~): one split; a skeleton over n segments needs n - 1 merges
+skeletons   o---o---o     o---o---o      if a segment lies under two skeletons, cut the graph of its fragments at the
+fragments   1===2===3~~~~~4===5===6      cheapest edges (~): one split; a skeleton over n segments needs n - 1 merges
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from emsuite.evaluation.run_length import expected_run_length
 from emsuite.io.skeletons import Skeletons
 from emsuite.segmentation.region_graph import Edges
 
-_FINEST = 2**20  # steps that a weight of 1 is divided into
-_LARGEST = 2**30  # what may flow out of a vertex
+_FINEST = 2**20  # most steps of a capacity for a weight of 1
+_LARGEST = 2**30  # upper limit of the flow out of a vertex
 
 
 @dataclass(frozen=True)
 class Edits:
-    """`splits` (min-cuts) and `merges` that are needed; `unsplittable` fragments lie under several skeletons."""
+    """The number of `splits` (min-cuts) and `merges`; `unsplittable` fragments lie under several skeletons."""
 
     splits: int
     merges: int
@@ -32,26 +32,36 @@ class Edits:
 def count_edits(
     skeletons: Skeletons, fragments: np.ndarray, segments: np.ndarray, edges: Edges, threshold: float
 ) -> Edits:
-    """Count the edits that a segmentation at `threshold` needs; `fragments`, `segments`: uint64 (N,), under each node.
+    """Count the edits that correct a segmentation (Sheridan et al. 2022, Nature Methods 20:295, min-cut metric).
 
-    Sheridan et al. 2022, Nature Methods 20:295 (min-cut metric), as the authors' scripts count (funkelab/
-    lsd_experiments, and `split_graph` of funlib.evaluate). In our reading: of each segment that lies under several
-    skeletons, take the graph of its fragments, with the edges that score no more than the threshold, weighted
-    1 - score. A fragment under several skeletons cannot be split: it is counted, and its nodes are left out. As long as
-    a part of the graph holds nodes of several skeletons, take the two with most nodes there, and cut it in two by the
-    min-cut between the fragments of their closest nodes: a split each time. Merges are the segments beyond the first
-    under each skeleton, and those that rejoin what the cuts took apart. A skeleton that the border of the region cut in
-    pieces needs no merge between them, but its pieces need not be split. Segment 0 is no segment.
+    This follows the authors' scripts (funkelab/lsd_experiments, and `split_graph` of funlib.evaluate) as we read them:
 
-    `edges` may hold more than the segments' own. Raises BadInput without any edge of a skeleton.
+    - For each segment under several skeletons, take the graph of its fragments: the edges with scores up to the
+      threshold, weighted 1 - score.
+    - A fragment under several skeletons cannot be split. It is counted, and its nodes are left out.
+    - As long as a part of the graph holds nodes of several skeletons, take the two skeletons with most nodes in it. Cut
+      the part by the min-cut between the fragments of their two closest nodes. Each cut is a split.
+    - Merges are the segments beyond the first under each skeleton, and the merges that rejoin what the cuts took apart.
+    - If the border of the region cuts a skeleton in pieces, the pieces need no merge between them, and no split.
+    - Segment 0 is no segment.
+
+    Args:
+        skeletons: The skeletons in the region.
+        fragments: The fragment (uint64, (N,)) under each node.
+        segments: The segment (uint64, (N,)) under each node at `threshold`.
+        edges: The region adjacency graph; it may hold more fragments than these segments'.
+        threshold: The threshold of the agglomeration.
+
+    Raises:
+        BadInput: The skeletons have no edges.
     """
     merges = expected_run_length(skeletons, segments).splits
     splits = 0
     _, skeleton = np.unique(skeletons.skeleton, return_inverse=True)
-    unsplittable = _several(fragments, skeleton)
-    ends = np.flatnonzero(np.isin(segments, _several(segments, skeleton)) & ~np.isin(fragments, unsplittable))
-    for here, vertex, capacities in _graphs(fragments[ends], edges, threshold):
-        nodes = ends[here]
+    unsplittable = _under_several(fragments, skeleton)
+    ends = np.flatnonzero(np.isin(segments, _under_several(segments, skeleton)) & ~np.isin(fragments, unsplittable))
+    for in_component, vertex, capacities in _components(fragments[ends], edges, threshold):
+        nodes = ends[in_component]
         part, cuts = _split(capacities, vertex, skeleton[nodes], skeletons.positions[nodes])
         splits += cuts
         piece = skeletons.pieces[nodes]
@@ -59,38 +69,39 @@ def count_edits(
     return Edits(splits, merges, unsplittable.size)
 
 
-def _several(ids: np.ndarray, skeleton: np.ndarray) -> np.ndarray:
-    # the ids, but 0, that come together with several skeletons
-    known = ids != 0
-    distinct, place = np.unique(ids[known], return_inverse=True)
+def _under_several(ids: np.ndarray, skeleton: np.ndarray) -> np.ndarray:
+    # the ids, except 0, of nodes of several skeletons
+    nonzero = ids != 0
+    distinct, index = np.unique(ids[nonzero], return_inverse=True)
     width = int(skeleton.max()) + 1
-    pairs = np.unique(place * width + skeleton[known])
+    pairs = np.unique(index * width + skeleton[nonzero])
     return distinct[np.bincount(pairs // width, minlength=distinct.size) > 1]
 
 
-def _graphs(
+def _components(
     fragments: np.ndarray, edges: Edges, threshold: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, csr_array]]:
-    # each connected component under several of the fragments: their places, the vertex of each, symmetric capacities
-    near = edges.score <= np.float32(threshold)
-    ends = np.concatenate([edges.u[near], edges.v[near]])
-    vertices, place = np.unique(np.concatenate([ends, fragments]), return_inverse=True)
-    u, v, own = np.split(place, [ends.size // 2, ends.size])
-    weight = 1 - edges.score[near].astype(np.float64)
+    # yield each connected component that holds some of `fragments`: their indices, the vertex of each, and the
+    # symmetric capacities between vertices
+    merged = edges.score <= np.float32(threshold)
+    ends = np.concatenate([edges.u[merged], edges.v[merged]])
+    vertices, index = np.unique(np.concatenate([ends, fragments]), return_inverse=True)
+    u, v, own = np.split(index, [ends.size // 2, ends.size])
+    weight = 1 - edges.score[merged].astype(np.float64)
     graph = csr_array((weight, (u, v)), shape=(vertices.size, vertices.size))
     component = connected_components(graph, directed=False)[1]
     by_component = np.argsort(component, kind="stable")
     first = np.searchsorted(component[by_component], np.arange(component.max(initial=-1) + 2))
-    place_in = np.empty(vertices.size, np.int64)
+    index_in_component = np.empty(vertices.size, np.int64)
     for number in np.unique(component[own]):
         members = by_component[first[number] : first[number + 1]]
-        place_in[members] = np.arange(members.size)
-        here = np.flatnonzero(component[own] == number)
-        yield here, place_in[own[here]], _capacities(graph[members][:, members])
+        index_in_component[members] = np.arange(members.size)
+        in_component = np.flatnonzero(component[own] == number)
+        yield in_component, index_in_component[own[in_component]], _capacities(graph[members][:, members])
 
 
 def _capacities(weights: csr_array) -> csr_array:
-    # whole numbers, as SciPy's flows need them: fine, but what flows out of a vertex must not exceed 32 bits
+    # SciPy's flows need integers: as fine as possible, but the flow out of a vertex must not exceed 32 bits
     both = csr_array(weights + weights.T)
     steps = min(_FINEST, _LARGEST / max(both.sum(axis=0).max(initial=0), 1))
     both.data = np.maximum(np.rint(both.data * steps), 1).astype(np.int32)
@@ -100,7 +111,7 @@ def _capacities(weights: csr_array) -> csr_array:
 def _split(
     capacities: csr_array, vertex: np.ndarray, skeleton: np.ndarray, positions: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    # the part that each node ends up in, numbered from 0 up, and how many cuts that took
+    # the part (from 0 up) that each node ends up in, and the number of cuts
     part = np.zeros(vertex.size, np.int64)
     whole = (np.arange(capacities.shape[0]), np.arange(vertex.size))
     waiting, cuts = [whole], 0
@@ -109,9 +120,9 @@ def _split(
         names, count = np.unique(skeleton[nodes], return_counts=True)
         if names.size < 2:
             continue
-        large, next_large = (nodes[skeleton[nodes] == name] for name in names[np.argsort(count, kind="stable")[:-3:-1]])
-        distance, nearest = KDTree(positions[large]).query(positions[next_large])
-        ends = large[nearest[distance.argmin()]], next_large[distance.argmin()]
+        most, second = (nodes[skeleton[nodes] == name] for name in names[np.argsort(count, kind="stable")[:-3:-1]])
+        distance, nearest = KDTree(positions[most]).query(positions[second])
+        ends = most[nearest[distance.argmin()]], second[distance.argmin()]
         source, sink = np.searchsorted(members, vertex[list(ends)])
         beyond = _beyond_the_cut(csr_array(capacities[members][:, members]), int(source), int(sink))
         cuts += 1
@@ -122,9 +133,9 @@ def _split(
 
 
 def _beyond_the_cut(capacities: csr_array, source: int, sink: int) -> np.ndarray:
-    # which vertices lie on the sink's side of the min-cut: those from which more could flow there
-    left = capacities - maximum_flow(capacities, source, sink).flow
-    left.eliminate_zeros()
+    # the vertices on the sink's side of the min-cut: those from which more could flow to the sink
+    residual = capacities - maximum_flow(capacities, source, sink).flow
+    residual.eliminate_zeros()
     beyond = np.zeros(capacities.shape[0], bool)
-    beyond[breadth_first_order(csr_array(left.T), sink, return_predecessors=False)] = True
+    beyond[breadth_first_order(csr_array(residual.T), sink, return_predecessors=False)] = True
     return beyond

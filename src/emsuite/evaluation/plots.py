@@ -1,4 +1,4 @@
-"""Curves over the thresholds of a sweep, as SVG."""
+"""Plot the scores over the thresholds of a sweep, as SVG."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from emsuite.evaluation.threshold_sweep import Evaluation
 
 _SPLIT, _MERGE, _SUM = "#e07b00", "#c2185b", "#1f2933"
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text, in the reader's own font
+    "svg.fonttype": "none",  # text stays text, in the font of the reader's browser
     "svg.hashsalt": "emsuite",  # the same numbers give the same bytes
     "font.family": "sans-serif",
     "font.size": 10,
@@ -30,18 +30,18 @@ _STYLE: Any = {
 
 
 def curves(evaluation: Evaluation) -> dict[str, str]:
-    """What each curve shows, with its SVG text; none for a single score."""
+    """Return the SVG text of each curve by its caption; no curves if there is one threshold only."""
     if len(evaluation.rows) < 2:
         return {}
-    drawn = {
+    plots = {
         "Variation of information over the threshold": _svg(_voi_over_threshold, evaluation),
         "Split against merge, along the thresholds": _svg(_split_against_merge, evaluation),
     }
-    if evaluation.best.erl is not None:
-        drawn["Expected run length over the threshold"] = _svg(_erl_over_threshold, evaluation)
-    if all(row.splits_needed is not None for row in evaluation.rows):
-        drawn["Edits needed over the threshold (min-cut metric)"] = _svg(_edits_over_threshold, evaluation)
-    return drawn
+    if evaluation.best["erl"] is not None:
+        plots["Expected run length over the threshold"] = _svg(_erl_over_threshold, evaluation)
+    if all(row["splits_needed"] is not None for row in evaluation.rows):
+        plots["Edits needed over the threshold (min-cut metric)"] = _svg(_edits_over_threshold, evaluation)
+    return plots
 
 
 def _svg(draw: Callable[[Axes, Evaluation], None], evaluation: Evaluation) -> str:
@@ -54,14 +54,14 @@ def _svg(draw: Callable[[Axes, Evaluation], None], evaluation: Evaluation) -> st
 
 
 def _column(evaluation: Evaluation, name: str) -> np.ndarray:
-    return np.array([getattr(row, name) for row in evaluation.rows], np.float64)
+    return np.array([row[name] for row in evaluation.rows], np.float64)
 
 
 def _voi_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
     thresholds = _column(evaluation, "threshold")
     for name, color, width in (("sum", _SUM, 2.0), ("split", _SPLIT, 1.5), ("merge", _MERGE, 1.5)):
         axes.plot(thresholds, _column(evaluation, f"voi_{name}"), color=color, linewidth=width, label=name)
-    axes.plot([evaluation.best.threshold or 0], [evaluation.best.voi_sum], "o", color=_SUM)
+    axes.plot([evaluation.best["threshold"] or 0], [evaluation.best["voi_sum"]], "o", color=_SUM)
     axes.set(xlabel="threshold", ylabel="bits", ylim=(0, None))
     axes.legend()
 
@@ -69,16 +69,16 @@ def _voi_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
 def _split_against_merge(axes: Axes, evaluation: Evaluation) -> None:
     best = evaluation.best
     axes.plot(_column(evaluation, "voi_merge"), _column(evaluation, "voi_split"), ".-", color="#7b8794", linewidth=1)
-    axes.plot([best.voi_merge], [best.voi_split], "o", color=_SUM)
+    axes.plot([best["voi_merge"]], [best["voi_split"]], "o", color=_SUM)
     axes.annotate(
-        f"{best.threshold:g}", (best.voi_merge, best.voi_split), (7, 4), textcoords="offset points", color=_SUM
+        f"{best['threshold']:g}", (best["voi_merge"], best["voi_split"]), (7, 4), textcoords="offset points", color=_SUM
     )
     axes.set(xlabel="VOI merge (bits)", ylabel="VOI split (bits)", xlim=(0, None), ylim=(0, None))
 
 
 def _erl_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot(_column(evaluation, "threshold"), _column(evaluation, "erl") / 1000, color="#0b7285", linewidth=2)
-    axes.axvline(evaluation.best.threshold or 0, color="#9aa5b1", linestyle=":")
+    axes.axvline(evaluation.best["threshold"] or 0, color="#9aa5b1", linestyle=":")
     axes.set(xlabel="threshold (dotted: best by VOI)", ylabel="µm", ylim=(0, None))
 
 
@@ -87,6 +87,6 @@ def _edits_over_threshold(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot(thresholds, splits + merges, color=_SUM, linewidth=2, label="both")
     axes.plot(thresholds, splits, color=_SPLIT, linewidth=1.5, label="splits of merged segments")
     axes.plot(thresholds, merges, color=_MERGE, linewidth=1.5, label="merges of split ones")
-    axes.axvline(evaluation.best.threshold or 0, color="#9aa5b1", linestyle=":")
+    axes.axvline(evaluation.best["threshold"] or 0, color="#9aa5b1", linestyle=":")
     axes.set(xlabel="threshold (dotted: best by VOI)", ylabel="edits", ylim=(0, None))
     axes.legend()

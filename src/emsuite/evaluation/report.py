@@ -1,13 +1,12 @@
-"""The report of one evaluation: a single HTML file that needs nothing beside it, neither network nor scripts.
+"""Write the report of an evaluation: one HTML file that works without a network and without scripts.
 
-What earlier stages cost, from the manifests they left and from Snakemake's benchmark tables.
-
-The pictures of an evaluation as files, for pages other than its own report.
+Its pictures are also written as files, for other pages:
 
     curves/CURVE.svg
-    sections/PLACE/PICTURE.jpg
+    sections/SECTION/PICTURE.jpg
 
-Both folders lie in that of the scores.
+The report lists the time and memory of earlier stages (`Timing`), which are read from the manifests of the stages and
+from Snakemake's benchmark tables.
 """
 
 import base64
@@ -26,14 +25,22 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_text
 from emsuite.common.outputs import read_json
 from emsuite.evaluation.plots import curves
+from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section
-from emsuite.evaluation.split_merge_errors import Fault, Mistake, mistake_shares
+from emsuite.evaluation.split_merge_errors import SplitMergeError, VoxelError, voxel_error_shares
 from emsuite.evaluation.threshold_sweep import Evaluation
+
+_LEGEND = {
+    VoxelError.SPLIT: ("split", "belongs to a piece cut off its neuron's main segment"),
+    VoxelError.MERGE: ("merge", "lies in a segment that is mostly another neuron"),
+    VoxelError.BOTH: ("both", "split and merge at once, as where a border lies elsewhere"),
+    VoxelError.UNSEGMENTED: ("no segment", "labelled, but in no segment"),
+}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One stage's wall time in seconds, its peak memory in bytes (0: not known), and the machine it ran on."""
+    """The wall time (seconds) of a stage, its peak memory (bytes; 0: unknown), and its machine."""
 
     stage: str
     seconds: float
@@ -45,15 +52,23 @@ def write_report(
     path: Path,
     evaluation: Evaluation,
     sections: Sequence[Section],
-    faults: Sequence[Fault],
+    errors: Sequence[SplitMergeError],
     timings: Sequence[Timing],
     provenance: dict[str, Any],
     title: str,
-    look: Sequence[str],
+    viewer: Sequence[str],
 ) -> None:
-    """Write the report: scores, curves over thresholds, pictures, the worst faults, timings and provenance.
+    """Write the report.
 
-    `look` is the command, in words, that shows the volumes; with `--position` after it, it shows a place in them.
+    Args:
+        path: The HTML file.
+        evaluation: The scores, from which the curves are drawn as well.
+        sections: Pictures of sections through the volume.
+        errors: The largest errors, located.
+        timings: Time and memory of earlier stages.
+        provenance: The provenance record of the evaluation.
+        title: The heading.
+        viewer: The words of a command that shows the volumes; a position (nm, z,y,x) is appended to it.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"duration": _duration, "memory": _memory, "embed": _embed}
@@ -62,12 +77,13 @@ def write_report(
         title=title,
         evaluation=evaluation,
         best=evaluation.best,
-        at_edge=_at_edge(evaluation),
+        at_edge=_best_is_at_edge(evaluation),
+        metrics=_table_metrics(evaluation),
         curves=curves(evaluation),
         sections=sections,
-        mistakes=_legend(evaluation),
-        faults={kind: [fault for fault in faults if fault.kind == kind] for kind in ("split", "merge")},
-        look=shlex.join(["python", *look]),
+        legend=_legend(evaluation),
+        errors={kind: [error for error in errors if error.kind == kind] for kind in ("split", "merge")},
+        viewer=shlex.join(viewer),
         timings=timings,
         provenance=provenance,
         machine=machine_name(provenance["machine"]),
@@ -75,22 +91,54 @@ def write_report(
     write_text(path, text)
 
 
-def _at_edge(evaluation: Evaluation) -> bool:
+def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Section]) -> None:
+    """Write the curves over the thresholds and the sections below `folder`; replace those of an earlier run."""
+    for name in ("curves", "sections"):
+        remove(folder / name)
+        (folder / name).mkdir(parents=True)
+    for name, svg in curves(evaluation).items():
+        write_text(folder / "curves" / f"{_file_name(name)}.svg", svg)
+    for section in sections:
+        section_folder = folder / "sections" / _file_name(section.caption)
+        section_folder.mkdir()
+        for name, jpeg in section.pictures.items():
+            (section_folder / f"{_file_name(name)}.jpg").write_bytes(jpeg)
+
+
+def read_timings(paths: Iterable[Path]) -> list[Timing]:
+    """Read the timings of stages, in the order of `paths`.
+
+    Args:
+        paths: Manifests (`*.manifest.json`, beside each output), or tables of Snakemake's `benchmark:` (`*.tsv`).
+
+    Raises:
+        BadInput: A file is missing, or is neither.
+    """
+    return [timing for path in paths for timing in _read(Path(path))]
+
+
+def machine_name(machine: dict[str, Any]) -> str:
+    """Describe the machine of a provenance record in a few words."""
+    return f"{machine['host']}, {machine['cpus']} CPUs" + (f", {machine['gpu']}" if machine["gpu"] else "")
+
+
+def _best_is_at_edge(evaluation: Evaluation) -> bool:
     rows = evaluation.rows
-    return len(rows) > 2 and evaluation.best.threshold in (rows[0].threshold, rows[-1].threshold)
+    return len(rows) > 2 and evaluation.best["threshold"] in (rows[0]["threshold"], rows[-1]["threshold"])
+
+
+def _table_metrics(evaluation: Evaluation) -> dict[str, Metric]:
+    # the measured metrics: first those of regions, then those of skeletons, then edits
+    rank = {"run_length": 1, "edits": 2}
+    names = [name for name, metric in METRICS.items() if metric.heading and evaluation.best[name] is not None]
+    return {name: METRICS[name] for name in sorted(names, key=lambda name: rank.get(METRICS[name].takes, 0))}
 
 
 def _legend(evaluation: Evaluation) -> list[dict[str, Any]]:
-    shares = mistake_shares(evaluation.table)
-    meaning = {
-        Mistake.SPLIT: ("split", "belongs to a piece cut off its neuron's main segment"),
-        Mistake.MERGE: ("merge", "lies in a segment that is mostly another neuron"),
-        Mistake.BOTH: ("both", "split and merge at once, as where a border lies elsewhere"),
-        Mistake.UNSEGMENTED: ("no segment", "labelled, but in no segment"),
-    }
+    shares = voxel_error_shares(evaluation.table)
     return [
-        {"name": name, "means": means, "share": shares[kind], "color": "#{:02x}{:02x}{:02x}".format(*COLORS[kind])}
-        for kind, (name, means) in meaning.items()
+        {"name": name, "means": means, "share": shares[error], "color": "#{:02x}{:02x}{:02x}".format(*COLORS[error])}
+        for error, (name, means) in _LEGEND.items()
     ]
 
 
@@ -112,12 +160,8 @@ def _memory(count: int) -> str:
     return "–" if not count else f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
-def read_timings(paths: Iterable[Path]) -> list[Timing]:
-    """Read `*.manifest.json` (written beside outputs) and `*.tsv` (Snakemake's `benchmark:`) files, in the order given.
-
-    Raises BadInput for a file that is missing or neither.
-    """
-    return [timing for path in paths for timing in _read(Path(path))]
+def _file_name(words: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", words).strip("_")
 
 
 def _read(path: Path) -> list[Timing]:
@@ -131,11 +175,9 @@ def _read(path: Path) -> list[Timing]:
 
 def _read_manifest(path: Path) -> Timing:
     manifest: dict[str, Any] = read_json(path)
-    memory, machine = manifest["peak_memory"], manifest["machine"]
+    memory = max(manifest["peak_memory"]["process"], manifest["peak_memory"]["largest_child"])
     stage = Path(manifest["command"][0]).stem
-    return Timing(
-        stage, float(manifest["seconds"]), max(memory["process"], memory["largest_child"]), machine_name(machine)
-    )
+    return Timing(stage, float(manifest["seconds"]), memory, machine_name(manifest["machine"]))
 
 
 def _read_benchmark(path: Path) -> list[Timing]:
@@ -145,28 +187,5 @@ def _read_benchmark(path: Path) -> list[Timing]:
 
 
 def _megabytes(text: str) -> int:
-    # a job that ends before it is looked at has "NA" or "-"
+    # Snakemake writes "NA" or "-" for a job that ended before its memory was measured
     return int(float(text) * 2**20) if text.replace(".", "", 1).isdigit() else 0
-
-
-def machine_name(machine: dict[str, Any]) -> str:
-    """A machine of a provenance record in a few words."""
-    return f"{machine['host']}, {machine['cpus']} CPUs" + (f", {machine['gpu']}" if machine["gpu"] else "")
-
-
-def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Section]) -> None:
-    """Write curves over the thresholds and sections below `folder`, in place of those that are there."""
-    for name in ("curves", "sections"):
-        remove(folder / name)
-        (folder / name).mkdir(parents=True)
-    for name, svg in curves(evaluation).items():
-        write_text(folder / "curves" / f"{_file_name(name)}.svg", svg)
-    for section in sections:
-        place = folder / "sections" / _file_name(section.place)
-        place.mkdir()
-        for name, jpeg in section.pictures.items():
-            (place / f"{_file_name(name)}.jpg").write_bytes(jpeg)
-
-
-def _file_name(words: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", words).strip("_")

@@ -1,4 +1,4 @@
-"""Pictures of sections: raw, affinities, segmentation, ground truth and where the two differ, side by side."""
+"""Draw sections of an evaluated volume: raw, affinities, segmentation, ground truth and errors, side by side."""
 
 import io
 from collections.abc import Sequence
@@ -13,57 +13,65 @@ from emsuite.common.errors import BadInput
 from emsuite.common.relabel import find_sorted
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.split_merge_errors import Mistake, mistakes
+from emsuite.evaluation.split_merge_errors import VoxelError, voxel_errors
 from emsuite.evaluation.threshold_sweep import Evaluation
 from emsuite.io.volume import Volume
 
-_WINDOW = 512  # voxels of a section that are shown, along each axis, around its centre
-_DEPTHS = (1 / 6, 1 / 2, 5 / 6)  # of the sections, as shares of the volume
+_WINDOW = 512  # voxels that a picture shows along each axis, around the centre of the section
+_PLANES = ((0, 1 / 6), (0, 1 / 2), (0, 5 / 6), (1, 1 / 2))  # the axis across each section, its depth along that axis
 
 COLORS = {
-    Mistake.SPLIT: (255, 159, 28),
-    Mistake.MERGE: (214, 40, 110),
-    Mistake.BOTH: (58, 134, 255),
-    Mistake.UNSEGMENTED: (150, 150, 150),
+    VoxelError.SPLIT: (255, 159, 28),
+    VoxelError.MERGE: (214, 40, 110),
+    VoxelError.BOTH: (58, 134, 255),
+    VoxelError.UNSEGMENTED: (150, 150, 150),
 }
-"""Red, green, blue of what is laid over the errors' picture."""
+"""Red, green, blue of each error in the picture `errors`."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One cut through the volume: where it lies, and its pictures (JPEG) by name, all of one size."""
+    """One section through the volume: its position in words, and its pictures (JPEG, all of one size) by name."""
 
-    place: str
+    caption: str
     pictures: dict[str, bytes]
 
 
-def sections(
+def draw_sections(
     evaluation: Evaluation, truth: GroundTruth, segmentation: Volume, raw: Volume | None, affinities: Volume | None
 ) -> list[Section]:
-    """Three sections in x and y at different z (fewer of a thin volume), and one in x and z, through the middle.
+    """Draw three sections in x and y at different z (fewer of a thin volume), and one in x and z, through the middle.
 
-    `raw` (Z, Y, X) and `affinities` (C, Z, Y, X; the first three channels are shown as red, green, blue) are left out
-    if None. Raises BadInput as `shown_roi`.
+    Args:
+        evaluation: The scores of `segmentation`; the sections lie in the ROI that was scored.
+        truth: The ground truth.
+        segmentation: The scored segmentation or fragments.
+        raw: The raw volume (Z, Y, X); None leaves its picture out.
+        affinities: Affinities (C, Z, Y, X), shown as red, green and blue of the first three channels; None leaves the
+            picture out.
+
+    Raises:
+        BadInput: As `common_roi_of_pictures`.
     """
-    shown = shown_roi(evaluation.roi, truth, raw, affinities)
-    places = [*((0, depth) for depth in _DEPTHS), (1, 0.5)]
-    cuts = [_cut(shown, truth.labels.voxel_size, axis, depth) for axis, depth in places]
-    different = {cut.place: cut for cut in cuts}.values()
-    return [_section(cut, evaluation, truth, segmentation, raw, affinities) for cut in different]
+    roi = common_roi_of_pictures(evaluation.roi, truth, raw, affinities)
+    planes = [_plane(roi, truth.labels.voxel_size, axis, depth) for axis, depth in _PLANES]
+    distinct = {plane.caption: plane for plane in planes}.values()
+    return [_section(plane, evaluation, truth, segmentation, raw, affinities) for plane in distinct]
 
 
-def shown_roi(scored: Roi, truth: GroundTruth, raw: Volume | None, affinities: Volume | None) -> Roi:
-    """What can be shown of the ROI that is scored, nm.
+def common_roi_of_pictures(scored_roi: Roi, truth: GroundTruth, raw: Volume | None, affinities: Volume | None) -> Roi:
+    """Return the part (nm) of `scored_roi` that the raw volume and the affinities cover.
 
-    Raises BadInput where an array does not cover any of it or has another voxel size than the labels.
+    Raises BadInput if one of them does not overlap it, or has another voxel size than the labels.
     """
+    roi = scored_roi
     for array in (raw, affinities):
-        scored = scored if array is None else _overlap(scored, array, truth.labels)
-    return scored
+        roi = roi if array is None else _overlap(roi, array, truth.labels)
+    return roi
 
 
 def id_colors(ids: np.ndarray) -> np.ndarray:
-    """A colour (uint8, one more axis of red, green, blue) for each id (uint64), the same in every run; 0 is black."""
+    """Return a colour (uint8, last axis red, green, blue) for each id (uint64), the same in every run; 0 is black."""
     mixed = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
@@ -80,23 +88,22 @@ def _overlap(roi: Roi, array: Volume, labels: Volume) -> Roi:
             f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(labels.voxel_size)} in {labels.path}"
         )
     if not roi.intersects(array.roi):
-        raise BadInput(f"{array.path}: covers {array.roi} nm, which does not overlap {roi}, which is scored")
+        raise BadInput(f"{array.path}: covers {array.roi} nm, which does not overlap the scored region {roi}")
     return roi.intersect(array.roi)
 
 
-class _Cut(NamedTuple):
-    """What is shown (nm), one voxel thick along `axis`, a centred window along the others."""
+class _Plane(NamedTuple):
+    """The voxels of a picture: `roi` (nm) is one voxel thick along `axis`, and a centred window along the others."""
 
     roi: Roi
     axis: int
 
     @property
-    def place(self) -> str:
-        """In words."""
+    def caption(self) -> str:
         return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {self.roi.begin[self.axis]:,} nm"
 
 
-def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Cut:
+def _plane(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Plane:
     begin, shape = [], []
     for a, (low, width, size) in enumerate(zip(roi.begin, roi.shape, voxel_size, strict=True)):
         voxels = width // size
@@ -104,42 +111,42 @@ def _cut(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Cut:
         first = int(depth * voxels) if a == axis else (voxels - count) // 2
         begin.append(low + first * size)
         shape.append(count * size)
-    return _Cut(Roi(begin, shape), axis)
+    return _Plane(Roi(begin, shape), axis)
 
 
 def _section(
-    cut: _Cut,
+    plane: _Plane,
     evaluation: Evaluation,
     truth: GroundTruth,
     segmentation: Volume,
     raw: Volume | None,
     affinities: Volume | None,
 ) -> Section:
-    roi, axis = cut
+    roi, axis = plane
     labels = truth.read(roi).squeeze(axis).astype(np.uint64)
     segments = evaluation.segments_of(segmentation.read(roi).squeeze(axis)).astype(np.uint64)
     grey = np.zeros((*labels.shape, 1), np.uint8) if raw is None else _grey(raw.read(roi).squeeze(axis))
     pictures = {} if raw is None else {"raw": grey}
     if affinities is not None:
         pictures["affinities"] = _affinity_colors(affinities.read(roi).squeeze(axis + 1))
-    pictures["segmentation"] = _overlay(grey, id_colors(_matched(evaluation.table, segments)), segments != 0, 0.55)
+    pictures["segmentation"] = _overlay(grey, id_colors(_color_ids(evaluation.table, segments)), segments != 0, 0.55)
     pictures["ground truth"] = _overlay(grey, id_colors(labels), labels != 0, 0.55)
-    kind = mistakes(evaluation.table, segments, labels)
-    palette = np.array([COLORS.get(mistake, (0, 0, 0)) for mistake in Mistake], np.uint8)
-    pictures["errors"] = _overlay(grey, palette[kind], kind != Mistake.NONE, 0.75)
+    errors = voxel_errors(evaluation.table, segments, labels)
+    palette = np.array([COLORS.get(error, (0, 0, 0)) for error in VoxelError], np.uint8)
+    pictures["errors"] = _overlay(grey, palette[errors], errors != VoxelError.NONE, 0.75)
     aspect = [truth.labels.voxel_size[a] for a in (1 - axis, 2)]
-    return Section(cut.place, {name: _jpeg(picture, aspect) for name, picture in pictures.items()})
+    return Section(plane.caption, {name: _jpeg(picture, aspect) for name, picture in pictures.items()})
 
 
-def _matched(table: Contingency, segments: np.ndarray) -> np.ndarray:
-    # a label's main segment is shown in the label's colour, every other segment in one of its own
+def _color_ids(table: Contingency, segments: np.ndarray) -> np.ndarray:
+    # a label's main segment takes the label's colour, every other segment a colour of its own
     ids = table.by_segment.ids
-    main = np.searchsorted(table.by_label.ids, table.main_label)
-    is_main = (table.main_segment[main] == ids) & (ids != 0)
-    shown = np.where(is_main, table.main_label, ids ^ np.uint64(1 << 63))
+    main_label_index = np.searchsorted(table.by_label.ids, table.main_label)
+    is_main = (table.main_segment[main_label_index] == ids) & (ids != 0)
+    color_of_id = np.where(is_main, table.main_label, ids ^ np.uint64(1 << 63))
     colors = segments ^ np.uint64(1 << 63)
-    place, known = find_sorted(segments, ids)
-    colors[known] = shown[place[known]]
+    indices, in_table = find_sorted(segments, ids)
+    colors[in_table] = color_of_id[indices[in_table]]
     return np.where(segments == 0, np.uint64(0), colors)
 
 
@@ -150,19 +157,19 @@ def _grey(voxels: np.ndarray) -> np.ndarray:
 
 
 def _affinity_colors(affinities: np.ndarray) -> np.ndarray:
-    shown = np.moveaxis(affinities[:3], 0, -1)
-    if not np.issubdtype(shown.dtype, np.integer):
-        shown = 255 * np.nan_to_num(shown).clip(0, 1)
-    return shown.astype(np.uint8)
+    colors = np.moveaxis(affinities[:3], 0, -1)
+    if not np.issubdtype(colors.dtype, np.integer):
+        colors = 255 * np.nan_to_num(colors).clip(0, 1)
+    return colors.astype(np.uint8)
 
 
-def _overlay(grey: np.ndarray, colors: np.ndarray, where: np.ndarray, opacity: float) -> np.ndarray:
-    share = opacity * where[..., None]
-    return ((1 - share) * grey + share * colors).astype(np.uint8)
+def _overlay(grey: np.ndarray, colors: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
+    alpha = opacity * mask[..., None]
+    return ((1 - alpha) * grey + alpha * colors).astype(np.uint8)
 
 
 def _jpeg(picture: np.ndarray, voxel_size: Sequence[int]) -> bytes:
-    # voxels that are longer along one axis are shown so
+    # draw anisotropic voxels in their proportions
     finest = min(voxel_size)
     for axis, size in enumerate(voxel_size):
         picture = np.repeat(picture, round(size / finest), axis=axis)

@@ -1,17 +1,11 @@
-"""Where a segmentation is wrong, voxel by voxel.
+"""Split and merge errors of a segmentation: of each voxel, and the largest ones with positions to look at.
 
-labels     A A A A B B B C C C      a label's main segment is the one it shares most voxels with,
-segments   1 1 1 2 3 3 3 3 3 0      a segment's main label likewise
-mistake          S       M M -      S: split, M: merge, -: no segment
+labels     A A A A A B B B C C C      a label's main segment is the segment that shares most voxels with it,
+segments   1 1 1 2 2 3 3 3 3 3 0      a segment's main label likewise
+error            S S       M M -      S: split, M: merge, -: no segment
 
-The largest splits and merges of a segmentation, one by one, for people who want to look at them.
-
-labels     A A A A A B B B C C        split: a piece of a label that is not in its main segment: A in 2, which should
-segments   1 1 1 2 2 3 3 3 3 3               be joined with 1
-                 S S       M M        merge: a part of a segment that is not of its main label: C in 3, which should
-                                             be cut off from B
-
-Where faults are: for each, one block is read again, the one in which most of both its sides lie.
+The two voxels S are a split error: a piece of label A in segment 2, which should be joined with A's main segment 1. The
+two voxels M are a merge error: a piece of label C in segment 3, which should be cut off from 3's main label B.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,12 +24,17 @@ from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.threshold_sweep import Evaluation
 from emsuite.io.volume import Volume
 
+ErrorKind = Literal["split", "merge"]
+_Pair = tuple[int, int]  # a segment and a label
 
-class Mistake(IntEnum):
-    """What is wrong with a labelled voxel.
+_COLUMNS = ["kind", "voxels", "share", "label", "segment", "other_label", "other_segment", "z", "y", "x", "touching"]
 
-    Its segment is not its label's main one (split), its label is not its segment's main one (merge), both (as where a
-    border lies elsewhere), or it has no segment.
+
+class VoxelError(IntEnum):
+    """The error of a labelled voxel.
+
+    SPLIT: its segment is not the main segment of its label. MERGE: its label is not the main label of its segment.
+    BOTH: as at a border between neurons that the segmentation puts elsewhere. UNSEGMENTED: it is in no segment.
     """
 
     NONE = 0
@@ -45,36 +44,42 @@ class Mistake(IntEnum):
     UNSEGMENTED = 4
 
 
-def mistakes(table: Contingency, segments: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The kind of `Mistake` (uint8) at each voxel of two uint64 arrays of one shape that `table` was made from."""
-    kind = np.zeros(labels.shape, np.uint8)
+def voxel_errors(table: Contingency, segments: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the `VoxelError` (uint8) of each voxel.
+
+    Args:
+        table: The contingency table of the whole segmentation.
+        segments: Voxels of the segmentation (uint64), any shape.
+        labels: The same voxels of the ground truth (uint64); label 0 is never an error.
+    """
+    errors = np.zeros(labels.shape, np.uint8)
     labelled = labels != 0
-    own, label = segments[labelled], labels[labelled]
-    split = table.main_segment[np.searchsorted(table.by_label.ids, label)] != own
-    merge = table.main_label[np.searchsorted(table.by_segment.ids, own)] != label
-    kind[labelled] = np.where(own == 0, np.uint8(Mistake.UNSEGMENTED), split * Mistake.SPLIT + merge * Mistake.MERGE)
-    return kind
+    segment, label = segments[labelled], labels[labelled]
+    split = table.main_segment[np.searchsorted(table.by_label.ids, label)] != segment
+    merge = table.main_label[np.searchsorted(table.by_segment.ids, segment)] != label
+    errors[labelled] = np.where(
+        segment == 0, np.uint8(VoxelError.UNSEGMENTED), split * VoxelError.SPLIT + merge * VoxelError.MERGE
+    )
+    return errors
 
 
-def mistake_shares(table: Contingency) -> dict[Mistake, float]:
-    """The share of labelled voxels with each kind of mistake."""
-    kind = mistakes(table, table.segments, table.labels)
-    voxels = np.bincount(kind, weights=table.counts, minlength=len(Mistake))
-    return {mistake: float(voxels[mistake] / table.voxels) for mistake in Mistake}
-
-
-Kind = Literal["split", "merge"]
+def voxel_error_shares(table: Contingency) -> dict[VoxelError, float]:
+    """Return the share of labelled voxels, 0 to 1, with each kind of error."""
+    errors = voxel_errors(table, table.segments, table.labels)
+    voxels = np.bincount(errors, weights=table.counts, minlength=len(VoxelError))
+    return {error: float(voxels[error] / table.voxels) for error in VoxelError}
 
 
 @dataclass(frozen=True)
-class Fault:
-    """`voxels` that `label` and `segment` share, which is `share` of the label (split) or of the segment (merge).
+class SplitMergeError:
+    """The `voxels` that `label` and `segment` share wrongly: `share` of the label (split) or of the segment (merge).
 
-    A split is to be joined with `other`, the label's main segment; a merge is to be cut off from `other`, the segment's
-    main label. `position` (nm, z y x) is a voxel of the fault: where it meets the other, if the two are `touching`.
+    A split should be joined with `other`, the label's main segment; a merge should be cut off from `other`, the
+    segment's main label. `position` (nm, z y x) is a voxel of the error. If `touching`, it has a face in common with
+    `other`.
     """
 
-    kind: Kind
+    kind: ErrorKind
     voxels: int
     share: float
     label: int
@@ -84,130 +89,134 @@ class Fault:
     touching: bool = False
 
     @property
-    def pair(self) -> tuple[int, int]:
-        """What is wrong, as (segment, label)."""
+    def pair(self) -> _Pair:
+        """The segment and the label of the error."""
         return self.segment, self.label
 
     @property
-    def other_pair(self) -> tuple[int, int]:
-        """What it is to be joined with, or cut off from, as (segment, label)."""
+    def other_pair(self) -> _Pair:
+        """The segment and the label that the error should be joined with, or cut off from."""
         return (self.other, self.label) if self.kind == "split" else (self.segment, self.other)
 
 
-def worst_faults(table: Contingency, number: int) -> list[Fault]:
-    """The `number` largest splits, then as many merges, by voxels; of equals the smaller ids first.
+def largest_errors(table: Contingency, number: int) -> list[SplitMergeError]:
+    """Return the `number` largest splits, then as many merges, by voxels; among equals the smaller ids first.
 
-    Segment 0 is no fault of either kind: voxels without a segment are no piece that could be joined with another.
+    Voxels in segment 0 are no error of either kind, since they are no piece that could be joined with another.
     """
-    main_segment = table.main_segment[table.by_label.row]
-    main_label = table.main_label[table.by_segment.row]
-    found: list[Fault] = []
-    kinds: list[tuple[Kind, np.ndarray, np.ndarray, np.ndarray]] = [
-        ("split", table.segments != main_segment, main_segment, table.by_label.voxels[table.by_label.row]),
-        ("merge", table.labels != main_label, main_label, table.by_segment.voxels[table.by_segment.row]),
+    main_segment = table.main_segment[table.by_label.inverse]
+    main_label = table.main_label[table.by_segment.inverse]
+    label_voxels, segment_voxels = (side.voxels[side.inverse] for side in (table.by_label, table.by_segment))
+    kinds: list[tuple[ErrorKind, np.ndarray, np.ndarray, np.ndarray]] = [
+        ("split", table.segments != main_segment, main_segment, label_voxels),
+        ("merge", table.labels != main_label, main_label, segment_voxels),
     ]
-    for kind, wrong, other, whole in kinds:
-        rows = np.flatnonzero(wrong & (table.segments != 0))
+    errors: list[SplitMergeError] = []
+    for kind, is_error, other, whole in kinds:
+        rows = np.flatnonzero(is_error & (table.segments != 0))
         for row in rows[np.argsort(-table.counts[rows], kind="stable")[:number]]:
             label, segment, voxels = int(table.labels[row]), int(table.segments[row]), int(table.counts[row])
-            found.append(Fault(kind, voxels, voxels / int(whole[row]), label, segment, int(other[row])))
-    return found
+            errors.append(SplitMergeError(kind, voxels, voxels / int(whole[row]), label, segment, int(other[row])))
+    return errors
 
 
-_Pair = tuple[int, int]
+def locate_errors(
+    errors: Sequence[SplitMergeError],
+    comparison: Comparison,
+    evaluation: Evaluation,
+    segmentation: Volume,
+    truth: GroundTruth,
+) -> list[SplitMergeError]:
+    """Return the errors with their positions (nm), in the same order.
+
+    For each error, one block is read: the block in which most voxels of both sides of the error lie.
+
+    Args:
+        errors: Errors of `evaluation.table`.
+        comparison: The comparison of `segmentation` with `truth`.
+        evaluation: The scores of the comparison.
+        segmentation: The compared segmentation or fragments.
+        truth: The ground truth.
+    """
+    located: dict[SplitMergeError, SplitMergeError] = {}
+    for block, errors_in_block in _choose_blocks(errors, comparison, evaluation).values():
+        labels = truth.read(block.write)
+        segments = evaluation.segments_of(segmentation.read(block.write))
+        for error in errors_in_block:
+            voxel, touching = _find_voxel(error, labels, segments)
+            center_nm = np.array(block.write.begin) + (voxel + 0.5) * np.array(segmentation.voxel_size)
+            located[error] = replace(error, position=tuple(int(nm) for nm in center_nm), touching=touching)
+    return [located[error] for error in errors]
 
 
-def locate(
-    faults: Sequence[Fault], comparison: Comparison, evaluation: Evaluation, segmentation: Volume, truth: GroundTruth
-) -> list[Fault]:
-    """The faults of `evaluation`, in their order, with positions in nm; reads at most one block per fault."""
-    located: dict[Fault, Fault] = {}
-    for block, here in _blocks_of(faults, comparison, evaluation).values():
-        labels, segments = truth.read(block.write), _segments(segmentation.read(block.write), evaluation)
-        for fault in here:
-            index, touching = _look(fault, labels, segments)
-            place = np.array(block.write.begin) + (index + 0.5) * np.array(segmentation.voxel_size)
-            located[fault] = replace(fault, position=tuple(int(nm) for nm in place), touching=touching)
-    return [located[fault] for fault in faults]
+def write_errors(path: Path, errors: Iterable[SplitMergeError]) -> None:
+    """Write a table (CSV) of errors, in their order: the kind, the ids, and the position (nm)."""
+    write_table(path, _COLUMNS, map(_row, errors))
 
 
-def _blocks_of(
-    faults: Sequence[Fault], comparison: Comparison, evaluation: Evaluation
-) -> Mapping[int, tuple[Block, list[Fault]]]:
-    # the blocks to read, by their number, each with the faults to look for
-    best: dict[Fault, tuple[int, int]] = {}
-    chosen: dict[Fault, Block] = {}
-    wanted = {pair for fault in faults for pair in (fault.pair, fault.other_pair)}
-    labels = np.array(sorted({label for _, label in wanted}), np.uint64)
+def _choose_blocks(
+    errors: Sequence[SplitMergeError], comparison: Comparison, evaluation: Evaluation
+) -> Mapping[int, tuple[Block, list[SplitMergeError]]]:
+    # the blocks to read, by their index, each with the errors to locate in it
+    largest: dict[SplitMergeError, tuple[int, int]] = {}
+    chosen: dict[SplitMergeError, Block] = {}
+    pairs = {pair for error in errors for pair in (error.pair, error.other_pair)}
+    labels = np.array(sorted({label for _, label in pairs}), np.uint64)
     for block, table in comparison.blocks():
         rows = np.flatnonzero(np.isin(table.labels, labels))
         segments = evaluation.segments_of(table.segments[rows])
-        shared = _voxels_of(
-            wanted, zip(segments.tolist(), table.labels[rows].tolist(), strict=True), table.counts[rows]
-        )
-        for fault in faults:
-            own, other = shared.get(fault.pair, 0), shared.get(fault.other_pair, 0)
-            if own and (min(own, other), own) > best.get(fault, (-1, 0)):
-                best[fault], chosen[fault] = (min(own, other), own), block
-    grouped: dict[int, tuple[Block, list[Fault]]] = {}
-    for fault, block in chosen.items():
-        grouped.setdefault(block.index, (block, []))[1].append(fault)
-    return grouped
+        pairs_in_block = zip(segments.tolist(), table.labels[rows].tolist(), strict=True)
+        voxels = _count_voxels(pairs, pairs_in_block, table.counts[rows])
+        for error in errors:
+            own, other = voxels.get(error.pair, 0), voxels.get(error.other_pair, 0)
+            if own and (min(own, other), own) > largest.get(error, (-1, 0)):
+                largest[error], chosen[error] = (min(own, other), own), block
+    by_block: dict[int, tuple[Block, list[SplitMergeError]]] = {}
+    for error, block in chosen.items():
+        by_block.setdefault(block.index, (block, []))[1].append(error)
+    return by_block
 
 
-def _voxels_of(wanted: set[_Pair], pairs: Iterable[_Pair], counts: np.ndarray) -> dict[_Pair, int]:
+def _count_voxels(pairs: set[_Pair], pairs_in_block: Iterable[_Pair], counts: np.ndarray) -> dict[_Pair, int]:
+    # the voxels of each of `pairs` in a block, in which merged fragments may share a pair
     voxels: dict[_Pair, int] = {}
-    for pair, count in zip(pairs, counts.tolist(), strict=True):
-        if pair in wanted:
+    for pair, count in zip(pairs_in_block, counts.tolist(), strict=True):
+        if pair in pairs:
             voxels[pair] = voxels.get(pair, 0) + count
     return voxels
 
 
-def _segments(voxels: np.ndarray, evaluation: Evaluation) -> np.ndarray:
-    # neighbours along x mostly hold the same id: few need to be looked up
-    flat = voxels.reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    runs = evaluation.segments_of(flat[starts])
-    return np.repeat(runs, np.diff(starts, append=flat.size)).reshape(voxels.shape)
-
-
-def _look(fault: Fault, labels: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, bool]:
-    # the index of a voxel of the fault, and whether it touches the other side
-    box = _box(labels == fault.label)
-    own, other = ((segments[box] == s) & (labels[box] == n) for s, n in (fault.pair, fault.other_pair))
-    contact = own & _beside(other)
+def _find_voxel(error: SplitMergeError, labels: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, bool]:
+    # the index of a voxel of the error, and whether it touches the other side
+    box = _bounding_box(labels == error.label)
+    own, other = ((segments[box] == s) & (labels[box] == n) for s, n in (error.pair, error.other_pair))
+    contact = own & _face_neighbors(other)
     touching = bool(contact.any())
-    inside = np.argwhere(contact if touching else own)
-    nearest = ((inside - inside.mean(axis=0)) ** 2).sum(axis=1).argmin()
-    return np.array([part.start for part in box]) + inside[nearest], touching
+    candidates = np.argwhere(contact if touching else own)
+    most_central = ((candidates - candidates.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    return np.array([part.start for part in box]) + candidates[most_central], touching
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    # what holds all of the mask, and a voxel around it
-    found = (
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    # the box that holds the mask, and a voxel around it
+    along_axes = (
         np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)
     )
-    return tuple(slice(max(int(along[0]) - 1, 0), int(along[-1]) + 2) for along in found)
+    return tuple(slice(max(int(along[0]) - 1, 0), int(along[-1]) + 2) for along in along_axes)
 
 
-def _beside(mask: np.ndarray) -> np.ndarray:
-    # the voxels that share a face with one of the mask's
-    beside = np.zeros_like(mask)
+def _face_neighbors(mask: np.ndarray) -> np.ndarray:
+    # the voxels that share a face with a voxel of the mask
+    neighbors = np.zeros_like(mask)
     for axis in range(mask.ndim):
-        to, of = (np.moveaxis(array, axis, 0) for array in (beside, mask))
-        to[1:] |= of[:-1]
-        to[:-1] |= of[1:]
-    return beside
+        target, source = (np.moveaxis(array, axis, 0) for array in (neighbors, mask))
+        target[1:] |= source[:-1]
+        target[:-1] |= source[1:]
+    return neighbors
 
 
-def write_faults(path: Path, faults: list[Fault]) -> None:
-    """Write a table of faults, largest first: what is wrong, its ids, and where to look (nm)."""
-    names = ["kind", "voxels", "share", "label", "segment", "other_label", "other_segment", "z", "y", "x", "touching"]
-    write_table(path, names, map(_fault_row, faults))
-
-
-def _fault_row(fault: Fault) -> dict[str, Any]:
-    other = {"other_segment" if fault.kind == "split" else "other_label": fault.other}
-    place = dict(zip("zyx", fault.position or (), strict=False))
-    own = {name: getattr(fault, name) for name in ("kind", "voxels", "label", "segment")}
-    return own | other | place | {"share": round(fault.share, 6), "touching": int(fault.touching)}
+def _row(error: SplitMergeError) -> dict[str, Any]:
+    other = {"other_segment" if error.kind == "split" else "other_label": error.other}
+    position = dict(zip("zyx", error.position or (), strict=False))
+    own = {name: getattr(error, name) for name in ("kind", "voxels", "label", "segment")}
+    return own | other | position | {"share": round(error.share, 6), "touching": int(error.touching)}

@@ -1,4 +1,4 @@
-"""What a finished run found, in a few lines: scores, where report and segmentation lie, how to look at them."""
+"""Summarize a finished run in a few lines: its scores, the paths of its results, and the command that shows them."""
 
 import json
 import os
@@ -9,26 +9,31 @@ from emsuite.common.errors import BadInput
 
 
 def summary(results: Path, viewer: str) -> str:
-    """Return a text on every scored volume below `results`; raise BadInput if there is none.
+    """Return a text about every scored volume below `results`.
 
-    `viewer` is the command that shows a folder of results.
+    Args:
+        results: A folder that the workflow wrote.
+        viewer: The command that shows a volume; the volume's folder is appended.
+
+    Raises:
+        BadInput: No volume below `results` was scored.
     """
-    found = sorted(results.rglob("scores.json"))
-    if not found:
+    paths = sorted(results.rglob("scores.json"))
+    if not paths:
         raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_one(path.parent, viewer, json.loads(path.read_text())) for path in found)
+    return "\n\n".join(_summarize(path.parent, json.loads(path.read_text()), viewer) for path in paths)
 
 
-def _one(folder: Path, viewer: str, scores: dict) -> str:
+def _summarize(volume: Path, scores: dict, viewer: str) -> str:
     best = scores["best"]
-    place = os.path.relpath(folder)
+    folder = os.path.relpath(volume)
     return "\n".join(
         [
-            f"{folder.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
+            f"{volume.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
             f"sum {best['voi_sum']:.3f} bits (best at threshold {best['threshold']})",
-            f"  report        {place}/report.html",
-            f"  worst errors  {place}/errors.csv",
-            f"  segmentation  {place}/segmentation.zarr/segmentation",
-            f"  look at it    {viewer} {shlex.quote(place)}",
+            f"  report        {folder}/report.html",
+            f"  worst errors  {folder}/errors.csv",
+            f"  segmentation  {folder}/segmentation.zarr/segmentation",
+            f"  look at it    {viewer} {shlex.quote(folder)}",
         ]
     )

@@ -1,9 +1,9 @@
-"""Skeletons of neurons, traced by people or made with a phantom: nodes in nm and the edges between them.
+"""Skeletons of neurons, traced by people or made with a phantom: nodes (positions in nm) and edges between nodes.
 
     fib25.skeletons/nodes.parquet    id, skeleton (int64); z, y, x, radius (float64, nm)
-    fib25.skeletons/edges.parquet    u, v (int64): the ids of the nodes that the edge joins
+    fib25.skeletons/edges.parquet    u, v (int64): the ids of the two nodes of an edge
 
-A folder of SWC files (one skeleton each, in nm) is read as well.
+A folder of SWC files (one skeleton per file, in nm) can be read as well.
 """
 
 from dataclasses import dataclass
@@ -31,18 +31,25 @@ _SWC_COLUMNS = 7  # id, type, x, y, z, radius, parent
 
 @dataclass(frozen=True)
 class Skeletons:
-    """N nodes and M edges of any number of skeletons; checked when made (BadInput names what is wrong, and `source`).
+    """N nodes and M edges of any number of skeletons.
 
-    `ids` and `skeleton` (which one a node belongs to) are int64 (N,), `positions` float64 (N, 3) in nm, z y x,
-    `radius` float64 (N,) in nm; `edges` int64 (M, 2) holds node ids.
+    Raises:
+        BadInput: There is no node, an id or an edge occurs twice, a position is not finite, or an edge names an unknown
+            node or joins two skeletons.
     """
 
     ids: np.ndarray
+    """(N,) int64, one id per node."""
     skeleton: np.ndarray
+    """(N,) int64, the skeleton that each node belongs to."""
     positions: np.ndarray
+    """(N, 3) float64, nm, z y x."""
     radius: np.ndarray
+    """(N,) float64, nm."""
     edges: np.ndarray
+    """(M, 2) int64, node ids."""
     source: str = "skeletons"
+    """The file or folder, for messages."""
 
     def __post_init__(self) -> None:
         self._check_nodes()
@@ -50,7 +57,7 @@ class Skeletons:
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """The edges as places in `ids`, int64 (M, 2)."""
+        """The edges as indices into `ids`, int64 (M, 2)."""
         order = np.argsort(self.ids)
         return order[np.searchsorted(self.ids[order], self.edges)].reshape(-1, 2)
 
@@ -61,19 +68,22 @@ class Skeletons:
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """Which connected piece each node belongs to, int64 (N,) from 0 up; the border of a region cuts skeletons."""
+        """The connected piece that each node belongs to, int64 (N,), from 0 up.
+
+        A skeleton has several pieces where the border of a region cuts it.
+        """
         near, far = self.ends.T
         graph = coo_array((np.ones(near.size, bool), (near, far)), shape=(self.ids.size, self.ids.size))
         return connected_components(graph, directed=False)[1].astype(np.int64)
 
     @cached_property
     def longest_runs(self) -> np.ndarray:
-        """The length of each piece with edges in nm, float64: how far a perfect segmentation runs along it."""
+        """The length in nm of each piece that has edges, float64: the run length of a perfect segmentation."""
         _, run = np.unique(self.pieces[self.ends[:, 0]], return_inverse=True)
         return np.bincount(run, weights=self.lengths)
 
     def subset(self, nodes: np.ndarray) -> "Skeletons":
-        """What is left with only the nodes that the boolean array `nodes` keeps: edges need both of their ends."""
+        """Return the nodes where the boolean array `nodes` is True, and the edges between two of them."""
         edges = self.edges[nodes[self.ends].all(axis=1)]
         return Skeletons(
             self.ids[nodes], self.skeleton[nodes], self.positions[nodes], self.radius[nodes], edges, self.source
@@ -111,7 +121,14 @@ class Skeletons:
 
 
 def load_skeletons(folder: Path) -> Skeletons:
-    """Read a folder of `nodes.parquet` and `edges.parquet`, or of `.swc` files; raises BadInput."""
+    """Read skeletons.
+
+    Args:
+        folder: Holds `nodes.parquet` and `edges.parquet`, or `.swc` files, which then count alone.
+
+    Raises:
+        BadInput: The folder is missing or unfinished, a file is damaged, or as `Skeletons`.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected skeletons (nodes.parquet and edges.parquet, or SWC files)")
@@ -135,14 +152,15 @@ def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
     if missing := [name for name in columns if name not in table.column_names]:
         raise BadInput(f"{path}: has no column '{missing[0]}'; it holds {', '.join(table.column_names)}")
     try:
-        return {name: table[name].to_numpy().astype(kind, casting="same_kind") for name, kind in columns.items()}
+        return {name: table[name].to_numpy().astype(dtype, casting="same_kind") for name, dtype in columns.items()}
     except TypeError as error:
         raise BadInput(
-            f"{path}: {error}; expected " + ", ".join(f"{n} {k.__name__}" for n, k in columns.items())
+            f"{path}: {error}; expected " + ", ".join(f"{name} {dtype.__name__}" for name, dtype in columns.items())
         ) from None
 
 
 def _load_swc(folder: Path, files: list[Path]) -> Skeletons:
+    # The ids of a file are unique in that file only, so rows in all files together become the ids.
     tables = [_read_swc(path) for path in files]
     first = np.cumsum([0, *(len(table) for table in tables)])
     edges = [start + _swc_edges(path, table) for path, table, start in zip(files, tables, first, strict=False)]
@@ -153,17 +171,18 @@ def _load_swc(folder: Path, files: list[Path]) -> Skeletons:
 
 
 def _swc_edges(path: Path, table: np.ndarray) -> np.ndarray:
-    # rows of the two ends of each edge; a parent below 0 marks a root
-    child = np.flatnonzero(table[:, 6] >= 0)
+    """Return the rows of the child and of the parent of each edge, int64 (M, 2)."""
+    child = np.flatnonzero(table[:, 6] >= 0)  # a negative parent marks a root
     parents = table[child, 6]
     order = np.argsort(table[:, 0])
-    place, known = find_sorted(parents, table[order, 0])
-    if not known.all():
-        raise BadInput(f"{path}: the parent {parents[~known][0]:.0f} of a node is not in the file")
-    return np.stack([child, order[place]], axis=1)
+    position, exists = find_sorted(parents, table[order, 0])
+    if not exists.all():
+        raise BadInput(f"{path}: the parent {parents[~exists][0]:.0f} of a node is not in the file")
+    return np.stack([child, order[position]], axis=1)
 
 
 def _read_swc(path: Path) -> np.ndarray:
+    """Return the rows of a file, float64 (N, 7), as in `_SWC_COLUMNS`."""
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         words = line.partition("#")[0].split()

@@ -1,7 +1,7 @@
 """Columns of numbers in Parquet files.
 
-pyarrow imports pandas, where it is installed, as soon as an array goes from NumPy to Arrow or back, which takes half a
-second in every process: here, memory is handed over instead.
+If pandas is installed, pyarrow imports it when it converts an array from NumPy or to NumPy. That takes half a second
+in every process. The functions here pass the memory of the arrays instead and convert nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,31 +17,42 @@ from emsuite.common.files import atomic_path
 _TYPES = {"float": np.float32, "double": np.float64} | {
     name: np.dtype(name).type for name in ("uint64", "int64", "uint32", "int32", "uint16", "int16", "uint8", "int8")
 }
-"""By Arrow's names."""
+"""NumPy's types by Arrow's names of them."""
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Write arrays of numbers (N,) as the columns of one table, atomically."""
+    """Write arrays of numbers, all of shape (N,), as the columns of a table, atomically."""
     table = pa.table({name: _column(values) for name, values in columns.items()})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Columns of a table, in the order of `names`; raises BadInput for a file or a table that is another."""
+    """Read columns of a table.
+
+    Args:
+        path: The Parquet file.
+        names: The columns to read.
+
+    Returns:
+        Arrays (N,) of the stored types, in the order of `names`.
+
+    Raises:
+        BadInput: The file is no table, lacks a column, or a column holds missing values or no numbers.
+    """
     try:
         with pq.ParquetFile(path) as file:
-            held = file.schema_arrow.names
-            table = file.read(columns=list(names)) if set(names) <= set(held) else None
+            columns = file.schema_arrow.names
+            table = file.read(columns=list(names)) if set(names) <= set(columns) else None
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInput(f"{path}: is no table with {', '.join(names)}: {error}") from None
     if table is None:
-        raise BadInput(f"{path}: holds {held}, expected {', '.join(names)}")
+        raise BadInput(f"{path}: holds {columns}, expected {', '.join(names)}")
     return [_values(path, name, table[name]) for name in names]
 
 
 def column_names(path: Path) -> list[str]:
-    """The names of a table's columns; raises BadInput for what is no table."""
+    """Return the names of the columns of a table; raise BadInput if the file is no table."""
     try:
         return pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
@@ -49,7 +60,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def number_of_rows(path: Path) -> int:
-    """Rows of a table."""
+    """Return the number of rows of a table."""
     return pq.read_metadata(path).num_rows
 
 

@@ -1,30 +1,30 @@
-"""Arrays with a place in the world: voxel size and offset in nanometres, from zarr v2/v3 and HDF5.
+"""Volumes: arrays with a position in the world, their voxel size and offset in nanometres, in any format.
 
-fib25.zarr/volumes/raw        a path names the container and the array in it
+fib25.zarr/volumes/raw        the path of the container and the name of the array in it
 offset (nm)
   +--------------------+
-  |  . . . . . . . .   |      the array's first voxel starts at `offset`,
-  |  . . . . . . . .   |      each voxel is `voxel_size` nm wide, axes z, y, x (the last axes of the
-  +--------------------+      array; channels, if any, come first)
+  |  . . . . . . . .   |      the first voxel of the array starts at `offset`,
+  |  . . . . . . . .   |      each voxel is `voxel_size` nm wide; the last axes of the array are z, y, x,
+  +--------------------+      channels, if any, come first
 """
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
-import zarr
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished
+from emsuite.common.provenance import checksum
+from emsuite.io.chunks import chunk_length
+from emsuite.io.formats.base import NewArray, WritableFormat
+from emsuite.io.formats.registry import FORMATS, find_format
 
-_HDF5 = {".h5", ".hdf", ".hdf5"}
-_CONTAINERS = {".zarr", *_HDF5}
-_CHUNK = 64
+RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
+"""Names of arrays in the containers of a data set."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,17 @@ class Volume:
     array: Any
     voxel_size: Coordinate
     offset: Coordinate
+    attributes: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """All attributes of the array as they were when it was opened."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Voxels per axis, channels first where there are any."""
+        """Voxels per axis; channels, if any, come first."""
         return tuple(self.array.shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """The array's type as stored."""
+        """The type of the stored voxels."""
         return np.dtype(self.array.dtype)
 
     @property
@@ -53,29 +55,44 @@ class Volume:
 
     @property
     def channels(self) -> int | None:
-        """Number of channels, None for an array without a channel axis."""
+        """The number of channels; None for an array without a channel axis."""
         return self.shape[0] if len(self.shape) > self.voxel_size.dims else None
 
     @property
+    def stored_block(self) -> tuple[int, ...]:
+        """Voxels per axis that are stored in one file: a shard, else a chunk, else the whole array."""
+        return tuple(getattr(self.array, "shards", None) or getattr(self.array, "chunks", None) or self.shape)
+
+    @property
     def roi(self) -> Roi:
-        """What the array covers, in nm."""
+        """The region that the array covers, in nm."""
         return Roi(self.offset, self.spatial_shape * self.voxel_size)
 
     def read(self, roi: Roi | None = None) -> np.ndarray:
-        """The voxels in `roi` (nm; default: all), all channels; raises BadInput as `check`, and for damaged chunks."""
-        wanted = self.roi if roi is None else roi
-        index = self._index(wanted)
+        """Read voxels.
+
+        Args:
+            roi: The region in nm; None: the whole array.
+
+        Returns:
+            An array (Z, Y, X) or (C, Z, Y, X), all channels, of the stored type.
+
+        Raises:
+            BadInput: As `check`, and for damaged chunks.
+        """
+        region = self.roi if roi is None else roi
+        index = self._index(region)
         try:
             return np.asarray(self.array[index])
         except (RuntimeError, ValueError) as error:  # what codecs raise
-            raise BadInput(f"{self.path}: cannot be read at {wanted} nm, it is damaged: {error}") from None
+            raise BadInput(f"{self.path}: cannot be read at {region} nm, it is damaged: {error}") from None
 
     def write(self, roi: Roi, voxels: np.ndarray) -> None:
-        """Write `voxels` at `roi` (nm); raises BadInput as `check`."""
+        """Write `voxels`, all channels, at `roi` (nm); raise BadInput as `check`."""
         self.array[self._index(roi)] = voxels
 
     def check(self, roi: Roi) -> None:
-        """Raises BadInput for a `roi` (nm) that does not lie in the volume, or not on its voxels."""
+        """Raise BadInput for a `roi` (nm) that is not inside the volume, or whose faces cut voxels."""
         if not self.roi.contains(roi):
             raise BadInput(f"{self.path}: covers {self.roi} nm, but {roi} was asked for")
         if any((roi.offset - self.offset) % self.voxel_size) or any(roi.shape % self.voxel_size):
@@ -91,17 +108,27 @@ class Volume:
 
 
 def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
-    """Open an array by container and name, as `fib25.zarr/volumes/raw` or `cremi.hdf/volumes/raw`.
+    """Open an array.
 
-    The voxel size comes from the attribute `resolution` or `voxel_size` (nm, z y x), the place from `offset` (nm,
-    default 0). Reading refuses what a run left unfinished. Raises BadInput with the missing or odd part named.
+    The voxel size comes from the attribute `resolution` or `voxel_size` (nm, z y x), the offset from `offset` (nm,
+    default 0).
+
+    Args:
+        path: The container and the name of the array in it, such as `fib25.zarr/volumes/raw` or
+            `cremi.hdf/volumes/raw`.
+        mode: "r" reads, "r+" also writes. Reading is refused while a run has not finished the array.
+
+    Returns:
+        The volume; no voxel is read yet.
+
+    Raises:
+        BadInput: The container or the array is missing or unfinished, or an attribute is missing or odd.
     """
+    stored_as, container, name = find_format(path)
     path = Path(path)
-    container, name = split_path(path)
     if mode == "r":
         check_finished(path)
-    array = _open_hdf5(container, name, mode) if container.suffix in _HDF5 else _open_zarr(container, name, mode)
-    attributes = dict(array.attrs)
+    array, attributes = stored_as.open_array(container, name, mode)
     voxel_size = _voxel_size(path, attributes)
     offset = Coordinate(_whole_numbers(path, "offset", attributes.get("offset", [0] * voxel_size.dims)))
     if offset.dims != voxel_size.dims:
@@ -110,7 +137,7 @@ def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
         )
     if not 0 <= array.ndim - voxel_size.dims <= 1:
         raise BadInput(f"{path}: {array.ndim} axes {array.shape}, expected {voxel_size.dims}, or one more for channels")
-    return Volume(path, array, voxel_size, offset)
+    return Volume(path, array, voxel_size, offset, attributes)
 
 
 def create_volume(
@@ -124,54 +151,101 @@ def create_volume(
     shards: Sequence[int] | None = None,
     **attributes: Any,
 ) -> Volume:
-    """Create a zarr array (replacing one of that name), zero-filled, in chunks of 64 voxels per axis by default.
+    """Create an array filled with 0; replace an array of that name.
 
-    `shards`, multiples of `chunks`, are how many voxels go into one file (default: those of a chunk; zarr format 3).
-    `voxel_size` and `offset` are nm; both `voxel_size` and `resolution` are written, so that other tools find one.
+    Args:
+        path: The container, which is created if it is missing, and the name of the array in it.
+        shape: Voxels per axis; channels, if any, come first.
+        dtype: The type of the voxels.
+        voxel_size: In nm, z y x. It is written as `voxel_size` and as `resolution`, because other tools know only one.
+        offset: The position of the first voxel in nm, z y x.
+        chunks: Voxels per axis that are compressed together; None: 64, channels together.
+        zarr_format: The version of zarr for a new container; an older container keeps its own.
+        shards: Voxels per axis that are stored in one file, multiples of `chunks`; None: one file per chunk.
+            Only zarr 3 has shards.
+        **attributes: Further attributes of the array.
+
+    Raises:
+        BadInput: The format is read only, or the voxel size or the offset is not in whole nm.
     """
+    stored_as, container, name = find_format(path)
     path = Path(path)
-    container, name = split_path(path)
-    if container.suffix in _HDF5:
+    if not isinstance(stored_as, WritableFormat):
         raise BadInput(f"{path}: arrays are written as zarr, expected a path as VOLUME.zarr/volumes/raw")
     spatial = len(tuple(voxel_size))
-    size, place = _nanometres(path, voxel_size), _whole_numbers(path, "offset", offset)
+    size_nm, offset_nm = _nanometres(path, voxel_size), _whole_numbers(path, "offset", offset)
     if chunks is None:
-        chunks = [*(shape[: len(shape) - spatial]), *(min(_CHUNK, max(1, n)) for n in shape[-spatial:])]
-    group = zarr.open_group(container, mode="a", zarr_format=zarr_format if not container.exists() else None)
-    array = group.create_array(
-        name,
-        shape=tuple(shape),
-        dtype=dtype,
-        chunks=tuple(chunks),
-        shards=tuple(shards) if shards else None,
-        compressors="auto",
-        fill_value=0,
-        overwrite=True,
-    )
-    array.attrs.update({"voxel_size": size, "resolution": size, "offset": place} | attributes)
-    return Volume(path, array, Coordinate(size), Coordinate(place))
+        chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
+    all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
+    new = NewArray(tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format)
+    array, stored_attributes = stored_as.create_array(container, name, new)
+    return Volume(path, array, Coordinate(size_nm), Coordinate(offset_nm), stored_attributes)
 
 
 def split_path(path: Path) -> tuple[Path, str]:
-    """A path as (container, name of the array inside); raises BadInput if no part ends in .zarr, .h5, .hdf or .hdf5."""
-    for container in (path, *path.parents):
-        if container.suffix in _CONTAINERS:
-            name = path.relative_to(container).as_posix()
-            return container, "" if name == "." else name
-    raise BadInput(f"{path}: not in a .zarr or .hdf container; expected a path as VOLUME.zarr/volumes/raw")
+    """Return the container and the name of the array inside; raise BadInput if no part of the path is a container.
+
+    `a/fib25.zarr/volumes/raw` becomes `a/fib25.zarr` and `volumes/raw`; the name of the container itself is "".
+    """
+    _, container, name = find_format(path)
+    return Path(container), name
+
+
+def array_names(container: Path) -> list[str]:
+    """Return the names of all arrays in a container, sorted; raise BadInput if it is missing or no container."""
+    stored_as, outer, name = find_format(container)
+    if name:
+        raise BadInput(f"{container}: an array or group, expected the container itself, {outer}")
+    return stored_as.array_names(outer)
+
+
+def holds_array(path: Path) -> bool:
+    """Return whether the container has something of that name; the container itself must exist."""
+    stored_as, container, name = find_format(path)
+    return stored_as.holds_array(container, name)
+
+
+def is_writable(container: Path) -> bool:
+    """Return whether `container` is named as one that arrays can be written into."""
+    return isinstance(FORMATS.get(container.suffix), WritableFormat)
+
+
+def rename_array(container: Path, old: str, new: str) -> None:
+    """Rename an array in a container that `is_writable`; replace an array that bears the new name."""
+    stored_as, outer, _ = find_format(container)
+    assert isinstance(stored_as, WritableFormat), container
+    stored_as.rename_array(outer, old, new)
+
+
+def fingerprint(path: Path) -> str:
+    """Return a checksum of an array, a container or any other file or folder, as `common.provenance.checksum` does.
+
+    The metadata of volumes count with their content.
+    """
+    try:
+        stored_as, container, name = find_format(path)
+    except BadInput:
+        return checksum(path)
+    return stored_as.fingerprint(container, name)
 
 
 def parse_roi(text: str, within: Volume) -> Roi:
-    """`z0:z1,y0:y1,x0:x1` in nm as a Roi; an end left out is the volume's own, so `1040:1280,:,:` cuts in z alone.
+    """Return the region that a text such as `0:1040,:,520:` describes.
 
-    Raises BadInput for another text, and as `Volume.check`.
+    Args:
+        text: Begin and end of each axis in nm, as `z0:z1,y0:y1,x0:x1`. An end that is left out is that of the volume,
+            so that `1040:1280,:,:` cuts in z alone.
+        within: The volume that the region must be inside of.
+
+    Raises:
+        BadInput: The text is no region, or as `Volume.check`.
     """
     parts = text.split(",")
     if len(parts) != within.voxel_size.dims:
         raise BadInput(
             f"ROI {text!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
         )
-    begin, end = [], []
+    begin, end = [], []  # nm
     for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
         first, colon, last = part.strip().partition(":")
         try:
@@ -187,57 +261,17 @@ def parse_roi(text: str, within: Volume) -> Roi:
 
 
 def format_roi(roi: Roi) -> str:
-    """The inverse of `parse_roi`."""
+    """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
     return ",".join(f"{begin}:{end}" for begin, end in zip(roi.begin, roi.end, strict=True))
 
 
-def _open_zarr(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:
-    if not container.is_dir():
-        raise BadInput(f"{container}: no such volume; expected a zarr folder")
-    try:
-        group = zarr.open_group(container, mode=mode)
-        found = group[name] if name else group
-    except KeyError:
-        raise BadInput(f"{container}: has no array '{name}'; it holds {_arrays_in(container)}") from None
-    except (FileNotFoundError, zarr.errors.GroupNotFoundError, zarr.errors.ContainsArrayError):
-        raise BadInput(f"{container}: not a zarr group; expected one that holds arrays") from None
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{container}/{name}: its metadata cannot be read: {error}") from None
-    if not isinstance(found, zarr.Array):
-        raise BadInput(f"{container}/{name}: is a group, expected an array; it holds {_arrays_in(container)}")
-    return found
-
-
-def _arrays_in(container: Path) -> str:
-    names = []
-    for folder, below, files in os.walk(container):
-        if ".zarray" in files or ("zarr.json" in files and '"shape"' in (Path(folder) / "zarr.json").read_text()):
-            names.append(str(Path(folder).relative_to(container)))
-            below.clear()  # nothing but chunks, and there may be millions
-    return ", ".join(sorted(names)[:8]) or "no arrays"
-
-
-def _open_hdf5(container: Path, name: str, mode: Literal["r", "r+"]) -> Any:
-    try:
-        file = h5py.File(container, mode)
-    except FileNotFoundError:
-        raise BadInput(f"{container}: no such volume; expected an HDF5 file") from None
-    except OSError as error:
-        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
-    if not isinstance(file.get(name), h5py.Dataset):
-        held: list[str] = []
-        file.visititems(lambda key, item: held.append(key) if isinstance(item, h5py.Dataset) else None)
-        raise BadInput(f"{container}: has no array '{name}'; it holds {', '.join(held[:8]) or 'no arrays'}")
-    return file[name]
-
-
 def _voxel_size(path: Path, attributes: dict[str, Any]) -> Coordinate:
-    given = {key: _nanometres(path, attributes[key], key) for key in ("voxel_size", "resolution") if key in attributes}
-    if not given:
+    sizes = {key: _nanometres(path, attributes[key], key) for key in ("voxel_size", "resolution") if key in attributes}
+    if not sizes:
         raise BadInput(f"{path}: no attribute 'resolution' or 'voxel_size'; expected one, in nm, as [40, 4, 4]")
-    if len({tuple(value) for value in given.values()}) > 1:
-        raise BadInput(f"{path}: 'voxel_size' {given['voxel_size']} and 'resolution' {given['resolution']} disagree")
-    return Coordinate(next(iter(given.values())))
+    if len({tuple(size) for size in sizes.values()}) > 1:
+        raise BadInput(f"{path}: 'voxel_size' {sizes['voxel_size']} and 'resolution' {sizes['resolution']} disagree")
+    return Coordinate(next(iter(sizes.values())))
 
 
 def _nanometres(path: Path, value: Any, key: str = "voxel_size") -> list[int]:

@@ -89,7 +89,7 @@ class AutocontextNetwork(nn.Module):
     @property
     def receptive_field(self) -> ReceptiveField:
         """How tiles of both networks in a row fit together."""
-        return self.frozen.receptive_field.then(self.trained.receptive_field)
+        return self.frozen.receptive_field.followed_by(self.trained.receptive_field)
 
     def output_shape(self, input_shape: Sequence[int]) -> Shape:
         """As `Network.output_shape`, for both networks in a row."""

@@ -1,10 +1,10 @@
-"""Which shapes fit a U-Net, on paper: legal inputs, outputs, context and stride, in voxels.
+"""The shapes that fit a U-Net, computed from its settings: legal inputs, outputs, context and stride, in voxels.
 
     input   |<------------------ n ------------------->|
-    output          |<---- n - context ---->|             the context is cut in equal halves
+    output          |<---- n - context ---->|             half of the context is cut from each side
 
-A legal input is one at which no pooling step leaves a rest: only then is the output of a shifted input the shifted
-output (for shifts by the stride), so that tiles meet without a seam.
+An input is legal if every pooling step divides it without remainder. Only then does a shift of the input by the stride
+shift the output and change nothing else, so that tiles meet without a seam.
 """
 
 from collections.abc import Sequence
@@ -17,39 +17,41 @@ from emsuite.models.unet import UNetSettings
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """How tiles of a network fit together, voxels per axis.
-
-    Legal inputs are `smallest` plus multiples of `stride`; of an input of n voxels, n - `context` come out right,
-    the first of them belonging to input voxel `offset`.
-    """
+    """The arithmetic of a network's inputs and outputs, voxels per axis."""
 
     smallest: Shape
+    """The smallest legal input. All others are larger by multiples of `stride`."""
     stride: Shape
     context: Shape
+    """An input of n voxels has n - `context` voxels of output that depend on real input only."""
     offset: Shape
+    """The input voxel that the first of these output voxels belongs to."""
 
     def input_for(self, output: Sequence[int]) -> Shape:
-        """The smallest legal input of which at least `output` voxels come out right."""
+        """Return the smallest legal input with at least `output` voxels of output, context excluded."""
         rows = zip(self.smallest, self.stride, self.context, output, strict=True)
-        return tuple(s + d * -(-max(0, wanted + c - s) // d) for s, d, c, wanted in rows)
+        return tuple(s + d * -(-max(0, n + c - s) // d) for s, d, c, n in rows)
 
     def largest_within(self, shape: Sequence[int]) -> Shape:
-        """The largest legal input that is nowhere larger than `shape`, but at least the smallest there is."""
+        """Return the largest legal input that fits into `shape`; the smallest one along axes that are too short."""
         rows = zip(self.smallest, self.stride, shape, strict=True)
         return tuple(s + d * max(0, (n - s) // d) for s, d, n in rows)
 
     def step(self, input_shape: Sequence[int]) -> Shape:
-        """By how much tiles of that input advance: the largest multiple of the stride that their output covers.
+        """Return the distance between tiles of `input_shape`: the largest multiple of the stride within their output.
 
-        A network whose legal outputs all are smaller than its stride cannot be tiled; none of the suite's is.
+        A network whose legal outputs are all smaller than its stride cannot be tiled. The suite has none.
         """
         rows = zip(input_shape, self.context, self.stride, strict=True)
         return tuple((n - c) // d * d for n, c, d in rows)
 
-    def then(self, second: "ReceptiveField") -> "ReceptiveField":
-        """This network, its output cropped at the centre to the next legal input of `second`, then `second`.
+    def followed_by(self, second: "ReceptiveField") -> "ReceptiveField":
+        """Return the receptive field of this network followed by `second`.
 
-        Both must have the same stride, so that the crop is the same for every input.
+        The output of this network is cropped at its centre to the largest legal input of `second`.
+
+        Raises:
+            BadInput: the strides differ, so that the crop would not be the same for every input.
         """
         if self.stride != second.stride:
             raise BadInput(f"autocontext: strides {self.stride} and {second.stride} differ, expected the same")
@@ -62,7 +64,7 @@ class ReceptiveField:
 
 
 def receptive_field(settings: UNetSettings) -> ReceptiveField:
-    """The reach of a U-Net."""
+    """Return the receptive field of a U-Net."""
     around = context(settings)
     smallest = smallest_input(settings)
     if settings.padding == "same":
@@ -71,7 +73,11 @@ def receptive_field(settings: UNetSettings) -> ReceptiveField:
 
 
 def output_shape(settings: UNetSettings, input_shape: Sequence[int]) -> Shape:
-    """The output for an input of that shape; raises BadInput naming the nearest legal shapes if it does not fit."""
+    """Return the shape of the output, context included for same padding.
+
+    Raises:
+        BadInput: the network cannot take an input of this shape. The message names the nearest legal sizes.
+    """
     if len(input_shape) != settings.dims:
         raise BadInput(f"input shape {tuple(input_shape)}: expected {settings.dims} axes")
     out = []
@@ -88,15 +94,16 @@ def output_shape(settings: UNetSettings, input_shape: Sequence[int]) -> Shape:
 
 
 def smallest_input(settings: UNetSettings) -> Shape:
-    """The smallest legal input; all others are this plus multiples of the stride."""
+    """Return the smallest input that the network can take. All others are larger by multiples of the stride."""
     return tuple(_neighbours(settings, axis, 0)[1] for axis in range(settings.dims))
 
 
 def context(settings: UNetSettings) -> Shape:
-    """How many voxels a legal input is larger than the part of its output that is right: the receptive field less 1.
+    """Return the number of voxels that a legal input has more than the part of its output that sees no border.
 
-    For valid networks, input less output. For same ones, where zeros leak in from the border: half of that and the rest
-    of a stride on each side, as a voxel may lie anywhere in its voxel of the coarsest level, rounded up to strides.
+    For valid padding it is input minus output, the receptive field minus 1. For same padding, zeros leak in from the
+    border: on each side the context is half of that number plus stride - 1, rounded up to strides, because a voxel can
+    lie anywhere in its voxel of the coarsest level.
     """
     valid = settings.model_copy(update={"padding": "valid"})
     smallest = smallest_input(valid)
@@ -109,6 +116,8 @@ def context(settings: UNetSettings) -> Shape:
 
 
 def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:
+    """Return the size of the output along `axis` for an input of n voxels, None if the input does not fit."""
+
     def shrink(kernels: Sequence[Shape]) -> int:
         return sum(kernel[axis] - 1 for kernel in kernels) if settings.padding == "valid" else 0
 
@@ -137,6 +146,7 @@ def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:
 
 
 def _neighbours(settings: UNetSettings, axis: int, n: int) -> tuple[int | None, int]:
+    """Return the largest size up to n that fits, None if there is none, and the smallest size from n on that fits."""
     below = next((m for m in range(n, 0, -1) if _trace(settings, axis, m) is not None), None)
     above = n
     while _trace(settings, axis, above) is None:

@@ -6,7 +6,7 @@
                   | down                      ^ up_2_to_1
     level 2   left_0 left_1 ------------------+
 
-Parameters are named as the published checkpoints name them behind their scope: `layer_0_left_0`, `up_1_to_0`,
+Parameters have the names of the published checkpoints, without their scope: `layer_0_left_0`, `up_1_to_0`,
 `layer_0_right_1` (funkelab/lsd_nm_experiments, mknet).
 """
 
@@ -32,9 +32,9 @@ _MAX_POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: func
 
 
 class Stem(Settings):
-    """A strided convolution that brings raw to level 0; heads bring the result back to raw's resolution.
+    """A strided convolution from raw to level 0. The heads bring the result back to raw's resolution.
 
-    The arithmetic of a network falls by the product of the factor, its receptive field grows by the factor.
+    It divides the arithmetic of a network by the product of the factor, and widens the receptive field by the factor.
     """
 
     kernel: Sizes = Field(description="z, y, x")
@@ -50,25 +50,31 @@ class Stem(Settings):
 
 
 class UNetSettings(Settings):
-    """Architecture of one U-Net; levels count from 0, the finest."""
+    """Architecture of one U-Net. Levels count from 0, the finest."""
 
     num_fmaps: int = Field(12, gt=0, description="feature maps of level 0")
-    fmap_inc_factor: int = Field(5, gt=0, description="feature maps of a level over those of the finer one")
-    max_fmaps: int | None = Field(None, gt=0, description="feature maps of coarse levels are capped here (default not)")
+    fmap_inc_factor: int = Field(5, gt=0, description="feature maps of a level, divided by those of the next finer one")
+    max_fmaps: int | None = Field(None, gt=0, description="upper limit of the feature maps of a level (default: none)")
     num_fmaps_out: int | None = Field(
-        None, gt=0, description="feature maps of level 0 on the way up (default num_fmaps)"
+        None, gt=0, description="feature maps of level 0 on the way up (default: num_fmaps)"
     )
-    downsample_factors: tuple[Sizes, ...] = Field(description="per step down, the factor along z, y, x")
+    downsample_factors: tuple[Sizes, ...] = Field(description="factor of each step down, along z, y, x")
     kernel_sizes_down: tuple[Kernels, ...] | None = Field(
-        None, description="per level, the kernels of its convolutions on the way down (default two of 3x3x3)"
+        None, description="kernels of each level on the way down (default: two of 3x3x3)"
     )
     kernel_sizes_up: tuple[Kernels, ...] | None = Field(
-        None, description="per level but the coarsest, its kernels on the way up (default two of 3x3x3)"
+        None, description="kernels of each level but the coarsest on the way up (default: two of 3x3x3)"
     )
-    padding: Literal["valid", "same"] = Field("valid", description="valid shrinks, same pads with zeros")
-    downsample: Literal["max_pool", "strided"] = Field("max_pool", description="or a convolution, kernel = stride")
-    stem: Stem | None = Field(None, description="a strided convolution before level 0; none: raw enters level 0")
-    norm: Literal["none", "batch"] = Field("none", description="batch: normalisation behind each 3x3x3 convolution")
+    padding: Literal["valid", "same"] = Field(
+        "valid", description="valid: the output shrinks; same: zeros pad the input"
+    )
+    downsample: Literal["max_pool", "strided"] = Field(
+        "max_pool", description="strided: a convolution, kernel = stride"
+    )
+    stem: Stem | None = Field(None, description="a strided convolution before level 0 (default: raw enters level 0)")
+    norm: Literal["none", "batch"] = Field(
+        "none", description="batch: batch normalisation after each convolution of a level"
+    )
 
     @property
     def dims(self) -> int:
@@ -82,27 +88,27 @@ class UNetSettings(Settings):
 
     @property
     def stride(self) -> Shape:
-        """Voxels by which an input must shift for the output to be the same, shifted."""
+        """Smallest shift of the input, in voxels, that shifts the output by the same amount and does nothing else."""
         product = list(self.stem.factor) if self.stem else [1] * self.dims
         for factor in self.downsample_factors:
             product = [p * f for p, f in zip(product, factor, strict=True)]
         return tuple(product)
 
     def fmaps(self, level: int) -> int:
-        """Feature maps of `level` on the way down."""
+        """Return the number of feature maps of `level` on the way down."""
         fmaps = self.num_fmaps * self.fmap_inc_factor**level
         return min(fmaps, self.max_fmaps) if self.max_fmaps else fmaps
 
     def fmaps_up(self, level: int) -> int:
-        """Feature maps of `level` on the way up."""
+        """Return the number of feature maps of `level` on the way up."""
         return self.num_fmaps_out if level == 0 and self.num_fmaps_out else self.fmaps(level)
 
     def kernels_down(self, level: int) -> tuple[Shape, ...]:
-        """Kernels of `level` on the way down."""
+        """Return the kernels of `level` on the way down."""
         return self.kernel_sizes_down[level] if self.kernel_sizes_down else ((3,) * self.dims,) * 2
 
     def kernels_up(self, level: int) -> tuple[Shape, ...]:
-        """Kernels of `level` on the way up."""
+        """Return the kernels of `level` on the way up."""
         return self.kernel_sizes_up[level] if self.kernel_sizes_up else ((3,) * self.dims,) * 2
 
     @model_validator(mode="after")
@@ -123,9 +129,15 @@ class UNetSettings(Settings):
 
 
 class UNet(nn.Module):
-    """`(N, in_channels, Z, Y, X)` float -> `(N, settings.fmaps_up(0), Z', Y', X')` float, ReLU throughout.
+    """The U-Net without heads: features at the resolution of level 0. A ReLU follows each convolution.
 
-    Valid: Z' = Z - context, see `emsuite.models.receptive_field`. Source: funkelab/lsd_nm_experiments and mala's U-Net.
+    The input is `(N, in_channels, Z, Y, X)` float, the output `(N, settings.fmaps_up(0), Z', Y', X')` float. With valid
+    padding and no stem, Z' = Z - context, see `emsuite.models.receptive_field`. 2-D networks have no Z. Source:
+    funkelab/lsd_nm_experiments and mala's U-Net.
+
+    Args:
+        settings: the architecture.
+        in_channels: channels of the input.
     """
 
     def __init__(self, settings: UNetSettings, in_channels: int = 1):
@@ -147,7 +159,7 @@ class UNet(nn.Module):
             coarser = settings.fmaps_up(level + 1)
             factor = settings.downsample_factors[level]
             self.add_module(f"up_{level + 1}_to_{level}", Upsample(coarser, settings.fmaps(level), factor))
-            width = 2 * settings.fmaps(level)  # the skip and what comes up
+            width = 2 * settings.fmaps(level)  # skip connection and upsampled features
             self._add_level(f"layer_{level}_right", width, settings.fmaps_up(level), settings.kernels_up(level))
 
     def _add(self, name: str, layer: nn.Module) -> None:
@@ -179,7 +191,7 @@ class UNet(nn.Module):
         return _MAX_POOL[self.settings.dims](x, self.settings.downsample_factors[level])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features at the resolution of level 0."""
+        """Return features at the resolution of level 0."""
         settings, skips = self.settings, []
         if settings.stem:
             x = functional.relu(self.get_submodule("stem")(x))
@@ -196,10 +208,10 @@ class UNet(nn.Module):
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer` of `x`; on a CPU in float32 where the gradient of its kernels would be garbage in bfloat16.
+    """Return `layer(x)`, on a CPU in float32 if bfloat16 would make the gradient of the kernels garbage.
 
-    oneDNN leaves parts of it unwritten (and writes past its end) where a padded input has several sections, but fewer
-    than the kernel is deep; torch 2.13 with AVX-512 bf16.
+    This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
+    gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
     """
     thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
     if thin and x.device.type == "cpu" and torch.is_grad_enabled():
@@ -209,14 +221,20 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
-    """What turns the U-Net's features into `channels` at raw's resolution: 1x1x1, or the reverse of the stem."""
+    """Return the layer from the U-Net's features to `channels` at raw's resolution.
+
+    It is a 1x1x1 convolution, or the reverse of the stem.
+    """
     if settings.stem:
         return Upsample(settings.fmaps_up(0), channels, settings.stem.factor)
     return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
 
 
 def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """The centre of `x` over its last axes; an odd voxel is cut from the far side, offset (in - target) // 2."""
+    """Return the centre of `x` over its last axes, of size `shape`.
+
+    The crop begins at (size - target) // 2. So an odd voxel is cut from the far side.
+    """
     for axis, target in zip(range(x.ndim - len(shape), x.ndim), shape, strict=True):
         x = x.narrow(axis, (x.shape[axis] - target) // 2, target)
     return x

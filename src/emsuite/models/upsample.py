@@ -1,8 +1,8 @@
-"""Transposed convolution with kernel = stride, as one matrix product and a shuffle of voxels.
+"""Transposed convolution with kernel = stride, as one matrix product and a rearrangement of voxels.
 
-    each voxel of the coarse grid  ->  its own block of `factor` voxels of the fine one
+    each voxel of the coarse grid  ->  its own block of `factor` voxels of the fine grid
 
-PyTorch's own transposed convolution gives the same numbers, but on a CPU takes 3 to 10 times as long.
+PyTorch's transposed convolution gives the same numbers, but takes 3 to 10 times as long on a CPU.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from torch.nn import functional
 
 
 class Upsample(nn.Module):
-    """`(N, in, *shape)` float -> `(N, out, *shape * factor)`, any number of axes.
+    """Upsample `(N, in, *shape)` float to `(N, out, *shape * factor)` float, with any number of axes.
 
-    Parameters are those of `nn.ConvTranspose3d`: weight `(in, out, *factor)`, bias `(out,)`.
+    The parameters are those of `nn.ConvTranspose3d`: weight `(in, out, *factor)`, bias `(out,)`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, factor: Sequence[int]):
@@ -23,14 +23,14 @@ class Upsample(nn.Module):
         self.factor = tuple(factor)
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels, *self.factor))
         self.bias = nn.Parameter(torch.zeros(out_channels))
-        # each output voxel is a sum over the input's channels alone, whatever the factor
+        # each output voxel is a sum over the input's channels only, so the factor does not enter the deviation
         nn.init.normal_(self.weight, std=(2.0 / in_channels) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsampled features, channels last in memory."""
+        """Return the upsampled features, channels last in memory."""
         n, _, *shape = x.shape
         out = self.weight.shape[1]
-        # weight as (block voxels * out, in): a block's voxels first, their channels behind
+        # weight as (block voxels * out, in): the voxels of a block first, then their channels
         weight = self.weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
         blocks = functional.linear(x.movedim(1, -1), weight, self.bias.repeat(weight.shape[0] // out))
         dims = len(shape)

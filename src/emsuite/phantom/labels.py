@@ -1,4 +1,4 @@
-"""Which neuron each voxel belongs to: neurites fill the space between them competitively, with bent borders."""
+"""The neuron of each voxel: neurites grow into the space between them until they meet at uneven borders."""
 
 import cc3d
 import numpy as np
@@ -7,13 +7,21 @@ from emsuite.phantom.forest import Forest
 from emsuite.phantom.smooth_noise import smooth_noise
 from emsuite.phantom.tubes import TubeField
 
-_REACH = 60.0  # nm, at first: growth leaves no wider gaps, but for corners of the box
-_BEND = 24.0  # nm at most; above THINNEST + its own bend a neighbour could cut a thin neurite in two
-_BEND_LENGTH = 50.0  # nm
+_REACH = 60.0  # nm, for the first pass: the forest leaves wider gaps only in corners of the box
+# nm, the largest shift of a border; beyond THINNEST + its own bend, a neighbour could cut a thin neurite in two
+_BEND = 24.0
+_BEND_LENGTH = 50.0  # nm, the length over which a border bends
 
 
 def fill(forest: Forest, shape: tuple[int, ...], spacing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Neurons' numbers (Z, Y, X) int32, none 0, on a grid of `spacing` nm whose corner is at 0 nm."""
+    """Return the number of the neuron of each voxel, (Z, Y, X) int32, never 0.
+
+    Args:
+        forest: the neurites.
+        shape: voxels, z y x.
+        spacing: (3,) nm per voxel. The corner of the grid is at 0 nm.
+        rng: decides how borders bend.
+    """
     noise = np.clip(smooth_noise((96, 96, 96), _BEND_LENGTH / spacing, rng) / 2, -1, 1)
     tubes = forest.tubes()
     bend = np.minimum(0.35 * tubes.radii.min(axis=1), _BEND)
@@ -27,22 +35,23 @@ def fill(forest: Forest, shape: tuple[int, ...], spacing: np.ndarray, rng: np.ra
 
 
 def nodes_in(forest: Forest, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:
-    """The voxels (N, 3) of those nodes that lie on the grid, and their neurons: (N, 4) z, y, x, neuron."""
+    """Return the voxels and neurons of the nodes inside the grid, (N, 4): z, y, x, neuron."""
     voxels = np.floor(np.array(forest.positions) / spacing).astype(int)
     inside = ((voxels >= 0) & (voxels < shape)).all(axis=1)
     return np.column_stack([voxels, forest.neurons])[inside]
 
 
 def absorb_islands(labels: np.ndarray, nodes: np.ndarray) -> None:
-    """Give pieces that no node lies in and that do not leave through a face to their main neighbour, in place.
+    """Merge each island of `labels` into the neuron that it touches most, in place.
 
+    An island is a connected piece of a neuron that holds none of its nodes and touches no face of the volume.
     `nodes` (N, 4): z, y, x, neuron.
     """
     pieces = cc3d.connected_components(labels, connectivity=6)
     boxes = cc3d.statistics(pieces, no_slice_conversion=False)["bounding_boxes"]
     kept = np.zeros(len(boxes), dtype=bool)
-    place = tuple(nodes[:, :3].T)
-    kept[pieces[place][labels[place] == nodes[:, 3]]] = True
+    voxels = tuple(nodes[:, :3].T)
+    kept[pieces[voxels][labels[voxels] == nodes[:, 3]]] = True
     for axis in range(3):
         for end in (0, -1):
             kept[np.take(pieces, end, axis)] = True
@@ -53,10 +62,11 @@ def absorb_islands(labels: np.ndarray, nodes: np.ndarray) -> None:
 
 
 def _main_neighbour(labels: np.ndarray, island: np.ndarray) -> int:
+    """Return the label that shares the most voxel faces with the mask `island`, other than its own label."""
     own = labels[island][0]
-    around = []
+    faces = []
     for axis in range(3):
-        here, there = np.moveaxis(island, axis, 0), np.moveaxis(labels, axis, 0)
-        around += [there[1:][here[:-1]], there[:-1][here[1:]]]
-    neighbours = np.concatenate(around)
-    return int(np.bincount(neighbours[neighbours != own]).argmax())
+        mask, neighbours = np.moveaxis(island, axis, 0), np.moveaxis(labels, axis, 0)
+        faces += [neighbours[1:][mask[:-1]], neighbours[:-1][mask[1:]]]
+    touched = np.concatenate(faces)
+    return int(np.bincount(touched[touched != own]).argmax())

@@ -1,4 +1,4 @@
-"""What lies inside neurites, as tubes: mitochondria, vesicles, endoplasmic reticulum, microtubules."""
+"""Organelles inside neurites, as tubes: mitochondria, vesicles, endoplasmic reticulum, microtubules."""
 
 import numpy as np
 
@@ -7,52 +7,56 @@ from emsuite.phantom.tubes import Tubes
 
 DENSE_CORED = 2  # value of dense-cored vesicles; clear ones have 1
 
-_ROOM_FOR_MITOCHONDRIA = 80.0  # nm, the least radius of a neurite that holds one
+_ROOM_FOR_MITOCHONDRIA = 80.0  # nm, the smallest radius of a neurite that holds one
 _ROOM_FOR_VESICLES = 55.0
 _ROOM_FOR_MICROTUBULES = 40.0
 
 
 def mitochondria(forest: Forest, fraction: float, rng: np.random.Generator) -> Tubes:
-    """Bent sausages of 0.3 to 1.4 micrometres that follow thick neurites, about `fraction` of the tissue's volume.
+    """Return bent tubes of 0.3 to 1.4 micrometres length along thick neurites.
 
-    Values number the mitochondria from 1.
+    Together they fill about `fraction` of the tissue's volume. Their values number the mitochondria from 1.
     """
-    wanted = fraction * forest.tubes().volume
+    target_volume = fraction * forest.tubes().volume
     thick = np.flatnonzero(np.array(forest.radii) >= _ROOM_FOR_MITOCHONDRIA)
-    taken: set[int] = set()
+    occupied: set[int] = set()
     parts: list[Tubes] = []
-    made = 0.0
+    volume = 0.0
     for node in rng.permutation(thick):
         chain = list(forest.upstream(int(node), rng.uniform(300, 1400), _ROOM_FOR_MITOCHONDRIA))
-        if made >= wanted:
+        if volume >= target_volume:
             break
-        if taken.intersection(chain):
+        if occupied.intersection(chain):
             continue
-        taken.update(chain)
+        occupied.update(chain)
         room = np.array([forest.radii[n] for n in chain])
         radii = np.clip(room * rng.uniform(0.55, 0.95), 55, 190) * (1 + 0.1 * rng.normal(size=len(chain)))
         centres = _beside(forest, chain, np.maximum(room - radii - 10, 0), rng)
         parts.append(_tube(centres, radii, len(parts) + 1))
-        made += parts[-1].volume
+        volume += parts[-1].volume
     return _joined(parts)
 
 
 def vesicles(forest: Forest, count: int, rng: np.random.Generator) -> Tubes:
-    """About `count` synaptic vesicles in clusters: balls of 15 to 22 nm radius (value 1), few dense-cored (value 2)."""
+    """Return about `count` synaptic vesicles in clusters, as balls.
+
+    Clear vesicles have radii of 15 to 22 nm and value 1. A few are dense-cored, with 24 to 36 nm and value 2.
+    """
     homes = np.flatnonzero(np.array(forest.radii) >= _ROOM_FOR_VESICLES)
     centres = [np.zeros((0, 3))]
     while len(homes) and sum(map(len, centres)) < count:
         node = int(rng.choice(homes))
         spread = min(0.7 * forest.radii[node], 130.0)
         centres.append(forest.positions[node] + spread * rng.normal(size=(rng.integers(8, 60), 3)))
-    places = np.concatenate(centres)
-    dense = rng.random(len(places)) < 0.06
-    radii = np.where(dense, rng.uniform(24, 36, len(places)), rng.uniform(15, 22, len(places)))
-    return Tubes(places, places, np.stack([radii, radii], 1), np.where(dense, DENSE_CORED, 1).astype(np.int32))
+    positions = np.concatenate(centres)
+    total = len(positions)
+    dense = rng.random(total) < 0.06
+    radii = np.where(dense, rng.uniform(24, 36, total), rng.uniform(15, 22, total))
+    return Tubes(positions, positions, np.stack([radii, radii], 1), np.where(dense, DENSE_CORED, 1).astype(np.int32))
 
 
 def reticulum(forest: Forest, rng: np.random.Generator) -> Tubes:
-    """Smooth reticulum and endosomes: short, bent lumens of 14 to 42 nm radius in neurites that have room."""
+    """Return smooth reticulum and endosomes: short, bent lumens of about 11 to 50 nm radius in thick neurites."""
     homes = np.flatnonzero(np.array(forest.radii) >= _ROOM_FOR_VESICLES)
     parts: list[Tubes] = []
     for node in rng.permutation(homes)[: len(homes) // 6]:
@@ -64,7 +68,7 @@ def reticulum(forest: Forest, rng: np.random.Generator) -> Tubes:
 
 
 def microtubules(forest: Forest, rng: np.random.Generator) -> Tubes:
-    """Lines along neurites, more in thick ones: tubes of radius 0."""
+    """Return lines along neurites as tubes of radius 0. Thick neurites have more of them."""
     parts: list[Tubes] = []
     for tip in sorted(set(range(len(forest))) - set(forest.parents)):
         chain = list(forest.upstream(tip, np.inf, _ROOM_FOR_MICROTUBULES))
@@ -75,7 +79,7 @@ def microtubules(forest: Forest, rng: np.random.Generator) -> Tubes:
 
 
 def _beside(forest: Forest, chain: list[int], offsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The chain's positions, moved off its axis by one share of `offsets` nm, all in one direction."""
+    """Return the chain's positions, moved off its axis in one direction, by one random fraction of `offsets` nm."""
     positions = np.array([forest.positions[node] for node in chain])
     along = positions[-1] - positions[0]
     along = along / max(float(np.linalg.norm(along)), 1e-6)

@@ -1,4 +1,4 @@
-"""What a phantom is made from: its size, its tissue, its microscope and its damaged sections."""
+"""Settings of a phantom: its size, its tissue, its microscope and its damaged sections."""
 
 from typing import Annotated, Any, Self
 
@@ -8,29 +8,31 @@ from pydantic import Field, ValidationError, model_validator
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings
 
-_FINE = 10.0  # nm: what membranes need, at least
-_MOST_VOXELS = 2**28  # fine ones, some 40 bytes each
+_FINE = 10.0  # nm, the largest voxel size that still resolves membranes
+_MOST_VOXELS = 2**28  # fine voxels, each takes about 40 bytes
 
 Voxels = Annotated[int, Field(ge=8, le=100_000)]
 Nanometres = Annotated[int, Field(ge=1, le=200)]
 
 
 class PhantomSettings(Settings):
-    """What decides a phantom, to the byte. Grey values are those of uint8, 0 to 255."""
+    """All settings that decide the bytes of a phantom. Grey values are those of uint8, 0 to 255."""
 
     shape: tuple[Voxels, Voxels, Voxels] = Field((160, 200, 200), description="Voxels along z, y, x.")
     voxel_size: tuple[Nanometres, Nanometres, Nanometres] = Field((8, 8, 8), description="nm along z, y, x.")
-    seed: int = Field(0, ge=0, description="Another seed is another piece of tissue.")
+    seed: int = Field(0, ge=0, description="Another seed gives another piece of tissue.")
     missing_sections: float = Field(0.0, ge=0, lt=1, description="Fraction of sections without an image (raw is 0).")
     shifted_sections: float = Field(0.0, ge=0, le=1, description="Fraction of sections moved in y and x.")
-    max_shift: int = Field(0, ge=0, le=10_000, description="nm that a shifted section is moved at most, per axis.")
+    max_shift: int = Field(0, ge=0, le=10_000, description="Largest shift of a section along y and along x, nm.")
     thickest: float = Field(260.0, ge=20, le=2000, description="Radius of the thickest class of neurites, nm.")
-    mitochondria: float = Field(0.12, ge=0, le=0.4, description="Fraction of the tissue.")
-    vesicles: float = Field(1500.0, ge=0, le=20_000, description="Number per cubic micrometre.")
-    unevenness: float = Field(1.0, ge=0, le=10, description="Drift of the staining; 1 as in FIB-25.")
-    section_jitter: float = Field(0.3, ge=0, le=60, description="Deviation of sections' brightness, grey values.")
-    blur: float = Field(10.0, ge=0, le=100, description="Deviation of the blur, nm.")
-    noise: float = Field(6.3, ge=0, le=100, description="Deviation of the shot noise, grey values.")
+    mitochondria: float = Field(0.12, ge=0, le=0.4, description="Fraction of the tissue that is mitochondria.")
+    vesicles: float = Field(1500.0, ge=0, le=20_000, description="Vesicles per cubic micrometre.")
+    unevenness: float = Field(1.0, ge=0, le=10, description="Drift of the staining; 1 is that of FIB-25.")
+    section_jitter: float = Field(
+        0.3, ge=0, le=60, description="Standard deviation of section brightness, grey values."
+    )
+    blur: float = Field(10.0, ge=0, le=100, description="Standard deviation of the blur, nm.")
+    noise: float = Field(6.3, ge=0, le=100, description="Standard deviation of the shot noise, grey values.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -42,7 +44,7 @@ class PhantomSettings(Settings):
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """Settings from command-line options; raises BadInput that names the option."""
+        """Return settings from command-line options. Raise BadInput that names the option if one is wrong."""
         try:
             return cls(**options)
         except ValidationError as error:
@@ -58,16 +60,16 @@ class PhantomSettings(Settings):
 
     @property
     def fine_voxel_size(self) -> np.ndarray:
-        """nm along z, y, x, float64."""
+        """Fine voxel size, (3,) float64 nm, z y x."""
         return np.array(self.voxel_size) / self.subvoxels
 
     @property
     def margin(self) -> np.ndarray:
-        """Voxels that are made beyond each face along z, y, x, for sections to be shifted from."""
+        """Extra voxels beyond each face along z, y, x, from which shifted sections are cut."""
         farthest = self.max_shift // np.array(self.voxel_size) if self.shifted_sections else np.zeros(3, int)
         return farthest * [0, 1, 1]
 
     @property
     def fine_shape(self) -> tuple[int, ...]:
-        """Fine voxels along z, y, x, margin included."""
+        """Fine voxels along z, y, x, with the margin."""
         return tuple(int(n) for n in (np.array(self.shape) + 2 * self.margin) * self.subvoxels)

@@ -1,12 +1,12 @@
-"""A phantom of neuropil under the electron microscope, with its ground truth, made from a seed.
+"""A phantom of neuropil under the electron microscope, with its ground truth, computed from a seed.
 
-    neurites ------> labels ------> tissue, in grey values ------> raw
-    phantom_neurites phantom_labels phantom_organelles, _texture   phantom_microscope
+    neurites ------> labels ------> grey values of the tissue ---> raw
+    neurites.py      labels.py      organelles.py, texture.py      microscope.py
         `-----------------`-------> skeletons
-                                    phantom_skeletons
+                                    skeletons.py
 
-Thick sections (say 40 x 4 x 4 nm) are made of thinner ones that are averaged, so oblique membranes are as faint as in
-a transmission microscope.
+Thick sections, such as 40 x 4 x 4 nm, are averages of thinner ones. So oblique membranes are as faint as in a
+transmission microscope.
 """
 
 from collections.abc import Callable
@@ -25,23 +25,30 @@ from emsuite.phantom.settings import PhantomSettings
 from emsuite.phantom.skeletons import trace
 from emsuite.phantom.texture import Tissue, render
 
-STEPS = 5  # how often `synthesize` calls `advance`
+STEPS = 5  # number of times that `synthesize` calls `advance`
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """`raw` uint8 and `labels` uint64 (from 1, no background), (Z, Y, X) both; `skeletons` in nm from their corner."""
+    """A synthetic volume and its ground truth."""
 
     raw: np.ndarray
+    """(Z, Y, X) uint8."""
     labels: np.ndarray
+    """(Z, Y, X) uint64, from 1 without gaps, no background."""
     skeletons: Skeletons
+    """In nm from the corner of the volume."""
 
 
 def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda: None) -> Phantom:
-    """Make a phantom; the same settings give the same bytes. `advance` is called as each of the `STEPS` is done.
+    """Make a phantom. The same settings give the same bytes.
 
-    Labels and skeletons follow a shifted section, as annotations of misaligned data do; a missing section loses its
-    image only, the neurons go on through it.
+    Labels and skeletons follow the shift of a section, as annotations of misaligned data do. A missing section has no
+    image but keeps its labels.
+
+    Args:
+        settings: all that decides the phantom.
+        advance: called after each of the `STEPS`, for a progress bar.
     """
     seeds = np.random.SeedSequence(settings.seed).spawn(7)
     growing, filling, placing, drawing, staining, cutting, exposing = (np.random.default_rng(seed) for seed in seeds)
@@ -61,17 +68,17 @@ def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda
     advance()
     middle = tuple(slice(k // 2, None, k) for k in settings.subvoxels)
     labels, numbers = _numbered(shift_sections(fine[middle], shifts, margin), len(forest))
-    moved = np.pad(shifts - margin, ((0, 0), (1, 0))) * settings.voxel_size
-    skeletons = trace(forest, numbers, labels, np.array(settings.voxel_size), moved)
+    offsets_nm = np.pad(shifts - margin, ((0, 0), (1, 0))) * settings.voxel_size
+    skeletons = trace(forest, numbers, labels, np.array(settings.voxel_size), offsets_nm)
     advance()
     return Phantom(raw, labels, skeletons)
 
 
 def _tissue(forest: Forest, labels: np.ndarray, settings: PhantomSettings, rng: np.random.Generator) -> Tissue:
     spacing = settings.fine_voxel_size
-    # edt measures to the next neurite's first voxel; the surface lies half a voxel before it
+    # edt measures to the first voxel of the next neurite, the surface is half a voxel nearer
     depth = edt.edt(labels, anisotropy=tuple(spacing), parallel=1) - np.float32(spacing.min() / 2)
-    # a generator for each kind, so that more of one changes nothing else
+    # a generator for each kind, so that a change of one does not change the others
     first, second, third, fourth = rng.spawn(4)
     cubic_microns = float(np.prod(np.array(labels.shape) * spacing)) / 1e9
     return Tissue(
@@ -86,7 +93,10 @@ def _tissue(forest: Forest, labels: np.ndarray, settings: PhantomSettings, rng: 
 
 
 def _numbered(neurons: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels from 1 without gaps, uint64, and the label of each neuron that the forest may have, 0 if not here."""
+    """Renumber `neurons` from 1 without gaps. Return the labels, uint64, and the label of each neuron from 0 to `most`.
+
+    Neurons that are not in the volume have label 0.
+    """
     present = np.flatnonzero(np.bincount(neurons.ravel()))
     numbers = np.zeros(most + 1, dtype=np.uint64)
     numbers[present] = np.arange(1, len(present) + 1)

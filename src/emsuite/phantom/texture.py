@@ -1,7 +1,7 @@
 """Grey values of the phantom's tissue: cytoplasm, organelles, membranes.
 
-Levels, widths and textures were fitted to FIB-25 (Drosophila medulla, FIB-SEM, 8 nm): grey value over the distance
-from the membrane, band-passed texture inside neurites, histogram and power spectrum.
+Levels, widths and textures were fitted to FIB-25 (Drosophila medulla, FIB-SEM, 8 nm): the grey value as a function of
+the distance from the membrane, the band-passed texture inside neurites, the histogram and the power spectrum.
 """
 
 from collections.abc import Callable
@@ -13,37 +13,39 @@ from emsuite.phantom.organelles import DENSE_CORED
 from emsuite.phantom.smooth_noise import smooth_noise
 from emsuite.phantom.tubes import TubeField, Tubes
 
-_MEMBRANE, _MITOCHONDRION, _SYNAPSE = 60.0, 76.0, 56.0  # before blur
+_MEMBRANE, _MITOCHONDRION, _SYNAPSE = 60.0, 76.0, 56.0  # grey values before the blur
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What is where on a grid of `spacing` nm: `labels` int32 and `depth` (float32 nm, the distance to the neurite's
-    surface), (Z, Y, X) both; the organelles as tubes."""
+    """Neurons on a fine grid, and the organelles inside them as tubes."""
 
     labels: np.ndarray
+    """(Z, Y, X) int32."""
     depth: np.ndarray
+    """(Z, Y, X) float32 nm, the distance to the neurite's surface."""
     spacing: np.ndarray
+    """(3,) nm per voxel."""
     mitochondria: Tubes
     vesicles: Tubes
     reticulum: Tubes
     microtubules: Tubes
 
     def field(self, tubes: Tubes, reach: float) -> TubeField:
-        """Tubes on the tissue's grid, up to `reach` nm from their surface."""
+        """Return the field of `tubes` on the tissue's grid, up to `reach` nm from their surface."""
         field = TubeField.empty(self.labels.shape, self.spacing / 2, self.spacing, reach)
         field.add(tubes, reach)
         return field
 
     def noise(self, rng: np.random.Generator) -> Callable[[float], np.ndarray]:
-        """A maker of smooth noise on the tissue's grid, from its length in nm."""
+        """Return a function from a length in nm to smooth noise of this length on the tissue's grid."""
         return lambda nanometres: smooth_noise(self.labels.shape, nanometres / self.spacing, rng)
 
 
 def render(tissue: Tissue, rng: np.random.Generator) -> np.ndarray:
-    """Grey values (Z, Y, X) float32, about 50 to 200, before the microscope adds its blur and noise."""
+    """Return grey values (Z, Y, X) float32, about 50 to 200, before the blur and noise of the microscope."""
 
-    # a generator for each part, so that more of one thing changes nothing else
+    # a generator for each part, so that a change of one does not change the others
     for_cytoplasm, for_mitochondria, for_membranes = rng.spawn(3)
     grey = _cytoplasm(tissue, for_cytoplasm)
     _draw_lines_and_vesicles(grey, tissue)
@@ -79,13 +81,13 @@ def _draw_mitochondria(grey: np.ndarray, tissue: Tissue, rng: np.random.Generato
     noise, field = tissue.noise(rng), tissue.field(tissue.mitochondria, 40)
     near = np.nonzero(field.phi < 40)
     depth, owner = tissue.depth[near], field.owner[near]
-    # where it would leave its neurite it is pressed flat
+    # a mitochondrion that would leave its neurite is pressed flat
     distance = np.maximum(field.phi[near] + 9 * noise(70)[near], 26 - depth)
     count = int(field.owner.max()) + 1
     across = rng.normal(size=(count, 3)).astype(np.float32)
     across *= 1 / (np.linalg.norm(across, axis=1, keepdims=True) * rng.uniform(34, 60, (count, 1))).astype(np.float32)
-    place = np.stack(near, 1).astype(np.float32) * tissue.spacing.astype(np.float32)
-    phase = (across[owner] * place).sum(1) + 0.45 * noise(45)[near]
+    position_nm = np.stack(near, 1).astype(np.float32) * tissue.spacing.astype(np.float32)
+    phase = (across[owner] * position_nm).sum(1) + 0.45 * noise(45)[near]
     cristae = _ramp(np.cos(2 * np.pi * phase), 0.2, 1) * _ramp(distance, -14, -26)
     matrix = rng.normal(_MITOCHONDRION, 5, count)[owner] + rng.uniform(4, 28, count)[owner] * cristae
     matrix -= 12 * _ramp(np.abs(distance + 5), 8, 2)
@@ -103,5 +105,5 @@ def _draw_membranes(grey: np.ndarray, tissue: Tissue, rng: np.random.Generator) 
 
 
 def _ramp(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 at `low` and beyond, 1 at `high` and beyond, linear between; `high` may be the smaller."""
+    """Return 0 at `low` and beyond, 1 at `high` and beyond, linear between. `high` can be less than `low`."""
     return np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)

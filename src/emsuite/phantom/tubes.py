@@ -1,9 +1,10 @@
-"""Tubes on a voxel grid: which of many tapering tubes reaches each voxel first.
+"""Tubes on a voxel grid: the nearest of many tapering tubes at each voxel.
 
-    phi(x) = distance from x to the tube's axis - the tube's radius there - roughness * noise(x)
+    phi(x) = distance from x to the tube's axis - the tube's radius at that point of the axis - roughness * noise(x)
 
-A voxel belongs to the tube of smallest phi: without roughness an additively weighted Voronoi diagram of curves, whose
-cells are star-shaped around the axis. So each tube keeps its thickness, and gaps between tubes are shared out.
+A voxel belongs to the tube with the smallest phi. Without roughness, this is an additively weighted Voronoi diagram of
+curves, whose cells are star-shaped around the axis. So each tube keeps its thickness, and neighbours share the gaps
+between them.
 """
 
 from dataclasses import dataclass
@@ -14,54 +15,63 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Tubes:
-    """N straight, tapering tubes: `starts`, `ends` (N, 3) nm z y x, `radii` (N, 2) nm, `values` (N,) int32 > 0."""
+    """N straight, tapering tubes."""
 
     starts: np.ndarray
+    """(N, 3) nm, z y x."""
     ends: np.ndarray
+    """(N, 3) nm, z y x."""
     radii: np.ndarray
+    """(N, 2) nm, at the start and at the end."""
     values: np.ndarray
+    """(N,) int32, above 0."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
     def volume(self) -> float:
-        """Cubic nm, overlaps counted twice."""
+        """Sum of the tubes' volumes, cubic nm. Overlaps count twice."""
         lengths = np.linalg.norm(self.ends - self.starts, axis=1)
         return float((np.pi * self.radii.mean(1) ** 2 * lengths).sum())
 
 
 @dataclass(frozen=True)
 class TubeField:
-    """What tubes leave on a grid (Z, Y, X): `phi` float32 nm, below 0 inside a tube, and `owner` int32, 0 is none.
-
-    Voxel (0, 0, 0) has its centre at `origin` nm and is `spacing` nm wide.
-    """
+    """The smallest phi at each voxel of a grid, and the tube that it belongs to."""
 
     phi: np.ndarray
+    """(Z, Y, X) float32 nm, below 0 inside a tube."""
     owner: np.ndarray
+    """(Z, Y, X) int32, the value of the tube, 0 for none."""
     origin: np.ndarray
+    """(3,) nm, the centre of voxel (0, 0, 0)."""
     spacing: np.ndarray
+    """(3,) nm per voxel."""
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], origin: np.ndarray, spacing: np.ndarray, farthest: float) -> "TubeField":
-        """A field without tubes: `farthest` nm everywhere."""
+        """Return a field without tubes. phi is `farthest` nm everywhere."""
         phi = np.full(shape, farthest, dtype=np.float32)
         return cls(phi, np.zeros(shape, np.int32), np.asarray(origin, np.float64), np.asarray(spacing, np.float64))
 
     def add(
         self, tubes: Tubes, reach: float, roughness: np.ndarray | None = None, noise: np.ndarray | None = None
     ) -> None:
-        """Let `tubes` claim the voxels up to `reach` nm from their surface, in place.
+        """Add `tubes` to the field, in place.
 
-        `roughness` (N,) nm scales `noise` (float32, three axes, [-1, 1]), which repeats over the grid; each tube's
-        value shifts it, so that neighbours do not bend alike.
+        Args:
+            tubes: they change voxels up to `reach` from their surface.
+            reach: nm.
+            roughness: (N,) nm, how far the noise moves each tube's surface. Default: 0.
+            noise: float32 in [-1, 1] with three axes. It repeats over the grid. Each tube's value shifts it, so that
+                neighbours do not bend in the same way.
         """
-        still = np.zeros((1, 1, 1), np.float32) if noise is None else noise
-        rough = np.zeros(len(tubes)) if roughness is None else roughness
+        noise = np.zeros((1, 1, 1), np.float32) if noise is None else noise
+        roughness = np.zeros(len(tubes)) if roughness is None else roughness
         radii, values = np.ascontiguousarray(tubes.radii), tubes.values
         grid = (self.phi, self.owner, self.origin, self.spacing)
-        _claim(*grid, tubes.starts, tubes.ends, radii, values, float(reach), rough, still)
+        _claim(*grid, tubes.starts, tubes.ends, radii, values, float(reach), roughness, noise)
 
 
 @numba.njit(cache=True)
@@ -99,7 +109,7 @@ def _claim(
                     if value > reach or value - rough >= phi[z, y, x]:
                         continue
                     if rough > 0:
-                        place = ((z + shift) % period[0], (y + 3 * shift) % period[1], (x + 7 * shift) % period[2])
-                        value -= rough * noise[place]
+                        voxel = ((z + shift) % period[0], (y + 3 * shift) % period[1], (x + 7 * shift) % period[2])
+                        value -= rough * noise[voxel]
                     if value < phi[z, y, x]:
                         phi[z, y, x], owner[z, y, x] = value, values[i]

@@ -26,7 +26,7 @@ from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
 from emsuite.config.network import upgraded
-from emsuite.io.volume import Volume, create_volume, open_volume
+from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
@@ -71,7 +71,7 @@ def predict_to(
     _check_name(out)
     if is_finished(out, settings, upgraded):
         return False
-    with output(out, settings, inputs=inputs, upgrade=upgraded) as prediction:
+    with output(out, settings, inputs=inputs, upgrade=upgraded, fingerprint=fingerprint) as prediction:
         predict_volume(predictor, raw, roi, prediction, workers)
     return True
 

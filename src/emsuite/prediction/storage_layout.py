@@ -9,7 +9,6 @@ Along such an axis a shard holds one chunk and several tiles write into it, so o
 axis. Where outputs are blended, a shard is as wide as tiles advance, and one worker writes a row of them.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.common.arrays import Shape
+from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 from emsuite.prediction.blending import SHARDS_PER_ROW
 from emsuite.prediction.tiling import Tile
-
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,12 @@ def make_blended_layout(advance: Sequence[int], roi: Roi) -> Layout:
 def _along(begins: Sequence[int], n: int) -> tuple[int, int, int]:
     """Return a `Layout` along one axis of `n` voxels, for the ascending first kept voxels of the tiles."""
     if len(begins) == 1:
-        chunk = min(_CHUNK, n)
+        chunk = chunk_length(n)
         return chunk, -(-n // chunk) * chunk, n
     kept = begins[1]
     if list(begins) != list(range(0, n, kept)):
-        return min(_CHUNK, n), min(_CHUNK, n), n
-    divisors = (d for d in range(1, kept + 1) if kept % d == 0)
-    return min(divisors, key=lambda d: abs(math.log(d / _CHUNK))), kept, kept
+        return chunk_length(n), chunk_length(n), n
+    return dividing_chunk_length(kept), kept, kept
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ def affinity_volume(volume: Volume) -> AffinityVolume:
         )
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise BadInput(f"{volume.path}: {volume.dtype}, expected affinities as uint8, or as floats in [0, 1]")
-    has_neighborhood = "neighborhood" in volume.array.attrs
-    neighborhood = volume.array.attrs.get("neighborhood", NEAR)
+    has_neighborhood = "neighborhood" in volume.attributes
+    neighborhood = volume.attributes.get("neighborhood", NEAR)
     try:
         offsets = [tuple(int(n) for n in offset) for offset in neighborhood]
     except (TypeError, ValueError):

@@ -22,8 +22,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
-from emsuite.common.provenance import checksum
-from emsuite.io.volume import Volume, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.fragment_ids import are_in_block, ids_of_block
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
@@ -67,9 +66,9 @@ def agglomerate_fragments(
         "context": list(grid.context),
         "affs": str(affs.resolve()),
         "fragments": str(fragments.resolve()),
-        "inputs": {"affs": checksum(inputs["affs"]), "fragments": origin["digest"]},
+        "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
     }
-    with output(out, settings, inputs=inputs) as edges:
+    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
         done_folder = out / ".blocks"
         run_blocks("agglomerate", grid, _EdgeBlock(affs, fragments, out, grid, merge_function), workers, done_folder)
         number, _ = digest_tables(out, len(grid))

@@ -24,8 +24,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import Output, output
-from emsuite.common.provenance import checksum
-from emsuite.io.volume import Volume, create_volume, open_volume, split_path
+from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.fragment_ids import ids_of_block, to_volume_ids
 from emsuite.segmentation.graph_tables import digest_tables, write_block
@@ -65,7 +64,10 @@ def extract_fragments(
     _open_mask(mask, source)
     settings = _manifest_settings(affs, mask, options, grid, inputs)
     volume_path, nodes_path = out / "fragments.zarr", out / "graph" / "nodes"
-    with output(volume_path, settings, inputs=inputs) as volume, output(nodes_path, settings, inputs=inputs) as nodes:
+    with (
+        output(volume_path, settings, inputs=inputs, fingerprint=fingerprint) as volume,
+        output(nodes_path, settings, inputs=inputs, fingerprint=fingerprint) as nodes,
+    ):
         done_folder = _prepare(volume, nodes, source.volume, grid)
         process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
         run_blocks("fragments", grid, process, workers, done_folder)
@@ -87,7 +89,7 @@ def _manifest_settings(
         "context": list(grid.context),
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
-        "inputs": {name: checksum(path) for name, path in inputs.items()},
+        "inputs": {name: fingerprint(path) for name, path in inputs.items()},
     }
 
 

@@ -18,7 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output, read_json
 from emsuite.common.relabel import relabel
-from emsuite.io.volume import create_volume, open_volume, split_path
+from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup
 from emsuite.segmentation.graph_tables import fragments_manifest
 
@@ -50,7 +50,8 @@ def extract_segmentation(
         "fragments_digest": origin["digest"],
         "merge_function": lookup_manifest(lookup)["merge_function"],
     }
-    with output(out, settings, inputs={"fragments": split_path(fragments)[0], "lookup": lookup}) as segmentation:
+    inputs = {"fragments": split_path(fragments)[0], "lookup": lookup}
+    with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
         done_folder = out / ".blocks"
         if not (segmentation.resumed and done_folder.exists()):
             remove(out)

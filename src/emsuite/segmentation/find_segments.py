@@ -19,6 +19,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, manifest_path, output, read_json
 from emsuite.common.relabel import find_sorted
 from emsuite.io.tables import column_names, read_columns, write_columns
+from emsuite.io.volume import fingerprint
 from emsuite.segmentation.graph_tables import graph_manifest, read_edges, read_nodes
 from emsuite.segmentation.region_graph import Edges
 
@@ -71,7 +72,7 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
     if nodes_manifest.get("digest") != edges_manifest.get("fragments_digest"):
         raise BadInput(f"{edges}: was made from other fragments than {nodes}; agglomerate these first")
     settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": nodes_manifest["digest"]}
-    with output(out, settings, inputs={"nodes": nodes, "edges": edges}) as lookup:
+    with output(out, settings, inputs={"nodes": nodes, "edges": edges}, fingerprint=fingerprint) as lookup:
         fragments = read_nodes(nodes).id
         columns, counts = {_FRAGMENT: fragments}, {}
         for threshold, segments in components(fragments, read_edges(edges), thresholds):

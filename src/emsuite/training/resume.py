@@ -11,6 +11,7 @@ from emsuite.common.device import check_compiler
 from emsuite.common.errors import RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
+from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.registry import STEPS
@@ -70,7 +71,8 @@ def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Seq
         RunFailed: a weight is NaN or infinite.
     """
     inputs = {str(index): Path(name) for index, name in enumerate(volumes)}
-    about = provenance(config.model_dump(mode="json"), inputs, config.training.sampling.seed)
+    seed = config.training.sampling.seed
+    about = provenance(config.model_dump(mode="json"), inputs, seed, fingerprint=fingerprint)
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}
     for network in weights.values():
         broken = [key for key, tensor in network.items() if not bool(torch.isfinite(tensor).all())]

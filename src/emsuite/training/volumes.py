@@ -11,8 +11,8 @@ from emsuite.common.memory import free_memory
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
-from emsuite.data.training_volume import LABELS, TrainingVolume, load_training_volume, memory_needed
-from emsuite.io.volume import open_volume, parse_roi
+from emsuite.data.training_volume import TrainingVolume, load_training_volume, memory_needed
+from emsuite.io.volume import LABELS, open_volume, parse_roi
 
 logger = logging.getLogger(__name__)
 

@@ -1,20 +1,16 @@
-"""What there is to look at: the arrays of volumes, of training snapshots and of a results folder, as layers."""
+"""The layers to show: the arrays of volumes, of training snapshots and of a results folder."""
 
 import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import h5py
-import zarr
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, manifest_path, read_json, unfinished_path
-from emsuite.io.volume import open_volume, split_path
+from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
 
-# What a results folder may hold, in the order in which it is shown, and the kind of each.
+# The arrays of a results folder in the order of their layers: by name, the path in the folder and the kind.
 _RESULTS: dict[str, tuple[str | None, Kind]] = {
     "raw": (None, "image"),
     "affs": ("prediction.zarr/affs", "affinities"),
@@ -28,9 +24,16 @@ _log = logging.getLogger(__name__)
 
 
 def data_layers(containers: Sequence[Path]) -> list[Layer]:
-    """Every array of some zarr or HDF5 containers, named by its place below `volumes/`, after its volume if several.
+    """Return a layer for every array of some containers.
 
-    Arrays without a place in the world are named in the log and left out; raises BadInput where a container has none.
+    The name of a layer is that of its array, without `volumes/`. If there are several containers, the name begins with
+    that of the container. Arrays without a voxel size are left out, and the log names them.
+
+    Args:
+        containers: Paths of containers, in any format.
+
+    Raises:
+        BadInput: A container is missing, unfinished or damaged, or holds no array that can be shown.
     """
     if len(containers) == 1:
         return _container_layers(containers[0], "")
@@ -44,7 +47,7 @@ def data_layers(containers: Sequence[Path]) -> list[Layer]:
 
 
 def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
-    """The arrays of a training snapshot side by side: the batch; its targets and weights; the predictions."""
+    """Return the layers of a training snapshot in columns: the batch; its targets and weights; the predictions."""
     columns: dict[str, list[Layer]] = {"batch": [], "targets": [], "predictions": []}
     for layer in data_layers([snapshot]):
         columns[_COLUMNS.get(layer.name.split("/")[0], "batch")].append(layer)
@@ -52,35 +55,40 @@ def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
 
 
 def newest_snapshot(network: Path) -> Path:
-    """The finished snapshot of the highest iteration in a network's folder; raises BadInput if there is none."""
-    found = {
+    """Return the finished snapshot of the highest iteration in a network's folder; raise BadInput if there is none."""
+    snapshots = {
         int(match[1]): path
         for path in (network / "snapshots").glob("batch_*.zarr")
         if (match := re.fullmatch(r"batch_(\d+)\.zarr", path.name)) and not unfinished_path(path).exists()
     }
-    if not found:
+    if not snapshots:
         raise BadInput(
             f"{network / 'snapshots'}: no snapshot batch_<iteration>.zarr; expected a network's folder that was "
             "trained, or a snapshot given with -f"
         )
-    return found[max(found)]
+    return snapshots[max(snapshots)]
 
 
-def result_layers(folder: Path | None, given: Mapping[str, Path | None]) -> list[Layer]:
-    """The results in `folder`, as far as they are there and finished, and the arrays named in `given`.
+def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> list[Layer]:
+    """Return the layers of a results folder, as far as they exist and are finished, and those of further arrays.
 
-    Keys of `given` are raw, affs, lsds, segmentation, fragments and labels; each replaces that of the folder. The raw
-    that a prediction was made from is found by its manifest. Raises BadInput where there is nothing, or a given array
-    cannot be shown.
+    The manifest of a prediction names the raw volume that it was made from.
+
+    Args:
+        folder: Holds `prediction.zarr`, `fragments.zarr` or `segmentation.zarr`; None: only `arrays` are shown.
+        arrays: Paths of arrays by raw, affs, lsds, segmentation, fragments or labels. Each replaces that of the folder.
+
+    Raises:
+        BadInput: The folder is missing, there is no layer, or an array of `arrays` cannot be shown.
     """
     if folder is not None and not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one that holds prediction.zarr or segmentation.zarr")
     layers: list[Layer] = []
     for name, (inside, kind) in _RESULTS.items():
-        if path := given.get(name):
+        if path := arrays.get(name):
             layers.append(Layer(name, open_volume(path), kind))
         elif folder is not None and (path := folder / inside if inside else _input_of(folder, name)) and path.exists():
-            layers += _if_it_can_be_shown(name, path, kind)
+            layers += _layer_if_showable(name, path, kind)
     if not layers:
         raise BadInput(
             f"{folder}: holds no finished prediction.zarr, fragments.zarr or segmentation.zarr"
@@ -94,15 +102,15 @@ def _container_layers(container: Path, prefix: str) -> list[Layer]:
     check_finished(container)
     layers = [
         layer
-        for name in _array_names(container)
-        for layer in _if_it_can_be_shown(prefix + name.removeprefix("volumes/"), container / name)
+        for name in array_names(container)
+        for layer in _layer_if_showable(prefix + (name.removeprefix("volumes/") or container.stem), container / name)
     ]
     if not layers:
         raise BadInput(f"{container}: holds no array that can be shown; expected one with 'resolution', as volumes/raw")
     return sorted(layers, key=lambda layer: not layer.name.endswith("raw"))
 
 
-def _if_it_can_be_shown(name: str, path: Path, kind: Kind | None = None) -> list[Layer]:
+def _layer_if_showable(name: str, path: Path, kind: Kind | None = None) -> list[Layer]:
     try:
         volume = open_volume(path)
         return [Layer(name, volume, kind or kind_of(name, volume))]
@@ -112,33 +120,7 @@ def _if_it_can_be_shown(name: str, path: Path, kind: Kind | None = None) -> list
 
 
 def _input_of(folder: Path, name: str) -> Path | None:
-    """Where the prediction's manifest says that it was made from, for the input `name`."""
+    """Return the path of the input `name` of the prediction, from its manifest."""
     manifest = read_json(manifest_path(folder / "prediction.zarr")) or {}
     path = manifest.get("inputs", {}).get(name, {}).get("path")
     return Path(path) if path else None
-
-
-def _array_names(container: Path) -> list[str]:
-    """Names of all arrays in a container; raises BadInput where it is none."""
-    found, inside = split_path(container)
-    if inside:
-        raise BadInput(f"{container}: an array or group, expected the container itself, {found}")
-    if found.suffix != ".zarr":
-        return _hdf5_names(found)
-    if not found.is_dir():
-        raise BadInput(f"{found}: no such volume; expected a zarr folder")
-    try:
-        members: Any = zarr.open_group(found, mode="r").members(max_depth=None)
-        return sorted(name for name, member in members if isinstance(member, zarr.Array))
-    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError) as error:
-        raise BadInput(f"{found}: cannot be read as a zarr group: {error}") from None
-
-
-def _hdf5_names(container: Path) -> list[str]:
-    names: list[str] = []
-    try:
-        with h5py.File(container, "r") as file:
-            file.visititems(lambda key, item: names.append(key) if isinstance(item, h5py.Dataset) else None)
-    except OSError as error:
-        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
-    return sorted(names)

@@ -1,12 +1,12 @@
-"""Volumes as neuroglancer layers: which kind an array is, where it lies in nm, read piece by piece.
+"""Volumes as neuroglancer layers, which read their array piece by piece, at its position in nm.
 
-A layer's source is a neuroglancer.LocalVolume in the array's own voxels; a translation by offset / voxel size (which
-need not be whole) puts it in the world, so that offsets off the voxel grid are shown where they are.
+The source of a layer is a neuroglancer.LocalVolume in voxels of the array. A translation by offset / voxel size moves
+it to its position in the world. The quotient need not be whole, so an offset between voxels is shown exactly.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import neuroglancer
 import numpy as np
@@ -17,18 +17,19 @@ from emsuite.io.volume import Volume
 from emsuite.visualization.shaders import DESCRIPTOR_GROUPS, MASK_SHADER, channel_shader, gray_shader, triples
 
 Kind = Literal["image", "affinities", "descriptors", "segmentation", "mask"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _IDS = ("label", "neuron", "segment", "fragment")
-# Meshes come from marching cubes over the whole array in memory; neuroglancer shows larger ones in sections alone.
+# Meshes come from marching cubes over the whole array in memory. Larger arrays are shown in sections only.
 _MESH_VOXELS = 2**25
-# Coarser levels are made from all the voxels they stand for, and a browser asks for every level around a section.
+# Each coarser level is computed from all the voxels it covers, and a browser requests every level around a section.
 _DOWNSAMPLING = 8
 _SAMPLE = 48
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One volume to show under `name`; raises BadInput where its type or channels do not suit `kind`."""
+    """A volume to show under `name`; raises BadInput if its type or its channels do not suit `kind`."""
 
     name: str
     volume: Volume
@@ -36,7 +37,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         channels, number = self.volume.channels, self.volume.dtype.kind
-        suits, expected = {
+        is_suitable, expected = {
             "image": (number in "biuf", "numbers"),
             "affinities": (channels is not None and number in "uf", "uint8 or float of shape (C, Z, Y, X)"),
             "descriptors": (
@@ -46,7 +47,7 @@ class Layer:
             "segmentation": (channels is None and number in "iu", "integers of shape (Z, Y, X)"),
             "mask": (channels is None and number in "biuf", "numbers of shape (Z, Y, X)"),
         }[self.kind]
-        if not suits:
+        if not is_suitable:
             raise BadInput(
                 f"{self.volume.path}: {self.volume.dtype} of shape {self.volume.shape} cannot be shown as {self.kind}, "
                 f"expected {expected}"
@@ -54,7 +55,16 @@ class Layer:
 
 
 def kind_of(name: str, volume: Volume) -> Kind:
-    """How to show an array, judged by its name (as `labels/neuron_ids` or `targets/affs`), type and channels."""
+    """Return how to show an array.
+
+    Its attributes decide: `kind`, if it is one of `Kind`, else `neighborhood`, which affinities have. Without them, its
+    name (such as `labels/neuron_ids` or `targets/affs`), its type and its channels decide.
+    """
+    stated = volume.attributes.get("kind")
+    if isinstance(stated, str) and stated in KINDS:
+        return stated
+    if "neighborhood" in volume.attributes and volume.channels is not None:
+        return "affinities"
     *groups, last = name.lower().split("/")
     if "weights" in groups or "raw" in last:
         return "image"
@@ -68,18 +78,18 @@ def kind_of(name: str, volume: Volume) -> Kind:
     return "segmentation" if volume.dtype.kind in "iu" and holds_ids else "image"
 
 
-def axes(volume: Volume) -> list[str]:
-    """Names of a volume's spatial axes: z, y, x or y, x."""
+def axis_names(volume: Volume) -> list[str]:
+    """Return the names of the spatial axes of a volume: z, y, x or y, x."""
     return ["z", "y", "x"][-volume.voxel_size.dims :]
 
 
-def world(volume: Volume) -> neuroglancer.CoordinateSpace:
-    """The voxel grid of a volume as neuroglancer's coordinates: axes z, y, x with their scale in nm."""
-    return neuroglancer.CoordinateSpace(names=axes(volume), units="nm", scales=list(volume.voxel_size))
+def coordinate_space(volume: Volume) -> neuroglancer.CoordinateSpace:
+    """Return the voxel grid of a volume for neuroglancer: axes z, y, x, each with its voxel size in nm."""
+    return neuroglancer.CoordinateSpace(names=axis_names(volume), units="nm", scales=list(volume.voxel_size))
 
 
 def neuroglancer_layer(layer: Layer) -> neuroglancer.Layer:
-    """The layer as neuroglancer draws it; the array is read when a browser asks for a piece of it."""
+    """Return the layer for neuroglancer; pieces of the array are read when a browser requests them."""
     source = _source(layer)
     if layer.kind == "segmentation":
         return neuroglancer.SegmentationLayer(source=source, selected_alpha=0.4, not_selected_alpha=0.1)
@@ -98,7 +108,7 @@ def _shader(layer: Layer) -> str:
 
 
 def _limits(layer: Layer) -> tuple[float, float]:
-    """The values shown as black and as white: the type's range, or that of a sample where the type tells nothing."""
+    """Return the values to draw black and white: the range of the type or, if it has none, that of a sample."""
     volume = layer.volume
     if volume.dtype == np.uint8:
         return 0, 255
@@ -113,7 +123,7 @@ def _limits(layer: Layer) -> tuple[float, float]:
 
 
 def _source(layer: Layer) -> neuroglancer.LayerDataSource:
-    volume, space = layer.volume, world(layer.volume)
+    volume, space = layer.volume, coordinate_space(layer.volume)
     if volume.channels is not None:
         space = neuroglancer.CoordinateSpace(
             names=["c^", *space.names], units=["", *["nm"] * len(space.names)], scales=[1, *volume.voxel_size]
@@ -133,7 +143,7 @@ def _source(layer: Layer) -> neuroglancer.LayerDataSource:
 
 
 def _shown_dtype(layer: Layer) -> np.dtype:
-    """The type, of those that neuroglancer knows, that holds the array's values."""
+    """Return a type that neuroglancer supports and that holds the values of the array."""
     dtype = layer.volume.dtype
     if dtype.kind == "f" or (layer.kind != "segmentation" and dtype.itemsize == 8):
         return np.dtype(np.float32)
@@ -143,7 +153,7 @@ def _shown_dtype(layer: Layer) -> np.dtype:
 
 
 class _Pieces:
-    """An array as LocalVolume reads it: by slices, in a type of its own; nothing is kept."""
+    """An array for LocalVolume, which reads slices of it; they are converted to `dtype` and not cached."""
 
     def __init__(self, array: Any, dtype: np.dtype):
         self._array = array
@@ -154,7 +164,7 @@ class _Pieces:
         return np.ascontiguousarray(self._array[index], dtype=self.dtype)
 
     def transpose(self) -> np.ndarray:
-        """The whole array, axes reversed, which is what meshes are made from."""
+        """Return the whole array with axes reversed; meshes are made from it."""
         return self[...].T
 
 

@@ -1,8 +1,8 @@
-"""Shaders, in neuroglancer's dialect of GLSL, that turn the channels of an array into colors."""
+"""Shaders, in neuroglancer's dialect of GLSL, that draw the channels of an array as colors."""
 
 from collections.abc import Sequence
 
-# Channels of local shape descriptors that are looked at together, by their number in 3-D and in 2-D.
+# Channels of local shape descriptors that are shown together, by the number of channels: 10 in 3-D, 6 in 2-D.
 DESCRIPTOR_GROUPS: dict[int, dict[str, tuple[int, ...]]] = {
     10: {
         "mean offset z, y, x": (0, 1, 2),
@@ -24,15 +24,21 @@ void main() {
 
 
 def triples(channels: int) -> dict[str, tuple[int, ...]]:
-    """Channels in groups of three, as affinities come: z, y, x, then z, y, x at the next distance."""
+    """Return channels in groups of three, by the name of the group.
+
+    Affinities are usually ordered so: z, y, x, then z, y, x at the next distance.
+    """
     groups = [tuple(range(first, min(first + 3, channels))) for first in range(0, channels, 3)]
     return {f"channels {group[0]} to {group[-1]}": group for group in groups}
 
 
 def channel_shader(groups: dict[str, tuple[int, ...]], control: str, limits: tuple[float, float]) -> str:
-    """A shader that shows one group of one to three channels, one as gray, more as red, green and blue.
+    """Return a shader that shows one group of channels: one channel as gray, two or three as red, green and blue.
 
-    Where there are several groups, a slider named `control` chooses; `contrast` maps `limits` to black and white.
+    Args:
+        groups: Channels by the name of their group, one to three per group.
+        control: The name of the slider that chooses the group, if there are several.
+        limits: The values that are drawn black and white at first; the control `contrast` changes them.
     """
     lines = [f"#uicontrol invlerp contrast(range=[{limits[0]:.9g}, {limits[1]:.9g}])"]
     if len(groups) > 1:
@@ -43,7 +49,7 @@ def channel_shader(groups: dict[str, tuple[int, ...]], control: str, limits: tup
 
 
 def gray_shader(limits: tuple[float, float]) -> str:
-    """A shader for an array without channels; `contrast` maps `limits` to black and white."""
+    """Return a shader for an array without channels, in gray; see `channel_shader` for `limits`."""
     return (
         f"#uicontrol invlerp contrast(range=[{limits[0]:.9g}, {limits[1]:.9g}])\n"
         "void main() {\n  emitGrayscale(contrast());\n}\n"

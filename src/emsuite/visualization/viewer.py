@@ -1,7 +1,7 @@
-"""Looking at volumes in neuroglancer: how layers are arranged, and the local server.
+"""Show volumes in neuroglancer: the arrangement of layers, and the local server.
 
-The server is neuroglancer's own, in this process, with its client bundled: it needs no network and listens on the
-loopback address alone, unless another is asked for.
+The server is neuroglancer's own. It runs in this process, brings its client along, and so needs no network. It listens
+on the loopback address unless another address is given.
 """
 
 import math
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import neuroglancer
 
 from emsuite.common.errors import BadInput
-from emsuite.visualization.layers import Layer, axes, neuroglancer_layer, world
+from emsuite.visualization.layers import Layer, axis_names, coordinate_space, neuroglancer_layer
 
 LOOPBACK = "127.0.0.1"
-# Smaller volumes are enlarged to this many pixels; of larger ones, about as many voxels are shown (and read) at first.
+# A smaller volume is enlarged to about this many pixels. Of a larger one, about as many voxels are shown at first.
 _PIXELS = 400
 
 
 def parse_position(text: str) -> tuple[float, ...]:
-    """`z,y,x` in nm; raises BadInput."""
+    """Return the position that a text `z,y,x` in nm describes; raise BadInput for another text."""
     try:
         position = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -32,12 +32,16 @@ def parse_position(text: str) -> tuple[float, ...]:
 def viewer_state(
     columns: Sequence[Sequence[Layer]], position: Sequence[float] | None = None
 ) -> neuroglancer.ViewerState:
-    """Neuroglancer's state that shows the layers, one view per column, at `position` (nm, z y x).
+    """Return the state of neuroglancer that shows layers.
 
-    Without one it is centred on the first layer, which must have three axes if there is one.
+    Masks are hidden at first, and so are layers that would cover an image, or a segmentation, in the same column.
 
-    Positions are in voxels of the first layer, z y x, from the world's origin. Hidden at first are masks, and whatever
-    would cover an image (or a segmentation) that is shown in the same column.
+    Args:
+        columns: The layers of each view, from left to right. The voxels of the first layer are the units of positions.
+        position: The centre of the views, nm, z y x; None: the centre of the first layer.
+
+    Raises:
+        BadInput: `position` has another number of axes than the first layer.
     """
     first = columns[0][0].volume
     if position is not None and len(position) != first.voxel_size.dims:
@@ -45,8 +49,8 @@ def viewer_state(
     centre = position or [(begin + end) / 2 for begin, end in zip(first.roi.begin, first.roi.end, strict=True)]
     largest = max(first.roi.shape) / min(first.voxel_size)
     state = neuroglancer.ViewerState(
-        dimensions=world(first),
-        display_dimensions=axes(first)[::-1],
+        dimensions=coordinate_space(first),
+        display_dimensions=axis_names(first)[::-1],
         position=[nm / size for nm, size in zip(centre, first.voxel_size, strict=True)],
         cross_section_scale=min(1.0, largest / _PIXELS),
         hide_cross_section_background_3d=True,
@@ -70,7 +74,16 @@ def viewer_state(
 def open_viewer(
     columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Sequence[float] | None = None
 ) -> neuroglancer.Viewer:
-    """A viewer of the layers, served while the object lives, by this process's one server, on the address `bind`."""
+    """Return a viewer of the layers; this process serves it as long as the object exists.
+
+    Args:
+        columns: See `viewer_state`.
+        bind: The address to listen on. All viewers of a process share one server.
+        position: See `viewer_state`.
+
+    Raises:
+        BadInput: The address cannot be used, or as `viewer_state`.
+    """
     if not bind:
         raise BadInput("--bind: empty, which would listen on every address; expected one, as 127.0.0.1 or 0.0.0.0")
     state = viewer_state(columns, position)
@@ -84,7 +97,7 @@ def open_viewer(
 
 
 def serve(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Sequence[float] | None = None) -> None:
-    """Show the layers (see `viewer_state`) until Ctrl-C; prints them and the address to open in a browser."""
+    """Show layers until Ctrl-C; print them and the address to open in a browser. Arguments as for `open_viewer`."""
     viewer = open_viewer(columns, bind, position)
     for layer in (layer for column in columns for layer in column):
         volume = layer.volume
@@ -100,6 +113,6 @@ def serve(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Se
 
 
 def _covers(one: Layer, other: Layer) -> bool:
-    same_sort = (one.kind == "segmentation") == (other.kind == "segmentation")
-    here, there = one.volume.roi, other.volume.roi
-    return same_sort and here.dims == there.dims and not here.intersect(there).empty
+    both_or_neither = (one.kind == "segmentation") == (other.kind == "segmentation")
+    roi, other_roi = one.volume.roi, other.volume.roi
+    return both_or_neither and roi.dims == other_roi.dims and not roi.intersect(other_roi).empty

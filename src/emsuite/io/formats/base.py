@@ -1,0 +1,69 @@
+"""The functions of a format, through which `emsuite.io.volume` reads and writes arrays.
+
+A format is a module beside this one that has the functions of `Format` and, if arrays can be written in it, those of
+`WritableFormat`. `registry.FORMATS` names it by its suffix or scheme; nothing else in the suite knows formats.
+
+A `container` is the path of a file or folder, or a URL, as text. A `name` leads to an array inside it, such as
+`volumes/raw`; "" means the container itself. All functions raise BadInput for a container that is missing or damaged.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+Mode = Literal["r", "r+"]
+"""Read, or read and write."""
+
+
+class StoredArray(NamedTuple):
+    """An array in a container, opened, and its attributes."""
+
+    array: Any
+    """Lazily read: has `shape`, `dtype` and `ndim`, is read and written by slices; axes (Z, Y, X) or (C, Z, Y, X).
+    `chunks`, and `shards` where chunks are stored together, are voxels per axis."""
+    attributes: dict[str, Any]
+    """Holds `voxel_size` or `resolution` and, if it is not 0, `offset`, all in nm, z y x, and the array's others."""
+
+
+@dataclass(frozen=True)
+class NewArray:
+    """The description of an array to create, filled with 0."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    chunks: tuple[int, ...]
+    """Voxels per axis that are compressed together."""
+    shards: tuple[int, ...] | None
+    """Voxels per axis that are stored in one file, multiples of `chunks`; None: one file per chunk."""
+    attributes: dict[str, Any]
+    zarr_format: Literal[2, 3]
+    """For new zarr containers; other formats ignore it."""
+
+
+class Format(Protocol):
+    """The functions of every format."""
+
+    def open_array(self, container: str, name: str, mode: Mode) -> StoredArray:
+        """Open an array; raise BadInput, with the names of arrays that exist, if there is none of that name."""
+
+    def array_names(self, container: str) -> list[str]:
+        """Return the names of all arrays in the container, sorted."""
+
+    def holds_array(self, container: str, name: str) -> bool:
+        """Return whether something bears that name in the container."""
+
+    def fingerprint(self, container: str, name: str) -> str:
+        """Return a text that changes with the array, or the container for "": see `common.provenance.checksum`.
+
+        Volumes can be terabytes, so it need not read all voxels.
+        """
+
+
+@runtime_checkable
+class WritableFormat(Format, Protocol):
+    """The functions of a format in which arrays can be written, too."""
+
+    def create_array(self, container: str, name: str, new: NewArray) -> StoredArray:
+        """Create an array in a container, which is created if it is missing; replace an array of that name."""
+
+    def rename_array(self, container: str, old: str, new: str) -> None:
+        """Rename an array; replace an array that bears the new name."""
