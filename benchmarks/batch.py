@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""One training batch of the published zebrafinch mtlsd network, without the network: beside gunpowder and lsds."""
+"""Time the making of a training batch of the published zebrafinch mtlsd network, beside gunpowder and lsds."""
 
 import tempfile
 from pathlib import Path
@@ -18,20 +18,20 @@ from emsuite.cli.command import stage
 
 NETWORK = Path(__file__).resolve().parents[1] / "02_train/zebrafinch/mtlsd"
 EXTENT = (160, 400, 400)
-"""Voxels, to which the volume is mirrored and which are taken as the network's."""
+"""The volume is mirrored to these voxels; the network's voxel size is assumed for them."""
 
 
 @stage(example="python benchmarks/batch.py\npython benchmarks/batch.py --no-peers --device cuda --synthetic")
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--batches", default=10, help="The median counts.")
+@click.option("--batches", default=10, help="Number of batches; the result is the median.")
 @peers_option
 @save_option
 def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, json_path: Path | None) -> None:
     """Time raw 84x268x268 with targets of 48x56x56: location, elastic, mirror, intensity, boundary, LSDs, affinities.
 
-    The volume is mirrored to 160x400x400 and taken for voxels of 20x9x9 nm; ours and the peer's read the same.
+    The volume is mirrored to 160x400x400 voxels, which count as 20x9x9 nm; both programs read the same volume.
     """
     from emsuite.config.network import load_network
 
@@ -56,23 +56,23 @@ def main(volume: Path, synthetic: bool, device: str, batches: int, peers: bool, 
 
 
 def time_batches(config, path: Path, device: str, number: int, workers: int):
-    """The cost of one batch, ready for the network, where `workers` threads make them; on the CPU one thread each."""
+    """Return the cost of one batch, made by `workers` threads; on the CPU, torch uses one core in each of them."""
     from emsuite.common.pipelining import prefetch
 
     make = batch_maker(config, path, device)
     if workers == 1:
         iterations = iter(range(1, 10**9))
         return measure(lambda: make(next(iterations)), number, warm_up=2, device=device)
-    made = prefetch(make, 1, 10**9, ahead=2 * workers, workers=workers)
-    for _ in range(2 * workers):  # those made ahead while nobody waited
-        next(made)
-    cost = measure(lambda: [next(made) for _ in range(number)], repeats=1, warm_up=0, device=device)
-    made.close()
+    batches = prefetch(make, 1, 10**9, ahead=2 * workers, workers=workers)
+    for _ in range(2 * workers):  # these were made before the measurement
+        next(batches)
+    cost = measure(lambda: [next(batches) for _ in range(number)], repeats=1, warm_up=0, device=device)
+    batches.close()
     return type(cost)(cost.wall / number, cost.cpu / number, cost.memory)
 
 
 def batch_maker(config, path: Path, device: str):
-    """A function of the iteration that makes its batch."""
+    """Return a function that makes the batch of an iteration."""
     import torch
 
     from emsuite.common.device import use_one_core

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Evaluation of volumes 1, 4 and 16 times as large: time per voxel, memory per worker, and fifty thresholds or one."""
+"""Measure the evaluation of volumes of 1x, 4x and 16x the size: time per voxel, memory, one and fifty thresholds."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ from emsuite.segmentation.region_graph import Edges
 ROOT = Path(__file__).resolve().parents[1]
 VOXEL = 8  # nm
 PER_FRAGMENT = 1000  # voxels
-TRACED = 10  # one neuron in so many has a skeleton
+TRACED = 10  # every tenth neuron has a skeleton
 THRESHOLDS = [round(0.02 * i, 2) for i in range(1, 51)]
 SIDES = (1, 2, 4)  # tiles along y and x
 TYPES = {"u": np.uint64, "v": np.uint64, "score": np.float32, "contact": np.int64}
@@ -43,13 +43,13 @@ python benchmarks/evaluation_scale.py --synthetic --block 128
 )
 @volume
 @synthetic
-@click.option("--workers", default=2, help="Processes.")
-@click.option("--block", default=128, help="Voxels of a block along each axis.")
+@click.option("--workers", default=2, help="Number of processes.")
+@click.option("--block", default=128, help="Voxels per axis of a block.")
 @save_option
 def main(volume: Path, synthetic: bool, workers: int, block: int, json_path: Path | None) -> None:
-    """Tile a volume's labels, cut them into fragments that a graph merges again, and score them by evaluate.py.
+    """Repeat the labels of a volume, divide them into fragments, and score the fragments with evaluate.py.
 
-    Each tile has ids of its own, so that tables grow as they do in a large volume.
+    Each repetition has its own ids, so that tables grow as in a large volume.
     """
     labels = read(volume, synthetic)[1]
     fragments, edges = fragments_of(labels)
@@ -73,7 +73,7 @@ def main(volume: Path, synthetic: bool, workers: int, block: int, json_path: Pat
 
 
 def evaluate(folder: Path, lookup: Path, workers: int, block: int) -> tuple[Cost, dict[str, int]]:
-    """What the script costs, and the peak memory of its own process and of the largest worker in bytes."""
+    """Return the cost of the script, and the peak memory in bytes of its process and of its largest worker."""
     cost = run(
         [sys.executable, ROOT / "04_segment/evaluate.py", "--fragments", folder / "v.zarr/fragments",
          "--labels", folder / "v.zarr/labels", "--lookup", lookup, "--skeletons", folder / "skeletons",
@@ -84,7 +84,7 @@ def evaluate(folder: Path, lookup: Path, workers: int, block: int) -> tuple[Cost
 
 
 def fragments_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fragments from 1 up, one in twenty across a border, and the pairs (E, 2) that touch."""
+    """Return fragments from 1 up, of which a twentieth crosses a border, and the pairs (E, 2) that touch."""
     random = np.random.default_rng(0)
     seeds = random.uniform(0, labels.shape, (labels.size // PER_FRAGMENT, 3))
     nearest = KDTree(seeds).query(np.stack(np.indices(labels.shape, np.float32), -1), workers=-1)[1]
@@ -100,15 +100,15 @@ def fragments_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_scene(folder: Path, labels: np.ndarray, fragments: np.ndarray, pairs: np.ndarray, side: int) -> None:
-    """Fragments, labels, skeletons and lookup tables (of all thresholds, and of one) of tiles of the volume."""
+    """Write fragments, labels, skeletons and two lookup tables (all thresholds, and one) of the repeated volume."""
     depth, height, width = labels.shape
     count, tiles = int(fragments.max()), side * side
     for name, ids in (("fragments", fragments), ("labels", labels)):
         shape = (depth, height * side, width * side)
-        made = create_volume(folder / "v.zarr" / name, shape, np.uint64, (VOXEL,) * 3, (0, 0, 0))
+        volume = create_volume(folder / "v.zarr" / name, shape, np.uint64, (VOXEL,) * 3, (0, 0, 0))
         for tile in range(tiles):
             y, x = tile // side * height, tile % side * width
-            made.array[:, y : y + height, x : x + width] = np.where(ids > 0, ids + tile * int(ids.max()), 0)
+            volume.array[:, y : y + height, x : x + width] = np.where(ids > 0, ids + tile * int(ids.max()), 0)
     inside = np.unique(fragments, return_index=True)[1]
     label, places = labels.reshape(-1)[inside], np.stack(np.unravel_index(inside, labels.shape), 1)
     same = label[pairs[:, 0] - 1] == label[pairs[:, 1] - 1]
@@ -121,7 +121,7 @@ def write_scene(folder: Path, labels: np.ndarray, fragments: np.ndarray, pairs: 
 
 
 def write_lookup(folder: Path, fragments: np.ndarray, edges: Edges) -> None:
-    """Lookup tables as find_segments.py writes them."""
+    """Write lookup tables in the form of find_segments.py."""
     columns = {"fragment": fragments} | {repr(t): s for t, s in components(fragments, edges, THRESHOLDS)}
     kept = {"lookup": list(columns), "one": ["fragment", repr(0.5)]}
     for name, names in kept.items():
@@ -134,7 +134,7 @@ def write_lookup(folder: Path, fragments: np.ndarray, edges: Edges) -> None:
 def write_skeletons(
     folder: Path, pairs: np.ndarray, label: np.ndarray, places: np.ndarray, tile: tuple[int, int, int]
 ) -> None:
-    """Trees through the fragments of some of the neurons, in each tile."""
+    """Write skeletons: trees through the fragments of some neurons, in each repetition."""
     side, height, width = tile
     kept = np.flatnonzero(label % TRACED == 0)
     numbered = np.full(label.size, -1)

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The GPU's part of the benchmarks, in under eight minutes and without a network connection: benchmarks/gpu.sh [RESULTS.md]
-# Takes .venv where there is one, else PYTHON or python3, which then needs torch and the suite's other dependencies.
+# Run the GPU part of the benchmarks: in less than eight minutes, without a network connection.
+#     benchmarks/gpu.sh [RESULTS.md]
+# Uses PYTHON, else .venv, else python3. The interpreter needs torch and the other dependencies of the suite.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

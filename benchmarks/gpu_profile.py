@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Where the time of a GPU goes, as text: torch's profiles of training steps and batches, and what could be faster."""
+"""Profile training steps, batches, forward passes and convolutions on a GPU, and write the profiles as text."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ from prediction import time_forward
 
 ROWS = 30
 ALIGNED = 8
-"""Channels, of which tensor cores take a multiple at once in 16 bits."""
+"""Tensor cores compute with multiples of this number of 16-bit channels."""
 
 
 @stage(
@@ -37,7 +37,12 @@ ALIGNED = 8
 @synthetic_option
 @device_option
 @click.option("--extent", type=options.VOXELS, default="160,400,400", help="Voxels to which the volume is mirrored.")
-@click.option("--text", type=click.Path(path_type=Path), default="gpu_profile.txt", help="Written anew, part by part.")
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path),
+    default="gpu_profile.txt",
+    help="File to write.",
+)
 @options.overrides
 def main(
     network: Path,
@@ -48,7 +53,7 @@ def main(
     text: Path,
     overrides: tuple[str, ...],
 ) -> int:
-    """Profile the network in NETWORK_DIR (default: fib25/small), fresh weights, on a volume taken for its voxels."""
+    """Profile the network in NETWORK_DIR (default: fib25/small), with fresh weights; the volume gets its voxel size."""
     from emsuite.common.device import deterministic
     from emsuite.data.training_volume import load_training_volume
 
@@ -73,12 +78,12 @@ def main(
 
 
 def on_next(work: Callable[[int], object], numbers: Iterator[int]) -> object:
-    """`work` on the next of the numbers."""
+    """Return the result of `work` for the next number."""
     return work(next(numbers))
 
 
 def add(text: Path, title: str, make: Callable[[], str]) -> bool:
-    """Append a part to the file and print it; False if it failed, which does not keep the others from being made."""
+    """Append a part to the file and print it. Return False if it failed; the other parts are made nevertheless."""
     try:
         content, done = make(), True
     except Exception as error:
@@ -91,27 +96,28 @@ def add(text: Path, title: str, make: Callable[[], str]) -> bool:
 
 
 def profile(work: Callable[[], object], device: str, repeats: int = 5) -> str:
-    """What torch's profiler says of `repeats` calls: kernels by the time of the GPU, then calls by that of the host."""
+    """Return torch's profile of `repeats` calls: kernels by GPU time, then calls by host time."""
     import torch
     from torch.profiler import ProfilerActivity
 
     cost = measure(work, repeats, 3, device)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
-    with torch.profiler.profile(activities=activities) as found:
+    with torch.profiler.profile(activities=activities) as profiler:
         for _ in range(repeats):
             work()
         if device == "cuda":
             torch.cuda.synchronize()
     parts = [f"{seconds(cost.wall)} without the profiler, {seconds(cost.cpu)} of CPU; below: {repeats} times"]
     for order in ["self_cuda_time_total"] * (device == "cuda") + ["self_cpu_time_total"]:
-        parts.append(found.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=80))
+        parts.append(profiler.key_averages().table(sort_by=order, row_limit=ROWS, max_name_column_width=80))
     return "\n".join(parts)
 
 
 def side_by_side(step: Callable[[], object], make: Callable[[int], object], device: str, number: int = 20) -> str:
-    """Seconds per step: alone, with a batch made on a stream of its own by the same thread, and by another, as ever.
+    """Return the seconds per step: alone, with a batch made by the same thread, and with one made by another thread.
 
-    Python runs one thread at a time: which of the last two is faster says whether they get into each other's way.
+    Training uses another thread. Python runs one thread at a time, so the last two tell whether the threads hinder each
+    other. The batch is made on a separate CUDA stream.
     """
     import torch
 
@@ -137,7 +143,7 @@ def side_by_side(step: Callable[[], object], make: Callable[[int], object], devi
 
 
 def forward_passes(folder: Path, config, device: str) -> str:
-    """Of a tile, with cuDNN's first choice of algorithms, as predictions are made, and with the fastest of all."""
+    """Return the seconds of a tile with cuDNN's default algorithms, which predictions use, and with its fastest."""
     from torch.backends import cudnn
 
     from emsuite.models.receptive_field import receptive_field
@@ -155,7 +161,7 @@ def forward_passes(folder: Path, config, device: str) -> str:
 
 
 def convolutions(config, device: str) -> str:
-    """Forward and backward of each convolution alone, and with channels in multiples of what tensor cores take."""
+    """Return the seconds of each convolution: as it is, channels first, and with multiples of `ALIGNED` channels."""
     import torch
 
     from emsuite.config.network import build_network
@@ -183,18 +189,18 @@ def convolutions(config, device: str) -> str:
 
 
 def time_convolution(channels: tuple[int, ...], order, layer, shape, config, device: str) -> float:
-    """Seconds of forward and backward of a convolution like `layer`."""
+    """Return the seconds of forward and backward of a convolution like `layer`, with other channels and order."""
     import torch
 
     precision = getattr(torch, config.training.precision)
-    made = torch.nn.Conv3d(*channels, layer.kernel_size, layer.stride, layer.padding)
-    made = made.to(device, precision, memory_format=order)
-    given = torch.rand(1, channels[0], *shape, device=device, dtype=precision).to(memory_format=order)
-    given.requires_grad_(channels[0] > 1)
+    convolution = torch.nn.Conv3d(*channels, layer.kernel_size, layer.stride, layer.padding)
+    convolution = convolution.to(device, precision, memory_format=order)
+    features = torch.rand(1, channels[0], *shape, device=device, dtype=precision).to(memory_format=order)
+    features.requires_grad_(channels[0] > 1)
 
     def work() -> None:
-        found = made(given)
-        found.backward(found)
+        output = convolution(features)
+        output.backward(output)
 
     return measure(work, 5, 2, device).wall
 

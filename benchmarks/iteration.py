@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A training iteration, data included, beside the bare step (forward, backward, update) on a resident batch."""
+"""Time a training iteration with its data, beside a bare step (forward, backward, update) without data."""
 
 import itertools
 import statistics
@@ -21,7 +21,7 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 
 EVERY = 10
-"""Iterations between two looks at the clock."""
+"""Iterations between two readings of the clock."""
 
 
 @stage(
@@ -34,9 +34,14 @@ python benchmarks/iteration.py 02_train/zebrafinch/mtlsd --device cuda --synthet
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="Of a round; the median of 10 counts.")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="Of training between bare steps; the median counts.")
-@click.option("--goal", default="", help="For the results: what an iteration was to take, as '<= 15 ms'.")
+@click.option("--iterations", type=click.IntRange(3 * EVERY), default=60, help="Iterations of a round.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    help="Rounds between bare steps; the median counts.",
+)
+@click.option("--goal", default="", help="Goal to print beside the result, for example '<= 15 ms'.")
 @options.overrides
 @save_option
 def main(
@@ -52,7 +57,7 @@ def main(
 ) -> None:
     """Train the network in NETWORK_DIR (default: fib25/small) from fresh weights, as 02_train/train.py does.
 
-    The volume is mirrored to 160x400x400 and taken for voxels of the network's size.
+    The volume is mirrored to 160x400x400 voxels, which count as voxels of the network's size.
     """
     import torch
 
@@ -68,7 +73,7 @@ def main(
         volumes = [load_training_volume(write(Path(temporary) / "volume.zarr", raw, labels, config.voxel_size))]
         bare, whole = [time_bare_step(folder, config, volumes, device, iterations // 2)], list[float]()
         most = bare[0].memory
-        for number in range(rounds):  # in turns, for a machine is not as fast in one minute as in the next
+        for number in range(rounds):  # alternating, because the speed of a machine changes from minute to minute
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
             whole.append(time_iterations(folder, config, volumes, device, number * iterations, iterations))
@@ -85,7 +90,7 @@ def main(
 
 
 def time_iterations(folder: Path, config, volumes, device: str, first: int, number: int) -> float:
-    """Seconds per iteration of the trainer from `first` on, by the times at which it logged, the first one left out."""
+    """Return the seconds per iteration of the trainer from `first` on, from its log, without the first entry."""
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -100,7 +105,7 @@ def time_iterations(folder: Path, config, volumes, device: str, first: int, numb
 
 
 def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
-    """The cost of forward, loss, backward and update, with raw and targets on the device, chosen as in training."""
+    """Return the cost of forward, loss, backward and update, with raw and targets already on the device."""
     from emsuite.common.device import deterministic
     from emsuite.common.process import kept_memory
 
@@ -116,7 +121,7 @@ def time_bare_step(folder: Path, config, volumes, device: str, steps: int):
 
 
 def make_step(folder: Path, config, volumes, device: str):
-    """A function that takes a training step, on one batch that lies on the device."""
+    """Return a function that trains one step, always on the same batch, which is already on the device."""
     import torch
 
     from emsuite.common.device import autocast
@@ -130,8 +135,8 @@ def make_step(folder: Path, config, volumes, device: str):
     where, training = torch.device(device), config.training
     state = start_or_resume(folder, config, where)
     shape, context = state.network.output_shape(training.input_shape), config.target_maker.label_context
-    there = on_device(volumes, where)
-    sampler = Sampler(there, training.input_shape, shape, context, training.augment, training.sampling)
+    volumes = on_device(volumes, where)
+    sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
     batch = make_batch(config.target_maker, sampler.batch(1, training.batch_size), 1, where)
     raw = (batch.arrays["raw"] * 2 - 1).to(memory_format=torch.channels_last_3d)
     targets = batch.targets

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Local shape descriptors of FIB-25 labels: seconds and voxels per second by volume, beside lsds."""
+"""Time local shape descriptors of FIB-25 labels by the size of the volume, beside lsds."""
 
 import tempfile
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ from emsuite.cli.command import stage
 
 SIGMA, VOXEL, DOWNSAMPLE = 80, 8, 2
 SHAPES = ((48, 56, 56), (104, 104, 104), (160, 160, 160), (250, 250, 250))
-LARGEST_OF_PEER = 160**3  # beyond that it takes minutes
-AROUND = 3 * SIGMA // VOXEL  # voxels that the descriptors of a voxel depend on, to each side
+LARGEST_OF_PEER = 160**3  # larger volumes take it minutes
+AROUND = 3 * SIGMA // VOXEL  # the descriptors of a voxel depend on so many voxels on each side
 
 
 @stage(example="python benchmarks/lsds.py\npython benchmarks/lsds.py --no-peers --device cuda --synthetic")
 @volume_option
 @synthetic_option
 @device_option
-@click.option("--repeats", default=5, help="The median counts.")
+@click.option("--repeats", default=5, help="Number of repeats; the result is the median.")
 @peers_option
 @save_option
 def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, json_path: Path | None) -> None:
-    """Time local shape descriptors on cuts of a volume, mirrored where they exceed it; with 1 and 2 CPU threads."""
+    """Time local shape descriptors of crops of a volume (mirrored if larger than it), with 1 and 2 CPU threads."""
     import torch
 
     _, labels = read(volume, synthetic)
@@ -42,8 +42,8 @@ def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, 
         beside = ask(cut) if peers and cut.size <= LARGEST_OF_PEER else None
         for threads in (1, 2) if device == "cpu" else (1,):
             torch.set_num_threads(threads)
-            given = torch.from_numpy(cut).to(device)
-            ours = measure(lambda given=given: compute(given), repeats, device=device)
+            on_device = torch.from_numpy(cut).to(device)
+            ours = measure(lambda labels=on_device: compute(labels), repeats, device=device)
             name = f"LSDs {'x'.join(map(str, shape))}, {len(np.unique(cut))} labels, "
             rows.append(
                 row(
@@ -57,9 +57,9 @@ def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, 
 
 
 def rows_within(labels: np.ndarray, device: str, repeats: int) -> list[Row]:
-    """The same shapes amid all that they depend on, as training has them: what a voxel costs, however many there are.
+    """Return the cost per voxel of the same shapes within the labels that they depend on, as in training.
 
-    A volume alone is the cheaper the smaller it is: at its border there is less to sum over.
+    Without surrounding labels, voxels near the border cost less, so that small volumes look cheaper.
     """
     import torch
 
@@ -83,21 +83,21 @@ def rows_within(labels: np.ndarray, device: str, repeats: int) -> list[Row]:
 
 
 def compute(labels, within: Sequence[slice] | None = None) -> None:
-    """Ours."""
+    """Compute the descriptors with the suite."""
     from emsuite.targets.lsds import local_shape_descriptors
 
     local_shape_descriptors(labels, SIGMA, (VOXEL,) * 3, DOWNSAMPLE, within)
 
 
 def ask(labels: np.ndarray) -> Cost:
-    """What lsds takes."""
+    """Return the cost of lsds for the same labels."""
     with tempfile.NamedTemporaryFile(suffix=".npy") as file:
         np.save(file.name, labels.astype(np.uint64))
         return peer_cost(ask_peer("gunpowder", "lsds.py", file.name, SIGMA, VOXEL, DOWNSAMPLE))
 
 
 def row(what: str, voxels: int, ours: Cost, beside: Cost | None) -> Row:
-    """One line of the results."""
+    """Return a row of the results."""
     took = f"{seconds(ours.wall)}, {rate(voxels, ours.wall)}"
     if beside is None:
         return Row(what, took, memory=memory(ours.memory))

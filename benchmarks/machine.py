@@ -1,4 +1,4 @@
-"""The machine that was measured, and with which versions."""
+"""Describe the machine and the versions of a measurement."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ _PACKAGES = ("torch", "numpy", "numba", "scipy", "zarr", "waterz", "daisy", "edt
 
 
 def machine(gpu: bool) -> str:
-    """A list in Markdown: processor, memory, GPU, load, date, commit, versions."""
+    """Return a list in Markdown: processor, memory, GPU, load, date, commit, versions."""
     cores = len(os.sched_getaffinity(0))
     lines = [
         f"processor: {_processor()}, {cores} of {os.cpu_count()} cores, {_memory()} of memory",
@@ -46,8 +46,8 @@ def _gpu() -> str:
 
 
 def _versions() -> str:
-    found = []
+    versions = []
     for name in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # the GPU's part does without some
-            found.append(f"{name} {metadata.version(name)}")
-    return ", ".join(found)
+        with contextlib.suppress(metadata.PackageNotFoundError):  # the GPU part needs only some of them
+            versions.append(f"{name} {metadata.version(name)}")
+    return ", ".join(versions)

@@ -1,4 +1,4 @@
-"""What work costs: wall and CPU seconds as medians of repeats after a warm-up, and the peak of resident memory."""
+"""Measure the cost of work: wall and CPU seconds as medians after a warm-up, and the peak of resident memory."""
 
 import json
 import os
@@ -23,7 +23,7 @@ set_up_process()  # benchmarks import this module before others load NumPy and t
 
 PEERS = Path(__file__).resolve().parent / "peers"
 ENOUGH = 20.0
-"""Seconds after which work is not repeated again."""
+"""Seconds after which work is not repeated any more."""
 _LAUNCH = """
 import json, os, subprocess, sys
 child = subprocess.Popen(sys.argv[2:])
@@ -31,10 +31,10 @@ _, status, used = os.wait4(child.pid, 0)
 cost = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss
 open(sys.argv[1], "w").write(json.dumps(cost))
 """
-# between us and the process that is measured, since Linux counts its starter's memory as its own
+# A process between us and the measured one: Linux counts the memory of the starting process as that of its child.
 
 
-def _there(_context: click.Context, _option: click.Parameter, value: str) -> str:
+def _check_device(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if value == "cuda":
         from emsuite.common.device import pick_device
 
@@ -43,13 +43,17 @@ def _there(_context: click.Context, _option: click.Parameter, value: str) -> str
 
 
 device = click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", callback=_there, help="That ours computes on."
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    callback=_check_device,
+    help="Device of the suite.",
 )
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of wall clock, of CPU over all threads and finished children, and peak memory of a process in bytes."""
+    """Wall seconds, CPU seconds of all threads and finished children, and the peak memory of a process in bytes."""
 
     wall: float
     cpu: float
@@ -57,9 +61,9 @@ class Cost:
 
 
 def measure(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1, device: str = "cpu") -> Cost:
-    """The median cost of `work` in this process; on a GPU until the GPU is done, and the memory is the GPU's.
+    """Return the median cost of `work` in this process.
 
-    There are fewer repeats where they take long.
+    On a GPU, times include all work on the GPU, and memory is that of the GPU. Long work is repeated less often.
     """
     synchronise, most = _on_gpu() if device == "cuda" else (_nothing, _resident)
     for _ in range(warm_up):
@@ -78,37 +82,37 @@ def measure(work: Callable[[], Any], repeats: int = 5, warm_up: int = 1, device:
 
 
 def peak(cost: Cost, device: str) -> str:
-    """The peak memory of work that `measure` did: on a GPU the GPU's, and beside it the process's until now."""
+    """Return the peak memory as text: on a GPU that of the GPU and that of the process so far."""
     return f"{memory(cost.memory)} GPU, {memory(_resident())} host" if device == "cuda" else memory(cost.memory)
 
 
 def run(command: Sequence[str | Path], **environment: str) -> Cost:
-    """The cost of a whole process and those it started; memory is that of the largest. Raises RunFailed."""
+    """Return the cost of a process and its children; memory is that of the largest. Raises RunFailed if it fails."""
     with tempfile.TemporaryDirectory() as folder:
-        said, started = Path(folder) / "cost.json", time.perf_counter()
-        launched = [sys.executable, "-S", "-c", _LAUNCH, said, *map(str, command)]
+        answer, started = Path(folder) / "cost.json", time.perf_counter()
+        launched = [sys.executable, "-S", "-c", _LAUNCH, answer, *map(str, command)]
         done = subprocess.run(launched, env=os.environ | environment, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)  # fmt: skip
         wall = time.perf_counter() - started
-        code, cpu, largest = json.loads(said.read_text())
+        code, cpu, largest = json.loads(answer.read_text())
     if code:
         raise RunFailed(f"{Path(command[1]).name}: ended with {code}: {_last_line(done.stderr)}")
     return Cost(wall, cpu, largest * 1024)
 
 
 def has_peer(name: str) -> bool:
-    """Whether `make bench` has built the environment of that peer."""
+    """Return whether `make bench` has built the environment of this peer."""
     return (PEERS / name / ".venv" / "installed").exists()
 
 
 def ask_peer(name: str, script: str, *arguments: Any, **environment: str) -> Any:
-    """What benchmarks/peers/NAME/SCRIPT prints as its last line of JSON; paths are absolute."""
+    """Run benchmarks/peers/NAME/SCRIPT and return its last line of output, which is JSON. Give absolute paths."""
     if not has_peer(name):
         raise BadInput(f"{PEERS / name}: the peer is not installed; 'make bench' does that, --no-peers goes without")
     python = PEERS / name / ".venv/bin/python"
     environment = {"OMP_NUM_THREADS": "1", "PATH": f"{python.parent}:{os.environ['PATH']}"} | environment
     command = [python, PEERS / name / script, *map(str, arguments)]
-    with tempfile.TemporaryDirectory() as folder:  # some leave logs where they are started
+    with tempfile.TemporaryDirectory() as folder:  # some peers write logs to the current folder
         done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, check=False)  # fmt: skip
     try:
@@ -118,12 +122,12 @@ def ask_peer(name: str, script: str, *arguments: Any, **environment: str) -> Any
 
 
 def peer_cost(answer: dict[str, float]) -> Cost:
-    """The cost that a peer's script measured of itself."""
+    """Return the cost that the script of a peer measured."""
     return Cost(answer["wall"], answer["cpu"], int(answer["memory"]))
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["nothing was said"])[-1]
+    return (text.strip().splitlines() or ["no output"])[-1]
 
 
 def _cpu_seconds() -> float:
@@ -131,7 +135,7 @@ def _cpu_seconds() -> float:
 
 
 def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # children may be peers
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # without children, which may be peers
 
 
 def _on_gpu() -> tuple[Callable[[], None], Callable[[], int]]:

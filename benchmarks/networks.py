@@ -1,4 +1,4 @@
-"""Copies of a network's folder to train and predict with, so that the project's own stays as it is."""
+"""Copies of a network's folder, so that training and prediction leave the original unchanged."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ network = click.argument("network", type=click.Path(path_type=Path), default=SMA
 
 
 def copy_network(network: Path, into: Path, overrides: Sequence[str] = ()) -> tuple[Path, NetworkConfig]:
-    """A folder in `into` with the network's configuration, `overrides` (KEY=VALUE) included; no checkpoints."""
+    """Write a copy of a network with `overrides` (KEY=VALUE), without checkpoints. Return its folder and settings."""
     config = load_network(network, overrides)
     folder = into / config.dataset / config.network
     content = config.model_dump(mode="json", exclude={"dataset", "network"}, exclude_none=True)
@@ -25,7 +25,7 @@ def copy_network(network: Path, into: Path, overrides: Sequence[str] = ()) -> tu
 
 
 def save_untrained(folder: Path, config: NetworkConfig) -> None:
-    """Put a checkpoint of iteration 1 with fresh weights into the folder: speed does not depend on them."""
+    """Save a checkpoint of iteration 1 with fresh weights: speed does not depend on their values."""
     import torch
 
     from emsuite.common.provenance import provenance

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prediction of a volume to zarr, end to end, beside the forward passes alone and beside gunpowder's Scan."""
+"""Time a prediction from zarr to zarr, beside its forward passes alone and beside gunpowder's Scan."""
 
 import itertools
 import json
@@ -40,8 +40,8 @@ python benchmarks/prediction.py 02_train/zebrafinch/mtlsd --no-peers --device cu
 @click.option("--extent", type=options.VOXELS, default="128,256,256", help="Voxels to which the volume is mirrored.")
 @click.option("--input-shape", type=options.VOXELS, help="The largest tile, voxels of raw (default: as predict.py).")
 @device_option
-@click.option("--repeats", default=1, help="The median counts; a first run does not.")
-@click.option("--goal", default="", help="For the results: what was to be reached besides, as '>= 100 Mvoxel/s'.")
+@click.option("--repeats", default=1, help="Number of runs after a warm-up; the result is the median.")
+@click.option("--goal", default="", help="Further goal to print beside the result, for example '>= 100 Mvoxel/s'.")
 @options.overrides
 @peers_option
 @save_option
@@ -58,9 +58,10 @@ def main(
     peers: bool,
     json_path: Path | None,
 ) -> None:
-    """Predict with the network in NETWORK_DIR (default: fib25/small), fresh weights, as 03_predict/predict.py does.
+    """Predict with the network in NETWORK_DIR (default: fib25/small) and fresh weights, as 03_predict/predict.py does.
 
-    The forward passes alone are one pass, raw on the device, times the tiles; the peer gets the same network and tiles.
+    The forward passes alone are the time of one pass, with raw on the device, times the number of tiles. The peer gets
+    the same network and tiles.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder, config = copy_network(network, Path(temporary), overrides)
@@ -93,7 +94,7 @@ def main(
 
 
 def time_start(folder: Path, config, raw: Path, input_shape, device: str) -> Cost:
-    """The cost of predicting one tile alone, the second time: of all that does not grow with the volume."""
+    """Return the cost of predicting one tile after a warm-up: the part that does not grow with the volume."""
     from emsuite.models.receptive_field import receptive_field
 
     tile = receptive_field(config.unet).step(input_shape or config.prediction.input_shape)
@@ -107,7 +108,7 @@ def time_start(folder: Path, config, raw: Path, input_shape, device: str) -> Cos
 
 
 def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more: str) -> None:
-    """What 03_predict/predict.py does, in this process, on one GPU at most."""
+    """Run 03_predict/predict.py in this process, on at most one GPU."""
     out.with_name(out.name + ".manifest.json").unlink(missing_ok=True)
     command = runpy.run_path(str(PREDICT))["main"]
     words = [folder, "--raw", raw, "--out", out, "--device", device, "--workers", 1, *more]
@@ -120,7 +121,7 @@ def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more:
 
 
 def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
-    """The input shape that the prediction chose for its tiles, and how many cover the volume."""
+    """Return the input shape of the prediction's tiles, and the number of tiles that cover the volume."""
     from emsuite.models.receptive_field import receptive_field
 
     manifest = json.loads(out.with_name(out.name + ".manifest.json").read_text())
@@ -130,7 +131,7 @@ def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], i
 
 
 def time_forward(folder: Path, config, tile, device: str) -> Cost:
-    """The cost of one forward pass, raw and predictions on the device."""
+    """Return the cost of one forward pass, with raw and predictions on the device."""
     import torch
 
     from emsuite.common.device import autocast
@@ -146,7 +147,7 @@ def time_forward(folder: Path, config, tile, device: str) -> Cost:
 
 
 def trained(folder: Path, config):
-    """The network, ready to predict."""
+    """Return the network in evaluation mode."""
     import torch
 
     from emsuite.training.checkpoint import load_trained
@@ -155,7 +156,7 @@ def trained(folder: Path, config):
 
 
 def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
-    """What gunpowder's Scan, torch's Predict and ZarrWrite take, with the same network and tiles."""
+    """Return the cost of gunpowder's Scan, Predict and ZarrWrite with the same network and tiles."""
     from emsuite.models.receptive_field import receptive_field
 
     receptive_field = receptive_field(config.unet)
@@ -169,7 +170,7 @@ def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
 
 
 def export_affinities(network, config, tile, kept: list[slice], path: Path) -> None:
-    """Write the network as TorchScript, which needs nothing of ours: raw -1 to 1 to affinities 0 to 1 of `kept`."""
+    """Write the network as TorchScript, which runs without the suite: raw in [-1, 1] to affinities of `kept`."""
     import torch
 
     class Affinities(torch.nn.Module):
@@ -189,7 +190,7 @@ def export_affinities(network, config, tile, kept: list[slice], path: Path) -> N
 
 
 def threads() -> int:
-    """CPU threads that torch takes here; the peer gets as many."""
+    """Return the number of CPU threads of torch; the peer gets the same number."""
     import torch
 
     return torch.get_num_threads()

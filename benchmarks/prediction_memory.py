@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Peak memory of prediction on a volume, on four and on sixteen times as much: it is set by the tile."""
+"""Measure the peak memory of prediction on volumes of 1x, 4x and 16x the size: the tile determines it."""
 
 import sys
 import tempfile
@@ -18,13 +18,13 @@ from emsuite.cli.command import stage
 
 PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
 SHALLOW = ("unet.num_fmaps=2", "unet.downsample_factors=[[2,2,2]]")
-"""A network that costs next to nothing, so that memory for the volume would show."""
+"""A network with little memory of its own, so that memory that grows with the volume would show."""
 
 
 @stage(example="python benchmarks/prediction_memory.py --side 128")
 @volume_option
 @synthetic_option
-@click.option("--side", default=160, help="In z, voxels; the first volume is twice as wide, so that tiles queue.")
+@click.option("--side", default=160, help="Voxels in z; the first volume is twice as wide.")
 @save_option
 def main(volume: Path, synthetic: bool, side: int, json_path: Path | None) -> None:
     """Run 03_predict/predict.py on volumes of 1, 4 and 16 times the size, with tiles of the same size."""

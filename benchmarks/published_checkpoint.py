@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Converting a published checkpoint of full size: seconds and memory of the process, beside a copy of what is written.
+"""Measure the conversion of a published checkpoint of full size, beside a copy of the converted file.
 
-A bundle as the zebra finch's mtlsd network has (95.9 million parameters, Adam's slots, 1.15 GB; values are noise) is
-written first, then converted as a user does it.
+The benchmark writes a TensorFlow checkpoint like that of the zebra finch's mtlsd network (95.9 million parameters with
+Adam's state, 1.15 GB; the values are noise). Then it converts the checkpoint as a user does.
 """
 
 import shutil
@@ -27,34 +27,38 @@ python benchmarks/published_checkpoint.py
 python benchmarks/published_checkpoint.py --folder /scratch --json rows.json
 """
 )
-@click.option("--folder", type=click.Path(path_type=Path), help="Where 2 GB fit. [default: the system's own]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Folder with 2 GB of free space. [default: the system's]",
+)
 @save
 def main(folder: Path | None, json_path: Path | None) -> None:
     """Measure the conversion of a published checkpoint."""
     print(machine(gpu=False))
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        report(rows(Path(place)), json_path)
+    with tempfile.TemporaryDirectory(dir=folder) as folder_name:
+        report(rows(Path(folder_name)), json_path)
 
 
-def rows(place: Path) -> list[Row]:
-    """One row without Adam's moments, one with them."""
-    bundle, network = place / "train_net_checkpoint_400000", place / NETWORK
+def rows(folder: Path) -> list[Row]:
+    """Return one row without Adam's moments, and one with them."""
+    bundle, network = folder / "train_net_checkpoint_400000", folder / NETWORK
     run([sys.executable, ROOT / "tests/fixtures/write_bundle.py", bundle, ROOT / NETWORK])
-    for path in (ROOT / NETWORK / "network.yaml", ROOT / NETWORK / "../dataset.yaml"):
-        copy = place / path.resolve().relative_to(ROOT)
+    for name in (f"{NETWORK}/network.yaml", "02_train/zebrafinch/dataset.yaml", "01_data/datasets/zebrafinch.yaml"):
+        copy = folder / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+        shutil.copy(ROOT / name, copy)
     start = run([sys.executable, "-c", "import torch, emsuite.published.published"])
     command = [sys.executable, ROOT / "01_data/fetch_checkpoint.py", "--local", bundle, network]
-    made = []
+    measured = []
     for what, options in (("weights", []), ("weights and Adam's moments", ["--with-optimizer"])):
         cost = run([*command, *options])
-        made.append(row(what, cost, start, next(network.glob("checkpoints/*.pt"))))
-    return made
+        measured.append(row(what, cost, start, next(network.glob("checkpoints/*.pt"))))
+    return measured
 
 
 def row(what: str, cost: Cost, start: Cost, written: Path) -> Row:
-    """A conversion beside the copy of the file that it wrote; memory is that beyond the imports'."""
+    """Return the row of a conversion, beside a copy of the file that it wrote; memory is without that of imports."""
     copied = measure(lambda: shutil.copy(written, written.with_suffix(".copy")), repeats=3)
     written.with_suffix(".copy").unlink()
     size = written.stat().st_size / 1e9

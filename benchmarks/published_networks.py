@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The 21 published networks at full width: one training step and one prediction each; seconds and peak memory."""
+"""Measure seconds and memory of a training step and a prediction of the 21 published networks at full width."""
 
 import resource
 import time
@@ -17,7 +17,7 @@ from emsuite.cli.command import stage
 TRAIN = Path(__file__).resolve().parents[1] / "02_train"
 DATASETS = ("zebrafinch", "fib25", "hemi")
 NAMES = ("baseline", "long_range", "malis", "lsd", "mtlsd", "aclsd", "acrlsd")
-ITERATION = 10_001  # where MALIS has taken over
+ITERATION = 10_001  # the first iteration with MALIS
 COLUMNS = (
     f"{'network':<22} {'parameters':>12} {'frozen':>12}  {'training':<27} {'seconds':>8} {'GiB':>6}  "
     f"{'prediction':<27} {'seconds':>8} {'GiB':>6}"
@@ -32,23 +32,23 @@ benchmarks/published_networks.py --device cuda --full-shape 02_train/zebrafinch/
 )
 @click.argument("networks", nargs=-1, type=click.Path(path_type=Path), metavar="[NETWORK_DIR ...]")
 @options.device
-@click.option("--full-shape", is_flag=True, help="At the networks' own input shapes rather than their smallest.")
-@click.option("--memory", type=float, default=20.0, help="Leave out networks whose training step needs more, GiB.")
+@click.option("--full-shape", is_flag=True, help="Use the networks' own input shapes, not the smallest ones.")
+@click.option("--memory", type=float, default=20.0, help="Leave out networks that need more for training, GiB.")
 def main(networks: tuple[Path, ...], device: str, full_shape: bool, memory: float) -> None:
     """Train the networks (default: all published ones) for one iteration and predict one tile, with fresh weights."""
     print(COLUMNS)
     for folder in networks or [TRAIN / dataset / name for dataset in DATASETS for name in NAMES]:
-        # a process of its own, since the peak of a process never falls
+        # one process for each network, because the peak memory of a process never falls
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             try:
                 row = pool.submit(measure, folder, device, full_shape, memory).result()
             except BrokenProcessPool:
-                row = "was killed, for want of memory?"
+                row = "was killed, possibly for lack of memory"
             print(f"{folder.resolve().parent.name + '/' + folder.resolve().name:<22} {row}", flush=True)
 
 
 def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
-    """The row of one network."""
+    """Return the row of one network."""
     import torch
 
     from emsuite.common.device import pick_device
@@ -68,7 +68,7 @@ def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
     about = describe(folder, config, shape)
     row = f"{about.trained:>12,} {about.frozen:>12,}  "
     if about.training_bytes > memory * 2**30:
-        return row + f"left out: its training step takes some {about.training_bytes / 2**30:.1f} GiB"
+        return row + f"left out: its training step needs about {about.training_bytes / 2**30:.1f} GiB"
     torch.manual_seed(0)
     network = build_untrained(folder, config).to(where, memory_format=torch.channels_last_3d)
     seconds, peak = timed(lambda: train_once(network, config, shape, where), where)
@@ -78,16 +78,16 @@ def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
 
 
 def arrow(before, after) -> str:
-    """Two shapes as 84x268x268 -> 48x56x56."""
+    """Return two shapes as text: 84x268x268 -> 48x56x56."""
     return " -> ".join("x".join(map(str, shape)) for shape in (before, after))
 
 
 def timed(work, where) -> tuple[float, float]:
-    """Seconds of `work`, and the peak memory in GiB: of the process until then, or on a GPU of the work alone."""
+    """Return the seconds of `work` and the peak memory in GiB: of the process so far, or on a GPU of the work."""
     import torch
 
     if where.type == "cuda":
-        work()  # once for the library to choose its kernels
+        work()  # the first run chooses kernels
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
@@ -99,7 +99,7 @@ def timed(work, where) -> tuple[float, float]:
 
 
 def train_once(network, config, shape, where) -> None:
-    """One training step on random raw and blocks of labels; raises ValueError where the loss is no number."""
+    """Train one step on random raw and blocks of labels; raise ValueError if the loss is no number."""
     import torch
 
     from emsuite.data.sampler import Sample
@@ -126,7 +126,7 @@ def train_once(network, config, shape, where) -> None:
 
 
 def predict_once(network, config, tile, where) -> None:
-    """One tile of random raw."""
+    """Predict one tile of random raw."""
     import torch
 
     from emsuite.prediction.predictor import Predictor, written_heads

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""All benchmarks of one part, the CPU's or the GPU's, into one table and into RESULTS.md; the other part stays."""
+"""Run all benchmarks of one part, CPU or GPU, and write its table into RESULTS.md; keep the other part's table."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ PARTS = {
         ["segmentation.py"],
         ["published_checkpoint.py"],
     ),
-    "gpu": (  # what is wanted most comes first: time may run out
+    "gpu": (  # the most important figures first: time may run out
         ["iteration.py", MTLSD, "--device", "cuda", "--iterations", "300", "--rounds", "1", "--goal", "<= 15 ms",
          "--set", "training.precision=bfloat16"],
         ["batch.py", "--device", "cuda", "--no-peers", "--batches", "50"],
@@ -47,25 +47,25 @@ PARTS = {
 }  # fmt: skip
 PROFILE = "gpu_profile.py"
 LIMIT = {"cpu": 24 * 3600.0, "gpu": 450.0}
-"""Seconds after which what still runs is ended, and nothing more begun."""
+"""Seconds after which the running benchmark is ended, and no other is started."""
 WITHOUT_PEERS = ("iteration.py", "prediction_memory.py", "published_checkpoint.py", PROFILE)
 TITLES = {"cpu": "CPU", "gpu": "GPU"}
 PREFACE = """# Results
 
-Written by `make bench` and `benchmarks/gpu.sh`; [README.md](README.md) says what is measured and how. Each row was
-measured in one run with what stands beside it: a ratio is how many times faster ours is than a peer, the share of a
-prediction that is forward passes, a training iteration over its bare step, or memory over that of the smallest volume.
+Written by `make bench` and `benchmarks/gpu.sh`; [README.md](README.md) explains each benchmark. "Ours" and
+"beside" were measured in one run. The ratio is how many times faster the suite is than a peer, the fraction of forward
+passes in a prediction, a training iteration over its bare step, or the memory over that of the smallest volume.
 """
 
 
 @stage(example="python benchmarks/run_all.py\npython benchmarks/run_all.py --part gpu --results /tmp/RESULTS.md")
 @click.option("--part", type=click.Choice(list(PARTS)), default="cpu", help="Which part to measure.")
 @click.option("--results", type=click.Path(path_type=Path), default=HERE / "RESULTS.md", show_default="RESULTS.md here")
-@click.option("--peers/--no-peers", default=True, help="Whether the peers run as well, on the CPU.")
+@click.option("--peers/--no-peers", default=True, help="Whether to run the peers too (CPU part).")
 def main(part: str, results: Path, peers: bool) -> int:
-    """Run every benchmark in a process of its own, print one table and write it into RESULTS, the other part kept.
+    """Run each benchmark in its own process, print a table, and write it into RESULTS; keep the other part's table.
 
-    What has been measured is written at once. The GPU's part leaves profiles beside RESULTS, in gpu_profile.txt.
+    Each row is written as soon as it is measured. The GPU part writes profiles to gpu_profile.txt beside RESULTS.
     """
     about, rows, failed, end = machine(gpu=part == "gpu"), list[Row](), 0, time.monotonic() + LIMIT[part]
     beside = [] if peers or part == "gpu" else ["--no-peers"]
@@ -74,28 +74,28 @@ def main(part: str, results: Path, peers: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = volume_options(part, Path(folder))
         if data:
-            about += "\n- data: random cells, since FIB-25 is not there"
+            about += "\n- data: random cells, because FIB-25 was not found"
         old = results.read_text() if results.exists() else PREFACE
         for script, *options in PARTS[part]:
             more = beside if script not in WITHOUT_PEERS else []
             more = ["--text", results.with_name("gpu_profile.txt")] if script == PROFILE else more
-            made = run(script, [*options, *more, *data], Path(folder) / "rows.json", end)
-            failed += made is None
-            rows += made if made is not None else [Row(script, "failed")]
+            measured = run(script, [*options, *more, *data], Path(folder) / "rows.json", end)
+            failed += measured is None
+            rows += measured if measured is not None else [Row(script, "failed")]
             write_text(results, replace_section(old, TITLES[part], f"{about}\n\n{as_markdown(rows)}"))
     print(f"\n{about}\n\n{as_markdown(rows)}")
     return 1 if failed else 0
 
 
 def volume_options(part: str, folder: Path) -> list:
-    """Which volume the GPU's part takes where FIB-25 is not there: random cells, made once."""
+    """Return the options of the GPU part if FIB-25 is missing: a volume of random cells, made once."""
     if part == "cpu" or SLAB.is_dir():
         return []
     return ["--volume", write(folder / "cells.zarr", *random_cells((160, 250, 250)), (8, 8, 8))]
 
 
 def run(script: str, options: list, rows: Path, end: float) -> list[Row] | None:
-    """The rows of one benchmark, none of a profile, or None where it failed; it says itself why."""
+    """Return the rows of one benchmark (a profile has none), or None if it failed; it prints the reason itself."""
     rows.unlink(missing_ok=True)
     started = time.monotonic()
     command = [sys.executable, HERE / script, *options, *([] if script == PROFILE else ["--json", rows])]
@@ -110,22 +110,22 @@ def run(script: str, options: list, rows: Path, end: float) -> list[Row] | None:
 
 
 def replace_section(text: str, title: str, content: str) -> str:
-    """`text` with what stands under '## TITLE' replaced, or with such a section at its end."""
+    """Return `text` with the section '## TITLE' replaced, or appended if there is none."""
     section = f"## {title}\n\n{content}\n"
-    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    if found is None:
+    section_match = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if section_match is None:
         return f"{text.rstrip()}\n\n{section}"
-    rest = text[found.end() :]
-    return text[: found.start()] + section + (f"\n{rest}" if rest else "")
+    rest = text[section_match.end() :]
+    return text[: section_match.start()] + section + (f"\n{rest}" if rest else "")
 
 
 def peer_versions() -> str:
-    """What the peers' lock files pin of the peers themselves."""
-    wanted, found = ("gunpowder", "lsds", "volara", "waterz", "zarr"), []
+    """Return the versions of the peers, from their lock files."""
+    peers, versions = ("gunpowder", "lsds", "volara", "waterz", "zarr"), []
     for lock in sorted(PEERS.glob("*/requirements.lock")):
         pins = dict(line.split("==") for line in lock.read_text().splitlines() if "==" in line)
-        found.append(" ".join(f"{name} {pins[name]}" for name in wanted if name in pins))
-    return "; ".join(found)
+        versions.append(" ".join(f"{name} {pins[name]}" for name in peers if name in pins))
+    return "; ".join(versions)
 
 
 if __name__ == "__main__":

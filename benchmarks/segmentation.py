@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Affinities to segmentation in blocks, beside volara in the same blocks and beside pipelines in memory."""
+"""Time the segmentation of affinities in blocks, beside volara in the same blocks and beside pipelines in memory."""
 
 import shutil
 import sys
@@ -36,16 +36,16 @@ python benchmarks/segmentation.py --prediction results/fib25/small/trvol-250-2/p
 )
 @click.option("--prediction", type=click.Path(path_type=Path), metavar="ARRAY", help="Affinities (3, Z, Y, X) uint8.",
               show_default="a FIB-25 cube, predicted")  # fmt: skip
-@click.option("--workers", default=2, help="Processes, ours and volara's.")
+@click.option("--workers", default=2, help="Number of processes of the suite and of volara.")
 @peers_option
 @save_option
 def main(prediction: Path | None, workers: int, peers: bool, json_path: Path | None) -> None:
     """Time blocks of 128 voxels with a context of 32, median agglomeration, one threshold, whole processes.
 
-    Of three runs the median counts.
+    The result is the median of three runs.
 
-    Without --prediction: FIB-25's cube of 250x250x250 voxels, predicted by fib25/small with its newest checkpoint, or
-    else after 600 iterations; both are kept below .cache/benchmarks.
+    Without --prediction, fib25/small predicts FIB-25's cube of 250x250x250 voxels with its newest checkpoint. If it has
+    none, a copy is trained for 600 iterations. Both are kept below .cache/benchmarks.
     """
     from emsuite.io.volume import open_volume
 
@@ -69,32 +69,32 @@ def main(prediction: Path | None, workers: int, peers: bool, json_path: Path | N
 
 
 def beside(what: str, took: str, ours: Cost, name: str, answer: dict, goal: str) -> Row:
-    """One line of the results."""
+    """Return a row of the results."""
     theirs = peer_cost(answer)
     peaks = f"{memory(ours.memory)} / {memory(theirs.memory)}"
     return Row(what, took, f"{name} {seconds(theirs.wall)}", theirs.wall / ours.wall, goal, peaks)
 
 
 def segment(affs: Path, out: Path, voxel_size: Sequence[int], workers: int) -> Cost:
-    """The cost of the scripts of 04_segment, as they are called in a shell, start-up included."""
+    """Return the cost of the scripts of 04_segment, start-up included."""
     block, context = (",".join(str(n * v) for v in voxel_size) for n in (BLOCK, CONTEXT))
     fragments, graph, lookup = out / "fragments.zarr/fragments", out / "graph", out / "lookup"
-    at_work = ["--workers", workers]
+    processes = ["--workers", workers]
     steps = (
-        ["extract_fragments", "--affs", affs, "--out", out, "--block-size", block, "--context", context, *at_work],
+        ["extract_fragments", "--affs", affs, "--out", out, "--block-size", block, "--context", context, *processes],
         ["agglomerate", "--affs", affs, "--fragments", fragments, "--out", graph / "edges", "--context", context,
-         "--merge-function", "hist_quant_50", *at_work],
+         "--merge-function", "hist_quant_50", *processes],
         ["find_segments", "--nodes", graph / "nodes", "--edges", graph / "edges", "--out", lookup,
          "--thresholds", f"{THRESHOLD},{THRESHOLD},1"],
         ["extract_segmentation", "--fragments", fragments, "--lookup", lookup, "--threshold", THRESHOLD,
-         "--out", out / "segmentation.zarr", *at_work],
+         "--out", out / "segmentation.zarr", *processes],
     )  # fmt: skip
     costs = [call(f"04_segment/{name}.py", *words, OMP_NUM_THREADS="1") for name, *words in steps]
     return Cost(sum(c.wall for c in costs), sum(c.cpu for c in costs), max(c.memory for c in costs))
 
 
 def predicted_cube() -> Path:
-    """The affinities of FIB-25's cube, made where they are not there yet."""
+    """Return the path of the affinities of FIB-25's cube; predict them if they are missing."""
     out = CACHE / "prediction.zarr"
     folder = SMALL if any(SMALL.glob("checkpoints/checkpoint_*.pt")) else CACHE / "networks/fib25/small"
     if folder != SMALL and not any(folder.glob(f"checkpoints/checkpoint_{ITERATIONS}.pt")):
@@ -106,7 +106,7 @@ def predicted_cube() -> Path:
 
 
 def call(script: str, *words: object, **environment: str) -> Cost:
-    """The cost of a stage script in a process of its own; its bars are not shown."""
+    """Run a stage script in its own process, without progress bars, and return its cost."""
     return run([sys.executable, ROOT / script, *map(str, words)], **environment)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segmentation under kill -9 at random moments: the same bytes as of a run that nobody disturbs, no process left."""
+"""Kill processes of a segmentation at random moments: the output must have the same bytes, and no process stays."""
 
 import filecmp
 import random
@@ -25,11 +25,11 @@ PARTS = ("fragments.zarr", "graph/nodes", "graph/edges", "lookup", "segmentation
 @stage(example="python benchmarks/segmentation_kills.py --prediction results/fib25/small/PART/prediction.zarr/affs")
 @click.option("--prediction", type=click.Path(path_type=Path), metavar="ARRAY", required=True,
               help="Affinities (3, Z, Y, X) uint8.")  # fmt: skip
-@click.option("--kills", default=20, help="In all.")
-@click.option("--seed", default=0, help="Of the moments, and of the processes that are killed.")
+@click.option("--kills", default=20, help="Total number of kills.")
+@click.option("--seed", default=0, help="Seed of the moments and of the choice of processes.")
 @save_option
 def main(prediction: Path, kills: int, seed: int, json_path: Path | None) -> None:
-    """Segment twice; the second time a process, be it the stage or one below it, is killed again and again."""
+    """Segment twice; in the second run, kill the stage or one of its processes again and again."""
     from emsuite.io.volume import open_volume
 
     affs, voxel_size = prediction.resolve(), tuple(open_volume(prediction).voxel_size)
@@ -49,7 +49,7 @@ def main(prediction: Path, kills: int, seed: int, json_path: Path | None) -> Non
 
 
 def until_done(command: Sequence[str], kills: int, dice: random.Random) -> tuple[int, int]:
-    """Run a command again until it ends well; returns how often something was killed, and how often it ran."""
+    """Run a command until it succeeds. Return the number of kills and the number of runs."""
     done = 0
     for runs in range(1, 10 + 2 * kills):
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -72,7 +72,7 @@ def until_done(command: Sequence[str], kills: int, dice: random.Random) -> tuple
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two folders hold the same files with the same bytes."""
+    """Return whether two folders hold the same files with the same bytes."""
     names = [{str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()} for top in (one, other)]
     return names[0] == names[1] and not any(filecmp.cmpfiles(one, other, sorted(names[0]), shallow=False)[1:])
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segmentation of a volume, of four and of sixteen times as much: memory is set by the block, time goes by voxels."""
+"""Measure segmentation of volumes of 1x, 4x and 16x the size: blocks determine memory, voxels determine time."""
 
 import shutil
 import sys
@@ -17,21 +17,21 @@ from table import save as save_option
 from emsuite.cli.command import stage
 
 VOXEL_SIZE = (8, 8, 8)  # nm
-BLOCK, CONTEXT = 96, 24  # voxels; three blocks a side, so that some have context all around in the smallest volume
+BLOCK, CONTEXT = 96, 24  # voxels; with three blocks per axis, one block of the smallest volume has context on all sides
 TIMES = {1: (1, 1, 1), 4: (1, 2, 2), 16: (4, 2, 2)}
-"""How often the affinities stand beside each other, mirrored, along z, y and x."""
+"""How often the affinities are repeated along z, y and x, every second time mirrored."""
 
 
 @stage(example="python benchmarks/segmentation_scale.py --prediction results/fib25/small/PART/prediction.zarr/affs")
 @click.option("--prediction", type=click.Path(path_type=Path), metavar="ARRAY", required=True,
               help="Affinities (3, Z, Y, X) uint8.")  # fmt: skip
-@click.option("--workers", default=2, help="Processes.")
+@click.option("--workers", default=2, help="Number of processes.")
 @save_option
 def main(prediction: Path, workers: int, json_path: Path | None) -> None:
     """Segment 1, 4 and 16 times the affinities, in blocks of 96 voxels with a context of 24.
 
-    Time is that of all processors together, start-up aside, per million voxels read: blocks inside a volume read their
-    context on all sides, those at its faces do not, so the share of context grows with the volume.
+    Time is the CPU time of all processes without start-up, per million voxels read. Blocks inside a volume read context
+    on all sides, blocks at its faces do not: the fraction of context grows with the volume.
     """
     rows, first = [], {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -47,7 +47,7 @@ def main(prediction: Path, workers: int, json_path: Path | None) -> None:
 
 
 def both(name: str, times: int, cost: Cost, voxels: int, first: tuple[Cost, int]) -> list[Row]:
-    """A line for time and one for memory of a step, beside those of the smallest volume."""
+    """Return a row for the time and a row for the memory of a step, beside those of the smallest volume."""
     one, few = first
     startup = run([sys.executable, "-c", "import emsuite.segmentation.extract_fragments"]).cpu
     per_voxel, at_first = (cost.cpu - startup) / voxels, (one.cpu - startup) / few
@@ -61,7 +61,7 @@ def both(name: str, times: int, cost: Cost, voxels: int, first: tuple[Cost, int]
 
 
 def voxels_read(affs: Path, context: int) -> int:
-    """Over all blocks."""
+    """Return the number of voxels that all blocks read together, with their context."""
     from emsuite.blockwise.grid import make_grid
     from emsuite.io.volume import open_volume
 
@@ -72,16 +72,16 @@ def voxels_read(affs: Path, context: int) -> int:
 
 
 def tiled(prediction: Path, along: Sequence[int], path: Path) -> Path:
-    """Affinities, mirrored to three blocks a side, that stand beside each other that often."""
+    """Write the affinities, mirrored to three blocks per axis and repeated, and return their path."""
     from emsuite.io.volume import create_volume, open_volume
 
     whole = open_volume(prediction).read()[:3]
     whole = np.pad(whole, [(0, 0), *((0, -n % (3 * BLOCK)) for n in whole.shape[1:])], "symmetric")
     shape = [n * t for n, t in zip(whole.shape[1:], along, strict=True)]
     volume = create_volume(path / "affs", (3, *shape), np.uint8, VOXEL_SIZE, (0, 0, 0), (3, BLOCK, BLOCK, BLOCK))
-    for place in np.ndindex(*along):
-        at = tuple(slice(p * n, (p + 1) * n) for p, n in zip(place, whole.shape[1:], strict=True))
-        volume.array[(slice(None), *at)] = whole[(slice(None), *(slice(None, None, -1 if p % 2 else 1) for p in place))]
+    for tile in np.ndindex(*along):
+        at = tuple(slice(p * n, (p + 1) * n) for p, n in zip(tile, whole.shape[1:], strict=True))
+        volume.array[(slice(None), *at)] = whole[(slice(None), *(slice(None, None, -1 if p % 2 else 1) for p in tile))]
     return path / "affs"
 
 

@@ -1,10 +1,10 @@
-"""The scripts of 04_segment with their options, from affinities to a segmentation at one threshold."""
+"""Command lines of the scripts of 04_segment, from affinities to a segmentation at one threshold."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-BLOCK, CONTEXT, THRESHOLD = 128, 32, 0.5  # voxels; threshold where segments are read
+BLOCK, CONTEXT, THRESHOLD = 128, 32, 0.5  # block and context in voxels; threshold of the segmentation
 _SCRIPTS = Path(__file__).resolve().parents[1] / "04_segment"
 
 
@@ -16,7 +16,7 @@ def commands(
     block_width: int = BLOCK,
     context_width: int = CONTEXT,
 ) -> dict[str, list[str]]:
-    """The command of each step, by name, in their order; `workers` as `["--workers", 2]`, widths in voxels."""
+    """Return the command of each step by name, in order; `workers` is `["--workers", 2]`, widths are in voxels."""
     block, context = (",".join(str(n * v) for v in voxel_size) for n in (block_width, context_width))
     fragments, graph, lookup = out / "fragments.zarr/fragments", out / "graph", out / "lookup"
     steps = {

@@ -1,4 +1,4 @@
-"""The volumes that are measured on: real ones where they are, and cuts of them mirrored to any extent."""
+"""Volumes for measurements: real ones or random cells, and crops that are mirrored to any shape."""
 
 import os
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ volume = click.option(
     default=SLAB,
     metavar="ZARR",
     show_default="FIB-25 below ../shared/data or EMSUITE_TEST_DATA",
-    help="Raw and dense labels.",
+    help="Volume with raw and dense labels.",
 )
-synthetic = click.option("--synthetic", is_flag=True, help="Random cells instead of a volume, where there is no data.")
+synthetic = click.option("--synthetic", is_flag=True, help="Use random cells instead of a volume.")
 
 
 def read(path: Path, synthetic: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Raw (Z, Y, X) uint8 and labels (Z, Y, X) int64 of a volume, or of random cells of about the same size."""
+    """Return raw (Z, Y, X) uint8 and labels (Z, Y, X) int64 of a volume, or of random cells of about its size."""
     if synthetic:
         return random_cells((160, 250, 250))
     if not path.is_dir():
@@ -41,7 +41,7 @@ def read(path: Path, synthetic: bool = False) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_cells(shape: Sequence[int], number: int = 175) -> tuple[np.ndarray, np.ndarray]:
-    """Raw and labels as `read`: convex cells with dark borders and noise."""
+    """Return raw and labels in the form of `read`: convex cells with dark borders and noise."""
     random = np.random.default_rng(0)
     centres = random.uniform(0, shape, (number, 3))
     distance, nearest = KDTree(centres).query(np.stack(np.indices(shape), -1), k=2, workers=-1)
@@ -51,13 +51,13 @@ def random_cells(shape: Sequence[int], number: int = 175) -> tuple[np.ndarray, n
 
 
 def mirrored(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The first `shape` voxels of `array`, mirrored where they exceed it."""
+    """Return the first `shape` voxels of `array`, mirrored at its end if `shape` is larger."""
     padded = np.pad(array, [(0, max(0, n - m)) for n, m in zip(shape, array.shape, strict=True)], "symmetric")
     return np.ascontiguousarray(padded[tuple(slice(n) for n in shape)])
 
 
 def write(path: Path, raw: np.ndarray, labels: np.ndarray | None, voxel_size: Sequence[int]) -> Path:
-    """A volume in zarr's format 2, which the peers read too; its mask is set everywhere."""
+    """Write a volume in zarr format 2, which the peers read too; its labels mask is 1 everywhere. Return the path."""
     arrays = {"volumes/raw": raw}
     if labels is not None:
         arrays["volumes/labels/neuron_ids"] = labels.astype(np.uint64)

@@ -1,4 +1,4 @@
-"""What work costs, as the peers' scripts print it: one line of JSON."""
+"""Measure the cost of work in the script of a peer, and print it as one line of JSON."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def print_cost(work, repeats=1, each=1, more=None):
-    """Do `work` and print wall and CPU seconds (medians) of each of its pieces, peak memory (bytes), and `more`."""
+    """Run `work`; print median wall and CPU seconds of each of its pieces, peak memory in bytes, and `more`."""
     wall, cpu = [], []
     for _ in range(repeats):
         started, cpu_before = time.perf_counter(), cpu_seconds()

@@ -93,10 +93,10 @@ def fetch_prefix(
     if folder.exists():
         # These files were just verified: make output() continue the folder instead of removing it.
         write_json(unfinished_path(folder), settings)
-    with output(folder, settings) as made:
+    with output(folder, settings) as copy:
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
         by_size += states.count(None)
-        made.notes.update(contents=contents, verified_by_size_only=by_size)
+        copy.notes.update(contents=contents, verified_by_size_only=by_size)
     if by_size:
         log.warning("%s: %d objects have no checksum to go by: verified by size only", folder, by_size)
     return FetchResult(tuple(objects), len(missing), by_size)
@@ -189,7 +189,7 @@ def _compare(
         states = pool.map(compare, objects, paths)
         if not any(path.exists() for path in paths):
             return list(states)
-        return list(progress(states, what="verifying what is there", total=len(objects)))
+        return list(progress(states, what="verifying existing files", total=len(objects)))
 
 
 def _check_target(folder: Path, url: str) -> None:

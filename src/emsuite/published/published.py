@@ -143,11 +143,11 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
     if is_finished(path, settings, upgraded):
         return path
     _check_owner(path)
-    made = _checkpoint(bundle, folder, config, iteration, optimizer, settings)
+    checkpoint = _checkpoint(bundle, folder, config, iteration, optimizer, settings)
     newer = [other for other in checkpoints.iterations(folder) if other > iteration]
     if newer:
         logger.warning("%s: has newer checkpoints; give --iteration %d to predict with this one", folder, iteration)
-    return checkpoints.save(folder, made)
+    return checkpoints.save(folder, checkpoint)
 
 
 def _checkpoint(
@@ -180,4 +180,4 @@ def _iteration(bundle: Bundle) -> int:
 def _check_owner(path: Path) -> None:
     """Raise BadInput if the checkpoint at `path` was trained here."""
     if path.exists() and "converted" not in checkpoints.read(path).provenance.get("settings", {}):
-        raise BadInput(f"{path}: is there already, and was trained here; move it away to put the published one there")
+        raise BadInput(f"{path}: exists already, and was trained here; move it away to write the published one")

@@ -119,7 +119,7 @@ class Bundle:
             if variable.sliced:
                 continue
             if variable.shard >= len(sizes):
-                raise BadInput(f"{self.index}: '{variable.name}' lies in a shard that there is not")
+                raise BadInput(f"{self.index}: '{variable.name}' lies in a shard that does not exist")
             if variable.offset + variable.size > sizes[variable.shard]:
                 raise BadInput(
                     f"{self.shards[variable.shard]}: cut off: {sizes[variable.shard]} bytes, '{variable.name}' ends at "
