@@ -57,7 +57,7 @@ def main(
     tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
     raw = open_raw(raw_path, config.voxel_size)
     network, checkpoint = load_trained(network_dir, config, iteration)
-    region = parse_roi(roi, raw) if roi else raw.roi
+    region = raw.roi if roi is None else parse_roi(roi, raw)
     region = valid_roi(network, raw, region, tiling) if valid else region
     where = pick_device(device)
     workers = count_workers(where, workers)

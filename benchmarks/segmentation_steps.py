@@ -20,7 +20,8 @@ def commands(
     block, context = (",".join(str(n * v) for v in voxel_size) for n in (block_width, context_width))
     fragments, graph, lookup = out / "fragments.zarr/fragments", out / "graph", out / "lookup"
     steps = {
-        "extract_fragments": ["--affs", affs, "--out", out, "--block-size", block, "--context", context, *workers],
+        "extract_fragments": ["--affs", affs, "--out", out, "--flood", "distance", "--block-size", block,
+                              "--context", context, *workers],
         "agglomerate": ["--affs", affs, "--fragments", fragments, "--out", graph / "edges", "--context", context,
                         "--merge-function", "hist_quant_50", *workers],
         "find_segments": ["--nodes", graph / "nodes", "--edges", graph / "edges", "--out", lookup,

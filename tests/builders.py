@@ -3,9 +3,15 @@
 import importlib.util
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
+import yaml
+
+from emsuite.io.volume import Volume, create_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests/fixtures/tensorflow"
@@ -41,3 +47,31 @@ def command_of(script: Path) -> click.Command:
 def recorded(dataset: str, network: str) -> Path:
     """The path, without endings, of a checkpoint that TensorFlow wrote (fixtures/make_tensorflow_bundles.py)."""
     return next((RECORDED / dataset / network).glob("*.index")).with_suffix("")
+
+
+def write_network(folder: Path, **sections: Any) -> Path:
+    """A network of two levels that trains in milliseconds, in `folder`; outputs of 4^3 voxels of 10 nm.
+
+    Sections of network.yaml go over the defaults: `training` and `prediction` key by key, others as a whole.
+    """
+    content: dict[str, Any] = {
+        "voxel_size": [10, 10, 10],
+        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
+        "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
+        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "log_every": 1},
+        "prediction": {"input_shape": [28, 28, 28]},
+    }
+    for key in ("training", "prediction"):
+        content[key] |= sections.pop(key, {})
+    folder.mkdir(parents=True)
+    (folder / "network.yaml").write_text(yaml.safe_dump(content | sections))
+    return folder
+
+
+def write_array(
+    path: Path, voxels: np.ndarray, voxel_size: Sequence[int] = (8, 8, 8), offset: Sequence[int] = (0, 0, 0)
+) -> Volume:
+    """An array in a zarr container, with these voxels, at `offset` nm."""
+    volume = create_volume(path, voxels.shape, voxels.dtype, voxel_size, offset)
+    volume.write(volume.roi, voxels)
+    return volume

@@ -3,10 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.common.locked_packages import check_image_here, check_packages, differences, image_here, pinned
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def lock(folder: Path, *lines: str) -> Path:

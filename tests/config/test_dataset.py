@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import Dataset, dataset_names, dataset_of, load_dataset, volume_name
 from emsuite.io.volume import open_volume, parse_roi
 
-FOLDER = Path(__file__).resolve().parents[2] / "01_data/datasets"
+FOLDER = ROOT / "01_data/datasets"
 
 OWN = """
 name: own

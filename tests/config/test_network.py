@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.config.network import frozen_network_folder, load_network
 
-ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml"))
 
 

@@ -6,6 +6,7 @@ import pytest
 import skimage.metrics
 from funlib.geometry import Roi
 
+from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.evaluation.compare import compare
@@ -20,16 +21,13 @@ from emsuite.evaluation.scores import (
     variation_of_information_of,
 )
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.volume import create_volume
 
 SIZE = (20, 4, 5)
 BLOCK = (140, 28, 35)  # nm: 7 voxels per axis
 
 
 def volume(tmp_path, name, voxels, offset=(0, 0, 0)):
-    made = create_volume(tmp_path / "v.zarr" / name, voxels.shape, voxels.dtype, SIZE, offset)
-    made.write(made.roi, voxels)
-    return made
+    return write_array(tmp_path / "v.zarr" / name, voxels, SIZE, offset)
 
 
 def random_ids(seed, shape=(10, 30, 40), ids=9):

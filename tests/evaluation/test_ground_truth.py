@@ -2,17 +2,15 @@ import numpy as np
 import pytest
 from funlib.geometry import Roi
 
+from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.io.volume import create_volume
 
 SIZE = (20, 4, 5)
 
 
 def volume(tmp_path, name, voxels, offset=(0, 0, 0), voxel_size=SIZE):
-    made = create_volume(tmp_path / "v.zarr" / name, voxels.shape, voxels.dtype, voxel_size, offset)
-    made.write(made.roi, voxels)
-    return made
+    return write_array(tmp_path / "v.zarr" / name, voxels, voxel_size, offset)
 
 
 def random_ids(seed, shape=(10, 30, 40), ids=9):

@@ -5,6 +5,7 @@ import pytest
 from funlib.geometry import Roi
 from PIL import Image
 
+from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
@@ -12,13 +13,10 @@ from emsuite.evaluation.report import write_pictures
 from emsuite.evaluation.section_images import COLORS, draw_sections, id_colors
 from emsuite.evaluation.split_merge_errors import VoxelError
 from emsuite.evaluation.threshold_sweep import score_thresholds
-from emsuite.io.volume import create_volume
 
 
 def volume(tmp_path, name, voxels, voxel_size=(20, 5, 5), offset=(100, 0, 0)):
-    made = create_volume(tmp_path / "v.zarr" / name, voxels.shape, voxels.dtype, voxel_size, offset)
-    made.write(made.roi, voxels)
-    return made
+    return write_array(tmp_path / "v.zarr" / name, voxels, voxel_size, offset)
 
 
 def picture(content):

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from skimage.io import imsave
 
-from builders import command_of
+from builders import ROOT, command_of
 from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
@@ -30,7 +30,6 @@ from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plan import WorkflowConfig
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 LIBRARY = ROOT / "src/emsuite"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]

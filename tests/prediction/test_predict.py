@@ -13,6 +13,7 @@ import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
 
+from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, build_network
@@ -28,7 +29,6 @@ from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 from emsuite.training import checkpoint
 from emsuite.training.state import NETWORK
 
-ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "03_predict/predict.py"
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}
 SHALLOW = {"downsample_factors": [[2, 3, 3]]}

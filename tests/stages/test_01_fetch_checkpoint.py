@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import RECORDED, files_in
+from builders import RECORDED, ROOT, files_in
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.training import checkpoint as checkpoints
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "01_data/fetch_checkpoint.py"
 PLACE = "funke/zebrafinch/training/checkpoints"
 Run = Callable[..., Any]

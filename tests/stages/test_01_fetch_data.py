@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from builders import files_in
+from builders import ROOT, files_in
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import open_volume
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "01_data/fetch_data.py"
 PLACE = "funke/fib25/training"
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import ROOT
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import open_volume
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.phantom.synthesize import synthesize
 
 SCRIPT = "01_data/synthesize.py"
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--shape", "24,32,40", "--voxel-size", "8,8,8", "--seed", "9")
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from emsuite.io.volume import create_volume
+from builders import write_array, write_network
 from emsuite.training.learning_rate_finder import RatesTried
 
 SCRIPT = "02_train/find_learning_rate.py"
@@ -20,19 +19,8 @@ def network(tmp_path: Path) -> Path:
     labels = np.ones((28, 28, 28), np.uint64)
     labels[:, :, 14:] = 2
     for name, array in {"raw": (labels * 90).astype(np.uint8), "labels/neuron_ids": labels}.items():
-        volume = create_volume(tmp_path / "v.zarr/volumes" / name, array.shape, array.dtype, (10,) * 3, (0,) * 3)
-        volume.write(volume.roi, array)
-    content = {
-        "voxel_size": [10, 10, 10],
-        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
-        "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
-        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "optimizer": {"schedule": "cosine"}},
-        "prediction": {"input_shape": [28, 28, 28]},
-    }
-    folder = tmp_path / "d/n"
-    folder.mkdir(parents=True)
-    (folder / "network.yaml").write_text(yaml.safe_dump(content))
-    return folder
+        write_array(tmp_path / "v.zarr/volumes" / name, array, (10, 10, 10))
+    return write_network(tmp_path / "d/n", training={"optimizer": {"schedule": "cosine"}})
 
 
 def test_a_rate_is_suggested_and_nothing_else_changes(call_script: Callable, network: Path) -> None:

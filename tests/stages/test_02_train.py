@@ -16,29 +16,21 @@ import pytest
 import torch
 import yaml
 
+import builders
+from builders import ROOT
 from emsuite.config.network import load_network
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
 from emsuite.training.volumes import load_training_data
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN, DESCRIBE = "02_train/train.py", "02_train/describe.py"
 SIZE = (10, 10, 10)
 
 
 def write_network(folder: Path, **training: Any) -> Path:
-    """A network that trains in milliseconds, outputs of 4^3 voxels."""
-    content = {
-        "voxel_size": [*SIZE],
-        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
-        "heads": {"affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}},
-        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "log_every": 1} | training,
-        "prediction": {"input_shape": [28, 28, 28]},
-    }
-    folder.mkdir(parents=True)
-    (folder / "network.yaml").write_text(yaml.safe_dump(content))
-    return folder
+    """A network that trains in milliseconds, with these keys of `training`."""
+    return builders.write_network(folder, training=training)
 
 
 def write_volume(path: Path, grey: int | None = None) -> Path:

@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 
+from builders import ROOT
 from emsuite.io.volume import create_volume, open_volume
 
 SCRIPT = "04_segment/evaluate.py"
@@ -152,7 +152,7 @@ def test_a_killed_run_leaves_no_scores_and_the_next_one_gives_the_same(evaluate,
     out = tmp_path / "killed"
     out.mkdir()
     (out / "scores.json").write_text("{}")
-    script = Path(__file__).resolve().parents[2] / SCRIPT
+    script = ROOT / SCRIPT
     words = ["--fragments", "fragments.zarr/fragments", "--lookup", "lookup", "--out", out, "--workers", "2",
              "--labels", fib25_slab / "volumes/labels/neuron_ids", "--block-size", "80,400,400"]  # fmt: skip
     running = subprocess.Popen([sys.executable, script, *map(str, words)], cwd=sweep, stderr=subprocess.DEVNULL)

@@ -3,12 +3,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from builders import ROOT
+
 BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
 
 

@@ -17,10 +17,10 @@ import pytest
 import torch
 import yaml
 
+from builders import ROOT, write_network
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import create_volume, open_volume
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN, DESCRIBE, PREDICT = "02_train/train.py", "02_train/describe.py", "03_predict/predict.py"
 SIZE, SHAPE = (10, 10, 10), (28, 28, 28)
 RAW = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
@@ -28,20 +28,6 @@ LABELS = np.ones(SHAPE, np.uint64)
 LABELS[:, :, 14:] = 2
 NO_NUMBER = np.where(RAW == 7, np.nan, RAW / 255).astype(np.float32)
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
-
-
-def write_network(folder: Path, **changed: Any) -> Path:
-    """A network of two levels and nothing trained; `changed` replaces whole sections."""
-    content: dict[str, Any] = {
-        "voxel_size": [*SIZE],
-        "unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]},
-        "heads": {"affs": AFFS},
-        "training": {"iterations": 2, "input_shape": [20, 20, 20], "sampling": {}, "log_every": 1},
-        "prediction": {"input_shape": [28, 28, 28]},
-    }
-    folder.mkdir(parents=True)
-    (folder / "network.yaml").write_text(yaml.safe_dump(content | changed))
-    return folder
 
 
 def write_volume(path: Path, **arrays: tuple[np.ndarray, tuple[int, ...], tuple[int, ...]]) -> Path:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import ROOT
 from emsuite.common.container_image import check_image, digest
 from emsuite.common.errors import BadInput
 from emsuite.common.locked_packages import pinned
 from emsuite.io.volume import create_volume, open_volume
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def apptainer(*words: Any, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

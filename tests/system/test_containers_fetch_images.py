@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import ROOT
 from emsuite.common.container_image import recorded
 from emsuite.download import retry
 from emsuite.download.object_store import S3Store
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "containers/fetch_images.py"
 LARGE = np.random.default_rng(0).bytes(40 << 20)  # more than is fetched in one go
 SHA256 = hashlib.sha256(LARGE).hexdigest()

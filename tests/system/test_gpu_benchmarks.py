@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from builders import ROOT
+
 ABSENT = ("numba", "llvmlite", "cc3d", "waterz", "edt", "skimage", "pyarrow", "neuroglancer", "matplotlib", "daisy",
           "tensorstore", "boto3", "pandas")  # fmt: skip
 IMPORTS = f"""
@@ -16,6 +17,7 @@ for name in {ABSENT}:
 """
 TRAINS_AND_PREDICTS = """
 import batch, gpu_profile, iteration, lsds, prediction, run_all
+from builders import ROOT
 import emsuite.training.checkpoint, emsuite.prediction.predict, emsuite.training.trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 """

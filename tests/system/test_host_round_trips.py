@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from builders import ROOT
 from emsuite.augment import intensity
 from emsuite.config.network import NetworkConfig, build_network, load_network
 from emsuite.data.sampler import Sampler
@@ -40,7 +41,6 @@ from emsuite.training.optimizer import make_optimizer
 from emsuite.training.registry import STEPS
 from emsuite.training.state import TrainingState
 
-ROOT = Path(__file__).resolve().parents[2]
 SUITE = ROOT / "src/emsuite"
 FOLDER = ROOT / "02_train/zebrafinch/mtlsd"
 CPU, INPUT, TILE = torch.device("cpu"), (42, 241, 241), (39, 241, 241)

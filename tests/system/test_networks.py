@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from builders import ROOT
 from emsuite.config.network import load_network
 from emsuite.training.describe import as_text, describe
 
-TRAIN = Path(__file__).resolve().parents[2] / "02_train"
+TRAIN = ROOT / "02_train"
 FOLDERS = sorted(path.parent for path in TRAIN.glob("*/*/network.yaml"))
 PUBLISHED = {"baseline", "long_range", "malis", "lsd", "mtlsd", "aclsd", "acrlsd"}
 ZEBRAFINCH = {"baseline": 95_853_495, "malis": 95_853_495, "long_range": 95_853_612, "lsd": 95_853_586,

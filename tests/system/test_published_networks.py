@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.spatial import KDTree
 
+from builders import ROOT
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, load_training_volume
@@ -22,7 +23,7 @@ from emsuite.training.describe import build_untrained
 from emsuite.training.log import read_losses
 from emsuite.training.registry import STEPS
 
-TRAIN = Path(__file__).resolve().parents[2] / "02_train"
+TRAIN = ROOT / "02_train"
 DATASETS = ("zebrafinch", "fib25", "hemi")
 AUTOCONTEXT = ("aclsd", "acrlsd")
 WITH_AFFINITIES = ("baseline", "long_range", "malis", "mtlsd", *AUTOCONTEXT)

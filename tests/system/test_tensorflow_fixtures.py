@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import RECORDED
+from builders import RECORDED, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests/fixtures"
 BUNDLES = sorted(path.relative_to(RECORDED).with_suffix("") for path in RECORDED.glob("*/*/*.index"))
 

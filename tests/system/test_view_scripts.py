@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from builders import ROOT
 from emsuite.io.volume import create_volume
 
-ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

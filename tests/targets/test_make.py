@@ -1,13 +1,12 @@
 """Targets of a batch of labels."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
+from builders import ROOT
 from emsuite.config.network import load_network
 
-NETWORKS = Path(__file__).resolve().parents[2] / "02_train"
+NETWORKS = ROOT / "02_train"
 
 
 @pytest.mark.parametrize("network", ["fib25/small", "zebrafinch/mtlsd"])

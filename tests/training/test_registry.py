@@ -1,15 +1,15 @@
 """The kinds of training: named in the configuration, and run by the same trainer."""
 
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.config.network import StepName, load_network
 from emsuite.training.registry import STEPS
 
-TRAIN = Path(__file__).resolve().parents[2] / "02_train"
+TRAIN = ROOT / "02_train"
 
 
 def test_every_kind_of_training_can_be_configured() -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
+import builders
+from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.config.network import load_network
 from emsuite.data.training_volume import memory_needed
@@ -25,23 +26,20 @@ from emsuite.training.step import StepResult
 from emsuite.training.volumes import load_training_data
 
 CPU = torch.device("cpu")
-TRAIN = Path(__file__).resolve().parents[2] / "02_train/train.py"
+TRAIN = ROOT / "02_train/train.py"
 NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 LSDS = {"target": "lsds", "sigma": 30, "downsample": 1}
 AFFS = {"target": "affinities", "neighborhood": NEAREST}
 
 
-def write_network(folder: Path, heads: dict, **more: object) -> Path:
-    """A network of two levels that trains in milliseconds."""
-    folder.mkdir(parents=True)
-    training = {"iterations": 6, "input_shape": [20, 20, 20], "sampling": {}, "checkpoint_every": 3,
-                "snapshot_every": 3, "log_every": 1, "optimizer": {"learning_rate": 0.003},
+def write_network(folder: Path, heads: dict, **more: Any) -> Path:
+    """A network of two levels that trains in milliseconds, and saves and shows every third iteration."""
+    training = {"iterations": 6, "checkpoint_every": 3, "snapshot_every": 3, "optimizer": {"learning_rate": 0.003},
                 "augment": [{"name": "mirror_transpose", "mirror": [0, 1, 2]}]}  # fmt: skip
-    content = {"voxel_size": [10, 10, 10], "heads": heads, "training": training | more.pop("training", {})}  # type: ignore[operator]
-    content |= {"unet": {"num_fmaps": 4, "fmap_inc_factor": 2, "downsample_factors": [[2, 2, 2]]}}
-    content |= {"prediction": {"input_shape": [20, 20, 20]}} | more
-    (folder / "network.yaml").write_text(yaml.safe_dump(content))
-    return folder
+    training |= more.pop("training", {})
+    return builders.write_network(
+        folder, heads=heads, training=training, prediction={"input_shape": [20, 20, 20]}, **more
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +50,8 @@ def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels[:, :, 14:] = 7
     raw = np.full(labels.shape, 200, np.uint8)
     raw[:, :, 13:15] = 50
-    create_volume(path / "volumes/raw", raw.shape, np.uint8, (10,) * 3, (0,) * 3).array[...] = raw
-    create_volume(path / "volumes/labels/neuron_ids", raw.shape, np.uint64, (10,) * 3, (0,) * 3).array[...] = labels
+    builders.write_array(path / "volumes/raw", raw, (10, 10, 10))
+    builders.write_array(path / "volumes/labels/neuron_ids", labels, (10, 10, 10))
     return path
 
 

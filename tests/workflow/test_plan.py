@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.workflow.plan import VolumePart, load_plan
 
-ROOT = Path(__file__).resolve().parents[2]
 FIB25 = {"dataset": "fib25", "network": "small"}
 
 
