@@ -21,9 +21,10 @@ TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
 
 
 def row(threshold, voi_sum, erl=None):
-    on_skeletons = (erl, None, None, None) if erl is None else (erl, 0.25, 3, 2)
-    values = (threshold, voi_sum - 0.5, 0.5, voi_sum, 0.1, 0.9, 0.8, 0.95, *on_skeletons, 3, None, None, None)
-    return dict(zip(("threshold", *METRICS), values, strict=True))
+    on_skeletons = {} if erl is None else {"erl": erl, "nerl": 0.25, "splits": 3, "merges": 2}
+    voi = {"voi_split": voi_sum - 0.5, "voi_merge": 0.5, "voi_sum": voi_sum}
+    rand = {"adapted_rand_error": 0.1, "precision": 0.9, "recall": 0.8, "rand_index": 0.95}
+    return {"threshold": threshold} | dict.fromkeys(METRICS) | voi | rand | on_skeletons | {"segments": 3}
 
 
 def evaluation(*rows, best=0):

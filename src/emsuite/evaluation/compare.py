@@ -153,7 +153,7 @@ def _read_nodes(skeletons: Skeletons | None, grid: BlockGrid, folder: Path) -> t
         return None, np.empty(0, np.uint64)
     tables = [read_columns(path, _NODES) for path in sorted((folder / "nodes").glob("*.parquet"))]
     if not sum(node.size for node, _ in tables):
-        raise BadInput(f"{skeletons.source}: no node lies in {grid.total} nm, which is to be scored")
+        raise BadInput(f"{skeletons.source}: no node lies in the scored region {grid.total} nm")
     segments, is_scored = np.zeros(skeletons.ids.size, np.uint64), np.zeros(skeletons.ids.size, bool)
     for node, segment in tables:
         segments[node], is_scored[node] = segment, True
