@@ -175,7 +175,7 @@ def test_a_checkpoint_trained_here_is_not_replaced(thin_networks: Path) -> None:
     own.provenance = {"settings": {"training": "weeks of work"}}
     path = checkpoints.save(folder, own)
     before = files_in(folder)
-    with pytest.raises(BadInput, match="is there already, and was trained here"):
+    with pytest.raises(BadInput, match="exists already, and was trained here"):
         convert(prefix, folder)
     assert files_in(folder) == before
     path.write_bytes(b"something else")
