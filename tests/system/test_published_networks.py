@@ -286,7 +286,9 @@ def test_malis_sees_the_pieces_that_the_grown_boundary_leaves() -> None:
 @pytest.fixture(scope="module")
 def thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The networks with few feature maps, else as they are; their folders are empty but for the yaml files."""
-    root = tmp_path_factory.mktemp("thin")
+    project = tmp_path_factory.mktemp("thin")
+    shutil.copytree(ROOT / "01_data/datasets", project / "01_data/datasets")
+    root = project / "02_train"
     for path in TRAIN.glob("*/**/*.yaml"):
         copy = root / path.relative_to(TRAIN)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -405,7 +407,7 @@ def test_a_step_at_full_width(volumes: dict) -> None:
     batch = make_batch(targets, sampler.batch(1, 1), 1, torch.device("cpu"))
     made = STEPS["supervised"].run(state, config, iter([batch]), 1)
     assert sum(p.numel() for p in state.network.parameters()) == 95_856_355
-    assert {name: tuple(x.shape) for name, x in made.logits.items()} == {
+    assert {name: tuple(output.logits.shape) for name, output in made.outputs.items()} == {
         "lsds": (1, 10, 3, 2, 2),
         "affs": (1, 3, 3, 2, 2),
     }
