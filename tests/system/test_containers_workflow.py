@@ -124,7 +124,7 @@ def test_in_an_image_from_a_bucket_that_fails(bare: Path, image: Path, s3: Any, 
         made_in = json.loads(manifest.read_text())["container"]
         assert made_in == {"image": "emsuite.sif", "digest": digest(image)}, manifest
     assert {path.name for path in project.iterdir() if path.name.startswith(".")} <= {
-        ".ci", ".gitignore", ".snakemake", ".snakemake-workflow-catalog.yml"
+        ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", ".snakemake", ".snakemake-workflow-catalog.yml"
     }, "caches lie elsewhere"  # fmt: skip
     again = snakemake(project, *words, "--dry-run", config=config, AWS_ENDPOINT_URL=s3.url)
     assert "Nothing to be done" in again.stdout + again.stderr
