@@ -13,11 +13,11 @@ clears every page of a new block. In a prediction of 320^3 voxels this took as l
 `small`: 5 of 11 s), in training a fifth of an iteration (15,000 pages in each).
 """
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 _ENVIRONMENT = {
     # GNU OpenMP reads this when torch is loaded. By default a thread that waits for another one spins for some 5 ms,
@@ -77,7 +77,7 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         _mallopt(_DEFAULTS)
-        library = ctypes.CDLL(None)
+        library = _c_library()
         if hasattr(library, "malloc_trim"):
             library.malloc_trim(0)
 
@@ -97,7 +97,13 @@ def share_memory() -> None:
 
 
 def _mallopt(options: dict[int, int]) -> None:
-    library = ctypes.CDLL(None)
+    library = _c_library()
     if hasattr(library, "mallopt"):  # only glibc has it
         for option, value in options.items():
             library.mallopt(option, value)
+
+
+def _c_library() -> Any:
+    import ctypes  # not at the top: a script's --help comes without it
+
+    return ctypes.CDLL(None)
