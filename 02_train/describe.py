@@ -15,8 +15,8 @@ from emsuite.cli.command import stage
 @options.overrides
 def main(network_dir: Path, input_shape: tuple[int, ...] | None, overrides: tuple[str, ...]) -> None:
     """Describe the network in NETWORK_DIR (default: the folder you stand in); computes nothing, needs no checkpoint."""
+    from emsuite.config.describe import as_text, describe
     from emsuite.config.network import load_network
-    from emsuite.training.describe import as_text, describe
 
     config = load_network(network_dir, overrides)
     click.echo(as_text(config, describe(network_dir, config, input_shape or config.training.input_shape)))

@@ -52,8 +52,8 @@ def measure(folder: Path, device: str, full_shape: bool, memory: float) -> str:
     import torch
 
     from emsuite.common.device import pick_device
+    from emsuite.config.describe import build_untrained, describe
     from emsuite.config.network import load_network
-    from emsuite.training.describe import build_untrained, describe
 
     where = pick_device(device)
     config = load_network(folder)
@@ -107,7 +107,7 @@ def train_once(network, config, shape, where) -> None:
     from emsuite.training.batches import make_batch
     from emsuite.training.optimizer import make_optimizer
     from emsuite.training.registry import STEPS
-    from emsuite.training.state import TrainingState
+    from emsuite.training.step import TrainingState
 
     before, behind = config.target_maker.label_context
     labelled = [b + n + e for b, n, e in zip(before, network.output_shape(shape), behind, strict=True)]

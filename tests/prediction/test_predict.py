@@ -27,7 +27,7 @@ from emsuite.prediction.region import in_voxels, valid_roi
 from emsuite.prediction.storage_layout import make_blended_layout, share_rows
 from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 from emsuite.training import checkpoint
-from emsuite.training.state import NETWORK
+from emsuite.training.step import NETWORK
 
 PREDICT = "03_predict/predict.py"
 ANISOTROPIC = {"downsample_factors": [[1, 2, 2], [2, 3, 3]]}

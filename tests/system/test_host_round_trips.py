@@ -39,7 +39,7 @@ from emsuite.targets import gaussian_moments as moments
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
 from emsuite.training.optimizer import make_optimizer
 from emsuite.training.registry import STEPS
-from emsuite.training.state import TrainingState
+from emsuite.training.step import TrainingState
 
 SUITE = ROOT / "src/emsuite"
 FOLDER = ROOT / "02_train/zebrafinch/mtlsd"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from builders import ROOT
+from emsuite.config.describe import as_text, describe
 from emsuite.config.network import load_network
-from emsuite.training.describe import as_text, describe
 
 TRAIN = ROOT / "02_train"
 FOLDERS = sorted(path.parent for path in TRAIN.glob("*/*/network.yaml"))

@@ -11,6 +11,7 @@ import torch
 from scipy.spatial import KDTree
 
 from builders import ROOT
+from emsuite.config.describe import build_untrained
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, load_training_volume
@@ -19,7 +20,6 @@ from emsuite.targets.affinities import affinities
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.batches import make_batch
-from emsuite.training.describe import build_untrained
 from emsuite.training.log import read_losses
 from emsuite.training.registry import STEPS
 

@@ -27,7 +27,7 @@ from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, read_weights
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
-from emsuite.training.state import NETWORK
+from emsuite.training.step import NETWORK
 
 _FILE = re.compile(r"(?P<prefix>train_net_checkpoint_(?P<iteration>\d+))\.(index|data-\d{5}-of-(?P<shards>\d{5}))")
 

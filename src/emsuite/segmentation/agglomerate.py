@@ -24,9 +24,8 @@ from emsuite.common.files import remove
 from emsuite.common.outputs import output
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
-from emsuite.segmentation.fragment_ids import are_in_block, ids_of_block
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
-from emsuite.segmentation.region_graph import Edges
+from emsuite.segmentation.region_graph import Edges, are_in_block, ids_of_block
 from emsuite.segmentation.settings import MergeFunction
 
 

@@ -26,9 +26,8 @@ from emsuite.common.files import remove
 from emsuite.common.outputs import Output, output
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
-from emsuite.segmentation.fragment_ids import ids_of_block, to_volume_ids
 from emsuite.segmentation.graph_tables import digest_tables, write_block
-from emsuite.segmentation.region_graph import Nodes
+from emsuite.segmentation.region_graph import Nodes, ids_of_block, to_volume_ids
 from emsuite.segmentation.settings import FragmentSettings
 
 

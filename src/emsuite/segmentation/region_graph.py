@@ -1,15 +1,19 @@
-"""The region adjacency graph in memory: a table of its nodes and a table of its edges.
+"""The region adjacency graph: fragments are nodes, contacts are edges; and the ids of fragments.
 
-    Nodes    a row per fragment                              id | z, y, x of its centre | size
-    Edges    a row per pair of fragments that share faces    u < v | score | contact
+    block   0           1              2                 V: voxels in a block of the full block size
+    ids     1 ... V     V+1 ... 2V     2V+1 ... 3V       (smaller blocks, at the end of an axis, use fewer)
 
-A score is a threshold: the segments at a threshold are the connected components of all edges whose score is not above
-it. `graph_tables` stores both tables on disk. This module opens no files, so that the mathematics can import it.
+A block holds at most V fragments. So blocks can number their fragments independently and ids are still unique in the
+volume, and the id of a fragment tells the block without a look into the volume. This module is the only place that
+knows this rule.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from funlib.geometry import Coordinate
+
+from emsuite.blockwise.grid import BlockGrid
 
 NEAR = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 """Offsets in voxels of the three affinities that decide on contacts: to the previous voxel in z, y and x."""
@@ -44,3 +48,30 @@ class Edges(NamedTuple):
     v: np.ndarray
     score: np.ndarray
     contact: np.ndarray
+
+
+def ids_of_block(block_index: int, grid: BlockGrid, voxel_size: Coordinate) -> range:
+    """Return all ids that fragments of one block can have.
+
+    Args:
+        block_index: The number of the block in `grid`.
+        grid: The blocks in which the fragments were made, in nm.
+        voxel_size: The voxel size of the fragments in nm.
+    """
+    voxels_per_block = int(np.prod(grid.block_size / voxel_size))
+    return range(block_index * voxels_per_block + 1, (block_index + 1) * voxels_per_block + 1)
+
+
+def to_volume_ids(labels: np.ndarray, ids: range) -> np.ndarray:
+    """Return the ids in the whole volume (uint64) of fragments that are numbered within one block.
+
+    Args:
+        labels: Unsigned integers of any shape: fragments of the block from 1 up, 0 for background, which stays 0.
+        ids: The ids of that block, from `ids_of_block`.
+    """
+    return np.where(labels > 0, labels + np.uint64(ids.start - 1), np.uint64(0))
+
+
+def are_in_block(fragments: np.ndarray, ids: range) -> np.ndarray:
+    """Return for each of `fragments` (uint64, any shape) whether the block with these `ids` made it, as bool."""
+    return (fragments >= ids.start) & (fragments < ids.stop)

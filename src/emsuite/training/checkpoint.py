@@ -25,7 +25,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
-from emsuite.training.state import NETWORK
+from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)
 

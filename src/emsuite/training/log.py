@@ -1,6 +1,7 @@
-"""The record of a training run: a progress bar, losses in a table and in TensorBoard, pictures in TensorBoard.
+"""The record of a training run: a progress bar, losses in a table and in TensorBoard, pictures, snapshots.
 
-A resumed run continues the table and the curves. Rows behind the checkpoint that it resumed from are dropped.
+A resumed run continues the table and the curves. Rows behind the checkpoint that it resumed from are dropped. A
+snapshot is one sample with its targets and predictions, as a zarr container.
 """
 
 import csv
@@ -9,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from emsuite.common.files import atomic_path, naming
+from emsuite.common.files import atomic_path, naming, remove
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
+from emsuite.io.volume import create_volume
 from emsuite.losses.target import Target
 
 
@@ -131,3 +134,43 @@ def _section(volume: Tensor) -> Tensor:
     """Return the middle section of (C, Z, Y, X): one channel (1, Y, X), or the first three channels as colours."""
     section = volume[:, volume.shape[1] // 2]
     return section[: 3 if len(section) >= 3 else 1]
+
+
+def snapshot_path(folder: Path, iteration: int) -> Path:
+    """Return the path of the snapshot of an iteration in the folder of a network."""
+    return Path(folder) / "snapshots" / f"batch_{iteration}.zarr"
+
+
+def save_snapshot(
+    path: Path, config: NetworkConfig, raw: Tensor, targets: dict[str, Target], predictions: dict[str, Tensor]
+) -> None:
+    """Write the first sample of a batch: raw, labels, and target, weights and prediction of each head.
+
+    Outputs lie in the middle of raw, in nm. The snapshot is written beside its final name and renamed, so that a
+    snapshot under its final name is whole.
+
+    Args:
+        path: the zarr container to write.
+        config: names the voxel size.
+        raw: (B, Z, Y, X) in [0, 1].
+        targets: of each head.
+        predictions: of each head, (B, C, Z, Y, X) in [0, 1].
+    """
+    unfinished = path.with_name(f".{path.stem}.part.zarr")
+    remove(unfinished)
+    arrays = {"raw": raw[0], "labels": next(iter(targets.values())).labels[0]}
+    for name, target in targets.items():
+        arrays |= {f"targets/{name}": target.values[0], f"weights/{name}": target.weights[0]}
+        arrays |= {f"predictions/{name}": predictions[name][0]}
+    with naming(path):
+        for name, voxels in arrays.items():
+            _write(unfinished / name, voxels, raw.shape[1:], config.voxel_size)
+    remove(path)
+    unfinished.rename(path)
+
+
+def _write(path: Path, voxels: Tensor, around: tuple[int, ...], voxel_size: tuple[int, ...]) -> None:
+    array = voxels.detach().cpu().numpy()
+    array = array.astype(np.uint64) if path.name == "labels" else array.astype(np.float32)
+    offset = [(n - m) // 2 * size for n, m, size in zip(around, array.shape[-3:], voxel_size, strict=True)]
+    create_volume(path, array.shape, array.dtype, voxel_size, offset).array[...] = array

@@ -15,7 +15,7 @@ from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.registry import STEPS
-from emsuite.training.state import TrainingState
+from emsuite.training.step import TrainingState
 
 logger = logging.getLogger(__name__)
 

@@ -1,23 +1,74 @@
-"""What the trainer asks of a kind of training: its networks, its batches, and one iteration.
+"""What training changes, and what the trainer asks of a kind of training: its networks, its batches, one iteration.
 
-To add a kind of training, write a class with these methods in a module of this package, name it in
+To add a kind of training, write a class with the methods of `TrainingStep` in a module of this package, name it in
 `emsuite.training.registry.STEPS`, and add its name to `step` in `emsuite.config.network`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emsuite.config.network import NetworkConfig
+from emsuite.data.normalization import GreyScale
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.target import HeadOutput
-from emsuite.models.network import AnyNetwork
+from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare
-from emsuite.training.state import TrainingState
+
+NETWORK = "network"
+"""The name of the network in a state or checkpoint that holds one alone."""
+
+
+@dataclass
+class TrainingState:
+    """Everything that training changes.
+
+    A checkpoint holds all of it, so that a resumed run continues as if it had never been stopped. Kinds of training
+    with several networks or optimizers name each; supervised training calls its only network `network`.
+    """
+
+    networks: dict[str, AnyNetwork]
+    optimizers: dict[str, torch.optim.Optimizer]
+    averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """The running average of each network's weights; empty without averaging."""
+    iteration: int = 0
+    frozen_digest: str | None = None
+    """The digest of the frozen network's weights, in an autocontext network."""
+    forwards: dict[str, nn.Module] = field(default_factory=dict)
+    """The networks as they are called: compiled, or shared with other processes."""
+    grey_scale: GreyScale | None = None
+    """The grey scale that was measured on the training volumes; None for normalizations that measure nothing."""
+
+    def __post_init__(self) -> None:
+        self.forwards = self.forwards or dict(self.networks)
+
+    @property
+    def network(self) -> AnyNetwork:
+        """The only network, of supervised training."""
+        return self.networks[NETWORK]
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The only optimizer, of supervised training."""
+        return self.optimizers[NETWORK]
+
+    @property
+    def forward(self) -> nn.Module:
+        """The only network as it is called."""
+        return self.forwards[NETWORK]
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The weights that training changes, of all networks."""
+        return [parameter for part in self.trained_parts().values() for parameter in part.parameters()]
+
+    def trained_parts(self) -> Mapping[str, nn.Module]:
+        """Return the part of each network that is trained and saved."""
+        return {name: trained_part(network) for name, network in self.networks.items()}
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
 from emsuite.training.optimizer import learning_rate, make_optimizer, update_average
-from emsuite.training.state import NETWORK, TrainingState
-from emsuite.training.step import StepResult
+from emsuite.training.step import NETWORK, StepResult, TrainingState
 
 
 class Supervised:

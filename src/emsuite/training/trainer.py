@@ -17,13 +17,11 @@ from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.distributed import Processes, processes
-from emsuite.training.log import TrainingReport
+from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume
 from emsuite.training.signals import StopRequest, stop_requests
-from emsuite.training.snapshot import save_snapshot, snapshot_path
-from emsuite.training.state import TrainingState
-from emsuite.training.step import StepResult
+from emsuite.training.step import StepResult, TrainingState
 
 logger = logging.getLogger(__name__)
 

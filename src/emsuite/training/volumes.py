@@ -6,8 +6,8 @@ from pathlib import Path
 
 from funlib.geometry import Roi
 
+from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
-from emsuite.common.memory import free_memory
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig

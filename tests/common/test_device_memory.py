@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emsuite.common import memory
+from emsuite.common import device as memory
 
 
 def test_memory_is_free_and_less_than_there_is() -> None:

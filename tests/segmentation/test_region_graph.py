@@ -3,7 +3,7 @@ import pytest
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
-from emsuite.segmentation.fragment_ids import are_in_block, ids_of_block, to_volume_ids
+from emsuite.segmentation.region_graph import are_in_block, ids_of_block, to_volume_ids
 
 VOXEL_SIZE = Coordinate(8, 4, 4)
 GRID = BlockGrid(Roi((0, 0, 0), (40, 32, 28)), Coordinate(16, 16, 16), Coordinate(0, 0, 0))
