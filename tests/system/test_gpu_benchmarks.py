@@ -17,7 +17,6 @@ for name in {ABSENT}:
 """
 TRAINS_AND_PREDICTS = """
 import batch, gpu_profile, iteration, lsds, prediction, run_all
-from builders import ROOT
 import emsuite.training.checkpoint, emsuite.prediction.predict, emsuite.training.trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 """
