@@ -27,18 +27,21 @@ class Settings(BaseModel):
 Model = TypeVar("Model", bound=Settings)
 
 
-def load(model: type[Model], *paths: Path, overrides: Sequence[str] = ()) -> Model:
+def load(
+    model: type[Model], *paths: Path, overrides: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+) -> Model:
     """Read settings from yaml files.
 
     Args:
         model: the class of the settings.
         paths: yaml files. Later files override earlier ones, key by key.
         overrides: `key.subkey=value` texts, with the value in yaml, which override the files.
+        defaults: keys that count where no file has them.
 
     Raises:
         BadInput: a file is no valid yaml, or a key is unknown, missing or holds a wrong value.
     """
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = dict(defaults or {})
     for path in paths:
         merged = merge(merged, read_yaml(path))
     for text in overrides:

@@ -158,17 +158,14 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as {EXAMPLE_NETWORK}")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *_voxel_size(folder, paths), *overrides])
+    return load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
 
 
-def _voxel_size(folder: Path, paths: Sequence[Path]) -> list[str]:
-    """Return the data set's voxel size as an override, if no file of the network says another."""
-    if any("voxel_size" in read_yaml(path) for path in paths):
-        return []
-    dataset = folder.parents[2] / DATASETS / f"{folder.parent.name}.yaml"
-    if not dataset.exists() or "voxel_size" not in (content := read_yaml(dataset)):
-        return []
-    return [f"voxel_size={content['voxel_size']}"]
+def _of_data_set(folder: Path) -> dict[str, Any]:
+    """Return the keys that the networks in a data set's `folder` take from the file of the data set."""
+    file = folder.parent.parent / DATASETS / f"{folder.name}.yaml"
+    content = read_yaml(file) if file.exists() else {}
+    return {key: content[key] for key in ("voxel_size",) if key in content}
 
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
