@@ -19,7 +19,7 @@ import yaml
 import builders
 from builders import ROOT
 from emsuite.config.network import load_network
-from emsuite.io.volume import create_volume, open_volume
+from emsuite.io.volume import open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
 from emsuite.training.volumes import load_training_data
@@ -41,8 +41,7 @@ def write_volume(path: Path, grey: int | None = None) -> Path:
     labels = np.ones(raw.shape, np.uint64)
     labels[:, :, 14:] = 2
     for name, array in {"raw": raw, "labels/neuron_ids": labels}.items():
-        volume = create_volume(path / "volumes" / name, array.shape, array.dtype, SIZE, (0, 0, 0))
-        volume.write(volume.roi, array)
+        builders.write_array(path / "volumes" / name, array, SIZE)
     return path
 
 

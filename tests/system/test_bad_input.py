@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from builders import ROOT, write_network
+from builders import ROOT, write_array, write_network
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import create_volume, open_volume
 
@@ -35,8 +35,7 @@ def write_volume(path: Path, **arrays: tuple[np.ndarray, tuple[int, ...], tuple[
     good = {"raw": (RAW, SIZE, (0, 0, 0)), "labels": (LABELS, SIZE, (0, 0, 0))}
     places = {"raw": "raw", "labels": "labels/neuron_ids", "mask": "labels/labels_mask"}
     for name, (values, size, offset) in (good | arrays).items():
-        volume = create_volume(path / "volumes" / places[name], values.shape, values.dtype, size, offset)
-        volume.write(volume.roi, values)
+        write_array(path / "volumes" / places[name], values, size, offset)
     return path
 
 
