@@ -125,11 +125,13 @@ def slurm() -> Iterator[None]:
         except FileNotFoundError:
             return False
 
-    ours = Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests"
-    with open(Path(tempfile.gettempdir()) / "emsuite-slurm-of-tests.lock", "w") as lock:  # for all test processes
-        fcntl.flock(lock, fcntl.LOCK_SH)  # whoever uses it holds this; it is started and stopped by one alone
-        if not succeeds("sinfo"):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    folder = Path(tempfile.gettempdir())
+    ours = folder / "emsuite-slurm-of-tests"
+    # For all test processes: whoever starts or stops Slurm holds the first lock, and only meanwhile; whoever uses it
+    # holds the second. One lock for both would make a process wait for the whole work of another that came first.
+    with open(f"{ours}-starts.lock", "w") as starts, open(f"{ours}.lock", "w") as users:
+        fcntl.flock(starts, fcntl.LOCK_EX)
+        fcntl.flock(users, fcntl.LOCK_SH)
         if not succeeds("sinfo"):
             need(START_SLURM.exists(), f"a running Slurm, or {START_SLURM}")
             ours.touch()
@@ -137,10 +139,11 @@ def slurm() -> Iterator[None]:
                 succeeds(START_SLURM, SLURM_TEST_NODES="3", SLURM_TEST_CPUS="2"),
                 f"a Slurm that {START_SLURM} can start",
             )
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(starts, fcntl.LOCK_UN)
         yield
+        fcntl.flock(starts, fcntl.LOCK_EX)
         with contextlib.suppress(BlockingIOError):  # the last to use it stops it
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if ours.exists():
                 succeeds(START_SLURM.with_name("stop-slurm"))
                 ours.unlink()
