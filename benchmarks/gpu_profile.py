@@ -192,12 +192,15 @@ def time_convolution(channels: tuple[int, ...], order, layer, shape, config, dev
     """Return the seconds of forward and backward of a convolution like `layer`, with other channels and order."""
     import torch
 
-    precision = getattr(torch, config.training.precision)
+    from emsuite.common.device import tensor_float_32
+
+    precision = torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
     convolution = torch.nn.Conv3d(*channels, layer.kernel_size, layer.stride, layer.padding)
     convolution = convolution.to(device, precision, memory_format=order)
     features = torch.rand(1, channels[0], *shape, device=device, dtype=precision).to(memory_format=order)
     features.requires_grad_(channels[0] > 1)
 
+    @tensor_float_32(config.training.precision == "tf32")
     def work() -> None:
         output = convolution(features)
         output.backward(output)

@@ -124,7 +124,7 @@ def make_step(folder: Path, config, volumes, device: str):
     """Return a function that trains one step, always on the same batch, which is already on the device."""
     import torch
 
-    from emsuite.common.device import autocast
+    from emsuite.common.device import computing_in, tensor_float_32
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import on_device
     from emsuite.losses.registry import LOSSES
@@ -142,8 +142,9 @@ def make_step(folder: Path, config, volumes, device: str):
     targets = batch.targets
     weights = list(state.network.parameters())
 
+    @tensor_float_32(training.precision == "tf32")
     def step() -> None:
-        with autocast(where, getattr(torch, training.precision)):
+        with computing_in(where, training.precision):
             logits = state.forward(raw)
         parts = [
             LOSSES[head.loss](HeadOutput(logits[name].float(), head.activate), targets[name])

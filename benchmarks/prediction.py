@@ -134,13 +134,13 @@ def time_forward(folder: Path, config, tile, device: str) -> Cost:
     """Return the cost of one forward pass, with raw and predictions on the device."""
     import torch
 
-    from emsuite.common.device import autocast
+    from emsuite.common.device import computing_in
 
     network, where = trained(folder, config).to(device), torch.device(device)
     raw = torch.rand((1, 1, *tile), device=where).to(memory_format=torch.channels_last_3d)
 
     def forward() -> None:
-        with torch.inference_mode(), autocast(where, getattr(torch, config.prediction.precision)):
+        with torch.inference_mode(), computing_in(where, config.prediction.precision):
             network(raw)
 
     return measure(forward, 3, device=device)
@@ -180,11 +180,11 @@ def export_affinities(network, config, tile, kept: list[slice], path: Path) -> N
 
         def forward(self, raw):
             raw = raw.to(memory_format=torch.channels_last_3d)
-            with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32, cache_enabled=False):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_bfloat16, cache_enabled=False):
                 logits = self.network(raw)["affs"]
             return torch.sigmoid(logits.float())[:, :, kept[0], kept[1], kept[2]]
 
-    precision = getattr(torch, config.prediction.precision)
+    is_bfloat16 = config.prediction.precision == "bfloat16"
     with torch.no_grad():
         torch.jit.trace(Affinities().eval(), torch.rand((1, 1, *tile)), check_trace=False).save(str(path))
 

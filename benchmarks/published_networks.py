@@ -132,7 +132,7 @@ def predict_once(network, config, tile, where) -> None:
     from emsuite.prediction.predictor import Predictor, written_heads
     from emsuite.prediction.tiling import BY_STRIDE
 
-    precision = getattr(torch, config.prediction.precision)
+    precision = config.prediction.precision
     predictor = Predictor(network.eval(), config, where, precision, BY_STRIDE, tile, written_heads(config))
     predictor(torch.from_numpy(np.random.default_rng(0).integers(0, 256, tile).astype(np.uint8)))
 

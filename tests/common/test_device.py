@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -9,17 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.backends import cudnn
+from torch.backends import cuda, cudnn
 
 from emsuite.common import device
 from emsuite.common.device import (
+    Precision,
     check_compiler,
     claim_gpu,
+    computing_in,
     count_workers,
     deterministic,
     memory_to_use,
     one_core,
     pick_device,
+    tensor_float_32,
 )
 from emsuite.common.errors import BadInput, RunFailed
 
@@ -141,3 +146,30 @@ def test_other_threads_keep_theirs():
         leave.set()
         assert inside.result() == 1
         assert pool.submit(torch.get_num_threads).result() == before
+
+
+def tf32_flags() -> tuple[bool, bool]:
+    return cuda.matmul.allow_tf32, cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("before", [False, True])
+def test_tensor_float_32_where_it_is_asked_for_alone(precision: Precision, before: bool) -> None:
+    cpu, features = torch.device("cpu"), torch.ones((1, 1, 2, 2, 2))
+    with tensor_float_32(before):
+        with computing_in(cpu, precision):
+            assert tf32_flags() == ((True, True) if precision == "tf32" else (False, False))
+            made = torch.nn.functional.conv3d(features, features)
+        assert made.dtype == (torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        assert tf32_flags() == (before, before)
+        with pytest.raises(RuntimeError), computing_in(cpu, precision):
+            raise RuntimeError
+        assert tf32_flags() == (before, before)
+    assert torch.nn.functional.conv3d(features, features).dtype == torch.float32
+
+
+def test_torch_by_itself_would_use_tensor_float_32_for_convolutions() -> None:
+    """The reason for the switch; if torch changes its mind, the switch can go."""
+    command = "import torch; print(torch.backends.cudnn.allow_tf32)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

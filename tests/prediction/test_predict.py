@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from funlib.geometry import Coordinate, Roi
+from torch.backends import cuda, cudnn
 
 from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
@@ -50,6 +51,16 @@ def config(unet: dict, precision: str = "bfloat16") -> NetworkConfig:
     }
     content |= {"training": {"iterations": 1, "input_shape": shape, "sampling": {}}}
     return NetworkConfig.model_validate(content)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_predictions_use_tensor_float_32_only_where_it_is_asked_for(tmp_path: Path, precision: str) -> None:
+    made, raw, seen = network(SHALLOW, precision), volume(tmp_path, (10, 8, 8)), set()
+    made.heads["affs"].register_forward_hook(lambda *_: seen.add((cuda.matmul.allow_tf32, cudnn.allow_tf32)))
+    tile = torch.zeros(TILE, dtype=torch.uint8)
+    made_predictor = make_predictor(made, TILE, raw, raw.roi)
+    made_predictor(tile[tuple(slice(n) for n in made_predictor.input_shape)]).arrays()
+    assert seen == {(precision == "tf32",) * 2}
 
 
 def network(unet: dict, precision: str = "bfloat16") -> Network:

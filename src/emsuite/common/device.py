@@ -2,7 +2,7 @@
 
 choice       pick_device, check_compiler
 workers      count_workers, memory_to_use, claim_gpu
-torch        autocast (precision), deterministic (same bytes or highest speed), one_core
+torch        computing_in and tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core
 """
 
 import fcntl
@@ -15,9 +15,10 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch.backends import cudnn
+from torch.backends import cuda, cudnn
 
 from emsuite.common.errors import BadInput, RunFailed
 
@@ -134,11 +135,37 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""How convolutions and matrix products compute: see `computing_in`."""
+
+
 @contextmanager
-def autocast(device: torch.device, precision: torch.dtype) -> Iterator[None]:
-    """Within the block, torch runs convolutions in `precision`; float32 changes nothing."""
-    with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+def computing_in(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Within the block, torch runs convolutions and matrix products in `precision`.
+
+    float32: in float32, on a GPU as well, where torch by itself would let cuDNN round factors to TensorFloat-32.
+    tf32: a GPU may round factors to TensorFloat-32 (10 bits after the point); a CPU computes in float32.
+    bfloat16: forward passes in bfloat16, as torch.autocast does; weights stay float32.
+    """
+    with (
+        tensor_float_32(precision == "tf32"),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"),
+    ):
         yield
+
+
+@contextmanager
+def tensor_float_32(allowed: bool) -> Iterator[None]:
+    """Within the block, a GPU may, or may not, round the factors of convolutions and products to TensorFloat-32.
+
+    Backward passes belong into the block as well: torch asks when it computes them.
+    """
+    before = cuda.matmul.allow_tf32, cudnn.allow_tf32
+    cuda.matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        cuda.matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 # Gradients of overlapping windows would be added in any order. Our windows do not overlap.

@@ -11,7 +11,7 @@ from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
-from emsuite.common.device import autocast
+from emsuite.common.device import Precision, computing_in
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, normalized, to_unit_range
@@ -60,7 +60,7 @@ class Predictor:
     network: AnyNetwork
     config: NetworkConfig
     device: torch.device
-    precision: torch.dtype
+    precision: Precision
     tiling: Tiling
     input_shape: Shape
     heads: tuple[str, ...]
@@ -105,7 +105,7 @@ class Predictor:
             x = torch.cat([x, descriptors]) if autocontext and autocontext.with_raw else descriptors
         x = x[None].to(memory_format=torch.channels_last_3d)
         with torch.inference_mode():
-            with autocast(self.device, self.precision):
+            with computing_in(self.device, self.precision):
                 logits = self._logits(x)
             predicted = {name: self._values(name, x.float()[0], scale) for name, x in logits.items()}
             finite = {name: self._fetched(torch.isfinite(values).all()) for name, values in predicted.items()}
@@ -218,7 +218,7 @@ def make_predictor(
     Raises:
         BadInput: original tiles do not fit the network, or the volume.
     """
-    precision, heads = getattr(torch, config.prediction.precision), written_heads(config)
+    precision, heads = config.prediction.precision, written_heads(config)
     network.eval()
     roi_vx, lsds, scale = in_voxels(raw, roi), None, _grey_scale(config, raw, grey_scale)
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from emsuite.common.device import autocast
+from emsuite.common.device import computing_in, tensor_float_32
 from emsuite.config.network import NetworkConfig
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler
@@ -80,7 +80,7 @@ class Supervised:
         total: dict[str, Tensor] = {}
         for part, batch in enumerate(islice(batches, parts), start=1):
             # Processes exchange gradients once, with the last part.
-            with _without_exchange(state, part < parts):
+            with _without_exchange(state, part < parts), tensor_float_32(training.precision == "tf32"):
                 losses, outputs = _losses(state, config, batch)
                 (losses["loss"] / parts).backward()
             for name, loss in losses.items():
@@ -99,7 +99,7 @@ def _losses(
     state: TrainingState, config: NetworkConfig, batch: Batch
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
     raw = _grey_scale(state, config, batch).apply(batch.raw).to(memory_format=torch.channels_last_3d)
-    with autocast(raw.device, getattr(torch, config.training.precision)):
+    with computing_in(raw.device, config.training.precision):
         logits = state.forward(raw)
     # Losses are computed in float32, whatever the convolutions are computed in.
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
