@@ -1,6 +1,7 @@
 """The boundary between neurons, grown into their labels, and the connected components between boundaries."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,11 @@ class GrowBoundary(Settings):
 
     steps: PositiveInt = 1
     in_plane: bool = Field(description="grow within sections (y, x) alone")
+    region: Literal["context", "output"] = Field(
+        "context",
+        description="context: in all labels that are read; output: where the originals read the labels mask, in the "
+        "output and as far around it as its masked affinities reach",
+    )
 
 
 def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: Array | None = None) -> Array:

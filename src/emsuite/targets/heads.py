@@ -82,6 +82,11 @@ class Head(Settings):
     def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
         """Return the voxels of labels, z y x, that the target needs before and behind the predicted region."""
 
+    def mask_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+        """Return, as `label_context`, how far around the predicted region the target reads the labels mask."""
+        nowhere = (0,) * len(voxel_size)
+        return nowhere, nowhere
+
     @abstractmethod
     def make(self, crop: LabelCrop) -> Target:
         """Return the target of a batch of labels over `crop.inner`."""
@@ -118,7 +123,7 @@ class LossSwitch(Settings):
 class AffinitiesHead(Head):
     """Affinities to the voxels at `neighborhood`: 1 where both ends carry the same label (Turaga et al. 2010)."""
 
-    not_architecture: ClassVar[frozenset[str]] = Head.not_architecture | {"switch_to"}
+    not_architecture: ClassVar[frozenset[str]] = Head.not_architecture | {"masked", "switch_to"}
 
     target: Literal["affinities"]
     neighborhood: tuple[Offset, ...] = Field(min_length=1, description="offsets in voxels, z y x, one channel each")
@@ -126,6 +131,9 @@ class AffinitiesHead(Head):
         "balance",
         description="balance: 0 and 1 weigh the same in total, all channels together; mask: 1 where both ends of an "
         "affinity lie in the labels mask",
+    )
+    masked: bool = Field(
+        True, description="affinities count where both ends lie in the labels mask; false: all count, 0 outside labels"
     )
     switch_to: LossSwitch | None = Field(
         None, validation_alias=AliasChoices("switch_to", "then"), description="another loss from an iteration on"
@@ -147,10 +155,15 @@ class AffinitiesHead(Head):
         axes = list(zip(*self.neighborhood, strict=True))
         return tuple(max(0, -min(offsets)) for offsets in axes), tuple(max(0, *offsets) for offsets in axes)
 
+    def mask_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+        """See `Head.mask_context`: as far as the offsets reach, unless nothing is masked."""
+        return self.label_context(voxel_size) if self.masked else super().mask_context(voxel_size)
+
     def make(self, crop: LabelCrop) -> Target:
         """See `Head.make`."""
         values = affinity_targets(crop.labels, self.neighborhood, crop.inner)
-        mask = None if crop.mask is None else affinities_mask(crop.mask, self.neighborhood, crop.inner)
+        inside = crop.mask if self.masked else None
+        mask = None if inside is None else affinities_mask(inside, self.neighborhood, crop.inner)
         if self.weights == "balance":
             masks = [None] * len(values) if mask is None else mask.view(torch.bool)
             weights = stacked([balance_weights(*pair) for pair in zip(values, masks, strict=True)])

@@ -2,8 +2,9 @@
 
     labels  ->  grow the boundary  ->  number connected components anew  ->  target of each head
 
-The order is that of the originals. The boundary grows in the labels with all their context.
-Source: the training pipelines of funkelab/lsd_nm_experiments.
+The order is that of the originals. By default the boundary grows in the labels with all their context. In the originals
+it grows where the labels mask is read as well: LSDs see the labels of their context as they are.
+Source: the training pipelines of funkelab/lsd_nm_experiments; gunpowder's GrowBoundary and AddAffinities.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,9 +39,7 @@ class TargetMaker:
     @property
     def label_context(self) -> tuple[Shape, Shape]:
         """Voxels of labels, z y x, that the targets need before and behind the predicted region."""
-        contexts = [head.label_context(self.voxel_size) for head in self.heads.values()]
-        before, behind = zip(*contexts, strict=True)
-        return tuple(map(max, zip(*before, strict=True))), tuple(map(max, zip(*behind, strict=True)))
+        return _widest([head.label_context(self.voxel_size) for head in self.heads.values()])
 
     def __call__(self, labels: Tensor, mask: Tensor, iteration: int) -> dict[str, Target]:
         """Return the target of each head.
@@ -50,13 +49,38 @@ class TargetMaker:
             mask: (B, Z, Y, X) uint8 {0, 1}, as `labels`; 0 where nobody labelled.
             iteration: the training step that ends at this iteration uses the targets.
         """
-        before, behind = self.label_context
-        inner = tuple(slice(b, n - e) for b, e, n in zip(before, behind, labels.shape[1:], strict=True))
+        inner = self._within(labels.shape[1:], [(0, 0, 0)] * 2)
         # A full mask saves work. On a GPU, asking for it would make the host wait.
         partial_mask = None if mask.device.type == "cpu" and mask.all() else mask
         if self.boundary is not None:
-            labels = grow_boundary(labels, self.boundary.steps, self.boundary.in_plane, partial_mask)
+            labels = self._grown(labels, partial_mask, self.boundary)
         if self.renumber_from is not None and iteration > self.renumber_from:
             labels = torch.stack([connected_components(sample) for sample in labels])
         crop = LabelCrop(labels, partial_mask, inner, self.voxel_size)
         return {name: head.settings_at(iteration).make(crop) for name, head in self.heads.items()}
+
+    def _grown(self, labels: Tensor, mask: Tensor | None, boundary: GrowBoundary) -> Tensor:
+        region: tuple[slice, ...] = (slice(None),) * 3
+        if boundary.region == "output":
+            around = _widest([head.mask_context(self.voxel_size) for head in self.heads.values()])
+            region = self._within(labels.shape[1:], around)
+        # The border of the region forms no boundary, as that of an array.
+        inside = None if mask is None else mask[:, *region]
+        grown = grow_boundary(labels[:, *region], boundary.steps, boundary.in_plane, inside)
+        if grown.shape == labels.shape:
+            return grown
+        labels = labels.clone()
+        labels[:, *region] = grown
+        return labels
+
+    def _within(self, shape: Sequence[int], around: Sequence[Shape]) -> tuple[slice, ...]:
+        """Return the predicted region, and `around` voxels before and behind it, in labels of this shape."""
+        before, behind = (
+            [c - a for c, a in zip(*pair, strict=True)] for pair in zip(self.label_context, around, strict=True)
+        )
+        return tuple(slice(b, n - e) for b, e, n in zip(before, behind, shape, strict=True))
+
+
+def _widest(contexts: Sequence[tuple[Shape, Shape]]) -> tuple[Shape, Shape]:
+    before, behind = zip(*contexts, strict=True)
+    return tuple(map(max, zip(*before, strict=True))), tuple(map(max, zip(*behind, strict=True)))
