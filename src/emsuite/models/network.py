@@ -16,6 +16,7 @@ from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
 from emsuite.models.unet import UNet, UNetSettings, centre_crop, head_layer
+from emsuite.models.upsample import Upsample
 
 
 class Network(nn.Module):
@@ -108,6 +109,20 @@ AnyNetwork = Network | AutocontextNetwork
 def trained_part(network: AnyNetwork) -> Network:
     """Return the part whose weights are trained and saved."""
     return network.trained if isinstance(network, AutocontextNetwork) else network
+
+
+def draw_glorot_weights(network: nn.Module) -> None:
+    """Draw all kernels anew from Glorot's uniform distribution, from torch's random state, and set all biases to 0.
+
+    As TensorFlow 1 does by default, so as the published networks began: within +-sqrt(6 / (fan in + fan out)), where a
+    fan is the number of channels times that of the kernel's voxels, also of transposed convolutions (Glorot and Bengio
+    2010, equation 16). Normalisation layers stay as they are.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | Upsample):
+            nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def quantise(x: Tensor) -> Tensor:
