@@ -11,7 +11,7 @@ from emsuite.cli.command import stage
 
 @stage(
     example="""
-python 02_train/view_batch.py -f 02_train/fib25/mtlsd/snapshots/batch_1001.zarr
+python 02_train/view_batch.py -f 02_train/fib25/mtlsd/snapshots/batch_1.zarr
 cd 02_train/fib25/mtlsd && python ../../view_batch.py
 """
 )

@@ -97,7 +97,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
             # One process may have been asked to end: all of them must end at the same iteration.
             run.request.signal = run.group.all_reduce_max(run.request.signal)
             ends = bool(run.request.signal) or iteration == run.until
-            _report(run, state, result, batches.waited, report, iteration == first or ends)
+            _report(run, state, result, batches.waited, report, iteration == first, ends)
             if iteration % training.checkpoint_every == 0 or ends:
                 # A checkpoint is written only behind a loss that is a number.
                 _numbers(run, state, result)
@@ -110,15 +110,15 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
 
 
 def _report(run: Run, state: TrainingState, result: StepResult, waited: float, report: TrainingReport | None,
-            now: bool) -> None:  # fmt: skip
+            is_first: bool, is_last: bool) -> None:  # fmt: skip
     training, iteration = run.config.training, state.iteration
     if report:
         report.step()
-    if now or iteration % training.log_every == 0:
+    if is_first or is_last or iteration % training.log_every == 0:
         losses = _numbers(run, state, result)
         if report:
             report.add(iteration, losses, next(iter(state.optimizers.values())).param_groups[0]["lr"], waited)
-    if report and iteration % training.snapshot_every == 0:
+    if report and (is_first or iteration % training.snapshot_every == 0):
         raw, targets = result.batch.raw[:, 0], result.batch.targets
         predictions = {name: output.values for name, output in result.outputs.items()}
         save_snapshot(snapshot_path(run.folder, iteration), run.config, raw, targets, predictions)
