@@ -45,12 +45,14 @@ def main(
     from emsuite.common.errors import BadInput
     from emsuite.config.network import load_network
     from emsuite.training.learning_rate_finder import try_rates
-    from emsuite.training.volumes import load_training_data
+    from emsuite.training.volumes import load_training_data, with_probabilities
 
     if lowest >= highest:
         raise BadInput(f"--lowest {lowest:g}: expected a rate below --highest, {highest:g}")
     config = load_network(network_dir, overrides)
-    loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
+    project = Path(__file__).resolve().parents[1]
+    config = with_probabilities(config, volumes, project)
+    loaded = load_training_data(config, volumes, project)
     tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
     tried.write(out or network_dir / "log" / "learning_rates.csv")
     click.echo(f"{tried.suggested:.2g}")

@@ -39,11 +39,13 @@ def main(
     from emsuite.common.process import kept_memory, make_cublas_deterministic
     from emsuite.config.network import load_network
     from emsuite.training.trainer import train
-    from emsuite.training.volumes import load_training_data
+    from emsuite.training.volumes import load_training_data, with_probabilities
 
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])
-    loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
+    project = Path(__file__).resolve().parents[1]
+    config = with_probabilities(config, volumes, project)
+    loaded = load_training_data(config, volumes, project)
     if config.training.deterministic:
         make_cublas_deterministic()
     with kept_memory():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import fastremap
@@ -12,7 +13,10 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
+from emsuite.data.labels_mask import MaskRule, mask_of
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+
+NO_RULE = MaskRule()
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,16 @@ def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVo
     return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path))
 
 
-def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool = False) -> TrainingVolume:
+def load_training_volume(
+    path: str | Path, roi: Roi | None = None, stream: bool = False, rule: MaskRule = NO_RULE
+) -> TrainingVolume:
     """Read `volumes/raw`, `volumes/labels/neuron_ids` and, if it exists, `volumes/labels/labels_mask`.
 
     Args:
         path: the container.
         roi: use the labels inside this region (nm) and inside raw; None: all labels. Raw is kept whole, as context.
         stream: leave the arrays on disk and read pieces as samples need them.
+        rule: labels that are no ground truth. They become background, and make the mask of a volume without one.
 
     Raises:
         BadInput: an array is missing or has a wrong type, arrays differ in their voxels, or do not overlap.
@@ -78,10 +85,12 @@ def load_training_volume(path: str | Path, roi: Roi | None = None, stream: bool 
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    labelled = StoredVoxels(labels, used, _labels, torch.int32)
+    labelled = StoredVoxels(labels, used, partial(_labels, rule=rule), torch.int32)
     sources: list[Source] = [raw_source(raw), labelled]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
+    elif rule.unlabelled:
+        sources.append(StoredVoxels(labels, used, partial(_mask_by_rule, rule=rule), torch.uint8))
     if not stream:
         sources = [source[:, :, :] for source in sources]
     raw_voxels, label_voxels, *masks = sources
@@ -175,8 +184,14 @@ def _mask(_volume: Volume, voxels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy((voxels != 0).astype(np.uint8))
 
 
-def _labels(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+def _mask_by_rule(_volume: Volume, voxels: np.ndarray, rule: MaskRule) -> torch.Tensor:
+    return torch.from_numpy(mask_of(voxels, rule))
+
+
+def _labels(volume: Volume, voxels: np.ndarray, rule: MaskRule) -> torch.Tensor:
     voxels = np.ascontiguousarray(voxels)
+    if rule.unlabelled:
+        voxels = np.where(mask_of(voxels, rule), voxels, voxels.dtype.type(0))
     if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
         raise BadInput(f"{volume.path}: holds the label {voxels.min()}, expected 0 for background and labels above")
     renumbered, _ = fastremap.renumber(voxels, in_place=True)

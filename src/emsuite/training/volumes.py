@@ -8,9 +8,10 @@ from funlib.geometry import Roi
 
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
-from emsuite.config.dataset import load_dataset
+from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
+from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.volume import LABELS, open_volume, parse_roi
 
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: Path) -> list[TrainingVolume]:
     """Read the training volumes.
+
+    Labels that the data set calls unlabelled are masked out, also if a volume has no mask, and are never objects.
 
     They stay on disk if `training.stream` says so. If it says nothing, they stay on disk if they need more than half of
     the free memory.
@@ -30,7 +33,7 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         project: the folder of the project, with its `data` folder.
 
     Raises:
-        BadInput: a volume is missing, or has another voxel size.
+        BadInput: a volume is missing, or has another voxel size; the data set has no split of the network's name.
     """
     parts = [_part(config, text) for text in volumes or _split(config, project)]
     stream = config.training.stream
@@ -39,19 +42,49 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         stream = needed > free // 2
         if stream:
             logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
-    return [load_training_volume(path, roi, stream) for path, roi in parts]
+    rule = _mask_rule(config, project)
+    return [load_training_volume(path, roi, stream, rule) for path, roi in parts]
+
+
+def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: Path) -> NetworkConfig:
+    """Return the configuration with the probabilities of the split that `load_training_data` reads.
+
+    Volumes that are named, and probabilities that the configuration holds itself, leave it as it is; arguments are
+    those of `load_training_data`.
+    """
+    if volumes or config.training.sampling.probabilities is not None:
+        return config
+    present = [part for path, part in _parts_of_split(config, project) if path.is_dir()]
+    given = tuple(part.probability for part in present if part.probability is not None)
+    sampling = config.training.sampling.model_copy(update={"probabilities": given or None})
+    return config.model_copy(update={"training": config.training.model_copy(update={"sampling": sampling})})
 
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
-    dataset = load_dataset(config.dataset, project / DATASETS)
-    parts = [(dataset.volume_path(part.volume, project / DATA), part.roi) for part in dataset.split.train]
-    present = [(path, roi) for path, roi in parts if path.is_dir()]
-    if not present:
+    parts = _parts_of_split(config, project)
+    missing = [path.stem for path, _ in parts if not path.is_dir()]
+    if len(missing) == len(parts):
         raise BadInput(
             f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
             "fetch one, or name one with --data"
         )
-    return [f"{path}@{roi}" if roi else str(path) for path, roi in present]
+    if missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        logger.warning("%d of %d volumes to train on are missing, and left out: %s", len(missing), len(parts), names)
+    return [f"{path}@{part.roi}" if part.roi else str(path) for path, part in parts if path.is_dir()]
+
+
+def _parts_of_split(config: NetworkConfig, project: Path) -> list[tuple[Path, Part]]:
+    """Return the parts of the network's split to train on, with the paths of their volumes."""
+    dataset = load_dataset(config.dataset, project / DATASETS)
+    split = dataset.named_split(config.training.split)
+    return [(dataset.volume_path(part.volume, project / DATA), part) for part in split.train]
+
+
+def _mask_rule(config: NetworkConfig, project: Path) -> MaskRule:
+    """Return the rule of the network's data set, for volumes without a mask; none if no file describes it."""
+    is_described = (project / DATASETS / f"{config.dataset}.yaml").is_file()
+    return load_dataset(config.dataset, project / DATASETS).mask if is_described else MaskRule()
 
 
 def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:
