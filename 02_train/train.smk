@@ -22,7 +22,7 @@ rule train:
         gpu=1,
     params:
         folder=subpath(input.network, parent=True),
-        data=[word for part in PLAN.train_parts for word in ("--data", part.argument)],
+        data=PLAN.training_data_options,
         device=device,
         seed=as_options(PLAN.config, ["seed"]),
     shell:

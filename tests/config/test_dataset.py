@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from builders import ROOT
 from emsuite.common.errors import BadInput
-from emsuite.config.dataset import Dataset, dataset_names, dataset_of, load_dataset, volume_name
+from emsuite.config.dataset import Dataset, Split, dataset_names, dataset_of, load_dataset, volume_name
 from emsuite.io.volume import open_volume, parse_roi
 
 FOLDER = ROOT / "01_data/datasets"
@@ -47,8 +47,8 @@ def test_every_file_is_a_data_set_that_trains_and_tests() -> None:
     assert dataset_names(FOLDER) == ["fib25", "hemi", "phantom", "zebrafinch"]
     for name in dataset_names(FOLDER):
         data = load_dataset(name, FOLDER)
-        assert data.split.train
-        assert data.split.test
+        assert data.named_split().train
+        assert data.named_split().test
 
 
 def test_phantom_is_synthesized() -> None:
@@ -62,12 +62,33 @@ def test_phantom_is_synthesized() -> None:
 
 def test_fib25_split_cuts_the_slab_in_two(fib25_slab: Path) -> None:
     data = load_dataset("fib25", FOLDER)
-    (train,), (test,) = data.split.train, data.split.test
+    split = data.named_split()
+    assert split == data.named_split("slab")
+    (train,), (test,) = split.train, split.test
     raw = open_volume(fib25_slab / "volumes/raw")
     train_roi, test_roi = parse_roi(train.roi or "", raw), parse_roi(test.roi or "", raw)
     assert not train_roi.intersects(test_roi)
     assert tuple(train_roi.shape / raw.voxel_size) == (130, 250, 250)
     assert tuple(test_roi.shape / raw.voxel_size) == (30, 250, 250)
+
+
+def test_networks_that_name_no_split_get_the_first_or_only_one(tmp_path: Path) -> None:
+    train = {"volume": "first"}, {"volume": "second"}
+    one = Dataset(name="x", voxel_size=(1, 1, 1), volumes=("first", "second"), split={"train": train[:1]})
+    assert one.named_split() == one.split
+    assert one.split.probabilities is None
+    with pytest.raises(BadInput, match="data set x: no split 'published'; it has one without a name"):
+        one.named_split("published")
+    content = {
+        "b": {"train": train[:1]},
+        "a": {"train": [part | {"probability": p} for part, p in zip(train, (1, 3), strict=True)]},
+    }
+    several = Dataset(name="x", voxel_size=(1, 1, 1), volumes=("first", "second"), splits=content)
+    assert several.named_split() == several.named_split("b") == Split.model_validate(content["b"])
+    assert several.named_split("a").probabilities == (1, 3)
+    with pytest.raises(BadInput, match="data set x: no split 'c'; it has b, a"):
+        several.named_split("c")
+    assert Dataset.model_validate(several.model_dump()) == several
 
 
 def test_own_data_set_needs_few_lines(tmp_path: Path) -> None:
@@ -111,6 +132,27 @@ def test_unknown_data_set_lists_the_known() -> None:
         ("split: {train: [{volume: third}]}\n", "split: third is none of the data set's volumes"),
         ("split: {train: [{volume: first}], test: [{volume: first}]}\n", "first is in train and in test"),
         ("split: {train: [{volume: first, roi: '0:8'}]}\n", "roi: expected three ranges in nm"),
+        (
+            "split: {train: [{volume: first}], test: [{volume: first, roi: '0:8,:,:'}]}\n",
+            "first is in train and in test",
+        ),
+        ("splits: {a: {test: [{volume: third}]}}\n", "splits: third is none of the data set's volumes"),
+        (
+            "splits: {a: {train: [{volume: first}], test: [{volume: first}]}}\n",
+            "splits.a: first is in train and in test",
+        ),
+        ("splits: {a b: {}}\n", "splits.a b: String should match pattern"),
+        ("split: {train: [{volume: first}]}\nsplits: {a: {}}\n", "split and splits: expected one of the two"),
+        (
+            "split: {train: [{volume: first, probability: 1}, {volume: second}]}\n",
+            "split: train: expected a probability",
+        ),
+        ("split: {train: [{volume: first, probability: 0}]}\n", "split: train: .* one of them above 0"),
+        (
+            "split: {train: [{volume: first, probability: -1}]}\n",
+            "probability: Input should be greater than or equal to 0",
+        ),
+        ("split: {test: [{volume: first, probability: 1}]}\n", "split: test: a probability is one of training"),
         ("default_volumes: [third]\n", "default_volumes: third is none"),
         ("prefix: ../../etc\n", "prefix: expected folders below the bucket"),
         ("bucket: b\nfolder: here\n", "only one of the three"),

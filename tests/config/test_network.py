@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from builders import ROOT
 from emsuite.common.errors import BadInput
-from emsuite.config.network import frozen_network_folder, load_network
+from emsuite.config.network import build_network, frozen_network_folder, load_network
 
 NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml"))
 
@@ -83,6 +84,19 @@ def test_overrides_are_named_themselves(folder: Path) -> None:
     assert refused(folder, "training.bach_size=2").startswith("--set training.bach_size=2: training.bach_size: unknown")
     assert "betas.1: Input should be less than 1; it holds 3" in refused(folder, "training.optimizer.betas=[0.9, 3]")
     assert load_network(folder, ["training.batch_size=2"]).training.batch_size == 2
+
+
+def test_the_first_weights_are_those_that_the_network_names(folder: Path) -> None:
+    small = ["unet.num_fmaps=2", "unet.fmap_inc_factor=1"]
+    weights = {}
+    for kind in ("he", "glorot"):
+        torch.manual_seed(0)
+        weights[kind] = build_network(load_network(folder, [*small, f"training.initial_weights={kind}"])).state_dict()
+    assert weights["glorot"]["unet.layer_0_left_0.weight"].abs().max() <= (6 / (27 * (1 + 2))) ** 0.5
+    assert not weights["glorot"]["heads.affs.bias"].any()
+    assert weights["he"]["heads.affs.bias"].any()
+    he, glorot = (load_network(folder, [f"training.initial_weights={kind}"]).architecture() for kind in weights)
+    assert he == glorot, "a checkpoint that began as one goes on as the other"
 
 
 @pytest.mark.parametrize("name", ["32", "1e5", "no", "null", "2024-01-01"])

@@ -20,6 +20,30 @@ def test_the_split_of_the_data_set_is_the_default() -> None:
     assert plan.volume_manifest(volume) == [Path(f"{volume}.manifest.json")]
 
 
+def test_published_networks_train_on_all_that_was_published() -> None:
+    plan = load_plan({"dataset": "fib25", "network": "mtlsd", "test": "v.zarr"}, ROOT)
+    folder = Path("data/funke/fib25/training")
+    volumes = [folder / f"{name}.zarr" for name in ("trvol-250-1", "trvol-250-2", "tstvol-520-1", "tstvol-520-2")]
+    assert plan.train_parts == [VolumePart(volume, None) for volume in volumes]
+    data = [word for volume in volumes for word in ("--data", str(volume))]
+    chances = ["--set", "training.sampling.probabilities=[0.05, 0.05, 0.45, 0.45]"]
+    assert plan.training_data_options == data + chances
+    assert all(plan.volume_manifest(volume) for volume in volumes), "the workflow fetches them"
+    assert (
+        load_plan({"dataset": "hemi", "network": "lsd", "test": "v.zarr"}, ROOT).training_data_options[::2]
+        == ["--data"] * 8
+    )
+    own = load_plan({"dataset": "fib25", "network": "mtlsd", "train": "w.zarr", "test": "v.zarr"}, ROOT)
+    assert own.training_data_options == ["--data", "w.zarr"]
+
+
+def test_another_split_by_name() -> None:
+    small = load_plan(FIB25, ROOT)
+    assert small.training_data_options == ["--data", "data/funke/fib25/training/trvol-250-2.zarr@0:1040,:,:"]
+    slab = load_plan({"dataset": "fib25", "network": "mtlsd", "split": "slab"}, ROOT)
+    assert (slab.train_parts, slab.test_parts) == (small.train_parts, small.test_parts)
+
+
 def test_own_volumes_replace_the_split() -> None:
     plan = load_plan(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
     assert [part.argument for part in plan.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
@@ -36,7 +60,7 @@ def test_parts_of_one_volume_have_different_names() -> None:
 
 
 def test_autocontext_waits_for_its_frozen_network() -> None:
-    plan = load_plan({"dataset": "zebrafinch", "network": "aclsd"}, ROOT)
+    plan = load_plan({"dataset": "zebrafinch", "network": "aclsd", "split": "held_out"}, ROOT)
     assert plan.frozen_manifest("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
     assert plan.frozen_manifest("lsd") == []
 
@@ -62,7 +86,9 @@ def test_workers_are_processes_or_jobs_of_slurm() -> None:
 
 def test_the_first_predicted_head_of_affinities_is_segmented(tmp_path: Path) -> None:
     assert load_plan(FIB25, ROOT).affinities_head == "affs"
-    assert load_plan({"dataset": "zebrafinch", "network": "lsd"}, ROOT).affinities_head == "affs", "it predicts none"
+    assert load_plan({"dataset": "zebrafinch", "network": "lsd", "test": "v.zarr"}, ROOT).affinities_head == "affs", (
+        "it predicts none"
+    )
     shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
     shutil.copytree(ROOT / "02_train/fib25/small", tmp_path / "02_train/fib25/small")
     shutil.copy(ROOT / "02_train/fib25/dataset.yaml", tmp_path / "02_train/fib25")
@@ -83,6 +109,12 @@ def test_the_first_predicted_head_of_affinities_is_segmented(tmp_path: Path) -> 
     [
         ({"dataset": "fib52", "network": "small"}, "fib52.*there are fib25"),
         ({"dataset": "fib25", "network": "smal"}, "no network 'smal'.*small"),
+        (FIB25 | {"split": "slap"}, "data set fib25: no split 'slap'; it has slab, published"),
+        (
+            {"dataset": "fib25", "network": "mtlsd"},
+            "fib25: its split 'published' has no part to test on; name volumes with --config test=..., or another "
+            "split with --config split=..., of slab",
+        ),
         (FIB25 | {"iteration": 3}, "config/config.yaml: iteration: unknown key"),
         (FIB25 | {"iterations": "many"}, "config/config.yaml: iterations: .*'many'"),
         (FIB25 | {"segmentation": {"flod": "affinity"}}, "segmentation: flod: unknown key"),

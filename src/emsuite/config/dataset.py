@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, as_options, load
+from emsuite.common.settings import NonNegative, Settings, as_options, load
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
@@ -48,10 +48,18 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Part(Settings):
-    """A volume, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`)."""
+    """A volume, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`).
+
+    `probability` says how often training draws from it; without, all parts are drawn alike.
+    """
 
     volume: VolumeName
     roi: Annotated[str, AfterValidator(_roi)] | None = None
+    probability: NonNegative | None = None
+
+    def shares_voxels(self, other: "Part") -> bool:
+        """Return whether both are the same region, or one of them is the whole volume of the other."""
+        return self.volume == other.volume and (self.roi == other.roi or None in (self.roi, other.roi))
 
 
 class Split(Settings):
@@ -59,6 +67,24 @@ class Split(Settings):
 
     train: tuple[Part, ...] = ()
     test: tuple[Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Split":
+        for part in self.train:
+            if any(part.shares_voxels(other) for other in self.test):
+                raise ValueError(f"{part.volume} is in train and in test")
+        if any(part.probability is not None for part in self.test):
+            raise ValueError("test: a probability is one of training; expected none")
+        given = [part.probability for part in self.train if part.probability is not None]
+        if given and (len(given) < len(self.train) or not sum(given) > 0):
+            raise ValueError("train: expected a probability for each part, one of them above 0, or for none")
+        return self
+
+    @property
+    def probabilities(self) -> tuple[float, ...] | None:
+        """How often training draws from each part; None: from all alike."""
+        given = tuple(part.probability for part in self.train if part.probability is not None)
+        return given or None
 
 
 class Citation(Settings):
@@ -80,7 +106,8 @@ class Dataset(Settings):
     """One data set. Without a `bucket` its volumes are synthesized, or are on this machine already.
 
     `voxel_size` is in nm, z y x. `folder` holds the volumes of a user's own data set; without it they are below the
-    data folder. `synthesis` holds, for each volume, the keys of `emsuite.phantom.settings.PhantomSettings` except the
+    data folder. `split` is the only split; or `splits` holds several by name, and the first is that of networks that
+    name none. `synthesis` holds, for each volume, the keys of `emsuite.phantom.settings.PhantomSettings` except the
     voxel size.
     """
 
@@ -93,6 +120,7 @@ class Dataset(Settings):
     volumes: Annotated[tuple[VolumeName, ...], Field(min_length=1)]
     default_volumes: tuple[VolumeName, ...] = ()
     split: Split = Split()
+    splits: dict[Annotated[str, Field(pattern=f"^{_WORD.pattern}$")], Split] = Field(default_factory=dict)
     mask: MaskRule = MaskRule()
     segmentation: SegmentationSettings = SegmentationSettings()
     licence: str = "see source"
@@ -114,10 +142,10 @@ class Dataset(Settings):
     def _consistent(self) -> "Dataset":
         if len(set(self.volumes)) < len(self.volumes):
             raise ValueError("volumes: a name is there twice")
-        parts = (*self.split.train, *self.split.test)
         used = {
             "default_volumes": self.default_volumes,
-            "split": [part.volume for part in parts],
+            "split": _volumes_of(self.split),
+            "splits": [volume for split in self.splits.values() for volume in _volumes_of(split)],
             "synthesis": self.synthesis,
             "contents": self.contents,
         }
@@ -125,9 +153,8 @@ class Dataset(Settings):
             for name in names:
                 if name not in self.volumes:
                     raise ValueError(f"{key}: {name} is none of the data set's volumes")
-        both = {part for part in self.split.train if part in self.split.test}
-        if both:
-            raise ValueError(f"split: {next(iter(both)).volume} is in train and in test")
+        if self.splits and self.split != Split():
+            raise ValueError("split and splits: expected one of the two, a single split or several by name")
         if self.bucket and (self.folder or self.synthesis):
             raise ValueError("a data set lies in a bucket, or in a folder, or is synthesized: only one of the three")
         return self
@@ -147,6 +174,17 @@ class Dataset(Settings):
                 key = ".".join(map(str, ("synthesis", volume, *problem["loc"])))
                 raise ValueError(f"{key}: {problem['msg'].removeprefix('Value error, ')}") from None
         return self
+
+    def named_split(self, name: str | None = None) -> Split:
+        """Return the split of this name, or the data set's first or only one; raise BadInput for an unknown name."""
+        if name is None:
+            return next(iter(self.splits.values()), self.split)
+        if name not in self.splits:
+            names = ", ".join(self.splits) or "one without a name"
+            raise BadInput(
+                f"data set {self.name}: no split '{name}'; it has {names}: see training.split, --config split"
+            )
+        return self.splits[name]
 
     def choose(self, volumes: tuple[str, ...] = (), everything: bool = False) -> tuple[str, ...]:
         """Return the named volumes, or all, or the default ones; raise BadInput for an unknown name."""
@@ -179,6 +217,10 @@ class Dataset(Settings):
             raise BadInput(f"{self.name}: {volume} is not synthesized")
         recipe = self.synthesis[volume]
         return as_options(PhantomSettings(voxel_size=self.voxel_size, **recipe), ["voxel_size", *recipe])
+
+
+def _volumes_of(split: Split) -> list[str]:
+    return [part.volume for part in (*split.train, *split.test)]
 
 
 def dataset_names(folder: Path) -> list[str]:

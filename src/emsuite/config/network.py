@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
+from emsuite.common.device import Precision
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
-from emsuite.models.network import AutocontextNetwork, Network
+from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
 from emsuite.models.unet import UNetSettings
 from emsuite.targets.boundary import GrowBoundary
 from emsuite.targets.heads import Heads, LsdsHead
@@ -52,6 +53,7 @@ class Training(Settings):
     """How the network is trained."""
 
     iterations: PositiveInt = Field(description="trained to here unless told otherwise")
+    split: str | None = Field(None, description="name of the data set's split to train on (default: its first)")
     input_shape: Triple = Field(description="voxels of raw per sample, z y x")
     batch_size: PositiveInt = Field(1, description="samples per iteration, shared out among all GPUs")
     accumulate: PositiveInt = Field(
@@ -62,7 +64,10 @@ class Training(Settings):
     stream: bool | None = Field(
         None, description="read volumes from disk as samples need them (default: if memory does not hold them twice)"
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the forward pass; weights are float32")
+    precision: Precision = Field("float32", description="of convolutions; weights are float32")
+    initial_weights: Literal["he", "glorot"] = Field(
+        "he", description="he: normal (He et al. 2015); glorot: uniform, all biases 0 (Glorot and Bengio 2010)"
+    )
     optimizer: Optimizer = Optimizer()
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
     sampling: SamplingSettings
@@ -80,7 +85,7 @@ class Prediction(Settings):
     """How the network predicts."""
 
     input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the convolutions")
+    precision: Precision = Field("float32", description="of convolutions")
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
 
 
@@ -176,7 +181,10 @@ def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
 def build_network(config: NetworkConfig) -> Network:
     """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
     channels = {name: head.channels for name, head in config.heads.items()}
-    return Network(config.unet, config.in_channels, channels)
+    network = Network(config.unet, config.in_channels, channels)
+    if config.training.initial_weights == "glorot":
+        draw_glorot_weights(network)
+    return network
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:

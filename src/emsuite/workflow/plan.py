@@ -17,7 +17,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
 from emsuite.common.settings import Settings, validate
-from emsuite.config.dataset import Dataset, load_dataset
+from emsuite.config.dataset import Dataset, Split, load_dataset
 from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.segmentation.settings import SegmentationSettings
@@ -31,6 +31,7 @@ class WorkflowConfig(Settings):
     dataset: str
     network: str
     iterations: PositiveInt | None = None
+    split: str | None = None
     train: tuple[str, ...] | None = Field(None, min_length=1)
     test: tuple[str, ...] | None = Field(None, min_length=1)
     data: Path = DATA
@@ -119,6 +120,19 @@ class WorkflowPlan:
         return {part.name: part for part in self._parts(self.config.test, "test")}
 
     @property
+    def split(self) -> Split:
+        """The parts of the data set that the run trains and scores on, unless the configuration names volumes."""
+        return self.dataset.named_split(self.config.split or self.network.training.split)
+
+    @property
+    def training_data_options(self) -> list[str]:
+        """The options of training scripts that name the parts to train on, and how often each is drawn."""
+        words = [word for part in self.train_parts for word in ("--data", part.argument)]
+        if self.config.train is None and self.split.probabilities is not None:
+            words += ["--set", f"training.sampling.probabilities={list(self.split.probabilities)}"]
+        return words
+
+    @property
     def outside_folders(self) -> list[Path]:
         """The folders of data and results outside the project, which must be made visible inside an image."""
         folders = [self.config.data, self.config.results, *self.config.shared]
@@ -179,12 +193,16 @@ class WorkflowPlan:
         if volumes is not None:
             pairs = [text.partition("@") for text in volumes]
             return [VolumePart(Path(path), roi or None) for path, _, roi in pairs]
-        split = getattr(self.dataset.split, which)
-        if not split:
+        parts = getattr(self.split, which)
+        if not parts:
+            named = self.config.split or self.network.training.split
+            where = f"split '{named}'" if named else "split"
+            others = ", ".join(name for name in self.dataset.splits if name != named)
             raise BadInput(
-                f"data set {self.dataset.name}: has no {which} split; name volumes with --config {which}=..."
+                f"data set {self.dataset.name}: its {where} has no part to {which} on; name volumes with "
+                f"--config {which}=..." + (f", or another split with --config split=..., of {others}" if others else "")
             )
-        return [VolumePart(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
+        return [VolumePart(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in parts]
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
@@ -204,7 +222,8 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
         names = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(names) or 'none'}")
     plan = WorkflowPlan(checked, dataset, load_network(folder), project)
-    _ = plan.segmentation, plan.image  # errors in these keys show at the start, not hours later
+    # errors in these keys show at the start, not hours later
+    _ = plan.segmentation, plan.image, plan.train_parts, plan.test_parts
     return plan
 
 
