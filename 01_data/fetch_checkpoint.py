@@ -67,8 +67,8 @@ def main(
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
     store = S3Store(bucket, endpoint_url, workers)
     folder = networks_dir / dataset
-    for name in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
-        prefix, source = fetch_published(store, dataset, name, out, workers)
+    for name, iteration in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
+        prefix, source = fetch_published(store, dataset, name, out, workers, iteration)
         click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: converted")
 
 

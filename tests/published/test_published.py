@@ -64,7 +64,28 @@ def test_files_in_subfolders_do_not_count() -> None:
 
 def test_the_frozen_network_comes_first(thin_networks: Path) -> None:
     folder = thin_networks / "zebrafinch"
-    assert with_frozen_networks(["aclsd", "mtlsd", "acrlsd", "lsd"], folder) == ["lsd", "aclsd", "mtlsd", "acrlsd"]
+    lsd = ("lsd", 400_000)
+    asked = ["aclsd", "mtlsd", "acrlsd", "lsd"]
+    expected = [lsd, ("aclsd", None), ("mtlsd", None), ("acrlsd", None), ("lsd", None)]
+    assert with_frozen_networks(asked, folder) == expected
+
+
+def test_the_checkpoint_that_an_autocontext_network_names_goes_before_a_newer_one() -> None:
+    files = listed(*checkpoint_files(300_000), *checkpoint_files(400_000))
+    assert [stored.name for stored in newest_checkpoint(files, 300_000)] == checkpoint_files(300_000)
+    assert [stored.name for stored in newest_checkpoint(files, 200_000)] == checkpoint_files(400_000)
+
+
+def test_another_iteration_of_the_frozen_network_is_refused_in_one_line(thin_networks: Path) -> None:
+    lsd, aclsd = thin_networks / "zebrafinch/lsd", thin_networks / "zebrafinch/aclsd"
+    convert(recorded("zebrafinch", "lsd"), lsd)
+    file = aclsd / "network.yaml"
+    file.write_text(file.read_text().replace("iteration: 400000", "iteration: 300000"))
+    message = (
+        "lsd: no checkpoint of iteration 300000, which autocontext.iteration of 'aclsd' names; it has 400000: train"
+    )
+    with pytest.raises(BadInput, match=message):
+        convert(recorded("zebrafinch", "aclsd"), aclsd)
 
 
 # ---- fetched
@@ -152,7 +173,7 @@ def test_a_second_conversion_does_nothing_and_one_with_the_optimizer_replaces_it
 
 def test_autocontext_remembers_the_frozen_weights(thin_networks: Path) -> None:
     lsd, aclsd = thin_networks / "zebrafinch/lsd", thin_networks / "zebrafinch/aclsd"
-    with pytest.raises(BadInput, match=r"zebrafinch/lsd: no checkpoint; train it, or fetch its published weights"):
+    with pytest.raises(BadInput, match=r"zebrafinch/lsd: no checkpoint of iteration 400000; train it, or fetch its"):
         convert(recorded("zebrafinch", "aclsd"), aclsd)
     assert not (aclsd / "checkpoints").exists()
     convert(recorded("zebrafinch", "lsd"), lsd)

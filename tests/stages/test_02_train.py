@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,13 +74,30 @@ def manifest(network: Path, iteration: int) -> dict[str, Any]:
     return json.loads((network / f"checkpoints/checkpoint_{iteration}.pt.manifest.json").read_text())
 
 
+def snapshots(network: Path) -> set[str]:
+    return {path.name for path in (network / "snapshots").iterdir()}
+
+
+def test_the_first_batch_of_every_run_is_a_snapshot_and_can_be_viewed_as_the_help_says(
+    call_script: Callable, tmp_path: Path
+) -> None:
+    folder = write_network(tmp_path / "02_train/fib25/mtlsd")
+    volume = write_volume(tmp_path / "v.zarr")
+    for until, expected in ((2, {"batch_1.zarr"}), (4, {"batch_1.zarr", "batch_3.zarr"})):
+        assert call_script(TRAIN, folder, "--data", volume, "--iterations", until).code == 0
+        assert snapshots(folder) == expected
+    example = call_script("02_train/view_batch.py", "--help").out.partition("Example:")[2]
+    (shown,) = re.findall(r"view_batch.py -f (\S+)", example)
+    assert open_volume(tmp_path / shown / "raw").shape == (20, 20, 20)
+
+
 def test_it_saves_snapshots_and_logs_on_the_networks_cadence(call_script: Callable, tmp_path: Path) -> None:
     folder = write_network(tmp_path / "d/n", iterations=5, checkpoint_every=2, snapshot_every=3, log_every=2)
     ended = call_script(TRAIN, folder, "--data", write_volume(tmp_path / "v.zarr"))
     assert (ended.code, ended.out) == (0, "")
     assert "train d/n: 100% 5/5" in ended.err
     assert checkpoints.iterations(folder) == [2, 4, 5]
-    assert [path.name for path in (folder / "snapshots").iterdir()] == ["batch_3.zarr"]
+    assert snapshots(folder) == {"batch_1.zarr", "batch_3.zarr"}
     assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 4, 5]
     assert len(list((folder / "log").glob("events.out.tfevents.*"))) == 1
     assert {path.name for path in folder.iterdir()} == {"network.yaml", "checkpoints", "snapshots", "log"}
@@ -189,6 +207,62 @@ def test_without_data_the_split_of_the_data_set(call_script: Callable, project: 
     volumes = load_training_data(load_network(folder), [], project)
     assert [tuple(loaded.labels.shape) for loaded in volumes] == [(28, 28, 28), (14, 28, 28)]
     assert [tuple(loaded.labels_offset) for loaded in volumes] == [(0, 0, 0), (140, 0, 0)]
+
+
+def test_a_split_by_its_name_with_its_probabilities(call_script: Callable, project: Path) -> None:
+    file = project / "01_data/datasets/d.yaml"
+    content = yaml.safe_load(file.read_text())
+    parts = [{"volume": name, "probability": chance} for name, chance in zip("abc", (1, 0, 3), strict=True)]
+    content["splits"] = {"first": content.pop("split"), "all": {"train": parts}}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    folder, where = project / "02_train/d/n", project / "data/funke/d/training"
+    write_volume(where / "a.zarr", 10)
+    write_volume(where / "c.zarr", 200)
+    chosen = ["--set", "training.split=all", "--set", "training.snapshot_every=1"]
+    ended = call_script(project / TRAIN, folder, "--iterations", 12, *chosen)
+    assert ended.code == 0, ended.err
+    assert "1 of 3 volumes to train on are missing, and left out: b" in ended.err
+    record = manifest(folder, 12)
+    assert record["settings"]["training"]["sampling"]["probabilities"] == [1, 3]
+    assert [Path(given["path"]).stem for given in record["inputs"].values()] == ["a", "c"]
+    greys = [open_volume(path / "raw").read().max() * 255 for path in folder.glob("snapshots/*.zarr")]
+    assert sum(grey > 100 for grey in greys) > 6
+    ended = call_script(project / TRAIN, folder, "--set", "training.split=none")
+    assert ended.code == 2
+    assert ended.err.startswith("error: data set d: no split 'none'; it has first, all: see training.split")
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_unlabelled_voxels_of_a_volume_without_a_mask_never_count(
+    call_script: Callable, project: Path, stream: str
+) -> None:
+    """As the hemibrain's label uint64(-3), if nobody has made the masks."""
+    unlabelled = 2**64 - 3
+    file = project / "01_data/datasets/d.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"mask": {"unlabelled": [unlabelled]}}))
+    volume = write_volume(project / "data/funke/d/training/a.zarr")
+    labels = open_volume(volume / "volumes/labels/neuron_ids").read()
+    labels[:, 12:] = unlabelled
+    shutil.rmtree(volume / "volumes/labels")
+    builders.write_array(volume / "volumes/labels/neuron_ids", labels, SIZE)
+    heads = {"lsds": {"target": "lsds", "sigma": 20, "weights": "labelled"},
+             "affs": {"target": "affinities", "neighborhood": [[0, -1, 0], [0, 0, -1]], "weights": "mask"}}  # fmt: skip
+    folder = project / "02_train/d/n"
+    shutil.rmtree(folder)
+    builders.write_network(folder, heads=heads, training={"sampling": {"min_masked": 0.25}})
+    chosen = ["--set", f"training.stream={stream}", "--set", "training.snapshot_every=1"]
+    ended = call_script(project / TRAIN, folder, "--iterations", 8, *chosen)
+    assert ended.code == 0, ended.err
+    counted = 0
+    for snapshot in folder.glob("snapshots/*.zarr"):
+        shown = {name: open_volume(snapshot / name).read() for name in ("labels", "weights/lsds", "weights/affs")}
+        is_nobodys = shown["labels"] == 0
+        counted += int(is_nobodys.sum())
+        assert len(np.unique(shown["labels"][~is_nobodys])) <= 2
+        assert not shown["weights/lsds"][:, is_nobodys].any()
+        assert not shown["weights/affs"][:, is_nobodys].any()
+        assert shown["weights/affs"][:, ~is_nobodys].any()
+    assert counted
 
 
 @pytest.mark.slow

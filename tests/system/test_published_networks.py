@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.spatial import KDTree
 
 from builders import ROOT
+from emsuite.config.dataset import load_dataset
 from emsuite.config.describe import build_untrained
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume, load_training_volume
 from emsuite.io.volume import create_volume, open_volume
-from emsuite.targets.affinities import affinities
+from emsuite.targets.lsds import local_shape_descriptors
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.batches import make_batch
@@ -61,6 +63,33 @@ def test_heads_and_losses(dataset: str, name: str) -> None:
         expected = along_axes((1, 1, 1), *far) if name == "long_range" else NEAREST
         assert heads["affs"].neighborhood == expected
         assert heads["affs"].weights == "balance"
+        assert heads["affs"].masked == (dataset != "fib25" or name == "malis")
+
+
+@pytest.mark.parametrize(("dataset", "name"), ALL)
+def test_training_data_is_all_that_was_published(dataset: str, name: str) -> None:
+    data = load_dataset(dataset, ROOT / "01_data/datasets")
+    assert network(dataset, name).training.split == "published"
+    split = data.named_split("published")
+    assert {(part.volume, part.roi) for part in split.train} == {(volume, None) for volume in data.volumes}
+    assert not split.test
+    assert len(split.train) == {"zebrafinch": 33, "fib25": 4, "hemi": 8}[dataset]
+    chances = {part.volume: part.probability for part in split.train}
+    small_to_large = {"trvol-250-1": 0.05, "trvol-250-2": 0.05, "tstvol-520-1": 0.45, "tstvol-520-2": 0.45}
+    assert chances == (small_to_large if dataset == "fib25" else dict.fromkeys(data.volumes))
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_small_networks_hold_some_voxels_out(dataset: str) -> None:
+    """The figures of the README are theirs: what they train on and from is as it was."""
+    config, data = network(dataset, "small"), load_dataset(dataset, ROOT / "01_data/datasets")
+    assert (config.training.split, config.training.initial_weights) == (None, "he")
+    split = data.named_split(None)
+    assert split.test
+    assert split.probabilities is None
+    if dataset == "fib25":
+        assert [(part.volume, part.roi) for part in split.train] == [("trvol-250-2", "0:1040,:,:")]
+        assert [(part.volume, part.roi) for part in split.test] == [("trvol-250-2", "1040:1280,:,:")]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -92,7 +121,7 @@ def test_sampling_and_cadence(dataset: str, name: str) -> None:
     assert training.sampling.label_padding == PADDING[dataset][kind]
     assert training.sampling.min_masked == 0.5
     assert training.batch_size == 1
-    assert training.checkpoint_every == (1_000 if name in AUTOCONTEXT else 10_000)
+    assert training.checkpoint_every == (1_000 if dataset == "zebrafinch" and name in AUTOCONTEXT else 10_000)
     assert (training.snapshot_every, training.log_every) == (1_000, 10)
 
 
@@ -122,7 +151,7 @@ def test_optimizer(dataset: str, name: str) -> None:
     optimizer = training.optimizer
     assert (optimizer.learning_rate, optimizer.betas, optimizer.eps) == (0.5e-4, (0.95, 0.999), 1e-8)
     assert (optimizer.schedule, optimizer.warm_up, optimizer.clip_norm) == ("constant", 0, None)
-    assert (training.precision, training.average) == ("float32", None)
+    assert (training.precision, training.average, training.initial_weights) == ("float32", None, "glorot")
 
 
 @pytest.mark.parametrize(("dataset", "name"), ALL)
@@ -139,16 +168,17 @@ def test_augmentations_in_order(dataset: str, name: str) -> None:
         ]
     else:
         elastic = {"name": "elastic", "control_point_spacing": (40, 40, 40), "subsample": 8}
-        jitter = {"jitter_sigma": (2, 2, 2), "rotation": (0, 0), "slip": 0.01, "shift": 0.01, "max_misalign": 1}
+        jitter = {"jitter_sigma": (2, 2, 2), "slip": 0.01, "shift": 0.01, "max_misalign": 1}
+        transpose = (1, 2) if (dataset, name) == ("hemi", "acrlsd") else (0, 1, 2)
         expected = [
             elastic | {"jitter_sigma": (0, 0, 0), "rotation": QUARTER_TURN} | kept,
-            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": (0, 1, 2)},
-            elastic | jitter,
+            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": transpose},
+            elastic | jitter | {"rotation": QUARTER_TURN},
             intensity | {"per_section": False},
         ]
     assert [step.model_dump() for step in config.training.augment] == expected
     growth = config.training.grow_boundary
-    if name == "lsd":
+    if (dataset, name) == ("zebrafinch", "lsd"):
         assert growth is None
     else:
         assert (growth.steps, growth.in_plane) == (1, dataset == "zebrafinch")
@@ -159,6 +189,7 @@ def test_autocontext_reads_the_frozen_network(dataset: str) -> None:
     for name in AUTOCONTEXT:
         autocontext = network(dataset, name).autocontext
         assert (autocontext.network, autocontext.with_raw) == ("lsd", name == "acrlsd")
+        assert autocontext.iteration == {"zebrafinch": 400_000, "fib25": 300_000, "hemi": 200_000}[dataset]
     assert all(network(dataset, name).autocontext is None for name in PUBLISHED if name not in AUTOCONTEXT)
 
 
@@ -208,63 +239,92 @@ def test_the_context_of_labels(dataset: str) -> None:
 
 @pytest.fixture(scope="module")
 def labels() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two neurons side by side in x, background from y = 48 on, and a mask that ends at z = 40: (1, 80, 96, 90)."""
-    labels = torch.ones((1, 80, 96, 90), dtype=torch.int64)
-    labels[..., 45:] = 2
-    labels[:, :, 48:] = 0
+    """Cells, background from y = 60 on, and nobody's voxels from z = 45 on: (1, 80, 96, 90)."""
+    shape = (80, 96, 90)
+    centres = np.random.default_rng(0).uniform(0, shape, (150, 3))
+    cells = KDTree(centres).query(np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1))[1] + 1
+    labels = torch.from_numpy(cells)[None]
+    labels[:, :, 60:] = 0
     mask = torch.ones_like(labels, dtype=torch.uint8)
-    mask[:, 40:] = 0
+    mask[:, 45:] = 0
+    labels[:, 50:] = 0  # padding behind the labels; before it, labels that are masked out
     return labels, mask
 
 
-def inner(config: NetworkConfig, x: torch.Tensor) -> torch.Tensor:
-    before, behind = config.target_maker.label_context
-    return x[:, *(slice(b, n - e) for b, e, n in zip(before, behind, x.shape[1:], strict=True))]
+def as_the_original(dataset: str, name: str, numbers: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Targets and weights by the order of the originals' pipelines, written anew over regions of one sample, (Z, Y, X).
+
+    Every node asks for the regions that it reads. AddLocalShapeDescriptor asks for labels alone, AddAffinities for
+    labels and, if it masks, for the mask. GrowBoundary grows where both were asked for.
+    """
+    config = network(dataset, name)
+    before, behind = (np.array(context) for context in config.target_maker.label_context)
+    output = np.stack([before, np.array(numbers.shape) - behind])
+    read_mask = output.copy()
+    masks_affinities = "affs" in config.heads and (dataset != "fib25" or name == "malis")
+    if masks_affinities:
+        read_mask[0] += np.array(config.heads["affs"].neighborhood).min(0)
+    labels = numbers.copy()
+    if (dataset, name) != ("zebrafinch", "lsd"):
+        grown = tuple(slice(*ends) for ends in read_mask.T)
+        labels[grown] = eroded(labels[grown], mask[grown] != 0, in_plane=dataset == "zebrafinch")
+    cut = tuple(slice(*ends) for ends in output.T)
+    made = {"labels": labels[cut]}
+    if "lsds" in config.heads:
+        inside, labelled = mask[cut] != 0, labels[cut] != 0
+        made["lsds"] = local_shape_descriptors(labels, config.heads["lsds"].sigma, config.voxel_size, 2, cut)
+        counts = {"zebrafinch": inside, "hemi": labelled, "fib25": labelled | ~inside}[dataset]
+        made["weights of lsds"] = np.broadcast_to(counts, made["lsds"].shape)
+    if "affs" in config.heads:
+        related, known = [], []
+        for offset in config.heads["affs"].neighborhood:
+            partner = tuple(slice(*ends) for ends in (output + offset).T)
+            related.append((labels[cut] == labels[partner]) & (labels[cut] != 0))
+            known.append((mask[cut] != 0) & (mask[partner] != 0) | (not masks_affinities))
+        ones, counted = np.stack(related), np.stack(known)
+        share = np.clip((ones & counted).sum() / counted.sum(), 0.05, 0.95)
+        zero_share = np.clip((~ones & counted).sum() / counted.sum(), 0.05, 0.95)
+        made |= {"affs": ones, "weights of affs": np.where(ones, 0.5 / share, 0.5 / zero_share) * counted}
+    return made
+
+
+def eroded(labels: np.ndarray, inside: np.ndarray, in_plane: bool) -> np.ndarray:
+    """Erode each label by a voxel, with masked-out voxels as part of it; what no label keeps becomes 0."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    if in_plane:
+        cross[[0, 2]] = False
+    kept = np.zeros(labels.shape, bool)
+    for label in np.unique(labels[labels != 0]):
+        kept |= ndimage.binary_erosion((labels == label) | ~inside, cross, border_value=1)
+    return np.where(kept, labels, 0)
+
+
+@pytest.mark.parametrize(("dataset", "name"), ALL)
+def test_targets_are_those_of_the_originals_order(
+    dataset: str, name: str, labels: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    config = network(dataset, name)
+    made = config.target_maker(*labels, 1)
+    expected = as_the_original(dataset, name, *(array[0].numpy() for array in labels))
+    for head, target in made.items():
+        assert np.array_equal(target.labels[0], expected["labels"])
+        np.testing.assert_allclose(target.values[0], expected[head], atol=1e-5)
+        np.testing.assert_allclose(target.weights[0], expected[f"weights of {head}"], rtol=1e-5)
+        share = float((target.weights != 0).float().mean())
+        assert (share == 1) == (head == "affs" and dataset == "fib25" and name != "malis")
+    assert set(expected) >= {"labels", *made}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("name", ["lsd", "mtlsd"])
-def test_voxels_that_count_for_lsds(dataset: str, name: str, labels: tuple[torch.Tensor, torch.Tensor]) -> None:
-    config = network(dataset, name)
-    numbers, mask = labels
-    target = config.target_maker(numbers, mask, 1)["lsds"]
-    kept = inner(config, numbers).clone()
-    if name == "mtlsd":  # the boundary grows by a voxel on either side, where the mask is set
-        known = inner(config, mask) != 0
-        x, y = 45 - config.target_maker.label_context[0][2], 48 - config.target_maker.label_context[0][1]
-        contact = torch.zeros_like(kept, dtype=torch.bool)
-        contact[..., x - 1 : x + 1] = True
-        contact[:, :, y - 1] = True
-        kept[contact & known] = 0
-    assert torch.equal(target.labels, kept)
-    inside = inner(config, mask) != 0
-    expected = {"zebrafinch": inside, "hemi": kept != 0, "fib25": (kept != 0) | ~inside}[dataset]
-    assert 0.1 < expected.float().mean() < 0.95
-    assert target.weights.shape == target.values.shape == (1, 10, *kept.shape[1:])
-    assert torch.equal(target.weights, expected[:, None].float().expand_as(target.weights))
-    assert (target.values[:, :, kept[0] == 0][:, [0, 1, 2, 6, 7, 8]] == 0).all()
-
-
-@pytest.mark.parametrize(("dataset", "name"), [(d, n) for d in DATASETS for n in WITH_AFFINITIES])
-def test_affinities_and_their_balance(dataset: str, name: str, labels: tuple[torch.Tensor, torch.Tensor]) -> None:
-    config = network(dataset, name)
-    numbers, mask = labels
-    target = config.target_maker(numbers, mask, 1)["affs"]
-    neighborhood = config.heads["affs"].neighborhood
-    assert target.values.shape[1] == len(neighborhood)
-    grown = numbers.clone()
-    grown[:, :40, :, 44:46] = 0
-    grown[:, :40, 47] = 0
-    reference = affinities(grown, neighborhood).float()[0]
-    known = affinities(mask, neighborhood).float()[0]
-    before, behind = config.target_maker.label_context
-    cut = tuple(slice(b, n - e) for b, e, n in zip(before, behind, numbers.shape[1:], strict=True))
-    reference, known = reference[:, *cut], known[:, *cut]
-    assert torch.equal(target.values[0], reference)
-    share = (reference * known).sum() / known.sum()  # over all channels together
-    assert 0.05 < share < 0.95
-    expected = torch.where(reference == 1, 0.5 / share, 0.5 / (1 - share)) * known
-    torch.testing.assert_close(target.weights[0], expected)
+def test_the_boundary_stays_out_of_the_context_of_lsds(dataset: str, labels: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """If it grew there, descriptors would differ: the originals' do not."""
+    config = network(dataset, "mtlsd")
+    boundary = config.training.grow_boundary
+    everywhere = config.target_maker.__class__(
+        config.heads, config.voxel_size, boundary.model_copy(update={"region": "context"})
+    )
+    of_output, of_context = (maker(*labels, 1)["lsds"].values for maker in (config.target_maker, everywhere))
+    assert (of_output - of_context).abs().max() > 0.01
 
 
 def test_malis_sees_the_pieces_that_the_grown_boundary_leaves() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.backends import cuda, cudnn
 
 import builders
 from builders import ROOT
@@ -18,6 +19,8 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.config.network import load_network
 from emsuite.data.training_volume import memory_needed
 from emsuite.io.volume import create_volume, open_volume
+from emsuite.losses.registry import LOSSES
+from emsuite.losses.target import HeadOutput, Target
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.log import read_losses
@@ -216,6 +219,29 @@ def test_volumes_larger_than_memory_stay_on_disk(tmp_path: Path, volume: Path, m
         monkeypatch.setattr("emsuite.training.volumes.free_memory", lambda free=free: free)
         (loaded,) = load_training_data(config, [str(volume)], tmp_path)
         assert len(loaded.tensors) == there
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_forward_and_backward_passes_use_tensor_float_32_only_where_it_is_asked_for(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    seen, weighted_mse = set(), LOSSES["weighted_mse"]
+
+    def note(*_: object) -> None:
+        seen.add((cuda.matmul.allow_tf32, cudnn.allow_tf32))
+
+    def loss(output: HeadOutput, target: Target) -> torch.Tensor:
+        note()
+        output.logits.register_hook(note)  # in the backward pass
+        seen.add("forward")
+        return weighted_mse(output, target)
+
+    monkeypatch.setitem(LOSSES, "weighted_mse", loss)
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS})
+    train(folder, volume, 1, f"training.precision={precision}")
+    assert seen == {"forward", (precision == "tf32",) * 2}
+    saved = checkpoints.read(folder / "checkpoints/checkpoint_1.pt")
+    assert saved.provenance["settings"]["training"]["precision"] == precision
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path, volume: Path) -> None:

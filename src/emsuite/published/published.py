@@ -20,7 +20,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.outputs import is_finished
 from emsuite.common.provenance import provenance
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network, upgraded
+from emsuite.config.network import NetworkConfig, load_network, upgraded
 from emsuite.download.fetch import WORKERS, fetch_prefix
 from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.published.tensorflow_bundle import Bundle
@@ -39,8 +39,11 @@ def key_prefix(dataset: str, network: str = "") -> str:
     return f"funke/{dataset}/training/checkpoints/{network}".rstrip("/")
 
 
-def newest_checkpoint(objects: Iterable[StoredObject]) -> list[StoredObject]:
-    """Return the index and data files of the newest complete checkpoint, or an empty list."""
+def newest_checkpoint(objects: Iterable[StoredObject], wanted: int | None = None) -> list[StoredObject]:
+    """Return the index and data files of the newest complete checkpoint, or an empty list.
+
+    A complete checkpoint of the iteration `wanted` goes before newer ones.
+    """
     files, shards = defaultdict[int, list[StoredObject]](list), defaultdict[int, set[int]](set)
     for stored in objects:
         if match := _FILE.fullmatch(stored.name):
@@ -49,7 +52,7 @@ def newest_checkpoint(objects: Iterable[StoredObject]) -> list[StoredObject]:
             if match["shards"]:
                 shards[iteration].add(int(match["shards"]))
     complete = [i for i, present in files.items() if shards[i] == {len(present) - 1}]
-    return files[max(complete)] if complete else []
+    return files[wanted if wanted in complete else max(complete)] if complete else []
 
 
 def published_networks(store: ObjectStore, dataset: str, folder: Path) -> list[str]:
@@ -72,17 +75,23 @@ def published_networks(store: ObjectStore, dataset: str, folder: Path) -> list[s
     return sorted(networks)
 
 
-def with_frozen_networks(networks: Sequence[str], folder: Path) -> list[str]:
-    """Return the networks and the frozen networks that they read LSDs from, each after its frozen network."""
-    ordered = list[str]()
+def with_frozen_networks(networks: Sequence[str], folder: Path) -> list[tuple[str, int | None]]:
+    """Return the networks and the frozen networks that they read LSDs from, each after its frozen network.
+
+    Each is paired with the iteration to fetch: for a frozen network the one that `autocontext.iteration` names. None
+    is the newest.
+    """
+    ordered = list[tuple[str, int | None]]()
     for network in networks:
-        frozen = frozen_network_folder(folder / network, load_network(folder / network))
-        ordered += [*([frozen.name] if frozen else []), network]
+        config = load_network(folder / network)
+        if config.autocontext:
+            ordered.append((config.autocontext.network, config.autocontext.iteration))
+        ordered.append((network, None))
     return list(dict.fromkeys(ordered))
 
 
 def fetch_published(
-    store: ObjectStore, dataset: str, network: str, data: Path, workers: int = WORKERS
+    store: ObjectStore, dataset: str, network: str, data: Path, workers: int = WORKERS, iteration: int | None = None
 ) -> tuple[Path, dict]:
     """Fetch the newest complete checkpoint of a published network; continue a stopped run.
 
@@ -92,6 +101,7 @@ def fetch_published(
         network: its name in the bucket, for example "mtlsd".
         data: the folder to fetch to; the files get the same path below it as in the bucket.
         workers: the number of threads.
+        iteration: fetch the checkpoint of this iteration if the store has it.
 
     Returns:
         The path of the TensorFlow checkpoint without `.index` and `.data-...`, and its provenance: `source`, and
@@ -104,7 +114,7 @@ def fetch_published(
     prefix = key_prefix(dataset, network)
 
     def choose(listed: list[StoredObject]) -> list[StoredObject]:
-        if not (chosen := newest_checkpoint(listed)):
+        if not (chosen := newest_checkpoint(listed, iteration)):
             raise BadInput(f"{store.url(prefix)}: has no complete train_net_checkpoint_<iteration> (.index and .data)")
         return chosen
 

@@ -183,7 +183,13 @@ def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Che
         raise BadInput(f"{frozen_folder}: does not predict LSDs from raw, which '{config.network}' reads")
     if frozen_config.normalization != config.normalization:
         raise BadInput(f"{frozen_folder}: its normalization differs from that of '{config.network}', which reads both")
-    return frozen_config, load(frozen_folder, frozen_config, config.autocontext.iteration)
+    wanted, saved = config.autocontext.iteration, iterations(frozen_folder)
+    if wanted is not None and saved and wanted not in saved:
+        raise BadInput(
+            f"{frozen_folder}: no checkpoint of iteration {wanted}, which autocontext.iteration of '{config.network}' "
+            f"names; it has {', '.join(map(str, saved))}: train it to {wanted}, or change autocontext.iteration"
+        )
+    return frozen_config, load(frozen_folder, frozen_config, wanted)
 
 
 def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, frozen_digest: str | None) -> None:
