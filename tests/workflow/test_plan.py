@@ -34,7 +34,9 @@ def test_published_networks_train_on_all_that_was_published() -> None:
         == ["--data"] * 8
     )
     own = load_plan({"dataset": "fib25", "network": "mtlsd", "train": "w.zarr", "test": "v.zarr"}, ROOT)
-    assert own.training_data_options == ["--data", "w.zarr"]
+    assert own.training_data_options == ["--data", "w.zarr", "--set", "training.split=null"], (
+        "the record tells no split"
+    )
 
 
 def test_another_split_by_name() -> None:
@@ -42,6 +44,7 @@ def test_another_split_by_name() -> None:
     assert small.training_data_options == ["--data", "data/funke/fib25/training/trvol-250-2.zarr@0:1040,:,:"]
     slab = load_plan({"dataset": "fib25", "network": "mtlsd", "split": "slab"}, ROOT)
     assert (slab.train_parts, slab.test_parts) == (small.train_parts, small.test_parts)
+    assert slab.training_data_options == [*small.training_data_options, "--set", "training.split='slab'"]
 
 
 def test_own_volumes_replace_the_split() -> None:

@@ -4,8 +4,9 @@
 
 The pieces of a mutex watershed can serve as seeds instead; they also use affinities to distant voxels.
 
-The watershed floods the boundary too: voxels without a fragment would count as one large segment in every score. On the
-boundary all distances are 0, so there a flood by distance climbs from high to low affinity instead of at random.
+The watershed floods the boundary too, as in the paper: to the variation of information, voxels without a fragment would
+be one large segment. On the boundary all distances are 0, so there a flood by distance climbs from high to low affinity
+instead of at random.
 
 Source: Sheridan et al., "Local shape descriptors for neuron segmentation", 2022; Funke et al., "Large scale image
 segmentation with structured loss based deep learning for connectome reconstruction", 2018.

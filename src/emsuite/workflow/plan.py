@@ -126,9 +126,13 @@ class WorkflowPlan:
 
     @property
     def training_data_options(self) -> list[str]:
-        """The options of training scripts that name the parts to train on, and how often each is drawn."""
+        """The options of training scripts that name the parts to train on, their split, and how often each is drawn."""
         words = [word for part in self.train_parts for word in ("--data", part.argument)]
-        if self.config.train is None and self.split.probabilities is not None:
+        if self.config.train is not None:
+            return [*words, "--set", "training.split=null"] if self.network.training.split else words
+        if self.config.split is not None:
+            words += ["--set", f"training.split='{self.config.split}'"]
+        if self.split.probabilities is not None:
             words += ["--set", f"training.sampling.probabilities={list(self.split.probabilities)}"]
         return words
 
