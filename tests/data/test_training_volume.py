@@ -9,6 +9,7 @@ import torch
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, load_training_volume, memory_needed
 from emsuite.io.volume import create_volume
 
@@ -164,3 +165,19 @@ def test_bad_voxels_on_disk_are_refused_when_they_are_read(tmp_path):
     assert volume.raw[:2, :, :].dtype == torch.float32
     with pytest.raises(BadInput, match=r"volumes/raw: floats from .* to 2, expected 0 to 1"):
         volume.raw[2:4, :, :]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64])
+def test_labels_that_the_rule_calls_unlabelled_are_no_object(tmp_path, stream, masked, dtype):
+    """The hemibrain's -3, with and without its mask, and as a signed number."""
+    labels = np.array([1, 0, 7, -3]).astype(dtype)[np.random.default_rng(0).integers(0, 4, (4, 4, 4))]
+    nobodys = labels == np.array(-3).astype(dtype)
+    mask = {"mask": ((~nobodys).astype(np.uint8), (1, 2, 3), (40, 4, 4))} if masked else {}
+    path = write(tmp_path, **good(labels=(labels, (1, 2, 3), (40, 4, 4)), **mask))
+    volume = load_training_volume(path, stream=stream, rule=MaskRule(unlabelled=(2**64 - 3,)))
+    everything = (slice(None),) * 3
+    assert np.array_equal(volume.mask[everything] == 0, nobodys)
+    assert np.array_equal(volume.labels[everything] == 0, nobodys | (labels == 0))
+    assert volume.labels[everything].unique().tolist() == [0, 1, 2]
