@@ -58,4 +58,4 @@ def source_option(wildcards, resources):
 
 def masks_of(parts):
     """Return the files whose presence says that the volumes of these parts exist and are masked."""
-    return sorted({f"{part.volume}.masks.json" for part in parts})
+    return sorted({str(path) for part in parts for path in PLAN.masks_manifest(part)})

@@ -30,7 +30,11 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
     metavar="PREFIX NETWORK_DIR",
     help="Convert a checkpoint on this machine.",
 )
-@click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to continue training exactly.")
+@click.option(
+    "--with-optimizer/--without-optimizer",
+    default=True,
+    help="Convert Adam's moments too, so that training continues as it was; or leave them: a third of the size.",
+)
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
 @options.endpoint_url

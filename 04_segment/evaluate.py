@@ -18,7 +18,7 @@ SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of the viewer
 python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup lookup --out scores \\
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids --raw trvol-250-2.zarr/volumes/raw
 python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup lookup --out scores \\
-    --labels volume.zarr/labels --skeletons volume.skeletons --edges graph/edges --workers 16
+    --skeletons volume.skeletons --edges graph/edges --workers 16
 python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out scores \\
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids
 """
@@ -26,9 +26,9 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, to be merged by --lookup.")
 @click.option("--lookup", type=options.FILE, metavar="FOLDER", help="From find_segments.py.")
 @click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Score this array, instead of fragments.")
-@click.option("--labels", type=options.FILE, metavar="ARRAY", required=True, help="Ground truth; 0 is not scored.")
+@click.option("--labels", type=options.FILE, metavar="ARRAY", help="Ground truth; 0 is not scored.")
 @click.option("--mask", type=options.FILE, metavar="ARRAY", help="Voxels where this array is 0 are not scored.")
-@click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), for run lengths.")
+@click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), to score by.")
 @click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges from agglomerate.py, for the min-cut metric.")
 @click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
 @click.option("--roi", metavar="NM", help="Score only z0:z1,y0:y1,x0:x1.", show_default="the whole overlap")
@@ -52,27 +52,25 @@ def main(
 ) -> None:
     """Score fragments at every threshold of the lookup tables, or one segmentation, against ground truth.
 
-    Scores are VOI in bits, adapted Rand, and with skeletons expected run lengths. Writes scores.csv (a row for each
-    threshold), errors.csv (the worst splits and merges), report.html, and scores.json (the threshold of the smallest
-    VOI sum). The same command continues a stopped run.
+    Scores are VOI in bits and Rand, over labelled voxels or, without --labels, over skeleton nodes; and with skeletons
+    expected run lengths. Writes scores.csv (a row for each threshold), errors.csv (the worst splits and merges),
+    report.html, and scores.json (the threshold of the smallest VOI sum). The same command continues a stopped run.
     """
     scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
     if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
         raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
+    if arrays["labels"] is None and skeletons is None:
+        raise click.UsageError("expected ground truth: --labels, --skeletons or both")
     from emsuite.evaluation.evaluate import Tables, evaluate
 
     paths = {name: path for name, path in arrays.items() if path is not None}
     shown = [word for name in SHOWN if name in paths for word in (f"--{name}", str(paths[name]))]
     more = {"block_size": block_size, "workers": workers, "viewer": [*VIEWER, str(out), *shown, "--position"]}
     tables = Tables(lookup, edges, skeletons, timings)
-    best = evaluate(paths, tables, out, roi=roi, every_edit=edits == "all", **more).best
-    click.echo(
-        f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
-        + (f" at threshold {best['threshold']}" if lookup else "")
-        + f"; {out / 'report.html'}"
-    )
+    found = evaluate(paths, tables, out, roi=roi, every_edit=edits == "all", **more)
+    click.echo(f"{found.headline}; {out / 'report.html'}")
 
 
 if __name__ == "__main__":

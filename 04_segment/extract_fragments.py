@@ -19,7 +19,12 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
 )
 @click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="Affinities (c, z, y, x) in [0, 1].")
 @click.option("--out", type=options.FILE, required=True, help="Folder for fragments.zarr and graph/nodes.")
-@click.option("--mask", type=options.FILE, metavar="ARRAY", help="No fragments where this array is 0.")
+@click.option(
+    "--mask",
+    type=options.FILE,
+    metavar="ARRAY",
+    help="Where this array is 0, affinities count as 0 and no fragment lies.",
+)
 @options.fragment_settings
 @options.block_settings
 @options.workers

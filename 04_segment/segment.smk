@@ -125,6 +125,7 @@ rule evaluate:
         out=subpath(output.csv, parent=True),
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
+        truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
         edges=lambda wildcards: PLAN.edges_option(part_of(wildcards)),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
@@ -133,8 +134,7 @@ rule evaluate:
         "mapfile -d '' timings < <("
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
         " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
-        " --labels {params.volume:q}/volumes/labels/neuron_ids --mask {params.volume:q}/volumes/labels/labels_mask"
-        " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
+        " {params.truth:q} --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
         ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 

@@ -51,7 +51,7 @@ def rows(folder: Path) -> list[Row]:
     start = run([sys.executable, "-c", "import torch, emsuite.published.published"])
     command = [sys.executable, ROOT / "01_data/fetch_checkpoint.py", "--local", bundle, network]
     measured = []
-    for what, options in (("weights", []), ("weights and Adam's moments", ["--with-optimizer"])):
+    for what, options in (("weights", ["--without-optimizer"]), ("weights and Adam's moments", [])):
         cost = run([*command, *options])
         measured.append(row(what, cost, start, next(network.glob("checkpoints/*.pt"))))
     return measured

@@ -108,6 +108,30 @@ def test_nodes_take_the_segment_of_the_voxel_they_lie_in(tmp_path, block_size):
     assert compared.node_segments.tolist() == expected
 
 
+@pytest.mark.parametrize("block_size", [None, BLOCK])
+def test_without_labels_nodes_are_the_table_and_only_their_blocks_are_read(tmp_path, block_size):
+    segmentation = random_ids(0)
+    mask = np.ones(segmentation.shape, np.uint8)
+    mask[5] = 0
+    at = [[0, 0, 0], [19.9, 3.9, 4.9], [199.9, 119.9, 199.9], [200, 0, 0], [100, 0, 0]]
+    found, kept = volume(tmp_path, "seg", segmentation), [segmentation[0, 0, 0]] * 2 + [segmentation[9, 29, 39]]
+    truth = GroundTruth(None, volume(tmp_path, "mask", mask), nodes_at(*at))
+    assert truth.common_roi(found) == found.roi
+    compared = compare(found, truth, found.roi, tmp_path / "out", block_size=block_size, workers=1)
+    assert compared.of_nodes
+    assert table_of(compared.table) == table_of(contingency(np.array(kept), np.ones(3, int)))
+    assert compared.node_segments.tolist() == kept
+    tables = {path.parent.name for path in (tmp_path / "out").rglob("*.parquet")}
+    assert tables == {"nodes"}
+    assert len(list((tmp_path / "out/nodes").iterdir())) == (1 if block_size is None else 2)
+
+
+def test_ids_below_0_under_nodes_are_refused(tmp_path):
+    found = volume(tmp_path, "seg", np.full((10, 30, 40), -4))
+    with pytest.raises(BadInput, match="segmentation: holds the id -4"):
+        compare(found, GroundTruth(None, None, nodes_at([0, 0, 0], [20, 0, 0])), found.roi, tmp_path / "out")
+
+
 def test_a_volume_away_from_the_origin_finds_its_nodes(tmp_path):
     segmentation = np.arange(1, 28, dtype=np.uint64).reshape(3, 3, 3)
     truth = GroundTruth(

@@ -24,7 +24,7 @@ def graph(*edges):
 
 def edits(skeletons, fragments, segments, edges, threshold=0.5):
     found = count_edits(skeletons, np.array(fragments, np.uint64), np.array(segments, np.uint64), edges, threshold)
-    return found.splits, found.merges, found.unsplittable
+    return found.splits, found.joins, found.unsplittable
 
 
 ROW = graph((1, 2, 0.1), (2, 3, 0.1), (3, 4, 0.4), (4, 5, 0.1), (5, 6, 0.1))
@@ -35,7 +35,7 @@ def test_a_correct_segmentation_needs_none():
     assert edits(TWO, [1, 2, 3, 4, 5, 6], [1, 1, 1, 4, 4, 4], ROW, 0.3) == (0, 0, 0)
 
 
-def test_a_skeleton_in_several_segments_needs_merges():
+def test_a_skeleton_in_several_segments_needs_joins():
     assert edits(TWO, [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 5], ROW, 0.0) == (0, 3, 0)
 
 
@@ -43,7 +43,7 @@ def test_two_skeletons_in_a_segment_need_a_split_where_it_is_weakest():
     assert edits(TWO, [1, 2, 3, 4, 5, 6], [1] * 6, ROW) == (1, 0, 0)
 
 
-def test_a_cut_at_the_wrong_place_costs_a_merge():
+def test_a_cut_at_the_wrong_place_costs_a_join():
     # the weakest edge lies within the first skeleton: its far end is cut off together with the second
     row = graph((1, 2, 0.1), (2, 3, 0.4), (3, 4, 0.1), (4, 5, 0.1), (5, 6, 0.1))
     # 1, 2 | 3 ... 6, then 3 | 4, 5, 6; and 2 with 3 again
@@ -74,7 +74,7 @@ def test_segment_0_is_none():
     assert edits(TWO, [0] * 6, [0] * 6, ROW) == (0, 0, 0)
 
 
-def test_pieces_of_a_skeleton_need_no_merge():
+def test_pieces_of_a_skeleton_need_no_join():
     cut = chain([0, 10, 20, 30, 40], [50, 60])
     cut = cut.subset(cut.ids != 2)
     row = graph((1, 6, 0.1), (6, 2, 0.4), (6, 7, 0.4))
@@ -86,6 +86,30 @@ def test_other_segments_do_not_matter():
     more = chain([0, 10, 20], [30, 40, 50], [60, 70])
     row = graph(*zip(ROW.u, ROW.v, ROW.score, strict=True), (7, 8, 0.2), (8, 9, 0.2))
     assert edits(more, [1, 2, 3, 4, 5, 6, 7, 8], [1] * 6 + [7] * 2, row) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(("segments", "merges", "joins"), [
+    ([1, 1, 1, 1, 2, 2], 0, 1),
+    ([1, 1, 2, 2, 3, 3], 1, 2),
+    ([1, 2, 3, 4, 5, 5], 3, 4),
+    ([1, 2, 1, 2, 1, 1], 3, 1),  # 4 edges between 2 segments
+    ([1, 1, 1, 1, 1, 1], 0, 0),
+    ([1, 0, 2, 2, 0, 0], 0, 1),  # an edge to segment 0 is none between segments
+])  # fmt: skip
+def test_merges_are_the_split_edges_beyond_the_first_as_published(segments, merges, joins):
+    found = count_edits(chain(range(6)), np.array(segments), np.array(segments), ROW, 0.0)
+    assert (found.merges, found.joins) == (merges, joins)
+
+
+def test_published_merges_add_up_over_skeletons_and_what_cuts_took_apart():
+    several = chain(range(4), range(100, 103))
+    segments = np.array([1, 2, 3, 4, 5, 6, 6])
+    assert count_edits(several, segments, segments, ROW, 0.0).merges == 2 + 0
+    row = graph((1, 2, 0.1), (2, 3, 0.4), (3, 4, 0.1), (4, 5, 0.1), (5, 6, 0.1))
+    far = chain([0, 10, 20], [30, 40, 50])
+    far.positions[:3, 2] = [21, 10, 0]
+    found = count_edits(far, np.arange(1, 7), np.ones(6, np.uint64), row, 0.5)
+    assert (found.splits, found.merges, found.joins) == (2, 1, 1)
 
 
 def reference(skeletons, fragments, segments, edges, threshold):
@@ -150,5 +174,8 @@ def test_as_networkx_on_random_graphs(seed):
     own = [n for n, f in enumerate(fragments.tolist()) if f not in unsplittable]
     before = {(skeletons.skeleton[n], segments[n]) for n in own}
     after = [key for key in parts if not (isinstance(key[1], tuple) and key[1][0] == "whole")]
-    assert found.merges == len(in_segments) - 4 + len(after) - len(before)
+    assert found.joins == len(in_segments) - 4 + len(after) - len(before)
+    ends = [(skeletons.skeleton[u], segments[u], segments[v]) for u, v in skeletons.edges]
+    split = [name for name, u, v in ends if u != v]
+    assert found.merges == len(split) - len(set(split)) + len(after) - len(before)
     assert isinstance(found, Edits)

@@ -1,6 +1,7 @@
 """The report, and the timings in it."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,14 +99,31 @@ def test_the_largest_errors_say_where_to_look(tmp_path):
 
 
 def test_edits_are_told_where_they_were_counted(tmp_path):
-    counted = row(0.1, 2, 900) | {"splits_needed": 3, "merges_needed": 5, "unsplittable": 1}
+    counted = row(0.1, 2, 900) | {"splits_needed": 3, "merges_needed": 5, "joins_needed": 6, "unsplittable": 1}
     text = report(tmp_path, evaluation(counted, row(0.2, 3, 800)))
-    assert "<b>8</b><span>3 splits, 5 merges; fragments under several skeletons: 1</span>" in text
+    assert "<b>8</b><span>3 splits, 5 merges (published count; 6 joins in fact); fragments under" in text
     assert text.count("splits needed") == 1
     assert text.count('src="data:image/svg+xml;base64,') == 3
     everywhere = [counted | {"threshold": threshold} for threshold in (0.1, 0.2)]
     assert report(tmp_path, evaluation(*everywhere)).count('src="data:image/svg+xml;base64,') == 4
     assert "min-cut" not in report(tmp_path, evaluation(row(0.1, 2, 900)))
+
+
+def test_skeleton_nodes_are_called_what_they_are(tmp_path):
+    found = replace(evaluation(row(0.1, 2, 900), row(0.2, 3, 800)), of_nodes=True)
+    errors = [SplitMergeError("merge", 900, 0.5, 8, 40, 9, (1, 2, 3), False)]
+    sections = [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8"})]
+    text = report(tmp_path, found, errors=errors, sections=sections)
+    assert "5 skeleton nodes" in text
+    assert '<th class="number">nodes</th>' in text
+    assert "voxels" not in re.sub(r"<style>.*?</style>", "", text, flags=re.S)
+
+
+def test_a_best_that_is_no_segmentation_is_warned_of(tmp_path):
+    one = contingency(np.array([7, 7, 7]), np.array([1, 2, 3]))
+    merged = replace(evaluation(row(0.1, 2), row(0.2, 3)), table=one)
+    assert "One segment holds 100% of the labelled voxels of 3 neurons" in report(tmp_path, merged)
+    assert "No usable segmentation" not in report(tmp_path, evaluation(row(0.1, 2), row(0.2, 3)))
 
 
 def test_reads_manifests_and_benchmarks_in_the_order_given(tmp_path):

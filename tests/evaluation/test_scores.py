@@ -12,9 +12,11 @@ from emsuite.evaluation.run_length import RunLength
 from emsuite.evaluation.scores import (
     METRICS,
     Measurements,
+    PairScores,
     adapted_rand,
     adapted_rand_of,
     compute_metrics,
+    pair_scores_of,
     rand_index,
     variation_of_information,
     variation_of_information_of,
@@ -163,6 +165,36 @@ def test_counts_whose_square_leaves_64_bits():
     assert adapted_rand_of(table).recall == pytest.approx(0.5)
 
 
+def test_voxels_in_no_segment_are_one_segment_for_pair_scores_and_each_its_own_for_adapted_rand():
+    labels = np.repeat([1, 2], 4)
+    unfragmented = np.array([5, 5, 0, 0, 6, 6, 0, 0])
+    one = np.where(unfragmented == 0, 99, unfragmented)  # segment 0 as a segment like any other
+    each = np.where(unfragmented == 0, np.arange(100, 108), unfragmented)  # each voxel of it a segment of its own
+    scores = pair_scores_of(contingency(unfragmented, labels))
+    assert scores == pair_scores_of(contingency(one, labels))
+    # together: 4 pairs of a segment and a label with 2 voxels each; segments of 2, 2 and 4 voxels, labels of 4
+    assert (scores.rand_split, scores.rand_merge) == (4 * 2**2 / (2 * 4**2), 4 * 2**2 / (2**2 + 2**2 + 4**2))
+    rand = adapted_rand(unfragmented, labels)
+    assert rand == adapted_rand(each, labels)
+    assert (rand.precision, rand.recall) == (1, 4 / 24)
+    assert rand.error != adapted_rand(one, labels).error
+    error, _, _ = skimage.metrics.adapted_rand_error(labels, each)
+    assert rand.error == pytest.approx(error)
+
+
+def test_pair_scores_of_the_published_test_cases():
+    truth, test = np.array([1, 1, 2, 2, 2, 3, 3, 3, 3, 4, 4]), np.array([3, 3, 3, 3, 4, 5, 6, 6, 5, 5, 5])
+    scores = pair_scores_of(contingency(test, truth))
+    assert (scores.rand_split, scores.rand_merge) == pytest.approx((0.6363636363636364, 0.5675675675675675))
+    assert (scores.nvi_split, scores.nvi_merge) == pytest.approx((0.2407837822280942, 0.2851668894867314))
+    assert scores.nid == pytest.approx(0.3756069520269456)
+    perfect = pair_scores_of(contingency(np.array([4, 5, 6]), np.array([1, 2, 3])))
+    assert perfect == PairScores(1, 1, 0, 0, pytest.approx(0))
+    merged = pair_scores_of(contingency(np.array([2, 2, 2, 2]), np.array([1, 1, 2, 2])))
+    assert merged == PairScores(1, 0.5, 0, 1, 1)
+    assert pair_scores_of(contingency(np.ones(3, int), np.ones(3, int))) == PairScores(1, 1, 0, 0, 0)
+
+
 @pytest.mark.parametrize("score", [variation_of_information, adapted_rand, rand_index])
 def test_nothing_labelled_is_refused(score):
     with pytest.raises(BadInput, match="nothing but 0"):
@@ -174,7 +206,8 @@ def test_nothing_labelled_is_refused(score):
 def test_columns_of_scores_csv_keep_their_names_and_order():
     assert ",".join(["threshold", *METRICS]) == (
         "threshold,voi_split,voi_merge,voi_sum,adapted_rand_error,precision,recall,rand_index,erl,nerl,splits,merges,"
-        "segments,splits_needed,merges_needed,unsplittable"
+        "segments,splits_needed,merges_needed,unsplittable,joins_needed,rand_split,rand_merge,nvi_split,nvi_merge,nid,"
+        "node_voi_split,node_voi_merge,synapse_voi_split,synapse_voi_merge"
     )
 
 
@@ -188,10 +221,10 @@ def test_each_metric_is_computed_from_what_it_takes():
         "segments": 19,
     }  # fmt: skip
     run_length = {"erl": 40.0, "nerl": 0.25, "splits": 3, "merges": 2}
-    edits = {"splits_needed": 5, "merges_needed": 6, "unsplittable": 1}
+    edits = {"splits_needed": 5, "merges_needed": 6, "joins_needed": 7, "unsplittable": 1}
     alone = compute_metrics(Measurements(table))
     assert alone | regions | dict.fromkeys([*run_length, *edits]) == alone
-    measured = compute_metrics(Measurements(table, RunLength(**run_length), Edits(5, 6, 1)))
+    measured = compute_metrics(Measurements(table, RunLength(**run_length), Edits(5, 6, 7, 1)))
     assert measured | regions | run_length | edits == measured
     assert list(measured) == list(alone) == list(METRICS)
     assert compute_metrics(Measurements(table), ["segments"]) == {"segments": 19}

@@ -13,6 +13,7 @@ from emsuite.evaluation.report import write_pictures
 from emsuite.evaluation.section_images import COLORS, draw_sections, id_colors
 from emsuite.evaluation.split_merge_errors import VoxelError
 from emsuite.evaluation.threshold_sweep import score_thresholds
+from emsuite.io.skeletons import Skeletons
 
 
 def volume(tmp_path, name, voxels, voxel_size=(20, 5, 5), offset=(100, 0, 0)):
@@ -95,6 +96,15 @@ def test_without_raw_there_are_colors_alone(tmp_path):
     assert list(draw_sections(scored_over(found, truth, tmp_path), truth, found, None, None)[0].pictures) == [
         "segmentation", "ground truth", "errors"
     ]  # fmt: skip
+
+
+def test_without_labels_there_is_no_ground_truth_to_draw(tmp_path):
+    _, found, raw, _ = scene(tmp_path)
+    positions = np.array([[110.0, 5, 5], [110, 5, 100]])
+    skeletons = Skeletons(np.arange(2), np.ones(2, int), positions, np.ones(2), np.array([[0, 1]]))
+    truth = GroundTruth(None, None, skeletons)
+    made = draw_sections(scored_over(found, truth, tmp_path), truth, found, raw, None)
+    assert [list(section.pictures) for section in made] == 4 * [["raw", "segmentation"]]
 
 
 def test_a_part_without_some_of_the_segments_can_be_shown(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from builders import write_array
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.ground_truth import GroundTruth
@@ -11,10 +12,12 @@ from emsuite.evaluation.split_merge_errors import (
     VoxelError,
     largest_errors,
     locate_errors,
+    locate_on_skeletons,
     voxel_error_shares,
     voxel_errors,
 )
 from emsuite.evaluation.threshold_sweep import score_thresholds
+from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import create_volume
 
 LINE_SEGMENTS = np.array([1, 1, 1, 2, 3, 3, 3, 3, 3, 0], np.uint64)
@@ -44,6 +47,22 @@ def test_shares_add_up():
     assert shares[VoxelError.SPLIT] == 0.1
     assert shares[VoxelError.MERGE] == 0.2
     assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_errors_of_skeletons_lie_at_nodes_and_bear_their_ids(tmp_path):
+    # skeleton 0 runs through segments 1 and 2, skeleton 8 through 2 alone
+    voxels = np.repeat(np.array([1, 2], np.uint64), [4, 6])[None, None].repeat(2, axis=1)
+    found = write_array(tmp_path / "v.zarr/seg", voxels, (10, 10, 10))
+    along = np.array([5, 15, 25, 35, 45, 55, 65, 75, 85, 95, 95.0])
+    name = np.array([0] * 6 + [8] * 5)
+    positions = np.stack([0 * along, np.where(name == 8, 15.0, 5.0), along], axis=1)
+    edges = np.array([[i, i + 1] for i in range(10) if i != 5])
+    skeletons = Skeletons(np.arange(11), name, positions, np.ones(11), edges)
+    compared = compare(found, GroundTruth(None, None, skeletons), found.roi, tmp_path / "c")
+    evaluation = score_thresholds(compared)
+    split, merge = locate_on_skeletons(largest_errors(evaluation.table, 5), compared, evaluation)
+    assert split == SplitMergeError("split", 2, 2 / 6, 0, 2, 1, (0, 5, 45), True)
+    assert merge == SplitMergeError("merge", 2, 2 / 7, 0, 2, 8, (0, 5, 55), False)
 
 
 LABELS = np.repeat([1, 2, 3], [50, 30, 20])

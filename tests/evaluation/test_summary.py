@@ -23,6 +23,15 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
     assert text.endswith("04_segment/view.py 'results/my cube'")
 
 
+def test_skeleton_scores_and_warnings_are_told(tmp_path: Path) -> None:
+    best = {"threshold": 0.4, "voi_split": 0.5, "voi_merge": 1.0, "voi_sum": 1.5}
+    scores = {"best": best, "scored": "skeleton nodes", "warning": "One segment holds all."}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    text = summary(tmp_path, "view.py")
+    assert "sum 1.500 bits over skeleton nodes (best at threshold 0.4)" in text
+    assert "  warning       One segment holds all.\n" in text
+
+
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no scores\.json"):
         summary(tmp_path, "view")

@@ -1,10 +1,13 @@
 import csv
 import json
+import math
+from collections import Counter
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import skimage.metrics
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
@@ -111,6 +114,93 @@ def test_a_segmentation_is_scored_as_it_is(scene, tmp_path):
     assert np.array_equal(found.segments_of(fragments.read()), fragments.read())
 
 
+def funlib_rand_voi(truth, test):
+    """The published definitions (funlib.evaluate's rand_voi), by loops over pairs of ids; truth 0 does not count."""
+    pairs = [(a, b) for a, b in zip(truth.tolist(), test.tolist(), strict=True) if a]
+    counts = [Counter(part) for part in (pairs, (a for a, _ in pairs), (b for _, b in pairs))]
+    squares = [sum(n * n for n in count.values()) for count in counts]
+    h_ab, h_a, h_b = (-sum(n / len(pairs) * math.log2(n / len(pairs)) for n in count.values()) for count in counts)
+    return {
+        "rand_split": squares[0] / squares[1],
+        "rand_merge": squares[0] / squares[2],
+        "voi_split": h_ab - h_a,
+        "voi_merge": h_ab - h_b,
+        "nvi_split": (h_ab - h_a) / h_ab,
+        "nvi_merge": (h_ab - h_b) / h_ab,
+        "nid": 1 - (h_a + h_b - h_ab) / max(h_a, h_b),
+    }
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """Random fragments, three skeletons of which one has the id 0, and a lookup table; no labels."""
+    rng = np.random.default_rng(3)
+    fragments = rng.integers(0, 12, (6, 20, 20)).astype(np.uint64)
+    volume = create_volume(tmp_path / "v.zarr/fragments", fragments.shape, np.uint64, (10, 10, 10), (0, 0, 0))
+    volume.write(volume.roi, fragments)
+    positions = rng.uniform(0, 1, (90, 3)) * (60, 200, 200)
+    names = np.repeat([0, 5, 9], 30)
+    first = np.arange(89)
+    edges = np.stack([first, first + 1], axis=1)[names[1:] == names[:-1]]
+    synapse = rng.random(90) < 0.3
+    skeletons = Skeletons(np.arange(90), names, positions, np.ones(90), edges, synapse=synapse)
+    tables = {0.1: {i: i for i in range(1, 12)}, 0.4: {i: 1 + i // 4 for i in range(1, 12)}}
+    lookup = write_lookup(tmp_path / "lookup", tables)
+    segments = {t: np.vectorize({0: 0, **table}.get)(fragments) for t, table in tables.items()}
+    nodes = tuple((positions // 10).astype(int).T)
+    return volume, skeletons, lookup, {t: voxels[nodes] for t, voxels in segments.items()}
+
+
+def test_nodes_are_scored_without_labels_as_the_published_evaluation_does(traced, tmp_path):
+    fragments, skeletons, lookup, expected = traced
+    compared = compare(fragments, GroundTruth(None, None, skeletons), fragments.roi, tmp_path / "c")
+    evaluation = score_thresholds(compared, lookup)
+    assert (evaluation.of_nodes, evaluation.scored, evaluation.table.voxels) == (True, "skeleton nodes", 90)
+    for row in evaluation.rows:
+        segments = expected[row["threshold"]]
+        of_nodes = funlib_rand_voi(skeletons.skeleton + 1, segments)
+        assert {name: row[name] for name in of_nodes} == pytest.approx(of_nodes, abs=1e-12)
+        split, merge = skimage.metrics.variation_of_information(skeletons.skeleton + 1, segments)
+        assert (row["node_voi_split"], row["node_voi_merge"]) == pytest.approx((split, merge))
+        marked = funlib_rand_voi((skeletons.skeleton + 1)[skeletons.synapse], segments[skeletons.synapse])
+        assert row["synapse_voi_split"] == pytest.approx(marked["voi_split"])
+        assert row["synapse_voi_merge"] == pytest.approx(marked["voi_merge"])
+        assert row["erl"] is not None
+
+
+def test_nodes_are_scored_beside_labels_and_labels_decide_on_the_best(scene, compared):
+    _, truth, lookup, tables = scene
+    for row in score_thresholds(compared, lookup).rows:
+        segments = np.array([tables[row["threshold"]][11 + i // 2] for i in range(16)])
+        of_nodes = funlib_rand_voi(truth.skeletons.skeleton, segments)
+        assert row["node_voi_split"] == pytest.approx(of_nodes["voi_split"])
+        assert row["node_voi_merge"] == pytest.approx(of_nodes["voi_merge"])
+        assert row["synapse_voi_split"] is None
+
+
+def test_published_pair_scores_of_voxels(scene, compared):
+    fragments, truth, lookup, tables = scene
+    for row in score_thresholds(compared, lookup).rows:
+        segmentation = np.vectorize(tables[row["threshold"]].get)(fragments.read())
+        of_voxels = funlib_rand_voi(truth.labels.read().ravel(), segmentation.ravel())
+        assert {name: row[name] for name in of_voxels} == pytest.approx(of_voxels, abs=1e-12)
+
+
+@pytest.mark.parametrize(("table", "warning"), [
+    (dict.fromkeys(range(11, 19), 7), "One segment holds 100% of the labelled voxels of 2 neurons"),
+    ({i: i for i in range(11, 19)}, "Each of the 8 fragments is a segment of its own"),
+    ({i: 7 if i < 15 else 9 for i in range(11, 19)}, None),
+    (dict.fromkeys(range(11, 19), 0), "None of the labelled voxels lies in a segment"),
+])  # fmt: skip
+def test_a_best_segmentation_that_is_none_is_told(scene, compared, tmp_path, table, warning):
+    found = score_thresholds(compared, write_lookup(tmp_path / "one", {0.3: table}))
+    assert (found.warning is None) == (warning is None)
+    assert warning is None or found.warning.startswith(warning)
+    assert found.warning is None or found.warning.rstrip(".") in found.headline
+    write_scores(tmp_path / "out", found, {})
+    assert json.loads((tmp_path / "out/scores.json").read_text())["warning"] == found.warning
+
+
 def test_scores_are_written_as_numbers_that_read_back(scene, compared, tmp_path):
     _, _, lookup, _ = scene
     found = score_thresholds(compared, lookup)
@@ -180,7 +270,8 @@ def test_edits_are_counted_at_the_best_threshold_or_at_all(scene, compared, tmp_
     ]
     assert best.best is best.rows[2]
     every = add_edits(found, compared, lookup, edges, every=True)
-    assert [(row["splits_needed"], row["merges_needed"]) for row in every.rows] == [(0, 6), (0, 2), (0, 0), (1, 0)]
+    assert [(row["splits_needed"], row["joins_needed"]) for row in every.rows] == [(0, 6), (0, 2), (0, 0), (1, 0)]
+    assert [row["merges_needed"] for row in every.rows] == [4, 0, 0, 0]
     assert [row["unsplittable"] for row in every.rows] == [0] * 4
 
 

@@ -36,6 +36,24 @@ def test_saved_and_loaded_are_equal(tmp_path):
     assert [str(kind) for kind in table.schema.types] == ["int64", "int64", "double", "double", "double", "double"]
 
 
+def test_marks_of_synapses_are_saved_loaded_and_cut(tmp_path):
+    marks = np.array([True, False, True, False, False, True])
+    fork(synapse=marks).save(tmp_path / "a.skeletons")
+    loaded = load_skeletons(tmp_path / "a.skeletons")
+    assert loaded.synapse.tolist() == marks.tolist()
+    assert loaded.subset(loaded.ids > 9).synapse.tolist() == marks[:4].tolist()
+    assert fork().subset(np.ones(6, bool)).synapse is None
+
+
+def test_marks_that_are_no_marks_are_refused(tmp_path):
+    fork().save(tmp_path / "a.skeletons")
+    path = tmp_path / "a.skeletons/nodes.parquet"
+    table = pyarrow.parquet.read_table(path)
+    pyarrow.parquet.write_table(table.append_column("synapse", pyarrow.array(["no"] * 6)), path)
+    with pytest.raises(BadInput, match="column 'synapse' holds object"):
+        load_skeletons(tmp_path / "a.skeletons")
+
+
 def test_a_subset_loses_the_edges_that_lose_an_end():
     left = fork().subset(np.array([True, True, False, True, True, False]))
     assert left.ids.tolist() == [10, 11, 13, 7]

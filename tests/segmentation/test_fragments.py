@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.ndimage import distance_transform_edt, label, maximum_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, label, maximum_filter
 from skimage.segmentation import watershed
 
 from emsuite.segmentation.fragments import HEIGHTS, NEAR, FragmentSettings, find_fragments, split_into_components
@@ -83,6 +83,57 @@ def test_what_is_masked_is_background_and_parts_are_fragments_of_their_own():
     assert (fragments[:, :, 16:] == 2).all()
 
 
+def noise(shape, seed=0):
+    smooth = gaussian_filter(np.random.default_rng(seed).normal(size=(3, *shape)), (0, 3, 3, 3))
+    return np.clip(smooth * 4000 + 150, 0, 255).astype(np.uint8)
+
+
+def by_scipy(affs, mask):
+    """In the order of the published scripts: mask affinities, threshold, distance, seeds, watershed, mask fragments."""
+    masked = affs * mask
+    inside = masked.mean(0) > 127.5
+    distance = distance_transform_edt(inside)
+    seeds, _ = label(maximum_filter(distance, 10) == distance)
+    fragments = watershed(distance.max() - distance, seeds) * mask
+    fragments[~np.isin(fragments, np.unique(fragments[masked.any(axis=0)]))] = 0  # no affinity at all: no fragment
+    return inside, split_into_components(fragments)
+
+
+def blobs(shape, seed=1):
+    mask = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2)
+    return (mask > np.quantile(mask, 0.4)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_mask_shapes_fragments_as_the_published_scripts_do(seed):
+    affs, mask = noise((32, 48, 48), seed), blobs((32, 48, 48), seed + 10)
+    inside, reference = by_scipy(affs, mask)
+    fragments = find_fragments(affs, FragmentSettings(flood="distance"), mask)
+    assert not fragments[mask == 0].any()
+    # floods break ties between equally far voxels in their own order: seeds and nearly all voxels are the same
+    assert np.unique(fragments[inside]).size == pytest.approx(np.unique(reference[inside]).size, rel=0.05)
+    assert agreement(fragments[inside], reference[inside]) > 0.95
+    alone = find_fragments(affs, FragmentSettings(flood="distance"))
+    after = split_into_components(np.where(mask, alone, 0))
+    assert agreement(after[inside], reference[inside]) < 0.6  # a mask after the watershed alone
+
+
+def agreement(one, other):
+    """The share of voxels in the pairs of ids that are each other's largest."""
+    pairs, counts = np.unique(np.stack([one, other]), axis=1, return_counts=True)
+    best = [dict(zip(ids[np.argsort(counts)], np.sort(counts), strict=True)) for ids in pairs]
+    return counts[[best[0][a] == n == best[1][b] for a, b, n in zip(*pairs, counts, strict=True)]].sum() / one.size
+
+
+@pytest.mark.parametrize("options", [{}, {"in_sections": True}, {"seeds": "mutex"}, {"epsilon": 0.1}])
+def test_affinities_under_a_mask_do_not_matter(options):
+    affs, mask = noise((12, 32, 32)), blobs((12, 32, 32))
+    other = np.where(mask, affs, noise((12, 32, 32), 5))
+    fragments = find_fragments(affs, FragmentSettings(**options), mask)
+    assert fragments.max() > 5
+    np.testing.assert_array_equal(find_fragments(other, FragmentSettings(**options), mask), fragments)
+
+
 def test_epsilon_joins_what_is_surely_one():
     affs = affinities((10, 10, 41), [np.s_[:, :, 29:32]])
     affs[:, :, :, 10] = 120
@@ -103,10 +154,7 @@ def test_affinities_that_are_all_0_or_all_1(shape, in_sections):
 
 
 def test_as_scipy_and_scikit_image_make_them():
-    noise = np.random.default_rng(0).normal(size=(3, 40, 40, 40))
-    from scipy.ndimage import gaussian_filter
-
-    affs = np.clip(gaussian_filter(noise, (0, 3, 3, 3)) * 4000 + 150, 0, 255).astype(np.uint8)
+    affs = noise((40, 40, 40))
     inside = affs.mean(0) > 127.5
     distance = distance_transform_edt(inside)
     seeds, number = label(maximum_filter(distance, 10) == distance)

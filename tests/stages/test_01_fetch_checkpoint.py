@@ -75,7 +75,7 @@ def test_the_frozen_network_comes_along(s3: Any, call_script: Run, thin_networks
 
 def test_all_networks(s3: Any, call_script: Run, thin_networks: Path, tmp_path: Path) -> None:
     where = [*bucket(s3, "weights-all", "baseline", "malis", "lsd", "aclsd"), "--networks-dir", thin_networks]
-    done = call_script(SCRIPT, "-d", "zebrafinch", "--all", *where, "--out", tmp_path / "data", "--with-optimizer")
+    done = call_script(SCRIPT, "-d", "zebrafinch", "--all", *where, "--out", tmp_path / "data")
     assert done.code == 0, done.err
     for network in ("baseline", "malis", "lsd", "aclsd"):
         folder = thin_networks / "zebrafinch" / network
@@ -91,13 +91,14 @@ def test_one_iteration_more(call_script: Run, thin_networks: Path, tmp_path: Pat
     train = ["02_train/train.py", folder, "--data", data, "--iterations", 400_001,
              "--set", "training.input_shape=[42,214,241]"]  # fmt: skip
     steps = []
-    for option in ([], ["--with-optimizer"]):
+    for option in (["--without-optimizer"], []):
         done = call_script(
             SCRIPT, "--local", RECORDED / "zebrafinch/mtlsd/train_net_checkpoint_400000", folder, *option
         )
         assert done.code == 0, done.err
         done = call_script(*train)
         assert done.code == 0, done.err
+        assert ("which begins afresh" in done.err) == bool(option)
         saved = checkpoints.load(folder, load_network(folder))
         assert saved.iteration == 400_001
         assert saved.optimizer is not None

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from builders import ROOT
+from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import create_volume, open_volume
 
 SCRIPT = "04_segment/evaluate.py"
@@ -68,6 +69,30 @@ def test_scores_a_sweep_on_real_labels(evaluate, fib25_slab, tmp_path):
     assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.stdout
 
 
+def test_scores_skeletons_without_labels(evaluate, sweep, fib25_slab, tmp_path):
+    voxels = open_volume(fib25_slab / "volumes/labels/neuron_ids").array[100:130]
+    ids = [i for i in np.unique(voxels[0]) if i and (voxels[:, 60, 60] == i).sum() > 2 or (voxels[0] == i).sum() > 500]
+    lines, first = [], 0
+    for name in ids[:6]:
+        places = np.argwhere(voxels == name)[::2000][:40]
+        lines += [(first + n, int(name), *(place * 8 + (804, 4, 4))) for n, place in enumerate(places)]
+        first += len(places)
+    nodes = np.array(lines)
+    same = np.flatnonzero(nodes[1:, 1] == nodes[:-1, 1])
+    edges = np.stack([nodes[same, 0], nodes[same + 1, 0]], axis=1)
+    Skeletons(nodes[:, 0], nodes[:, 1], nodes[:, 2:].astype(float), np.ones(len(nodes)), edges).save(tmp_path / "s")
+    ended = evaluate(labels=None, skeletons=tmp_path / "s", raw=fib25_slab / "volumes/raw")
+    assert ended.returncode == 0, ended.stderr
+    assert "bits over skeleton nodes at threshold 0.3;" in ended.stdout
+    best = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert (best["threshold"], best["scored"], best["warning"]) == (0.3, "skeleton nodes", None)
+    assert best["best"]["voi_sum"] == pytest.approx(0, abs=1e-9)
+    assert best["best"]["nid"] == pytest.approx(0, abs=1e-9)
+    assert "Segmentation of s" in (tmp_path / "scores/report.html").read_text()
+    with open(tmp_path / "scores/scores.csv", newline="") as file:
+        assert all(row["voi_sum"] and row["rand_split"] and row["erl"] for row in csv.DictReader(file))
+
+
 def test_scores_a_segmentation_alone(evaluate, tmp_path):
     ended = evaluate("--roi", "800:880,:,:", fragments=None, lookup=None, segmentation="fragments.zarr/fragments")
     assert ended.returncode == 0, ended.stderr
@@ -88,6 +113,7 @@ def test_scores_a_segmentation_alone(evaluate, tmp_path):
         (["--block-size", "81,80,80"], {}, "block size (81, 80, 80) nm: expected multiples of the voxel size"),
         (["--block-size", "0,80,80"], {}, "expected three whole numbers above 0"),
         ([], {"raw": "fragments.zarr/none"}, "has no array 'none'"),
+        ([], {"labels": None}, "expected ground truth: --labels, --skeletons or both"),
         ([], {"skeletons": "none"}, "none: no such folder; expected skeletons"),
     ],
 )

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import command_of
+from builders import command_of, write_array
+from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import open_volume
 
 
@@ -112,6 +113,30 @@ def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     scores = json.loads(next((project / "results").rglob("scores.json")).read_text())
     assert 0 < scores["best"]["voi_sum"] < 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_volume_with_skeletons_alone_is_scored_by_them(project: Path) -> None:
+    shrink_phantom(project)
+    raw = np.random.default_rng(0).integers(0, 255, (32, 48, 48)).astype(np.uint8)
+    write_array(project / "traced.zarr/volumes/raw", raw)
+    along = np.arange(4, 380, 8.0)
+    positions = np.concatenate([np.stack([0 * along + depth, 0 * along + depth, along], axis=1) for depth in (20, 150)])
+    edges = np.array([[i, i + 1] for i in range(len(positions) - 1) if i != len(along) - 1])
+    names = np.repeat([1, 2], len(along))
+    Skeletons(np.arange(names.size), names, positions, np.ones(names.size), edges).save(project / "traced.skeletons")
+    config = ("dataset=phantom", "network=small", "iterations=2", "test=traced.zarr")
+    done = snakemake(project, *config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    scores = json.loads((project / "results/phantom/small/2/traced/scores.json").read_text())
+    assert scores["scored"] == "skeleton nodes"
+    assert scores["best"]["voi_sum"] is not None
+    assert scores["best"]["merges_needed"] is not None
+    assert (project / "results/phantom/small/2/traced/segmentation.zarr.manifest.json").exists()
+    assert "over skeleton nodes (best at threshold" in done.stdout + done.stderr
+    again = snakemake(project, *config, options=("--dry-run",))
+    assert "Nothing to be done" in again.stdout + again.stderr
 
 
 @pytest.mark.slow

@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from builders import ROOT
+from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
 from emsuite.workflow.plan import VolumePart, load_plan
 
@@ -73,6 +74,31 @@ def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:
     plan = load_plan(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
     assert plan.source_option("trvol-250-2") == ["--from", str(shared)]
     assert plan.source_option("tstvol-520-1") == []
+
+
+def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Path) -> None:
+    traced, labelled, bare = (tmp_path / f"{name}.zarr" for name in ("traced", "labelled", "bare"))
+    for volume in (traced, labelled, bare):
+        write_array(volume / "volumes/raw", np.zeros((4, 4, 4), np.uint8))
+    write_array(labelled / "volumes/labels/neuron_ids", np.ones((4, 4, 4), np.uint64))
+    for volume in (traced, labelled):
+        volume.with_suffix(".skeletons").mkdir()
+    plan = load_plan(FIB25 | {"test": [str(traced), str(labelled), str(bare)]}, ROOT)
+    parts = plan.test_parts
+    assert {name: plan.has_labels(part) for name, part in parts.items()} == {
+        "traced": False, "labelled": True, "bare": True}  # fmt: skip
+    assert plan.truth_option(parts["traced"]) == plan.masks_manifest(parts["traced"]) == []
+    assert plan.truth_option(parts["labelled"])[0] == "--labels"
+    assert plan.masks_manifest(parts["labelled"]) == [tmp_path / "labelled.zarr.masks.json"]
+    mask = write_array(traced / "volumes/labels/labels_mask", np.ones((4, 4, 4), np.uint8))
+    assert plan.truth_option(parts["traced"]) == ["--mask", str(mask.path)]
+
+
+def test_volumes_that_are_still_to_come_have_labels() -> None:
+    plan = load_plan({"dataset": "phantom", "network": "small", "data": "nowhere"}, ROOT)
+    (part,) = plan.test_parts.values()
+    assert plan.has_labels(part)
+    assert plan.truth_option(part)[0] == "--labels"
 
 
 def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:

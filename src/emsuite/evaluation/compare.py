@@ -5,6 +5,9 @@
                                          block, by the node's index in the skeletons; without masked-out nodes
     contingency.manifest.json            written last
 
+Without dense labels, the skeletons are the ground truth: each node counts as a voxel of its neuron does. Then only
+blocks that hold nodes are read.
+
 A worker holds one block in memory. The merged table grows with the number of pairs, not with the number of voxels.
 """
 
@@ -22,7 +25,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output
 from emsuite.common.progress import progress
-from emsuite.evaluation.contingency import Contingency, contingency, merge_tables
+from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
@@ -37,6 +40,7 @@ class Comparison:
     """The contingency table over the ROI of `grid`, and the segment (uint64) under each node of the `skeletons`.
 
     `skeletons` holds the nodes in the ROI alone; it is None if there are none. `folder` holds the table of each block.
+    The table counts voxels of labels or, if `of_nodes`, the nodes of skeletons (see `node_table`).
     """
 
     table: Contingency
@@ -44,6 +48,7 @@ class Comparison:
     node_segments: np.ndarray
     grid: BlockGrid
     folder: Path
+    of_nodes: bool = False
 
     def blocks(self) -> Iterator[tuple[Block, Contingency]]:
         """Yield each block that holds labelled voxels, with its contingency table."""
@@ -66,7 +71,8 @@ def compare(
 
     Args:
         segmentation: Segments or fragments (Z, Y, X).
-        truth: The ground truth, on the same voxel grid. Nodes that its mask leaves out are left out.
+        truth: The ground truth, on the same voxel grid: labels, skeletons or both. Nodes that its mask leaves out are
+            left out.
         roi: The region to compare, in nm.
         folder: Where to write the tables. If an earlier run with the same settings was stopped, its blocks are kept.
         block_size: In nm; 256 voxels per axis by default.
@@ -76,7 +82,8 @@ def compare(
         BadInput: No node of the skeletons lies in `roi`, or the arrays hold no ids (see `contingency`).
     """
     grid = _grid(roi, segmentation, block_size)
-    arrays = {"segmentation": segmentation, "labels": truth.labels} | ({"mask": truth.mask} if truth.mask else {})
+    given = {"segmentation": segmentation, "labels": truth.labels, "mask": truth.mask}
+    arrays = {name: array for name, array in given.items() if array is not None}
     inputs = {name: split_path(array.path)[0] for name, array in arrays.items()}
     settings = {
         "roi": format_roi(roi),
@@ -88,13 +95,33 @@ def compare(
     with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
-        process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, truth.labels.voxel_size))
+        process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, segmentation.voxel_size))
         run_blocks("comparing", grid, process, workers, done)
         record.notes["blocks"] = len(grid)
         remove(done)
+    if truth.labels is None:
+        skeletons, node_segments = _read_nodes(truth.skeletons, grid, folder)
+        assert skeletons is not None, "ground truth without labels has skeletons"
+        return Comparison(node_table(skeletons, node_segments), skeletons, node_segments, grid, folder, of_nodes=True)
     indices = progress(range(len(grid)), what="merging", unit="block")
     table = merge_tables(_read_pairs(folder, index) for index in indices)
     return Comparison(table, *_read_nodes(truth.skeletons, grid, folder), grid, folder)
+
+
+def node_table(skeletons: Skeletons, segments: np.ndarray, chosen: np.ndarray | None = None) -> Contingency:
+    """Return the contingency table of skeleton nodes: each counts 1 for its segment and its skeleton.
+
+    Args:
+        skeletons: N nodes.
+        segments: The segment (uint64, (N,)) under each node; segment 0 is a segment like any other.
+        chosen: A bool for each node: whether it counts; by default all count.
+
+    Returns:
+        The table. Its labels are 1, 2, 3 ... for the skeletons in the order of their ids, since an id may be 0.
+    """
+    _, index = np.unique(skeletons.skeleton, return_inverse=True)
+    labels = (index + 1).astype(np.uint64)
+    return contingency(segments, labels) if chosen is None else contingency(segments[chosen], labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -115,21 +142,27 @@ class _CompareBlock:
 
     folder: Path
     segmentation: Path
-    labels: Path
     nodes: _BlockNodes
+    labels: Path | None = None
     mask: Path | None = None
 
     def __call__(self, block: Block) -> None:
-        truth = GroundTruth(open_volume(self.labels), None if self.mask is None else open_volume(self.mask))
-        segmentation = open_volume(self.segmentation).read(block.write)
         in_block = slice(*self.nodes.first[block.index : block.index + 2])
-        if in_block.start < in_block.stop:
+        has_nodes = in_block.start < in_block.stop
+        if self.labels is None and not has_nodes:
+            return
+        labels, mask = (None if path is None else open_volume(path) for path in (self.labels, self.mask))
+        truth = GroundTruth(labels, mask)
+        segmentation = open_volume(self.segmentation).read(block.write)
+        if has_nodes:
             voxels = tuple(self.nodes.voxels[in_block].T)
-            is_scored = truth.is_scored(block.write)[voxels]
-            columns = self.nodes.nodes[in_block][is_scored], segmentation[voxels][is_scored].astype(np.uint64)
+            is_scored = np.s_[:] if mask is None else truth.is_scored(block.write)[voxels]
+            segments = ids_of("segmentation", segmentation[voxels][is_scored]).astype(np.uint64)
+            columns = self.nodes.nodes[in_block][is_scored], segments
             write_columns(_table(self.folder, "nodes", block.index), dict(zip(_NODES, columns, strict=True)))
-        table = contingency(segmentation, truth.read(block.write))
-        write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
+        if labels is not None:
+            table = contingency(segmentation, truth.read(block.write))
+            write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
 
 
 def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> BlockGrid:

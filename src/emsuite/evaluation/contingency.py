@@ -101,7 +101,7 @@ def contingency(segmentation: np.ndarray, labels: np.ndarray) -> Contingency:
     segmentation, labels = np.asarray(segmentation), np.asarray(labels)
     if segmentation.shape != labels.shape:
         raise BadInput(f"segmentation {segmentation.shape} and labels {labels.shape} differ in shape")
-    a, b = _ids("segmentation", segmentation), _ids("labels", labels)
+    a, b = ids_of("segmentation", segmentation), ids_of("labels", labels)
     return merge_tables(_count(a[start : start + _PART], b[start : start + _PART]) for start in range(0, a.size, _PART))
 
 
@@ -117,7 +117,8 @@ def merge_tables(tables: Iterable[Contingency]) -> Contingency:
     return _joined([whole, *pending])
 
 
-def _ids(name: str, array: np.ndarray) -> np.ndarray:
+def ids_of(name: str, array: np.ndarray) -> np.ndarray:
+    """Return the ids of an array, flat; raise BadInput that says `name` if it holds no integers or an id below 0."""
     if not np.issubdtype(array.dtype, np.integer):
         raise BadInput(f"{name}: holds {array.dtype}, expected integer ids")
     if np.issubdtype(array.dtype, np.signedinteger) and array.size and array.min() < 0:

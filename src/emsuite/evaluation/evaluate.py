@@ -8,12 +8,13 @@ from typing import Any
 from funlib.geometry import Roi
 
 from emsuite.blockwise.run import BlockWorkers
+from emsuite.common.errors import BadInput
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
 from emsuite.evaluation.section_images import common_roi_of_pictures, draw_sections
-from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, write_errors
+from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, locate_on_skeletons, write_errors
 from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, parse_roi, split_path
@@ -56,9 +57,9 @@ def evaluate(
     """Write contingency/, errors.csv, report.html and its pictures, scores.csv and, last, scores.json.
 
     Args:
-        arrays: The paths of `labels` and of either `fragments` (with `tables.lookup`) or `segmentation`; optionally of
+        arrays: The paths of either `fragments` (with `tables.lookup`) or `segmentation`; optionally of `labels`,
             `mask`, `raw` and `affs`.
-        tables: The other inputs.
+        tables: The other inputs. Without labels, skeletons are the ground truth: their nodes are scored, not voxels.
         out: The folder to write; blocks that a stopped run has compared are kept.
         viewer: The words of a command that shows the volumes; the report appends a position (nm, z,y,x).
         roi: The region to score, as `parse_roi` reads it; by default the region that all arrays cover.
@@ -77,10 +78,15 @@ def evaluate(
     evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
         evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
-    errors = locate_errors(largest_errors(evaluation.table, _LISTED), comparison, evaluation, segmentation, truth)
+    errors = largest_errors(evaluation.table, _LISTED)
+    if comparison.of_nodes:
+        errors = locate_on_skeletons(errors, comparison, evaluation)
+    else:
+        errors = locate_errors(errors, comparison, evaluation, segmentation, truth)
     pictures = draw_sections(evaluation, truth, segmentation, inputs.raw, inputs.affinities)
     record = _provenance(arrays, tables, roi_nm)
-    title = f"Segmentation of {split_path(arrays['labels'])[0].stem}"
+    truth_path = split_path(arrays["labels"])[0] if "labels" in arrays else tables.skeletons
+    title = f"Segmentation of {truth_path.stem if truth_path else 'a volume'}"
     write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
     write_pictures(out, evaluation, pictures)
     write_errors(out / "errors.csv", errors)
@@ -92,12 +98,16 @@ def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None) -> _Input
     volumes = {name: open_volume(path) for name, path in arrays.items()}
     segmentation = volumes.get("fragments") or volumes["segmentation"]
     skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
-    truth = GroundTruth(volumes["labels"], volumes.get("mask"), skeletons)
+    truth = GroundTruth(volumes.get("labels"), volumes.get("mask"), skeletons)
+    if truth.labels is None and skeletons is None:
+        raise BadInput("no ground truth given; expected labels, skeletons or both")
     if tables.lookup:
         check_lookup(tables.lookup, segmentation, tables.edges)
-    scored_roi = truth.common_roi(segmentation, parse_roi(roi, truth.labels) if roi else None)
+    scored_roi = truth.common_roi(segmentation, parse_roi(roi, truth.labels or segmentation) if roi else None)
     raw, affinities = volumes.get("raw"), volumes.get("affs")
-    common_roi_of_pictures(scored_roi, truth, raw, affinities)  # raises BadInput now rather than after the comparison
+    common_roi_of_pictures(
+        scored_roi, segmentation, raw, affinities
+    )  # raises BadInput now rather than after the comparison
     return _Inputs(segmentation, truth, raw, affinities, scored_roi)
 
 

@@ -1,4 +1,4 @@
-"""The ground truth of a segmentation: dense labels, a mask of the voxels to score, skeletons.
+"""The ground truth of a segmentation: dense labels, or skeletons, or both; and a mask of the voxels to score.
 
 segmentation  +-----------------+
 labels            +------------------+       scored: the voxels that all arrays cover,
@@ -22,14 +22,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where voxels are left out."""
+    """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where voxels are left out.
 
-    labels: Volume
+    Without labels, the nodes of the skeletons are scored instead of voxels.
+    """
+
+    labels: Volume | None
     mask: Volume | None = None
     skeletons: Skeletons | None = None
 
     def read(self, roi: Roi) -> np.ndarray:
-        """Return the labels in `roi` (nm), 0 where the mask leaves them out."""
+        """Return the labels in `roi` (nm), 0 where the mask leaves them out. There must be labels."""
+        assert self.labels is not None, "skeletons alone hold no labels to read"
         labels = self.labels.read(roi)
         if self.mask is not None:
             labels[~self.is_scored(roi)] = 0
@@ -38,6 +42,7 @@ class GroundTruth:
     def is_scored(self, roi: Roi) -> np.ndarray:
         """Return a bool for each voxel in `roi` (nm): whether the mask keeps it."""
         if self.mask is None:
+            assert self.labels is not None, "neither labels nor a mask say how large a voxel is"
             return np.ones(roi.shape / self.labels.voxel_size, bool)
         return self.mask.read(roi) != 0
 
@@ -49,15 +54,16 @@ class GroundTruth:
             requested: The ROI that the user named; the segmentation, the labels and the mask must cover it.
 
         Returns:
-            `requested`, or the ROI that the segmentation, the labels and the mask all cover.
+            `requested`, or the ROI that the segmentation, the labels (if there are any) and the mask all cover.
 
         Raises:
             BadInput: The arrays have other axes than z, y, x, hold no integers, differ in voxel size, lie on different
                 voxel grids, do not overlap, or do not cover `requested`.
         """
-        arrays = [segmentation, self.labels, *([self.mask] if self.mask else [])]
+        arrays = [segmentation, *(array for array in (self.labels, self.mask) if array is not None)]
+        reference = self.labels or segmentation
         for array in arrays:
-            _check(array, self.labels)
+            _check(array, reference)
         if requested is not None:
             for array in arrays:
                 if not array.roi.contains(requested):
@@ -70,23 +76,24 @@ class GroundTruth:
                     f"{array.path}: covers {array.roi} nm, which does not overlap {roi} of {segmentation.path}"
                 )
             roi = roi.intersect(array.roi)
-        if roi != self.labels.roi:
+        if self.labels is not None and roi != self.labels.roi:
             share = math.prod(roi.shape) / math.prod(self.labels.roi.shape)
             _log.warning(f"{self.labels.path}: {share:.0%} of it is scored, the part that all arrays cover: {roi} nm")
         return roi
 
 
-def _check(array: Volume, labels: Volume) -> None:
+def _check(array: Volume, reference: Volume) -> None:
     if array.channels is not None or array.voxel_size.dims != 3:
         raise BadInput(f"{array.path}: shape {array.shape}, expected three axes z, y, x")
-    if not (np.issubdtype(array.dtype, np.integer) or (array.dtype == bool and array is not labels)):
+    if not (np.issubdtype(array.dtype, np.integer) or (array.dtype == bool and array is not reference)):
         raise BadInput(f"{array.path}: holds {array.dtype}, expected integer ids")
-    if array.voxel_size != labels.voxel_size:
+    if array.voxel_size != reference.voxel_size:
         raise BadInput(
-            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(labels.voxel_size)} in {labels.path}"
+            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(reference.voxel_size)} in "
+            f"{reference.path}"
         )
-    if (array.offset - labels.offset) % labels.voxel_size != Coordinate(0, 0, 0):
+    if (array.offset - reference.offset) % reference.voxel_size != Coordinate(0, 0, 0):
         raise BadInput(
             f"{array.path}: offset {tuple(array.offset)} nm is not a whole number of voxels from "
-            f"{tuple(labels.offset)} of {labels.path}"
+            f"{tuple(reference.offset)} of {reference.path}"
         )

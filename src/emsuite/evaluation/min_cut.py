@@ -1,7 +1,10 @@
 """The min-cut metric: the number of edits of the region adjacency graph that correct a segmentation by its skeletons.
 
 skeletons   o---o---o     o---o---o      if a segment lies under two skeletons, cut the graph of its fragments at the
-fragments   1===2===3~~~~~4===5===6      cheapest edges (~): one split; a skeleton over n segments needs n - 1 merges
+fragments   1===2===3~~~~~4===5===6      cheapest edges (~): one split
+
+skeleton    o---o   o---o   o---o        over 3 segments, with 2 edges between them: 1 merge by the published count
+segments    1   1   2   2   3   3        (edges - 1), though 2 joins are needed
 """
 
 from collections.abc import Iterator
@@ -22,10 +25,15 @@ _LARGEST = 2**30  # upper limit of the flow out of a vertex
 
 @dataclass(frozen=True)
 class Edits:
-    """The number of `splits` (min-cuts) and `merges`; `unsplittable` fragments lie under several skeletons."""
+    """The number of edits.
+
+    `splits` are min-cuts. `merges` are counted as published, see `count_edits`; `joins` are the merges that in fact
+    correct the segmentation. `unsplittable` fragments lie under several skeletons.
+    """
 
     splits: int
     merges: int
+    joins: int
     unsplittable: int
 
 
@@ -41,8 +49,10 @@ def count_edits(
     - A fragment under several skeletons cannot be split. It is counted, and its nodes are left out.
     - As long as a part of the graph holds nodes of several skeletons, take the two skeletons with most nodes in it. Cut
       the part by the min-cut between the fragments of their two closest nodes. Each cut is a split.
-    - Merges are the segments beyond the first under each skeleton, and the merges that rejoin what the cuts took apart.
-    - If the border of the region cuts a skeleton in pieces, the pieces need no merge between them, and no split.
+    - Merges, as published, are the edges beyond the first of each skeleton that join two segments, and the merges that
+      rejoin what the cuts took apart. A skeleton over two segments with one edge between them counts 0.
+    - Joins are the segments beyond the first under each skeleton, and the merges that rejoin what the cuts took apart.
+    - If the border of the region cuts a skeleton in pieces, the pieces need no join between them, and no split.
     - Segment 0 is no segment.
 
     Args:
@@ -55,8 +65,8 @@ def count_edits(
     Raises:
         BadInput: The skeletons have no edges.
     """
-    merges = expected_run_length(skeletons, segments).splits
-    splits = 0
+    joins = expected_run_length(skeletons, segments).splits
+    splits = rejoined = 0
     _, skeleton = np.unique(skeletons.skeleton, return_inverse=True)
     unsplittable = _under_several(fragments, skeleton)
     ends = np.flatnonzero(np.isin(segments, _under_several(segments, skeleton)) & ~np.isin(fragments, unsplittable))
@@ -65,8 +75,17 @@ def count_edits(
         part, cuts = _split(capacities, vertex, skeleton[nodes], skeletons.positions[nodes])
         splits += cuts
         piece = skeletons.pieces[nodes]
-        merges += np.unique(np.stack([piece, part]), axis=1).shape[1] - np.unique(piece).size
-    return Edits(splits, merges, unsplittable.size)
+        rejoined += np.unique(np.stack([piece, part]), axis=1).shape[1] - np.unique(piece).size
+    merges = _split_edges_beyond_the_first(skeletons, segments)
+    return Edits(splits, merges + rejoined, joins + rejoined, unsplittable.size)
+
+
+def _split_edges_beyond_the_first(skeletons: Skeletons, segments: np.ndarray) -> int:
+    # summed over the skeletons that have edges between two segments
+    near, far = segments[skeletons.ends].T
+    is_split = (near != far) & (near != 0) & (far != 0)
+    _, edges = np.unique(skeletons.skeleton[skeletons.ends[is_split, 0]], return_counts=True)
+    return int((edges - 1).sum())
 
 
 def _under_several(ids: np.ndarray, skeleton: np.ndarray) -> np.ndarray:

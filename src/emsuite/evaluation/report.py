@@ -129,7 +129,7 @@ def _best_is_at_edge(evaluation: Evaluation) -> bool:
 
 def _table_metrics(evaluation: Evaluation) -> dict[str, Metric]:
     # the measured metrics: first those of regions, then those of skeletons, then edits
-    rank = {"run_length": 1, "edits": 2}
+    rank = {"run_length": 1, "node_voi": 1, "synapse_voi": 1, "edits": 2}
     names = [name for name, metric in METRICS.items() if metric.heading and evaluation.best[name] is not None]
     return {name: METRICS[name] for name in sorted(names, key=lambda name: rank.get(METRICS[name].takes, 0))}
 

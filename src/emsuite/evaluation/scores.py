@@ -1,10 +1,11 @@
 """Scores of a segmentation against ground truth, and the table of all metrics that an evaluation writes.
 
 The scores of regions are variation of information and Rand. All are computed from one contingency table, and none
-counts voxels of label 0 (not annotated). Voxels with a label but in segment 0 do count:
+counts voxels of label 0 (not annotated). Without labels, the table counts skeleton nodes instead of voxels. Voxels with
+a label but in segment 0 do count:
 
-- For the variation of information and the Rand index, segment 0 is a segment like any other, as in funlib.evaluate's
-  `rand_voi` and waterz.
+- For the variation of information, the Rand index and `PairScores`, segment 0 is a segment like any other, as in
+  funlib.evaluate's `rand_voi` and waterz.
 - For the adapted Rand error, each voxel of segment 0 is a segment of its own, as in the SNEMI3D and CREMI challenges.
 
 A new metric is a function here and an entry in `METRICS`.
@@ -46,6 +47,22 @@ class AdaptedRand:
     error: float
     precision: float
     recall: float
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """The scores that the published evaluation (funlib.evaluate) writes beside the variation of information.
+
+    `rand_split` and `rand_merge` are the shares of pairs within a label, or within a segment, that lie in one of the
+    other; pairs of a voxel with itself count, 1 is perfect. `nvi_split` and `nvi_merge` are the variation of
+    information over the joint entropy, `nid` is the normalized information distance; 0 is perfect.
+    """
+
+    rand_split: float
+    rand_merge: float
+    nvi_split: float
+    nvi_merge: float
+    nid: float
 
 
 def variation_of_information(segmentation: np.ndarray, labels: np.ndarray) -> VariationOfInformation:
@@ -103,6 +120,25 @@ def adapted_rand_of(table: Contingency) -> AdaptedRand:
     )
 
 
+def pair_scores_of(table: Contingency) -> PairScores:
+    """Return the published pair scores of a contingency table; raise BadInput if the table is empty."""
+    shared, labels, segments = (
+        counts.astype(np.float64)
+        for counts in (_not_empty(table).counts, table.by_label.voxels, table.by_segment.voxels)
+    )
+    together = np.sum(shared**2)
+    joint, of_labels, of_segments = (_entropy(counts / table.voxels) for counts in (shared, labels, segments))
+    voi = variation_of_information_of(table)
+    largest = max(of_labels, of_segments)
+    return PairScores(
+        rand_split=float(together / np.sum(labels**2)),
+        rand_merge=float(together / np.sum(segments**2)),
+        nvi_split=voi.split / joint if joint else 0.0,
+        nvi_merge=voi.merge / joint if joint else 0.0,
+        nid=1 - (of_labels - voi.merge) / largest if largest else 0.0,
+    )
+
+
 def rand_index_of(table: Contingency) -> float:
     """Return the share, 0 to 1, of pairs of distinct voxels that both partitions join, or both separate.
 
@@ -126,6 +162,11 @@ def _not_empty(table: Contingency) -> Contingency:
     return table
 
 
+def _entropy(shares: np.ndarray) -> float:
+    # in bits, of shares above 0
+    return float(-np.sum(shares * np.log2(shares)))
+
+
 def _voxel_pairs(counts: np.ndarray) -> float:
     # ordered pairs of distinct voxels; as a float, because the square of a teravoxel does not fit 64 bits
     sizes = counts.astype(np.float64)
@@ -141,12 +182,16 @@ def _ratio(part: float, whole: float) -> float:
 class Measurements:
     """One segmentation against its ground truth: what the functions in `METRICS` take.
 
-    `run_length` is None without skeletons; `edits` is None where they were not counted.
+    `table` counts the labelled voxels or, without labels, skeleton nodes. `run_length` and `nodes` (all skeleton nodes)
+    are None without skeletons, `synapses` (the nodes at synapses) without marked nodes; `edits` is None where they were
+    not counted.
     """
 
     table: Contingency
     run_length: "RunLength | None" = None
     edits: "Edits | None" = None
+    nodes: Contingency | None = None
+    synapses: Contingency | None = None
 
     @cached_property
     def voi(self) -> VariationOfInformation:
@@ -158,6 +203,21 @@ class Measurements:
         """The adapted Rand error, computed once for its three columns."""
         return adapted_rand_of(self.table)
 
+    @cached_property
+    def pairs(self) -> PairScores:
+        """The published pair scores, computed once for their five columns."""
+        return pair_scores_of(self.table)
+
+    @cached_property
+    def node_voi(self) -> VariationOfInformation | None:
+        """The variation of information over skeleton nodes."""
+        return None if self.nodes is None else variation_of_information_of(self.nodes)
+
+    @cached_property
+    def synapse_voi(self) -> VariationOfInformation | None:
+        """The variation of information over the skeleton nodes at synapses."""
+        return None if self.synapses is None else variation_of_information_of(self.synapses)
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -167,7 +227,7 @@ class Metric:
     column's heading in the report, where `format` writes the values; the report leaves out metrics without a heading.
     """
 
-    takes: Literal["table", "voi", "adapted_rand", "run_length", "edits"]
+    takes: Literal["table", "voi", "adapted_rand", "pairs", "run_length", "edits", "node_voi", "synapse_voi"]
     function: Callable[[Any], float | int]
     unit: str
     meaning: str
@@ -215,9 +275,30 @@ METRICS: dict[str, Metric] = {
         str,
     ),
     "merges_needed": Metric(
-        "edits", attrgetter("merges"), "count", "merges that correct it, by the min-cut metric", "merges needed", str
+        "edits",
+        attrgetter("merges"),
+        "count",
+        "merges as the published min-cut metric counts them",
+        "merges needed",
+        str,
     ),
     "unsplittable": Metric("edits", attrgetter("unsplittable"), "count", "fragments under several skeletons"),
+    "joins_needed": Metric(
+        "edits", attrgetter("joins"), "count", "merges that in fact correct it (see below)", "joins needed", str
+    ),
+    "rand_split": Metric("pairs", attrgetter("rand_split"), "0 to 1", "Rand of pairs within a label; 1 is perfect"),
+    "rand_merge": Metric("pairs", attrgetter("rand_merge"), "0 to 1", "Rand of pairs within a segment; 1 is perfect"),
+    "nvi_split": Metric("pairs", attrgetter("nvi_split"), "0 to 1", "`voi_split` as a share of the joint entropy"),
+    "nvi_merge": Metric("pairs", attrgetter("nvi_merge"), "0 to 1", "`voi_merge` as a share of the joint entropy"),
+    "nid": Metric("pairs", attrgetter("nid"), "0 to 1", "normalized information distance; 0 is perfect"),
+    "node_voi_split": Metric(
+        "node_voi", attrgetter("split"), "bits", "as `voi_split`, over skeleton nodes", "VOI split of nodes"
+    ),
+    "node_voi_merge": Metric(
+        "node_voi", attrgetter("merge"), "bits", "as `voi_merge`, over skeleton nodes", "VOI merge of nodes"
+    ),
+    "synapse_voi_split": Metric("synapse_voi", attrgetter("split"), "bits", "as `node_voi_split`, at synapses alone"),
+    "synapse_voi_merge": Metric("synapse_voi", attrgetter("merge"), "bits", "as `node_voi_merge`, at synapses alone"),
 }
 """All metrics, by their column in scores.csv and in this order; tables of earlier runs hold these names."""
 

@@ -44,7 +44,7 @@ def draw_sections(
 
     Args:
         evaluation: The scores of `segmentation`; the sections lie in the ROI that was scored.
-        truth: The ground truth.
+        truth: The ground truth. Without labels, the pictures `ground truth` and `errors` are left out.
         segmentation: The scored segmentation or fragments.
         raw: The raw volume (Z, Y, X); None leaves its picture out.
         affinities: Affinities (C, Z, Y, X), shown as red, green and blue of the first three channels; None leaves the
@@ -53,20 +53,20 @@ def draw_sections(
     Raises:
         BadInput: As `common_roi_of_pictures`.
     """
-    roi = common_roi_of_pictures(evaluation.roi, truth, raw, affinities)
-    planes = [_plane(roi, truth.labels.voxel_size, axis, depth) for axis, depth in _PLANES]
+    roi = common_roi_of_pictures(evaluation.roi, segmentation, raw, affinities)
+    planes = [_plane(roi, segmentation.voxel_size, axis, depth) for axis, depth in _PLANES]
     distinct = {plane.caption: plane for plane in planes}.values()
     return [_section(plane, evaluation, truth, segmentation, raw, affinities) for plane in distinct]
 
 
-def common_roi_of_pictures(scored_roi: Roi, truth: GroundTruth, raw: Volume | None, affinities: Volume | None) -> Roi:
+def common_roi_of_pictures(scored_roi: Roi, segmentation: Volume, raw: Volume | None, affinities: Volume | None) -> Roi:
     """Return the part (nm) of `scored_roi` that the raw volume and the affinities cover.
 
-    Raises BadInput if one of them does not overlap it, or has another voxel size than the labels.
+    Raises BadInput if one of them does not overlap it, or has another voxel size than the segmentation.
     """
     roi = scored_roi
     for array in (raw, affinities):
-        roi = roi if array is None else _overlap(roi, array, truth.labels)
+        roi = roi if array is None else _overlap(roi, array, segmentation)
     return roi
 
 
@@ -82,10 +82,11 @@ def id_colors(ids: np.ndarray) -> np.ndarray:
     return np.where((ids == 0)[..., None], 0, 255 * color).astype(np.uint8)
 
 
-def _overlap(roi: Roi, array: Volume, labels: Volume) -> Roi:
-    if array.voxel_size != labels.voxel_size:
+def _overlap(roi: Roi, array: Volume, segmentation: Volume) -> Roi:
+    if array.voxel_size != segmentation.voxel_size:
         raise BadInput(
-            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(labels.voxel_size)} in {labels.path}"
+            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(segmentation.voxel_size)} in "
+            f"{segmentation.path}"
         )
     if not roi.intersects(array.roi):
         raise BadInput(f"{array.path}: covers {array.roi} nm, which does not overlap the scored region {roi}")
@@ -123,18 +124,19 @@ def _section(
     affinities: Volume | None,
 ) -> Section:
     roi, axis = plane
-    labels = truth.read(roi).squeeze(axis).astype(np.uint64)
     segments = evaluation.segments_of(segmentation.read(roi).squeeze(axis)).astype(np.uint64)
-    grey = np.zeros((*labels.shape, 1), np.uint8) if raw is None else _grey(raw.read(roi).squeeze(axis))
+    grey = np.zeros((*segments.shape, 1), np.uint8) if raw is None else _grey(raw.read(roi).squeeze(axis))
     pictures = {} if raw is None else {"raw": grey}
     if affinities is not None:
         pictures["affinities"] = _affinity_colors(affinities.read(roi).squeeze(axis + 1))
     pictures["segmentation"] = _overlay(grey, id_colors(_color_ids(evaluation.table, segments)), segments != 0, 0.55)
-    pictures["ground truth"] = _overlay(grey, id_colors(labels), labels != 0, 0.55)
-    errors = voxel_errors(evaluation.table, segments, labels)
-    palette = np.array([COLORS.get(error, (0, 0, 0)) for error in VoxelError], np.uint8)
-    pictures["errors"] = _overlay(grey, palette[errors], errors != VoxelError.NONE, 0.75)
-    aspect = [truth.labels.voxel_size[a] for a in (1 - axis, 2)]
+    if truth.labels is not None:
+        labels = truth.read(roi).squeeze(axis).astype(np.uint64)
+        pictures["ground truth"] = _overlay(grey, id_colors(labels), labels != 0, 0.55)
+        errors = voxel_errors(evaluation.table, segments, labels)
+        palette = np.array([COLORS.get(error, (0, 0, 0)) for error in VoxelError], np.uint8)
+        pictures["errors"] = _overlay(grey, palette[errors], errors != VoxelError.NONE, 0.75)
+    aspect = [segmentation.voxel_size[a] for a in (1 - axis, 2)]
     return Section(plane.caption, {name: _jpeg(picture, aspect) for name, picture in pictures.items()})
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from emsuite.blockwise.grid import Block
 from emsuite.common.files import write_table
@@ -22,6 +23,7 @@ from emsuite.evaluation.compare import Comparison
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.threshold_sweep import Evaluation
+from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import Volume
 
 ErrorKind = Literal["split", "merge"]
@@ -74,9 +76,9 @@ def voxel_error_shares(table: Contingency) -> dict[VoxelError, float]:
 class SplitMergeError:
     """The `voxels` that `label` and `segment` share wrongly: `share` of the label (split) or of the segment (merge).
 
-    A split should be joined with `other`, the label's main segment; a merge should be cut off from `other`, the
-    segment's main label. `position` (nm, z y x) is a voxel of the error. If `touching`, it has a face in common with
-    `other`.
+    Without labels they are skeleton nodes. A split should be joined with `other`, the label's main segment; a merge
+    should be cut off from `other`, the segment's main label. `position` (nm, z y x) is a voxel of the error. If
+    `touching`, it has a face in common with `other`.
     """
 
     kind: ErrorKind
@@ -147,6 +149,46 @@ def locate_errors(
             center_nm = np.array(block.write.begin) + (voxel + 0.5) * np.array(segmentation.voxel_size)
             located[error] = replace(error, position=tuple(int(nm) for nm in center_nm), touching=touching)
     return [located[error] for error in errors]
+
+
+def locate_on_skeletons(
+    errors: Sequence[SplitMergeError], comparison: Comparison, evaluation: Evaluation
+) -> list[SplitMergeError]:
+    """Return the errors of a table of skeleton nodes with positions (nm) and the ids of the skeletons, in their order.
+
+    The position is that of a node: one with an edge to the other side of the error (`touching`), or else the nearest.
+
+    Args:
+        errors: Errors of `evaluation.table`, whose labels count the skeletons from 1.
+        comparison: The comparison of a segmentation with skeletons.
+        evaluation: The scores of the comparison.
+    """
+    skeletons = comparison.skeletons
+    assert skeletons is not None, "a table of nodes comes from skeletons"
+    names, index = np.unique(skeletons.skeleton, return_inverse=True)
+    segments = evaluation.segments_of(comparison.node_segments)
+    located = []
+    for error in errors:
+        own, other = ((segments == segment) & (index == label - 1) for segment, label in (error.pair, error.other_pair))
+        position, touching = _find_node(skeletons, own, other)
+        named: dict[str, Any] = {"label": int(names[error.label - 1])}
+        if error.kind == "merge":
+            named["other"] = int(names[error.other - 1])
+        located.append(replace(error, position=position, touching=touching, **named))
+    return located
+
+
+def _find_node(skeletons: Skeletons, own: np.ndarray, other: np.ndarray) -> tuple[tuple[int, ...], bool]:
+    # the position of a node of `own`, and whether an edge joins it to a node of `other`
+    ends = np.concatenate([skeletons.ends, skeletons.ends[:, ::-1]])
+    joined = ends[own[ends[:, 0]] & other[ends[:, 1]], 0]
+    candidates = np.flatnonzero(own)
+    if joined.size:
+        node = joined[0]
+    else:
+        distance, _ = KDTree(skeletons.positions[other]).query(skeletons.positions[candidates])
+        node = candidates[distance.argmin()]
+    return tuple(int(nm) for nm in np.floor(skeletons.positions[node])), bool(joined.size)
 
 
 def write_errors(path: Path, errors: Iterable[SplitMergeError]) -> None:

@@ -27,10 +27,13 @@ def summary(results: Path, viewer: str) -> str:
 def _summarize(volume: Path, scores: dict, viewer: str) -> str:
     best = scores["best"]
     folder = os.path.relpath(volume)
+    over = f" over {scores['scored']}" if scores.get("scored") == "skeleton nodes" else ""
+    warning = [f"  warning       {scores['warning']}"] if scores.get("warning") else []
     return "\n".join(
         [
             f"{volume.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
-            f"sum {best['voi_sum']:.3f} bits (best at threshold {best['threshold']})",
+            f"sum {best['voi_sum']:.3f} bits{over} (best at threshold {best['threshold']})",
+            *warning,
             f"  report        {folder}/report.html",
             f"  worst errors  {folder}/errors.csv",
             f"  segmentation  {folder}/segmentation.zarr/segmentation",

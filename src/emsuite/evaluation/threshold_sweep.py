@@ -19,7 +19,7 @@ from emsuite.common.files import write_json, write_table
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.common.progress import progress
 from emsuite.common.relabel import lookup_rows, relabel, segments_of_rows
-from emsuite.evaluation.compare import Comparison
+from emsuite.evaluation.compare import Comparison, node_table
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.min_cut import count_edits
 from emsuite.evaluation.run_length import expected_run_length
@@ -29,6 +29,7 @@ from emsuite.io.volume import Volume, format_roi, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, read_thresholds
 from emsuite.segmentation.graph_tables import graph_manifest, read_edges
 
+_NEARLY_ALL = 0.95  # a segment that holds this share of several neurons separates nothing
 _EDIT_METRICS = [name for name, metric in METRICS.items() if metric.takes == "edits"]
 
 
@@ -43,7 +44,8 @@ class Lookup(NamedTuple):
 class Evaluation:
     """The scores of every threshold over `roi` (nm).
 
-    `table` and `lookup` belong to the best threshold; `lookup` is None if a segmentation was scored, not fragments.
+    `table` and `lookup` belong to the best threshold; `lookup` is None if a segmentation was scored, not fragments. The
+    table counts voxels or, if `of_nodes`, skeleton nodes.
     """
 
     rows: list[Scores]
@@ -51,10 +53,43 @@ class Evaluation:
     roi: Roi
     table: Contingency
     lookup: Lookup | None
+    of_nodes: bool = False
+
+    @property
+    def scored(self) -> str:
+        """What the scores count, in words."""
+        return "skeleton nodes" if self.of_nodes else "labelled voxels"
+
+    @property
+    def headline(self) -> str:
+        """The best scores in one line, and the warning if there is one."""
+        best = self.best
+        voi = f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
+        over = f" over {self.scored}" if self.of_nodes else ""
+        at = "" if best["threshold"] is None else f" at threshold {best['threshold']}"
+        return voi + over + at + (f". Warning: {self.warning.rstrip('.')}" if self.warning else "")
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence if even the best segmentation is none: all in one segment or in none, or no fragments merged."""
+        segments, labels = self.table.by_segment, self.table.by_label
+        is_segment = segments.ids != 0
+        largest, neurons = segments.voxels[is_segment].max(initial=0) / self.table.voxels, labels.ids.size
+        if not is_segment.any():
+            return f"None of the {self.scored} lies in a segment."
+        if neurons > 1 and largest >= _NEARLY_ALL > labels.voxels.max() / self.table.voxels:
+            return f"One segment holds {largest:.0%} of the {self.scored} of {neurons} neurons: they are not separated."
+        if self.lookup is not None and self.lookup.fragments.size > neurons and _all_differ(self.lookup.segments):
+            return f"Each of the {self.lookup.fragments.size:,} fragments is a segment of its own: none were merged."
+        return None
 
     def segments_of(self, voxels: np.ndarray) -> np.ndarray:
         """Return the best segmentation of an array of fragments; return `voxels` itself if it is segments already."""
         return voxels if self.lookup is None else relabel(voxels, *self.lookup)
+
+
+def _all_differ(ids: np.ndarray) -> bool:
+    return np.unique(ids).size == ids.size
 
 
 def check_lookup(lookup: Path, fragments: Volume, edges: Path | None = None) -> None:
@@ -83,16 +118,16 @@ def score_thresholds(comparison: Comparison, lookup: Path | None = None) -> Eval
     Raises:
         BadInput: The lookup tables lack some of the fragments, or nothing is labelled.
     """
-    roi = comparison.grid.total
+    roi, of_nodes = comparison.grid.total, comparison.of_nodes
     if lookup is None:
         row = _score(None, comparison.table, comparison.skeletons, comparison.node_segments)
-        return Evaluation([row], row, roi, comparison.table, None)
+        return Evaluation([row], row, roi, comparison.table, None, of_nodes)
     rows, best = [], None
     thresholds = sorted(read_thresholds(lookup))
     for merged in _merge_fragments(comparison, lookup, progress(thresholds, what="thresholds")):
         rows.append(_score(merged.threshold, merged.table, comparison.skeletons, merged.node_segments))
         if best is None or rows[-1]["voi_sum"] < best.best["voi_sum"]:
-            best = Evaluation(rows, rows[-1], roi, merged.table, merged.lookup)
+            best = Evaluation(rows, rows[-1], roi, merged.table, merged.lookup, of_nodes)
     assert best is not None
     return best
 
@@ -129,7 +164,8 @@ def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any
     """Write `scores.csv` (a row per threshold) and, last, `scores.json` (the best row, and the provenance)."""
     write_table(folder / "scores.csv", ["threshold", *METRICS], evaluation.rows)
     best = {"threshold": evaluation.best["threshold"], "best": evaluation.best, "roi": format_roi(evaluation.roi)}
-    write_json(folder / "scores.json", best | {"provenance": provenance})
+    about = {"scored": evaluation.scored, "warning": evaluation.warning}
+    write_json(folder / "scores.json", best | about | {"provenance": provenance})
 
 
 class _MergedFragments(NamedTuple):
@@ -161,5 +197,13 @@ def _merge_fragments(comparison: Comparison, lookup: Path, thresholds: Iterable[
 def _score(
     threshold: float | None, table: Contingency, skeletons: Skeletons | None, node_segments: np.ndarray
 ) -> Scores:
-    run_length = None if skeletons is None else expected_run_length(skeletons, node_segments)
-    return {"threshold": threshold} | compute_metrics(Measurements(table, run_length))
+    if skeletons is None:
+        return {"threshold": threshold} | compute_metrics(Measurements(table))
+    synapse = skeletons.synapse
+    measurements = Measurements(
+        table,
+        expected_run_length(skeletons, node_segments),
+        nodes=node_table(skeletons, node_segments),
+        synapses=None if synapse is None or not synapse.any() else node_table(skeletons, node_segments, synapse),
+    )
+    return {"threshold": threshold} | compute_metrics(measurements)

@@ -1,6 +1,7 @@
 """Skeletons of neurons, traced by people or made with a phantom: nodes (positions in nm) and edges between nodes.
 
-    fib25.skeletons/nodes.parquet    id, skeleton (int64); z, y, x, radius (float64, nm)
+    fib25.skeletons/nodes.parquet    id, skeleton (int64); z, y, x, radius (float64, nm); optional: synapse, whether the
+                                     node lies at a synapse (bool, or integers that are not 0)
     fib25.skeletons/edges.parquet    u, v (int64): the ids of the two nodes of an edge
 
 A folder of SWC files (one skeleton per file, in nm) can be read as well.
@@ -26,6 +27,7 @@ _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fr
     ("z", "y", "x", "radius"), np.float64
 )
 _EDGE_COLUMNS: dict[str, Any] = {"u": np.int64, "v": np.int64}
+_SYNAPSE = "synapse"
 _SWC_COLUMNS = 7  # id, type, x, y, z, radius, parent
 
 
@@ -50,6 +52,8 @@ class Skeletons:
     """(M, 2) int64, node ids."""
     source: str = "skeletons"
     """The file or folder, for messages."""
+    synapse: np.ndarray | None = None
+    """(N,) bool, whether each node lies at a synapse; None if nothing says so."""
 
     def __post_init__(self) -> None:
         self._check_nodes()
@@ -85,15 +89,21 @@ class Skeletons:
     def subset(self, nodes: np.ndarray) -> "Skeletons":
         """Return the nodes where the boolean array `nodes` is True, and the edges between two of them."""
         edges = self.edges[nodes[self.ends].all(axis=1)]
-        return Skeletons(
-            self.ids[nodes], self.skeleton[nodes], self.positions[nodes], self.radius[nodes], edges, self.source
+        synapse = None if self.synapse is None else self.synapse[nodes]
+        ids, skeleton, positions, radius = (
+            self.ids[nodes],
+            self.skeleton[nodes],
+            self.positions[nodes],
+            self.radius[nodes],
         )
+        return Skeletons(ids, skeleton, positions, radius, edges, self.source, synapse)
 
     def save(self, folder: Path) -> None:
         """Write `nodes.parquet` and `edges.parquet` into `folder`."""
         z, y, x = self.positions.T
         nodes = (self.ids, self.skeleton, z, y, x, self.radius)
-        write_columns(Path(folder) / "nodes.parquet", dict(zip(_NODE_COLUMNS, nodes, strict=True)))
+        marks = {} if self.synapse is None else {_SYNAPSE: self.synapse.astype(np.uint8)}
+        write_columns(Path(folder) / "nodes.parquet", dict(zip(_NODE_COLUMNS, nodes, strict=True)) | marks)
         write_columns(Path(folder) / "edges.parquet", dict(zip(_EDGE_COLUMNS, self.edges.T, strict=True)))
 
     def _check_nodes(self) -> None:
@@ -139,7 +149,8 @@ def load_skeletons(folder: Path) -> Skeletons:
     edges = _read(folder / "edges.parquet", _EDGE_COLUMNS)
     positions = np.stack([nodes["z"], nodes["y"], nodes["x"]], axis=1)
     ends = np.stack([edges["u"], edges["v"]], axis=1)
-    return Skeletons(nodes["id"], nodes["skeleton"], positions, nodes["radius"], ends, str(folder))
+    synapse = nodes.get(_SYNAPSE)
+    return Skeletons(nodes["id"], nodes["skeleton"], positions, nodes["radius"], ends, str(folder), synapse)
 
 
 def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -151,12 +162,20 @@ def _read(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
         raise BadInput(f"{path}: not a Parquet table: {error}") from None
     if missing := [name for name in columns if name not in table.column_names]:
         raise BadInput(f"{path}: has no column '{missing[0]}'; it holds {', '.join(table.column_names)}")
+    marks = {_SYNAPSE: _marks(path, table[_SYNAPSE].to_numpy())} if _SYNAPSE in table.column_names else {}
     try:
-        return {name: table[name].to_numpy().astype(dtype, casting="same_kind") for name, dtype in columns.items()}
+        read = {name: table[name].to_numpy().astype(dtype, casting="same_kind") for name, dtype in columns.items()}
+        return read | marks
     except TypeError as error:
         raise BadInput(
             f"{path}: {error}; expected " + ", ".join(f"{name} {dtype.__name__}" for name, dtype in columns.items())
         ) from None
+
+
+def _marks(path: Path, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "biu":
+        raise BadInput(f"{path}: column '{_SYNAPSE}' holds {values.dtype} (or gaps), expected bool or integers")
+    return values != 0
 
 
 def _load_swc(folder: Path, files: list[Path]) -> Skeletons:

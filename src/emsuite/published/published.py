@@ -126,7 +126,7 @@ def fetch_published(
     return folder / match["prefix"], {"source": store.url(prefix), "objects": about}
 
 
-def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[str, Any] | None = None) -> Path:
+def convert(prefix: Path, folder: Path, optimizer: bool = True, source: dict[str, Any] | None = None) -> Path:
     """Convert a TensorFlow checkpoint to a checkpoint of the network in `folder`.
 
     A checkpoint that was converted from the same files before is left as it is.
@@ -134,7 +134,8 @@ def convert(prefix: Path, folder: Path, optimizer: bool = False, source: dict[st
     Args:
         prefix: the path of the TensorFlow checkpoint without `.index` and `.data-...`.
         folder: the folder of the network, with network.yaml.
-        optimizer: whether to convert Adam's state too.
+        optimizer: whether to convert Adam's moments too, with which training continues as it was; without them its
+            optimizer begins afresh.
         source: further provenance, see `fetch_published`.
 
     Returns:

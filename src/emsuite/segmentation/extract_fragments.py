@@ -49,8 +49,8 @@ def extract_fragments(
         affs: The array of affinities (C, Z, Y, X), uint8 or floats in [0, 1].
         out: The folder for both outputs.
         options: How fragments are made.
-        mask: An array (Z, Y, X) with the voxel size of the affinities. Voxels where it is 0, and voxels that it does
-            not cover, become background.
+        mask: An array (Z, Y, X) with the voxel size of the affinities. Where it is 0, and where it does not reach,
+            affinities count as 0 and voxels become background.
         block_size, context: In nm, see `make_grid`. The manifest keeps the block size for the later stages.
         workers: Processes on this machine, or jobs of Slurm.
 
@@ -82,7 +82,10 @@ def _manifest_settings(
     affs: Path, mask: Path | None, options: FragmentSettings, grid: BlockGrid, inputs: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what decides on the content of the outputs; a run with other settings starts over."""
+    # earlier versions masked fragments alone: what they left is not what this version makes
+    masked = {} if mask is None else {"masked": ["affinities", "fragments"]}
     return {
+        **masked,
         **options.model_dump(),
         "block_size": list(grid.block_size),
         "context": list(grid.context),

@@ -41,7 +41,8 @@ def find_fragments(
         affs: (C, Z, Y, X) uint8, 0 to 255 stands for 0 to 1.
         options: How fragments are made. Fragments with a mean affinity of 0, or below `options.filter_fragments`,
             become background.
-        mask: (Z, Y, X); voxels where it is 0 become background.
+        mask: (Z, Y, X); voxels where it is 0 become background. Their affinities count as 0 before, so that fragments
+            are shaped as if a boundary lay at the edge of the mask, as in the paper.
         inner: The part of the volume to return; the rest is context.
         offsets: The offset of each channel in voxels. The first three are NEAR; only mutex seeds use the others.
 
@@ -49,6 +50,8 @@ def find_fragments(
         (Z, Y, X) uint32. Ids are 1, 2, 3 ... without gaps; 0 is background. Each fragment is connected over voxel
         faces.
     """
+    if mask is not None:
+        affs = affs * (mask != 0)
     used = [c for c, offset in enumerate(offsets) if not (options.in_sections and offset[0])]
     near = [c for c in used if c < 3]
     # where all affinities of a voxel are 1, its strength is 255 times the number of channels

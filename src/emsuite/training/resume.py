@@ -53,6 +53,8 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
             tensor.copy_(saved.averages.get(name, weights)[key])
     for name, optimizer_state in saved.optimizers.items():
         checkpoints.load_optimizer(state.optimizers[name], optimizer_state, path)
+    for name in state.optimizers.keys() - saved.optimizers.keys():
+        logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale = saved.iteration, saved.grey_scale
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return state

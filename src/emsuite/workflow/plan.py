@@ -20,6 +20,7 @@ from emsuite.common.settings import Settings, validate
 from emsuite.config.dataset import Dataset, Split, load_dataset
 from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.io.volume import LABELS, MASK, holds_array
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
 from emsuite.workflow.container_images import fetch_image, find_image
@@ -159,6 +160,25 @@ class WorkflowPlan:
         folder = part.volume.with_suffix(".skeletons")
         is_synthesized = bool(self.dataset.synthesis) and self.is_managed(part.volume)
         return ["--skeletons", str(folder)] if is_synthesized or folder.exists() else []
+
+    def has_labels(self, part: VolumePart) -> bool:
+        """Return whether labels are the ground truth; if not, the skeletons beside a volume without labels are.
+
+        A volume that is still to be fetched or synthesized counts as one with labels.
+        """
+        is_complete = part.volume.exists() and all(path.exists() for path in self.volume_manifest(part.volume))
+        return not (is_complete and self.skeletons_option(part) and not holds_array(part.volume / LABELS))
+
+    def truth_option(self, part: VolumePart) -> list[str]:
+        """Return `--labels` and `--mask` to score by; without labels at most `--mask`."""
+        if self.has_labels(part):
+            return ["--labels", str(part.volume / LABELS), "--mask", str(part.volume / MASK)]
+        return ["--mask", str(part.volume / MASK)] if holds_array(part.volume / MASK) else []
+
+    def masks_manifest(self, part: VolumePart) -> list[Path]:
+        """Return the files whose presence says that a volume exists and, if it has labels, is masked."""
+        has_mask = self.has_labels(part)
+        return [Path(f"{part.volume}.masks.json")] if has_mask else self.volume_manifest(part.volume)
 
     def edges_option(self, part: VolumePart) -> list[str]:
         """Return `--edges FOLDER`, to count edits by, if there are skeletons, which this needs; or nothing."""
