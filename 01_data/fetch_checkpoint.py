@@ -9,6 +9,7 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput
 from emsuite.config.layout import NETWORKS
+from emsuite.download.endpoint import Endpoint
 from emsuite.download.fetch import WORKERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +34,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 @click.option("--with-optimizer", is_flag=True, help="Convert Adam's state too, to continue training exactly.")
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
-@options.endpoint_url
+@options.endpoint
 @click.option(
     "--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of <dataset>/<network>/network.yaml."
 )
@@ -46,7 +47,7 @@ def main(
     with_optimizer: bool,
     out: Path,
     bucket: str,
-    endpoint_url: str | None,
+    endpoint: Endpoint,
     networks_dir: Path,
     workers: int,
 ) -> None:
@@ -65,7 +66,7 @@ def main(
         return
     if dataset is None or bool(networks) == everything:
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
-    store = S3Store(bucket, endpoint_url, workers)
+    store = S3Store(bucket, endpoint, workers)
     folder = networks_dir / dataset
     for name in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
         prefix, source = fetch_published(store, dataset, name, out, workers)
