@@ -37,8 +37,9 @@ def main(
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Print a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
+    """Suggest a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
 
+    Prints the rate, and the option of train.py and the key of network.yaml that set it.
     The checkpoints in the folder do not change.
     """
     from emsuite.common.device import pick_device
@@ -52,8 +53,9 @@ def main(
     config = load_network(network_dir, overrides)
     loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
     tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
-    tried.write(out or network_dir / "log" / "learning_rates.csv")
-    click.echo(f"{tried.suggested:.2g}")
+    table = out or network_dir / "log" / "learning_rates.csv"
+    tried.write(table)
+    click.echo(tried.as_text(table))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def test_view_results(tmp_path: Path) -> None:
         ("01_data/view_data.py", [], "Missing option '-d' / '--data'"),
         ("01_data/view_data.py", ["-d", "none.zarr"], "none.zarr: no such volume"),
         ("01_data/view_data.py", ["-d", "cube.zarr", "-b", "203.0.113.7"], "--bind 203.0.113.7: cannot listen there"),
-        ("02_train/view_batch.py", [], "no snapshot batch_<iteration>.zarr"),
+        ("02_train/view_batch.py", [], "is no folder of a network"),
         ("04_segment/view.py", [], "nothing to show"),
         ("04_segment/view.py", ["--segmentation", "cube.zarr"], "cube.zarr/: is a group, expected an array"),
     ],
