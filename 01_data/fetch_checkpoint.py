@@ -3,14 +3,17 @@
 
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
-from emsuite.config.layout import NETWORKS
-from emsuite.download.endpoint import Endpoint
-from emsuite.download.fetch import WORKERS
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
+    from emsuite.config.layout import NETWORKS
+    from emsuite.download.endpoint import Endpoint
+    from emsuite.download.fetch import WORKERS
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 ROOT = Path(__file__).resolve().parents[1]
 

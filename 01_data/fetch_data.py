@@ -4,13 +4,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
-from emsuite.download.endpoint import Endpoint
-from emsuite.download.fetch import WORKERS, fetch_prefix
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
+    from emsuite.download.endpoint import Endpoint
+    from emsuite.download.fetch import WORKERS, fetch_prefix
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 if TYPE_CHECKING:
     from emsuite.config.dataset import Dataset

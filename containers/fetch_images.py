@@ -3,14 +3,17 @@
 
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.container_image import digest
-from emsuite.download.endpoint import Endpoint
-from emsuite.download.fetch import WORKERS
-from emsuite.workflow.container_images import fetch_image, find_image
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.container_image import digest
+    from emsuite.download.endpoint import Endpoint
+    from emsuite.download.fetch import WORKERS
+    from emsuite.workflow.container_images import fetch_image, find_image
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 HERE = Path(__file__).resolve().parent
 
