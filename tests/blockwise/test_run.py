@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
 
 GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
@@ -90,6 +92,30 @@ def test_a_block_that_kills_its_workers_is_named(tmp_path):
         run_blocks("test", GRID, partial(die_at_3, tmp_path), 2, tmp_path / "done")
     assert calls(tmp_path)[3] == 3
     assert len(list((tmp_path / "done").glob("*.done"))) == 11
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_another_run_removes_is_not_called_a_full_disk(tmp_path, workers):
+    def remove(block):
+        shutil.rmtree(tmp_path / "done", ignore_errors=True)
+
+    with pytest.raises(RunFailed, match="does another run write there|No such file or directory|is gone") as error:
+        run_blocks("test", GRID, remove, workers, tmp_path / "done")
+    assert "disk" not in str(error.value)
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Work, "do", lambda self, index: shutil.rmtree(self.folder, ignore_errors=True))
+    with pytest.raises(RunFailed, match=f"{tmp_path}/done is gone; did another run of this step remove it"):
+        run_blocks("test", GRID, print, 1, tmp_path / "done")
+
+
+@pytest.mark.parametrize(("free", "reason"), [(0, "done: the disk is full"), (2**30, "does another run write there")])
+def test_a_disk_is_called_full_only_if_it_is(tmp_path, monkeypatch, free, reason):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40 - free, free))
+    monkeypatch.setattr(Work, "do", lambda self, index: False)
+    with pytest.raises(RunFailed, match=reason):
+        run_blocks("test", GRID, print, 1, tmp_path / "done")
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path):
