@@ -99,7 +99,7 @@ def test_a_folder_that_another_run_removes_is_not_called_a_full_disk(tmp_path, w
     def remove(block):
         shutil.rmtree(tmp_path / "done", ignore_errors=True)
 
-    with pytest.raises(RunFailed, match="does another run write there|No such file or directory|is gone") as error:
+    with pytest.raises(RunFailed, match=r"does another run write|No such file|is gone") as error:
         run_blocks("test", GRID, remove, workers, tmp_path / "done")
     assert "disk" not in str(error.value)
 
@@ -189,13 +189,13 @@ def test_workers_do_not_outlive_the_stage(tmp_path, how):
 
     wait_for(all_are_there)
     stage.send_signal(how)
-    stage.wait(10)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    stage.wait(60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     assert not list((tmp_path / "done").glob("*.done"))
 
 
-def wait_for(what, seconds=30.0):
+def wait_for(what, seconds=60.0):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

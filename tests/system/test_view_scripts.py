@@ -35,13 +35,13 @@ def served(script: str, *arguments: object, cwd: Path) -> Iterator[list[str]]:
                 if line.startswith("Open "):
                     break
             assert lines, process.stderr and process.stderr.read()
-            with urllib.request.urlopen(lines[-1].split()[1], timeout=20) as page:
+            with urllib.request.urlopen(lines[-1].split()[1], timeout=120) as page:
                 assert page.status == 200
             sockets = psutil.Process(process.pid).net_connections("all")
             assert {c.laddr.ip for c in sockets if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
             yield lines[:-1]
             process.send_signal(signal.SIGINT)
-            _, complaints = process.communicate(timeout=20)
+            _, complaints = process.communicate(timeout=120)
             assert (process.returncode, complaints) == (0, "")
         finally:
             process.kill()
