@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import ROOT
+from builders import ROOT, of_project
 from emsuite.common.errors import BadInput
 from emsuite.config.network import frozen_network_folder, load_network
 
-NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml"))
+NETWORKS = [path.parent for path in of_project("02_train/*/*/network.yaml")]
 
 
 @pytest.fixture

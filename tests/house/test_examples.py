@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from builders import ROOT, command_of
+from builders import ROOT, command_of, of_project
 from emsuite.config.dataset import load_dataset
 
-SCRIPTS = [*sorted(ROOT.glob("0[0-9]_*/*.py")), ROOT / "containers/fetch_images.py"]
+SCRIPTS = [*of_project("0[0-9]_*/*.py"), ROOT / "containers/fetch_images.py"]
 
 
 def examples(script: Path) -> Iterator[tuple[Path, list[str]]]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from builders import ROOT
+from builders import ROOT, of_project
 
 LIBRARY = {
     ".".join(path.relative_to(ROOT / "src/emsuite").parts): path for path in (ROOT / "src/emsuite").rglob("*.py")
 }
-SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+SCRIPTS = of_project("0[0-9]_*/*.py")
 STAGES = sorted(ROOT.glob("0[0-9]_*/"))
 WITHOUT_MATRIX_PRODUCTS = {"create_masks.py", "fetch_data.py", "synthesize.py"}
 """They may load NumPy before that."""

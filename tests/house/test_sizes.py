@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from builders import ROOT
+from builders import ROOT, of_project
 
 LIBRARY = ROOT / "src/emsuite"
 MODULES = sorted(path for path in LIBRARY.glob("*/**/*.py") if path.name != "__init__.py")
 DOORS = sorted(path for path in LIBRARY.glob("*.py") if path.name != "__init__.py")
-SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+SCRIPTS = of_project("0[0-9]_*/*.py")
 LINES_OF_GUARD = 3
 """Of each script: `try`, and two that tell in one line of a Python without the suite."""
 

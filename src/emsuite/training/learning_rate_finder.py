@@ -41,7 +41,7 @@ class RatesTried:
         return "\n".join([
             f"suggested learning rate  {rate}, a tenth of {self.rates[lowest]:.2g}, where the loss was lowest: "
             f"{self.losses[lowest]:.4g}",
-            f"to use it                train.py --set training.optimizer.learning_rate={rate}, "
+            f"to use it                train with --set training.optimizer.learning_rate={rate}, "
             f"or learning_rate: {rate} in training.optimizer of network.yaml",
             f"rates and losses         {table}",
         ])  # fmt: skip

@@ -69,11 +69,11 @@ def newest_snapshot(network: Path) -> Path:
     trained = _iterations(network / "checkpoints", r"checkpoint_(\d+)\.\w+")
     if trained:
         raise BadInput(
-            f"{network / 'snapshots'}: no snapshot yet, the newest checkpoint is of iteration {max(trained)}; a run of "
-            "train.py writes one at every multiple of training.snapshot_every in network.yaml"
+            f"{network / 'snapshots'}: no snapshot yet, the newest checkpoint is of iteration {max(trained)}; training "
+            "writes one at every multiple of training.snapshot_every in network.yaml"
         )
     if (network / "network.yaml").exists():
-        raise BadInput(f"{network / 'snapshots'}: no snapshot, the network was not trained yet; train.py writes some")
+        raise BadInput(f"{network / 'snapshots'}: no snapshot, the network was not trained yet")
     raise BadInput(
         f"{network}: is no folder of a network (it has no network.yaml) and holds no snapshots/batch_<iteration>.zarr; "
         "expected to be run inside one, or a snapshot given with -f"
