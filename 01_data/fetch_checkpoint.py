@@ -3,13 +3,17 @@
 
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
-from emsuite.config.layout import NETWORKS
-from emsuite.download.fetch import WORKERS
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
+    from emsuite.config.layout import NETWORKS
+    from emsuite.download.endpoint import Endpoint
+    from emsuite.download.fetch import WORKERS
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,7 +41,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 )
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
-@options.endpoint_url
+@options.endpoint
 @click.option(
     "--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of <dataset>/<network>/network.yaml."
 )
@@ -50,7 +54,7 @@ def main(
     with_optimizer: bool,
     out: Path,
     bucket: str,
-    endpoint_url: str | None,
+    endpoint: Endpoint,
     networks_dir: Path,
     workers: int,
 ) -> None:
@@ -69,7 +73,7 @@ def main(
         return
     if dataset is None or bool(networks) == everything:
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
-    store = S3Store(bucket, endpoint_url, workers)
+    store = S3Store(bucket, endpoint, workers)
     folder = networks_dir / dataset
     for name, iteration in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
         prefix, source = fetch_published(store, dataset, name, out, workers, iteration)

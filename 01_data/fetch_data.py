@@ -4,16 +4,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
-from emsuite.download.fetch import WORKERS, fetch_prefix
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
+    from emsuite.download.endpoint import Endpoint
+    from emsuite.download.fetch import WORKERS, fetch_prefix
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 if TYPE_CHECKING:
     from emsuite.config.dataset import Dataset
-    from emsuite.download.object_store import ObjectStore
 
 HERE = Path(__file__).resolve().parent
 
@@ -30,7 +33,7 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
 @click.option("--out", type=options.FILE, default=HERE.parent / "data", help="Data folder to fetch into.")
 @click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
-@options.endpoint_url
+@options.endpoint
 @click.option("--from", "shared", type=options.FILE, help="Copy from this folder instead of a bucket.")
 @options.connections(WORKERS)
 def main(
@@ -39,7 +42,7 @@ def main(
     everything: bool,
     out: Path,
     bucket: str | None,
-    endpoint_url: str | None,
+    endpoint: Endpoint,
     shared: Path | None,
     workers: int,
 ) -> None:
@@ -53,12 +56,12 @@ def main(
     data = load_dataset(dataset, HERE / "datasets")
     for volume in data.choose(volumes, everything):
         target = data.volume_path(volume, out)
-        store: ObjectStore
+        store: FolderStore | S3Store
         if shared is not None:
             source = data.find_in(shared, volume)
             store, prefix = FolderStore(source.parent, workers), source.name
         else:
-            store = S3Store(bucket or bucket_of(data, volume, target), endpoint_url, workers)
+            store = S3Store(bucket or bucket_of(data, volume, target), endpoint, workers)
             prefix = f"{data.prefix}/{volume}.zarr"
         expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
         result = fetch_prefix(store, prefix, target, expected=expected, workers=workers)

@@ -4,11 +4,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.common.errors import BadInput
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 if TYPE_CHECKING:
     from emsuite.phantom.synthesize import Phantom

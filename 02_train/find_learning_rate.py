@@ -3,10 +3,13 @@
 
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 
 @stage(
@@ -37,8 +40,9 @@ def main(
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Print a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
+    """Suggest a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
 
+    Prints the rate, and the option of train.py and the key of network.yaml that set it.
     The checkpoints in the folder do not change.
     """
     from emsuite.common.device import pick_device
@@ -54,8 +58,9 @@ def main(
     config = with_probabilities(config, volumes, project)
     loaded = load_training_data(config, volumes, project)
     tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
-    tried.write(out or network_dir / "log" / "learning_rates.csv")
-    click.echo(f"{tried.suggested:.2g}")
+    table = out or network_dir / "log" / "learning_rates.csv"
+    tried.write(table)
+    click.echo(tried.as_text(table))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,13 @@
 from pathlib import Path
 from typing import Any
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 
 @stage(

@@ -3,11 +3,14 @@
 
 from pathlib import Path
 
-import click
+try:
+    import click
 
-from emsuite.cli import options
-from emsuite.cli.command import stage
-from emsuite.evaluation.summary import summary
+    from emsuite.cli import options
+    from emsuite.cli.command import stage
+    from emsuite.evaluation.summary import summary
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 
 @stage(example="python 04_segment/summary.py results/phantom/small")

@@ -22,11 +22,20 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def of_project(pattern: str) -> list[Path]:
+    """The paths of the project that match `pattern` and that git knows, in order; a user's own files are not ours."""
+    command = ["git", "ls-files", "-z"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    known = {ROOT / name for name in done.stdout.split("\0")}
+    return sorted(path for path in ROOT.glob(pattern) if done.returncode or path in known)
+
+
 def copy_project(folder: Path) -> Path:
-    """A copy of the project as it is in git, as `folder`; without tests, documentation and benchmarks."""
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    """A copy of the project as it is in git, as `folder`; without tests, documentation and benchmarks.
+
+    Changed files are copied as they are now, new files only if git knows them.
+    """
+    files = subprocess.run(["git", "ls-files", "-c"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in files.stdout.split("\n"):
         if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

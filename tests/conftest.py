@@ -86,7 +86,7 @@ class S3:
 
     def _control(self, method: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(f"{self.url}/_faults", data=body, method=method)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.read()
 
 

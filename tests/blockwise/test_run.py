@@ -1,5 +1,6 @@
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
 
 GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
@@ -92,6 +94,30 @@ def test_a_block_that_kills_its_workers_is_named(tmp_path):
     assert len(list((tmp_path / "done").glob("*.done"))) == 11
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_folder_that_another_run_removes_is_not_called_a_full_disk(tmp_path, workers):
+    def remove(block):
+        shutil.rmtree(tmp_path / "done", ignore_errors=True)
+
+    with pytest.raises(RunFailed, match=r"does another run write|No such file|is gone") as error:
+        run_blocks("test", GRID, remove, workers, tmp_path / "done")
+    assert "disk" not in str(error.value)
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(Work, "do", lambda self, index: shutil.rmtree(self.folder, ignore_errors=True))
+    with pytest.raises(RunFailed, match=f"{tmp_path}/done is gone; did another run of this step remove it"):
+        run_blocks("test", GRID, print, 1, tmp_path / "done")
+
+
+@pytest.mark.parametrize(("free", "reason"), [(0, "done: the disk is full"), (2**30, "does another run write there")])
+def test_a_disk_is_called_full_only_if_it_is(tmp_path, monkeypatch, free, reason):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40 - free, free))
+    monkeypatch.setattr(Work, "do", lambda self, index: False)
+    with pytest.raises(RunFailed, match=reason):
+        run_blocks("test", GRID, print, 1, tmp_path / "done")
+
+
 def test_a_worker_that_dies_is_replaced(tmp_path):
     def die_once(block):
         note(tmp_path, block)
@@ -163,13 +189,13 @@ def test_workers_do_not_outlive_the_stage(tmp_path, how):
 
     wait_for(all_are_there)
     stage.send_signal(how)
-    stage.wait(10)
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    stage.wait(60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     assert not list((tmp_path / "done").glob("*.done"))
 
 
-def wait_for(what, seconds=30.0):
+def wait_for(what, seconds=60.0):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

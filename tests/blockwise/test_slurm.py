@@ -103,7 +103,7 @@ def test_jobs_do_not_outlive_the_stage(tmp_path):
     wait_for(lambda: len(list(tmp_path.glob("[0-9].*"))) == 2)
     assert workers()
     stage.send_signal(signal.SIGKILL)
-    stage.wait(10)
+    stage.wait(60)
     wait_for(lambda: not workers() and not jobs(), 20)
     assert not list((tmp_path / "done").glob("*.done"))
 

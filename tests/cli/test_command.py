@@ -139,7 +139,7 @@ def test_an_interrupt_is_one_line(script: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=120)
     assert (process.returncode, error.lstrip("\n")) == (130, "error: interrupted\n")
 
 

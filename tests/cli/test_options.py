@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from emsuite.cli import options
+from emsuite.download.endpoint import Endpoint
 
 
 @click.command()
@@ -64,11 +65,14 @@ def test_the_network_may_be_left_out_inside_its_folder(tmp_path: Path, monkeypat
 
 def test_connections() -> None:
     @click.command()
-    @options.endpoint_url
+    @options.endpoint
     @options.connections(16)
-    def fetching(endpoint_url: str | None, workers: int) -> None:
-        click.echo(f"{endpoint_url} {workers}")
+    def fetching(endpoint: Endpoint, workers: int) -> None:
+        click.echo(f"{endpoint.url} {endpoint.ca_bundle} {endpoint.insecure} {workers}")
 
-    assert CliRunner().invoke(fetching, []).output == "None 16\n"
-    assert CliRunner().invoke(fetching, ["--endpoint-url", "http://x", "--workers", "256"]).output == "http://x 256\n"
+    assert CliRunner().invoke(fetching, []).output == "None None False 16\n"
+    given = ["--endpoint-url", "http://x", "--ca-bundle", "ca.pem", "--workers", "256"]
+    assert CliRunner().invoke(fetching, given).output == "http://x ca.pem False 256\n"
+    assert CliRunner().invoke(fetching, ["--insecure"]).output == "None None True 16\n"
+    assert CliRunner().invoke(fetching, ["--insecure", "--ca-bundle", "ca.pem"]).exit_code == 2
     assert CliRunner().invoke(fetching, ["--workers", "257"]).exit_code == 2

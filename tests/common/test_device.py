@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +22,7 @@ from emsuite.common.device import (
     computing_in,
     count_workers,
     deterministic,
+    in_pieces,
     memory_to_use,
     one_core,
     pick_device,
@@ -136,12 +138,12 @@ def test_other_threads_keep_theirs():
     def work() -> int:
         with one_core():
             entered.set()
-            leave.wait(10)
+            leave.wait(60)
             return torch.get_num_threads()
 
     with ThreadPoolExecutor(1) as pool:
         inside = pool.submit(work)
-        assert entered.wait(10)
+        assert entered.wait(60)
         assert torch.get_num_threads() == before
         leave.set()
         assert inside.result() == 1
@@ -173,3 +175,66 @@ def test_torch_by_itself_would_use_tensor_float_32_for_convolutions() -> None:
     command = "import torch; print(torch.backends.cudnn.allow_tf32)"
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+@pytest.fixture
+def three_cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_pieces_are_worked_on_at_once_and_each_on_one_core() -> None:
+    meeting = threading.Barrier(3, timeout=30)
+    cores = list[int]()
+
+    def work(number: int) -> None:
+        meeting.wait()  # passes only if three pieces are worked on at once
+        cores.append(torch.get_num_threads())
+
+    in_pieces(work, range(9), torch.device("cpu"))
+    assert cores == [1] * 9
+    assert torch.get_num_threads() == 3
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 3
+
+
+@pytest.mark.usefixtures("three_cores")
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_few_pieces_and_one_core(count: int) -> None:
+    done, callers = list[int](), set[int]()
+
+    def work(number: int) -> None:
+        done.append(number)
+        callers.add(threading.get_ident())
+        assert torch.get_num_threads() == 1
+
+    in_pieces(work, range(count), torch.device("cpu"))
+    assert sorted(done) == list(range(count))
+    done.clear()
+    callers.clear()
+    with one_core():
+        in_pieces(work, range(count), torch.device("cpu"))
+    assert done == list(range(count))
+    assert callers <= {threading.get_ident()}
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_an_error_in_a_piece_is_raised() -> None:
+    def work(number: int) -> None:
+        if number == 2:
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        in_pieces(work, range(5), torch.device("cpu"))
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("three_cores")
+def test_pieces_fill_tensors_of_inference_mode() -> None:
+    with torch.inference_mode():
+        result = torch.zeros(4)
+        in_pieces(lambda number: result[number].add_(number), range(4), torch.device("cpu"))
+        assert result.tolist() == [0, 1, 2, 3]

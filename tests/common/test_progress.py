@@ -6,6 +6,10 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
+from emsuite.common.progress import roughly
+
 SCRIPT = """
 import time
 from emsuite.common import progress as module
@@ -55,3 +59,12 @@ def test_a_terminal_gets_a_bar() -> None:
     assert text.count("\r") > 5, "the line is written over"
     assert "work: 100%|" in text
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.123, "0.12 s"), (98.4, "98 s"), (119, "119 s"), (150, "2 minutes"), (5400, "90 minutes"), (7200, "2 hours"),
+     (86400 * 2.6, "3 days"), (86400 * 4000, "4,000 days")],
+)  # fmt: skip
+def test_durations_in_their_largest_unit(seconds: float, text: str) -> None:
+    assert roughly(seconds) == text

@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from builders import ROOT
+from builders import ROOT, of_project
 from emsuite.common.errors import BadInput
 from emsuite.config.network import build_network, frozen_network_folder, load_network
 
-NETWORKS = sorted(path.parent for path in ROOT.glob("02_train/*/*/network.yaml"))
+NETWORKS = [path.parent for path in of_project("02_train/*/*/network.yaml")]
 
 
 @pytest.fixture

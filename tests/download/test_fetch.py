@@ -71,6 +71,9 @@ class Held:
     def part_size(self, stored: StoredObject) -> int | None:
         return None
 
+    def is_encrypted(self, stored: StoredObject) -> bool:
+        return False
+
 
 def test_copies_all_and_leaves_a_manifest(s3: Any, tmp_path: Path) -> None:
     content = bodies(20) | {".zgroup": b"{}", "empty": b""}

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.download import object_store
 from emsuite.download.object_store import FolderStore, S3Store, StoredObject
 from emsuite.download.retry import TransientError
 
@@ -150,55 +149,3 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "f.unfinished.json").write_text("{}")
     with pytest.raises(BadInput, match="unfinished"):
         store.list("f")
-
-
-MIB = 1 << 20
-
-
-def in_parts(content: bytes, part: int) -> str:
-    parts = [content[start : start + part] for start in range(0, len(content), part)]
-    digests = b"".join(hashlib.md5(piece).digest() for piece in parts)
-    return f"{hashlib.md5(digests).hexdigest()}-{len(parts)}"
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "object"
-    path.write_bytes(bytes(range(256)) * (11 * MIB // 256))
-    return path
-
-
-def test_etag_of_an_object_uploaded_at_once(file: Path) -> None:
-    assert object_store.matches_etag(file, hashlib.md5(file.read_bytes()).hexdigest()) is True
-    assert object_store.matches_etag(file, "0" * 32) is False
-
-
-@pytest.mark.parametrize("part", [5 * MIB, 8 * MIB, 6 * MIB])
-def test_multipart_etags_of_common_or_even_part_sizes_match(file: Path, part: int) -> None:
-    assert object_store.matches_etag(file, in_parts(file.read_bytes(), part)) is True
-
-
-def test_multipart_etag_of_a_single_part(file: Path) -> None:
-    assert object_store.matches_etag(file, in_parts(file.read_bytes(), 16 * MIB)) is True
-
-
-def test_a_given_part_size_gives_a_definite_answer(file: Path) -> None:
-    odd = 5 * MIB + 17
-    right = in_parts(file.read_bytes(), odd)
-    assert object_store.matches_etag(file, right) is None
-    assert object_store.matches_etag(file, right, odd) is True
-    assert object_store.matches_etag(file, "0" * 32 + "-3", odd) is False
-
-
-def test_an_implausible_part_size_gives_no_answer(file: Path) -> None:
-    assert object_store.matches_etag(file, "0" * 32 + "-3", 10 * MIB) is None
-
-
-def test_an_etag_that_is_no_md5_gives_no_answer(file: Path) -> None:
-    assert object_store.matches_etag(file, "something-else") is None
-
-
-def test_is_multipart() -> None:
-    assert object_store.is_multipart("0" * 32 + "-2")
-    assert not object_store.is_multipart("0" * 32)
-    assert not object_store.is_multipart("x-2")

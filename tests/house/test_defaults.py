@@ -8,13 +8,13 @@ from typing import Any
 import click
 import pytest
 
-from builders import ROOT, command_of
+from builders import ROOT, command_of, of_project
 from emsuite.cli.schema import SchemaOption
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plan import WorkflowConfig
 
-SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+SCRIPTS = of_project("0[0-9]_*/*.py")
 SCHEMAS = (SegmentationSettings, PhantomSettings)
 KEYS = {name: field for schema in SCHEMAS for name, field in schema.model_fields.items()}
 FROM_SCHEMA = {"synthesize": 13, "extract_fragments": 10, "agglomerate": 2, "find_segments": 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import ROOT
+from builders import ROOT, of_project
 
 LIBRARY = ROOT / "src/emsuite"
 DOORS = {"affinities", "lsds", "scores", "unet", "volume"}
@@ -107,7 +107,7 @@ def test_mathematics_opens_no_files(package: str) -> None:
 @pytest.mark.parametrize("library", ["h5py", "tensorstore", "tifffile", "zarr"])
 def test_only_formats_know_the_libraries_of_formats(library: str) -> None:
     """Everything else asks `io.volume`, so that a new format is one module and its line in `FORMATS`."""
-    scripts = {str(path.relative_to(ROOT)): path for path in ROOT.glob("0[0-9]_*/*.py")}
+    scripts = {str(path.relative_to(ROOT)): path for path in of_project("0[0-9]_*/*.py")}
     for name, path in (MODULES | scripts).items():
         nodes = list(ast.walk(ast.parse(path.read_text())))
         found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

@@ -1,18 +1,20 @@
 """Stage scripts: thin, alike, quick to answer --help, and unknown to the library."""
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from builders import ROOT
+from builders import ROOT, of_project
 
 LIBRARY = {
     ".".join(path.relative_to(ROOT / "src/emsuite").parts): path for path in (ROOT / "src/emsuite").rglob("*.py")
 }
-SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+SCRIPTS = of_project("0[0-9]_*/*.py")
 STAGES = sorted(ROOT.glob("0[0-9]_*/"))
 WITHOUT_MATRIX_PRODUCTS = {"create_masks.py", "fetch_data.py", "synthesize.py"}
 """They may load NumPy before that."""
@@ -66,3 +68,21 @@ def test_scripts_begin_and_end_alike(script: Path) -> None:
     text = script.read_text()
     assert text.startswith('#!/usr/bin/env python\n"""')
     assert text.endswith('\n\nif __name__ == "__main__":\n    main()\n')
+
+
+GUARD = """except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
+"""
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, ROOT / "containers/fetch_images.py"], ids=relative)
+def test_any_python_says_in_one_line_what_is_missing(script: Path, tmp_path: Path) -> None:
+    """A Python without packages; older ones end at the same line, so that what stands above it must be theirs too."""
+    text = script.read_text()
+    assert text.count(GUARD) == 1
+    ast.parse(text, feature_version=(3, 8))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-S", script], cwd=tmp_path, env=environment, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: No module named '\w+'; expected the Python of \.venv: .*\n", done.stderr)

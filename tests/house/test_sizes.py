@@ -5,12 +5,14 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from builders import ROOT
+from builders import ROOT, of_project
 
 LIBRARY = ROOT / "src/emsuite"
 MODULES = sorted(path for path in LIBRARY.glob("*/**/*.py") if path.name != "__init__.py")
 DOORS = sorted(path for path in LIBRARY.glob("*.py") if path.name != "__init__.py")
-SCRIPTS = sorted(ROOT.glob("0[0-9]_*/*.py"))
+SCRIPTS = of_project("0[0-9]_*/*.py")
+LINES_OF_GUARD = 3
+"""Of each script: `try`, and two that tell in one line of a Python without the suite."""
 
 
 def lines(path: Path) -> int:
@@ -80,7 +82,8 @@ def test_functions_are_short() -> None:
 
 def test_scripts_are_thin() -> None:
     assert len(SCRIPTS) >= 14
-    assert {relative(path): lines(path) for path in SCRIPTS if lines(path) >= 80} == {}
+    sizes = {relative(path): lines(path) - LINES_OF_GUARD for path in SCRIPTS}
+    assert {name: size for name, size in sizes.items() if size >= 80} == {}
 
 
 def test_what_is_public_is_documented() -> None:

@@ -1,6 +1,7 @@
 """find_learning_rate.py as it is called."""
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +32,12 @@ def test_a_rate_is_suggested_and_nothing_else_changes(call_script: Callable, net
     rates, losses = ([row[key] for row in rows] for key in ("learning_rate", "loss"))
     assert rates[0] == pytest.approx(1e-6)
     assert rates == pytest.approx(np.geomspace(1e-6, 1, 40)[: len(rates)])
-    assert float(ended.out) == pytest.approx(rates[int(np.argmin(losses))] / 10, rel=0.06)
-    assert 1e-5 < float(ended.out) <= 0.1
+    suggested, use, table = ended.out.splitlines()
+    rate = re.search(r"learning_rate=(\S+),", use)[1]
+    assert suggested.startswith(f"suggested learning rate  {rate}, a tenth of ")
+    assert float(rate) == pytest.approx(rates[int(np.argmin(losses))] / 10, rel=0.06)
+    assert 1e-5 < float(rate) <= 0.1
+    assert table.split() == ["rates", "and", "losses", str(network / "log/learning_rates.csv")]
     assert min(losses) < 0.9 * losses[0]
     assert b"\r" not in (network / "log/learning_rates.csv").read_bytes()
     assert sorted(path.name for path in network.iterdir()) == ["log", "network.yaml"]
@@ -46,3 +51,12 @@ def test_limits_the_wrong_way_round_are_refused(call_script: Callable, network: 
 
 def test_the_suggestion_lies_a_decade_below_the_lowest_loss() -> None:
     assert RatesTried([1e-4, 1e-3, 1e-2, 1e-1], [3, 2, 1, 4]).suggested == pytest.approx(1e-3)
+
+
+def test_the_option_that_is_printed_sets_the_rate(tmp_path: Path) -> None:
+    from emsuite.config.network import load_network
+
+    text = RatesTried([1e-4, 1e-3, 1e-2, 1e-1], [3, 2, 1, 4]).as_text(tmp_path / "t.csv")
+    override = re.search(r"--set (\S+),", text)[1]
+    config = load_network(write_network(tmp_path / "d/n"), [override])
+    assert config.training.optimizer.learning_rate == pytest.approx(1e-3)

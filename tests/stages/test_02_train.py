@@ -348,6 +348,24 @@ def test_describe_of_another_input_from_inside_the_folder(call_script: Callable)
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("network", ["fib25/small", "fib25/mtlsd", "zebrafinch/acrlsd"])
+def test_the_lines_of_a_description_agree(call_script: Callable, network: str) -> None:
+    """What is called legal is taken, and the training input is legal."""
+    facts = described(call_script(DESCRIBE, ROOT / "02_train" / network).out)
+    shapes = {name: [[*map(int, shape.split(","))] for shape in re.findall(r"\(([\d, ]+)\)", text)]
+              for name, text in facts.items()}  # fmt: skip
+    (smallest,), (stride,), (given, _) = (shapes[name] for name in ("legal inputs", "stride", "this input"))
+    assert all((n - s) % step == 0 and n >= s for n, s, step in zip(given, smallest, stride, strict=True))
+    for factor in (0, 1):
+        taken = [s + factor * step for s, step in zip(smallest, stride, strict=True)]
+        ended = call_script(DESCRIBE, ROOT / "02_train" / network, "--input-shape", ",".join(map(str, taken)))
+        assert (ended.code, ended.err) == (0, "")
+    smaller = [s - step for s, step in zip(smallest, stride, strict=True)]
+    if min(smaller) > 0:
+        ended = call_script(DESCRIBE, ROOT / "02_train" / network, "--input-shape", ",".join(map(str, smaller)))
+        assert ended.code == 2
+
+
 @pytest.mark.parametrize("script", [TRAIN, DESCRIBE])
 def test_help_ends_with_an_example(call_script: Callable, script: str) -> None:
     ended = call_script(script, "--help")

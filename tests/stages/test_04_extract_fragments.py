@@ -48,7 +48,7 @@ def test_a_killed_run_continues_and_gives_the_same_bytes(run_script, cells, tmp_
     workers = psutil.Process(stage.pid).children(recursive=True)
     os.kill(stage.pid, signal.SIGKILL)
     stage.wait()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     done = {file.name for file in blocks.glob("*.done")}
     assert 0 < len(done) < 18

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import ROOT
+from builders import ROOT, of_project
 from emsuite.common.container_image import check_image, digest
 from emsuite.common.errors import BadInput
 from emsuite.common.locked_packages import pinned
@@ -51,7 +51,7 @@ def test_what_the_image_says_of_itself(image: Path, tmp_path: Path) -> None:
 
 def test_run_says_what_it_takes(image: Path, tmp_path: Path) -> None:
     shown = apptainer("run", image, cwd=tmp_path).stdout
-    for script in sorted(ROOT.glob("0*/*.py")):
+    for script in of_project("0*/*.py"):
         assert f"  {script.relative_to(ROOT)}\n" in shown
     wrong = apptainer("run", image, "02_train/trian.py", cwd=tmp_path)
     assert wrong.returncode == 2

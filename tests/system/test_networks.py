@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from builders import ROOT
+from builders import ROOT, of_project
 from emsuite.config.describe import as_text, describe
 from emsuite.config.network import load_network
 
 TRAIN = ROOT / "02_train"
-FOLDERS = sorted(path.parent for path in TRAIN.glob("*/*/network.yaml"))
+FOLDERS = [path.parent for path in of_project("02_train/*/*/network.yaml")]
 PUBLISHED = {"baseline", "long_range", "malis", "lsd", "mtlsd", "aclsd", "acrlsd"}
 ZEBRAFINCH = {"baseline": 95_853_495, "malis": 95_853_495, "long_range": 95_853_612, "lsd": 95_853_586,
               "mtlsd": 95_856_355, "aclsd": 95_856_411, "acrlsd": 95_856_735}  # fmt: skip

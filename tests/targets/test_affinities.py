@@ -102,3 +102,21 @@ def test_what_networks_learn_are_affinities_as_numbers(offset, margin):
     turned = labels.permute(0, 3, 2, 1)
     inner = [slice(margin, length - margin) for length in turned.shape[1:]]
     assert torch.equal(affinity_targets(turned, offset, inner), affinities(turned, offset, inner).float())
+
+
+def test_each_channel_is_computed_on_one_core_and_the_bytes_stay(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 3, (9, 10, 11))
+    compare, cores = torch.eq, set()
+
+    def noted(*given, **named):
+        cores.add(torch.get_num_threads())
+        return compare(*given, **named)
+
+    monkeypatch.setattr(torch, "eq", noted)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(affinities(labels, [[-1, 0, 0], [0, -2, 0], [0, 0, 3], [1, 1, 1]]).tobytes())
+    torch.set_num_threads(before)
+    assert cores == {1}
+    assert len(set(found)) == 1

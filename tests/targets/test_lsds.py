@@ -268,3 +268,23 @@ def test_work_grows_with_the_volume_and_not_with_its_labels(monkeypatch):
 def test_bad_input_is_named(labels, changes, said):
     with pytest.raises(BadInput, match=said):
         local_shape_descriptors(labels, **({"sigma": 80, "voxel_size": (8, 8, 8)} | changes))
+
+
+def test_each_tile_is_computed_on_one_core_and_the_bytes_stay(monkeypatch):
+    """Where a short operation is shared out, its threads wait for each other; beside a busy program, for long."""
+    labels = np.random.default_rng(0).integers(0, 4, (110, 20, 60)).repeat(2, axis=2)
+    compute, cores = emsuite.targets.lsds.moments, set()
+
+    def noted(*given):
+        cores.add(torch.get_num_threads())
+        return compute(*given)
+
+    monkeypatch.setattr(emsuite.targets.lsds, "moments", noted)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(local_shape_descriptors(labels, 8, (1, 1, 1)).tobytes())
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert cores == {1}
+    assert len(set(found)) == 1

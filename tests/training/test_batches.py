@@ -1,15 +1,15 @@
 """Batches: in order, in parts, the same wherever they are made."""
 
-import time
+from threading import Event
 
 import pytest
 import torch
 from funlib.geometry import Coordinate
 
 from emsuite.config.network import NetworkConfig
-from emsuite.data.sampler import Sampler
+from emsuite.data.sampler import Sample, Sampler
 from emsuite.data.training_volume import Ones, TrainingVolume
-from emsuite.training.batches import Batches, BatchShare, make_batch
+from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
 
 CPU = torch.device("cpu")
 CONFIG = NetworkConfig.model_validate({
@@ -54,28 +54,40 @@ def test_parts_and_shares_make_up_the_batches() -> None:
 def test_batches_read_from_disk_are_made_ahead_and_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     in_turn = list(made_from(sampler(), BatchShare(0, 2), range(1, 5), CPU))
     monkeypatch.setattr(Sampler, "in_memory", False)
-    ahead = made_from(sampler(), BatchShare(0, 2), range(1, 5), CPU)
+    made, cores = Event(), set[int]()
+
+    def make(sample: Sample, iteration: int) -> Batch:
+        cores.add(torch.get_num_threads())
+        if iteration == 2:
+            made.set()
+        return make_batch(CONFIG.target_maker, sample, iteration, CPU)
+
+    ahead = Batches(make, sampler(), BatchShare(0, 2), range(1, 5), CPU)
     found = [next(ahead)]
-    time.sleep(0.2)  # the others are being made meanwhile
+    assert made.wait(60), "the next batch is made although nobody asks for it"
     found += ahead
+    assert cores == {1}
     assert [batch.iteration for batch in found] == [1, 2, 3, 4]
     for one, other in zip(found, in_turn, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one.tensors, other.tensors, strict=True))
 
 
 def test_waiting_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that stands still but while a batch is waited for, or while the network trains."""
+    clock = [0.0]
+    monkeypatch.setattr("emsuite.training.batches.time.perf_counter", lambda: clock[0])
     made = made_from(sampler(), BatchShare(0, 1), range(1, 4), CPU)
     draw = Sampler.draw
 
     def slowly(self: Sampler, iteration: int, index: int = 0) -> object:
-        time.sleep(0.05)
+        clock[0] += 5
         return draw(self, iteration, index)
 
     monkeypatch.setattr(Sampler, "draw", slowly)
     next(made)
-    assert made.waited >= 0.05
-    time.sleep(0.1)
+    assert made.waited >= 5
     before = made.waited
+    clock[0] += 100  # the network trains
     next(made)
-    assert made.waited - before < 0.1 + 0.05
+    assert made.waited - before < 100
     made.close()

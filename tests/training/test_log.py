@@ -59,3 +59,28 @@ def test_pictures_show_the_middle_section(tmp_path: Path) -> None:
     shown = {name: board.Images(name)[0] for name in ("raw", "affs")}
     assert {name: (image.step, image.height, image.width) for name, image in shown.items()} == {
         "raw": (7, 9, 10), "affs": (7, 5, 12)}  # fmt: skip
+
+
+def test_a_long_run_says_once_how_long_it_will_take(
+    tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    caplog.set_level("INFO", "emsuite")
+    report = TrainingReport(tmp_path, CONFIG, 100, 400_101)
+    for second in (100, 200, 300):
+        clock.append(second)
+        report.step()
+    report.close()
+    assert caplog.messages == [
+        "100 s per iteration, and 400,000 iterations to go: about 463 days; a network of this size is meant for a GPU"
+    ]
+
+
+def test_a_short_run_does_not(tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "emsuite")
+    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    for second in range(30):
+        clock.append(second)
+        report.step()
+    report.close()
+    assert caplog.messages == []

@@ -97,12 +97,31 @@ def test_a_snapshot_stands_in_columns(tmp_path: Path) -> None:
 
 
 def test_the_newest_snapshot_is_of_the_highest_iteration_and_finished(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no snapshot batch_<iteration>"):
+    with pytest.raises(BadInput, match="is no folder of a network"):
+        newest_snapshot(tmp_path)
+    (tmp_path / "network.yaml").touch()
+    with pytest.raises(BadInput, match="the network was not trained yet"):
+        newest_snapshot(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("checkpoint_9.pt", "checkpoint_30.pt", "notes.txt"):
+        (tmp_path / "checkpoints" / name).touch()
+    with pytest.raises(BadInput, match=r"no snapshot yet, the newest checkpoint is of iteration 30; .*snapshot_every"):
         newest_snapshot(tmp_path)
     for name in ("batch_99.zarr", "batch_1001.zarr", "batch_2001.zarr", "batch_old.zarr"):
         (tmp_path / "snapshots" / name).mkdir(parents=True)
     (tmp_path / "snapshots/batch_2001.zarr.unfinished.json").write_text("{}")
     assert newest_snapshot(tmp_path).name == "batch_1001.zarr"
+
+
+def test_a_snapshot_that_is_missing_is_told_with_those_that_exist(tmp_path: Path) -> None:
+    for iteration in (1, 1000, 200):
+        (tmp_path / f"snapshots/batch_{iteration}.zarr").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"batch_7\.zarr: no such snapshot; expected that of iteration 1, 200, 1000$"):
+        snapshot_columns(tmp_path / "snapshots/batch_7.zarr")
+    for iteration in range(2, 9):
+        (tmp_path / f"snapshots/batch_{iteration}.zarr").mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"of iteration 1 to 1000 \(10\)$"):
+        snapshot_columns(tmp_path / "snapshots/batch_7777.zarr")
 
 
 def test_results_are_shown_as_far_as_they_are_there(cube: Path, tmp_path: Path) -> None:

@@ -265,11 +265,11 @@ def test_only_loopback_is_listened_on(server: None) -> None:
 def test_the_client_and_the_voxels_come_from_the_server_itself(server: None) -> None:
     array = np.arange(64, dtype="u1").reshape(4, 4, 4)
     viewer = open_viewer([[layer("image", array, "raw")]])
-    with urllib.request.urlopen(viewer.get_viewer_url(), timeout=10) as page:
+    with urllib.request.urlopen(viewer.get_viewer_url(), timeout=60) as page:
         assert b"<script" in page.read()
     server_url = viewer.get_viewer_url().split("/v/")[0]
     key = viewer.state.layers["raw"].source[0].url.removeprefix("python://volume/")
-    with urllib.request.urlopen(f"{server_url}/neuroglancer/npz/{key}/1,1,1/1,2,3/2,3,4", timeout=10) as answer:
+    with urllib.request.urlopen(f"{server_url}/neuroglancer/npz/{key}/1,1,1/1,2,3/2,3,4", timeout=60) as answer:
         piece = np.load(io.BytesIO(zlib.decompress(answer.read())))
     assert piece.tolist() == [[[array[1, 2, 3]]]]
 

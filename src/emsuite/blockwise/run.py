@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ BlockWorkers: TypeAlias = "int | SlurmSettings"
 
 _NO_TIMEOUT = 1e9  # seconds; by default, daisy kills a block after ten minutes
 _MAX_DEATHS = 10  # per worker, on average; after more, the run ends, because the machine must be at fault
+_ROOM_FOR_A_REPORT = 2**16  # bytes
 _log = logging.getLogger(__name__)
 
 
@@ -164,6 +166,15 @@ class _Observer:
         self.on_progress(states)
 
 
+def _why_silent(folder: Path) -> str:
+    """Return why a block that is not done has no report of a failure in the folder of the blocks."""
+    if not folder.is_dir():
+        return f"{folder} is gone; did another run of this step remove it?"
+    if shutil.disk_usage(folder).free < _ROOM_FOR_A_REPORT:
+        return f"{folder}: the disk is full"
+    return f"its worker left no report in {folder}; does another run write there?"
+
+
 def _failure(name: str, work: Work, unfinished: Sequence[int], retries: int, crash: str) -> EmsuiteError:
     """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
     if work.refusal_report().exists():
@@ -171,9 +182,7 @@ def _failure(name: str, work: Work, unfinished: Sequence[int], retries: int, cra
         kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
         return kind(report["error"])
     index = next((index for index in unfinished if work.failure_report(index).exists()), unfinished[0])
-    reason = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
-        "_WorkerExitError: "
-    )
+    reason = (crash.strip().splitlines() or [_why_silent(work.folder)])[-1].removeprefix("_WorkerExitError: ")
     if work.failure_report(index).exists():
         report = json.loads(work.failure_report(index).read_text())
         reason = report["error"]

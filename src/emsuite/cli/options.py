@@ -2,6 +2,7 @@
 
 @options.network             NETWORK_DIR          the folder of a network
 @options.workers             --workers, --slurm   processes, or jobs of a cluster
+@options.endpoint            --endpoint-url ...   an S3 endpoint
 @options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
 """
 
@@ -38,7 +39,6 @@ training_volumes = click.option(
     help="Volume to train on; with @z0:z1,y0:y1,x0:x1 (nm) only the labels inside this region. May be repeated. "
     "Default: the data set's training split below data/.",
 )
-endpoint_url = click.option("--endpoint-url", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
 bind = click.option(
     "-b",
     "--bind",
@@ -127,6 +127,25 @@ def workers(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, workers=read_slurm_settings(slurm), **others)
 
     return with_workers
+
+
+def endpoint(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name an S3 endpoint; the function gets one argument `endpoint`, an `Endpoint`."""
+
+    @click.option("--endpoint-url", metavar="URL", help="Another S3 endpoint, as http://127.0.0.1:9000. [default: AWS]")
+    @click.option("--ca-bundle", type=FILE, help="Certificates (PEM) to trust, for an endpoint with one of its own.")
+    @click.option("--insecure", is_flag=True, help="Do not check the certificate of the endpoint.")
+    @functools.wraps(function)
+    def with_endpoint(
+        *args: Any, endpoint_url: str | None, ca_bundle: Path | None, insecure: bool, **others: Any
+    ) -> Any:
+        from emsuite.download.endpoint import Endpoint
+
+        if insecure and ca_bundle:
+            raise click.UsageError("--insecure checks no certificate; expected it or --ca-bundle, not both")
+        return function(*args, endpoint=Endpoint(endpoint_url, ca_bundle, insecure), **others)
+
+    return with_endpoint
 
 
 def connections(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

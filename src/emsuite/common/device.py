@@ -2,7 +2,7 @@
 
 choice       pick_device, check_compiler
 workers      count_workers, memory_to_use, claim_gpu
-torch        computing_in and tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core
+torch        computing_in, tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core, in_pieces
 """
 
 import fcntl
@@ -10,12 +10,12 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch.backends import cuda, cudnn
@@ -50,6 +50,9 @@ _SLURM_GPUS = ("SLURM_GPUS", "SLURM_GPUS_ON_NODE")
 """Variables that hold the number of GPUs of a Slurm job."""
 _COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}
 """The variable that names a compiler, and the compilers on PATH, in the order in which torch and triton look."""
+_MOST_PIECES = 8
+"""Pieces of a computation that are worked on at once, at most: each needs memory of its own."""
+Piece = TypeVar("Piece")
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}
 """Of the free memory; the rest is for other processes and for caches."""
 
@@ -218,3 +221,37 @@ def one_core() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_pieces(work: Callable[[Piece], object], pieces: Sequence[Piece], device: torch.device) -> None:
+    """Call `work` with each of the `pieces`, which are independent, and return after the last of them.
+
+    On a CPU each piece runs on one core, and as many run at once as the calling thread has cores for torch, eight at
+    the most. A thread takes its next piece without waiting for the others. Where torch shares out each operation
+    instead, its threads meet at the end of every operation: beside another busy program, short operations take ten
+    times as long on two cores as on one.
+
+    Args:
+        work: works on one piece. It is called in other threads; what it returns is dropped.
+        pieces: the pieces, the largest first where they differ.
+        device: the device of the work. On a GPU the calling thread does all of it.
+
+    Raises:
+        Whatever `work` raises; pieces that have not begun are left.
+    """
+    threads = min(torch.get_num_threads(), len(pieces), _MOST_PIECES)
+    if device.type != "cpu" or threads < 2:
+        with one_core():
+            for piece in pieces:
+                work(piece)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def in_thread(piece: Piece) -> None:
+        with torch.inference_mode(inference):
+            work(piece)
+
+    # new threads take over the number of cores that was set last
+    with one_core(), ThreadPoolExecutor(threads, "piece", use_one_core) as pool:
+        for _ in pool.map(in_thread, pieces):
+            pass

@@ -23,7 +23,12 @@ Computed = TypeVar("Computed")
 
 
 def prefetch(
-    draw: Callable[[int], Drawn], start: int, stop: int, ahead: int = 2, workers: int = 1
+    draw: Callable[[int], Drawn],
+    start: int,
+    stop: int,
+    ahead: int = 2,
+    workers: int = 1,
+    initializer: Callable[[], None] | None = None,
 ) -> Generator[Drawn, None, None]:
     """Yield `draw(start)` to `draw(stop - 1)` in order, drawn in the background.
 
@@ -35,8 +40,9 @@ def prefetch(
         stop: The number behind the last one.
         ahead: The number of items that are drawn before the caller asks for them.
         workers: The number of threads that draw.
+        initializer: Called once in each thread, before it draws.
     """
-    pool = ThreadPoolExecutor(workers, "prefetch")
+    pool = ThreadPoolExecutor(workers, "prefetch", initializer)
     waiting: deque[Future[Drawn]] = deque()
     try:
         for number in range(start, stop):

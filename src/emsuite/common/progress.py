@@ -53,3 +53,11 @@ def progress(
         bar_format=None if kind is tqdm else _LINE,
         smoothing=0.05,
     )
+
+
+def roughly(seconds: float) -> str:
+    """Return a duration in its largest unit: `40 s`, `12 minutes`, `5 hours`, `454 days`."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{round(seconds / length):,} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{round(seconds)} s"

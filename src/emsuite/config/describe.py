@@ -1,7 +1,7 @@
 """Figures of a network: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from emsuite.common.arrays import Shape
+from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.models.network import AnyNetwork
 
@@ -32,6 +33,8 @@ class Description:
     trained: int
     frozen: int
     smallest_input: Shape
+    smallest_tile: Shape
+    """The smallest input whose output does not depend on the border alone; larger with same padding."""
     stride: Shape
     context: Shape
     input_shape: Shape
@@ -53,7 +56,7 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
     memory of a training step counts weights, gradients, Adam's two moments, and the output of every layer once.
     """
     with torch.device("meta"):
-        network = build_untrained(folder, config)
+        network = build_untrained(folder, config).eval()  # batch norm refuses to train on a single voxel
         raw = torch.empty((config.training.batch_size, 1, *input_shape))
         output_shape = network.output_shape(input_shape)
         with _record(network) as layers, FlopCounterMode(display=False) as forward:
@@ -66,8 +69,22 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
     memory = 4 * (sum(sizes.values()) + 3 * trained + config.training.batch_size * (activations + raw[0].numel()))
     field = network.receptive_field
     flops = forward.get_total_flops()
-    return Description(layers, trained, sum(sizes.values()) - trained, field.smallest, field.stride, field.context,
-                       input_shape, output_shape, flops, flops + backward.get_total_flops(), memory)  # fmt: skip
+    return Description(layers, trained, sum(sizes.values()) - trained, _smallest_input(network), field.smallest,
+                       field.stride, field.context, input_shape, output_shape, flops,
+                       flops + backward.get_total_flops(), memory)  # fmt: skip
+
+
+def _smallest_input(network: AnyNetwork) -> Shape:
+    field = network.receptive_field
+    smallest = list(field.smallest)
+    for axis, stride in enumerate(field.stride):
+        with suppress(BadInput):
+            while smallest[axis] > stride:
+                shape = [*smallest]
+                shape[axis] -= stride
+                network.output_shape(shape)
+                smallest = shape
+    return tuple(smallest)
 
 
 def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
@@ -94,7 +111,7 @@ def as_text(config: NetworkConfig, described: Description) -> str:
         f"receptive field       {tuple(size)} voxels, {tuple(nanometres)} nm",
         f"stride                {described.stride}",
         f"legal inputs          {described.smallest_input} + multiples of the stride",
-        f"output                input - {described.context}",
+        *_output_rows(described),
         f"this input            {described.input_shape} -> {described.output_shape}",
         f"forward               {described.forward_flops / 1e9:,.1f} GFLOP, "
         f"{described.flops_per_voxel / 1e6:.3f} MFLOP per output voxel ({voxels:,})",
@@ -102,6 +119,15 @@ def as_text(config: NetworkConfig, described: Description) -> str:
         f"{described.training_bytes / 2**30:.2f} GiB in float32",
     ]
     return "\n".join(rows)
+
+
+def _output_rows(described: Description) -> list[str]:
+    if described.output_shape != described.input_shape:
+        return [f"output                input - {described.context}"]
+    return [
+        f"output                as large as the input; all but {described.context} voxels depend on its border too",
+        f"prediction tiles      {described.smallest_tile} + multiples of the stride; {described.context} of it are cut",
+    ]
 
 
 @contextmanager

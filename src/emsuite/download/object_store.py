@@ -3,45 +3,38 @@
 A store lists the objects below a prefix, with sizes and checksums, and reads an object piece by piece. Reading raises
 `TransientError` for failures that may pass (throttling, a broken connection), BadInput or RunFailed for others.
 
-The checksums are S3's ETags, see https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html:
-
-    0123456789abcdef0123456789abcdef        an object uploaded at once: the MD5 of its bytes
-    0123456789abcdef0123456789abcdef-12     a multipart upload of 12 parts: the MD5 of the MD5s of the parts
-
-An ETag does not tell the size of the parts. All parts but the last are of the same size, and programs use few sizes.
+The checksums are S3's ETags, see `emsuite.download.etags`. Servers other than Amazon's know fewer requests: a listing
+asks for version 2 and takes version 1, and ETags may be missing.
 """
 
 import hashlib
-import math
 import os
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed
 from emsuite.common.outputs import check_finished
+from emsuite.download.endpoint import Endpoint, tls_problem
+from emsuite.download.etags import clean_etag, md5, same_version
 from emsuite.download.retry import TransientError, Unreachable, with_retries
 
-_MIB = 1 << 20
-_PIECE_BYTES = _MIB
-_CONNECT_SECONDS = 10
-_READ_SECONDS = 60
+_PIECE_BYTES = 1 << 20
 _TRIES_TO_REACH = 3
 _TRANSIENT_CODES = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "RequestTimeTooSkewed"
 }  # fmt: skip
-_ETAG = re.compile(r"([0-9a-f]{32})(?:-(\d+))?")
-_COMMON_PART_SIZES = tuple(n * _MIB for n in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512, 1024))
 
 Result = TypeVar("Result")
+_Page = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object: its key, its `name` below the listed prefix, its size in bytes and its ETag."""
+    """An object: its key, its `name` below the listed prefix, its size in bytes and its ETag, "" if it has none."""
 
     key: str
     name: str
@@ -64,31 +57,16 @@ class ObjectStore(Protocol):
     def part_size(self, stored: StoredObject) -> int | None:
         """Return the bytes of the first part of a multipart upload, or None if the store cannot tell."""
 
+    def is_encrypted(self, stored: StoredObject) -> bool:
+        """Return whether the store holds the object under a key, so that its ETag looks like an MD5 but is none."""
+
 
 class S3Store:
     """A public bucket, read without credentials; at most `connections` objects are read at once."""
 
-    def __init__(self, bucket: str, endpoint_url: str | None = None, connections: int = 16):
-        import boto3
-        from botocore import UNSIGNED
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
+    def __init__(self, bucket: str, endpoint: Endpoint | str | None = None, connections: int = 16):
         self.bucket = bucket
-        # Other endpoints than Amazon's are often hosts such as localhost: bucket.localhost does not resolve.
-        style = {"addressing_style": "path"} if endpoint_url else {}
-        settings = Config(
-            signature_version=UNSIGNED,
-            max_pool_connections=connections,
-            connect_timeout=_CONNECT_SECONDS,
-            read_timeout=_READ_SECONDS,
-            retries={"total_max_attempts": 1},  # the only retries are `with_retries`: it notices truncated bodies too
-            s3=style,
-        )
-        try:
-            self._client = boto3.client("s3", endpoint_url=endpoint_url, region_name="us-east-1", config=settings)
-        except (ValueError, BotoCoreError) as error:
-            raise BadInput(f"S3 endpoint {endpoint_url or 'of AWS'}: {error}") from None
+        self._client = (endpoint if isinstance(endpoint, Endpoint) else Endpoint(endpoint)).client(connections)
 
     def url(self, prefix: str) -> str:
         """Return `s3://bucket/prefix`."""
@@ -97,21 +75,41 @@ class S3Store:
     def list(self, prefix: str) -> list[StoredObject]:
         """See `ObjectStore.list`. Reads all pages of the listing."""
         folder = prefix.rstrip("/") + "/"
-        objects: list[StoredObject] = []
-        request = {"Bucket": self.bucket, "Prefix": folder}
-        while True:
-            page = self._request_with_retries(prefix, lambda: self._client.list_objects_v2(**request))
-            for item in page.get("Contents", []):
+        objects: dict[str, StoredObject] = {}
+        for page in self._pages(prefix, folder):
+            for item in page:
                 key, size = item["Key"], item["Size"]
                 # Consoles mark "folders" with an empty object; it is no file.
                 if not (key.endswith("/") and size == 0):
-                    objects.append(StoredObject(key, key.removeprefix(folder), size, item["ETag"].strip('"')))
-            if not page.get("IsTruncated"):
-                break
-            request["ContinuationToken"] = page["NextContinuationToken"]
+                    name = key.removeprefix(folder)
+                    objects[key] = StoredObject(key, name, size, clean_etag(item.get("ETag")))
         if not objects:
             raise BadInput(f"{self.url(prefix)}: holds no objects; expected a folder of the bucket")
-        return objects
+        return [*objects.values()]
+
+    def _pages(self, prefix: str, folder: str) -> Iterator[_Page]:
+        """Yield the pages of a listing. An endpoint without version 2 refuses it, or answers as in version 1."""
+        ask, more, last = self._client.list_objects_v2, dict[str, str](), ""
+        while True:
+            request = {"Bucket": self.bucket, "Prefix": folder, **more}
+            try:
+                page: dict[str, Any] = self._request_with_retries(prefix, partial(ask, **request))
+            except _Refused:
+                if ask == self._client.list_objects or more:
+                    raise
+                ask = self._client.list_objects
+                continue
+            items, before = page.get("Contents", []), more
+            yield items
+            if not page.get("IsTruncated"):
+                return
+            if token := page.get("NextContinuationToken"):
+                more = {"ContinuationToken": token}
+            else:
+                ask, more = self._client.list_objects, {"Marker": page.get("NextMarker") or _last_key(items)}
+            if more == before or (items and _last_key(items) == last):
+                raise RunFailed(f"{self.url(prefix)}: the endpoint lists the same objects again and again")
+            last = _last_key(items) or last
 
     def describe(self, key: str) -> StoredObject:
         """Return the object with this key, of at least one byte, with the whole key as its name.
@@ -126,13 +124,13 @@ class S3Store:
                 raise
             raise BadInput(f"{self.url(key)}: there is no such object") from None
         response["Body"].close()
-        return StoredObject(key, key, int(response["ContentRange"].rpartition("/")[2]), response["ETag"].strip('"'))
+        whole = str(response.get("ContentRange", "")).rpartition("/")[2]
+        size = int(whole) if whole.isdigit() else int(response["ContentLength"])  # not all endpoints know ranges
+        return StoredObject(key, key, size, clean_etag(response.get("ETag")))
 
     def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See `ObjectStore.read`. Raises TransientError if the body ends early."""
         request = {"Bucket": self.bucket, "Key": stored.key}
-        if stored.etag:
-            request["IfMatch"] = f'"{stored.etag}"'
         last = (stored.size if end is None else end) - 1
         ranged = begin > 0 or last < stored.size - 1
         if ranged:
@@ -140,6 +138,9 @@ class S3Store:
         response = self._request(stored.key, lambda: self._client.get_object(**request))
         body = response["Body"]
         with body:  # not "as body": that would be the raw stream, which does not notice that it ends early
+            # not by the header If-Match, which a weak ETag never fulfils and other endpoints refuse
+            if not same_version(stored.etag, clean_etag(response.get("ETag"))):
+                raise _changed(self.url(stored.key))
             if ranged and not str(response.get("ContentRange")).startswith(f"bytes {begin}-{last}/"):
                 sent = response.get("ContentRange", "all of it")
                 raise RunFailed(f"{self.url(stored.key)}: asked for bytes {begin}-{last}, the endpoint gave {sent}")
@@ -155,6 +156,15 @@ class S3Store:
             return None
         return response["ContentLength"] if response.get("PartsCount", 1) > 1 else None
 
+    def is_encrypted(self, stored: StoredObject) -> bool:
+        """See `ObjectStore.is_encrypted`. With keys of S3 itself (AES256) ETags are MD5s."""
+        request = {"Bucket": self.bucket, "Key": stored.key}
+        try:
+            response = self._request_with_retries(stored.key, lambda: self._client.head_object(**request))
+        except EmsuiteError:
+            return False
+        return response.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in response
+
     def _request_with_retries(self, key: str, call: Callable[[], Result]) -> Result:
         return with_retries(lambda: self._request(key, call), tries_to_reach=_TRIES_TO_REACH)
 
@@ -168,7 +178,9 @@ class S3Store:
             return call()
         except exceptions.ClientError as error:
             raise self._error_of(where, error.response) from None
-        except exceptions.ConnectionError:
+        except exceptions.ConnectionError as error:
+            if problem := tls_problem(error):
+                raise BadInput(f"{where}: {self._client.meta.endpoint_url}: {problem}") from None
             raise Unreachable(f"{where}: no connection to {self._client.meta.endpoint_url}") from None
         except (
             exceptions.HTTPClientError,
@@ -185,16 +197,22 @@ class S3Store:
     def _error_of(self, where: str, response: dict[str, Any]) -> Exception:
         code = str(response.get("Error", {}).get("Code", "unknown"))
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if code in _TRANSIENT_CODES or status >= 500 or status == 429:
+        if code in _TRANSIENT_CODES or (status >= 500 and status != 501) or status == 429:
             return TransientError(f"{where}: {status} {code}")
-        if status == 412:
-            return _changed(where)
         if code == "NoSuchBucket":
             return BadInput(f"{where}: there is no bucket '{self.bucket}'")
         if status == 403:
             return BadInput(f"{where}: access refused (403); expected a bucket that anyone may list and read")
         message = response.get("Error", {}).get("Message", "")
-        return RunFailed(f"{where}: {status} {code}: {message}")
+        return _Refused(f"{where}: {status} {code}: {message}")
+
+
+class _Refused(RunFailed):
+    """The endpoint does not do what it was asked for."""
+
+
+def _last_key(items: _Page) -> str:
+    return str(items[-1]["Key"]) if items else ""
 
 
 class FolderStore:
@@ -243,6 +261,10 @@ class FolderStore:
         """Return None: files have no parts."""
         return None
 
+    def is_encrypted(self, stored: StoredObject) -> bool:
+        """Return False."""
+        return False
+
     def _describe(self, file: Path, folder: Path) -> StoredObject:
         try:
             with open(file, "rb") as content:
@@ -259,60 +281,3 @@ def _unreadable(file: Path, error: OSError) -> EmsuiteError:
 
 def _changed(where: str) -> EmsuiteError:
     return RunFailed(f"{where}: changed while it was fetched; the same command begins with what it is now")
-
-
-def md5(content: bytes = b"") -> Any:
-    """Return an MD5 hash that is marked as a checksum: some machines refuse MD5 for security."""
-    return hashlib.md5(content, usedforsecurity=False)
-
-
-def is_multipart(etag: str) -> bool:
-    """Return whether this is the ETag of a multipart upload."""
-    match = _ETAG.fullmatch(etag)
-    return bool(match and match.group(2))
-
-
-def matches_etag(path: Path, etag: str, part_size: int | None = None) -> bool | None:
-    """Return whether the file at `path` has this ETag.
-
-    Args:
-        path: the file.
-        etag: the ETag, without quotes.
-        part_size: the bytes of the first part of a multipart upload, or None to try common sizes.
-
-    Returns:
-        None if the answer is unknown: the ETag is no MD5, or none of the part sizes that are tried gives it.
-    """
-    match = _ETAG.fullmatch(etag)
-    if match is None:
-        return None
-    if not match.group(2):
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, md5).hexdigest() == etag
-    parts, size = int(match.group(2)), path.stat().st_size
-    candidates = candidate_part_sizes(size, parts) if part_size is None else [part_size]
-    plausible = [n for n in candidates if math.ceil(size / n) == parts]
-    if any(_multipart_etag(path, n) == etag for n in plausible):
-        return True
-    return False if part_size is not None and plausible else None
-
-
-def candidate_part_sizes(size: int, parts: int) -> list[int]:
-    """Return the part sizes with which `size` bytes make `parts` parts: common sizes, then an even split."""
-    even = math.ceil(size / parts)
-    candidates = [*_COMMON_PART_SIZES, math.ceil(even / _MIB) * _MIB, even]
-    return [n for n in dict.fromkeys(candidates) if n and math.ceil(size / n) == parts]
-
-
-def _multipart_etag(path: Path, part_size: int) -> str:
-    digests = []
-    with open(path, "rb") as file:
-        while True:
-            part, remaining = md5(), part_size
-            while remaining and (piece := file.read(min(_PIECE_BYTES, remaining))):
-                part.update(piece)
-                remaining -= len(piece)
-            if remaining < part_size:
-                digests.append(part.digest())
-            if remaining:
-                return f"{md5(b''.join(digests)).hexdigest()}-{len(digests)}"

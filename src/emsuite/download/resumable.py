@@ -23,7 +23,8 @@ from typing import BinaryIO
 
 from emsuite.common.errors import RunFailed
 from emsuite.common.files import atomic_path
-from emsuite.download.object_store import ObjectStore, StoredObject, is_multipart, matches_etag
+from emsuite.download.etags import is_multipart, matches_etag
+from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.download.retry import Stopped, TransientError, with_retries
 
 LARGE_OBJECT_BYTES = 32 << 20
@@ -206,7 +207,8 @@ class Transfer:
 def matches_checksum(store: ObjectStore, stored: StoredObject, path: Path) -> bool | None:
     """Return whether the file at `path` has the checksum of the object; None if the answer is unknown."""
     part_size = store.part_size(stored) if is_multipart(stored.etag) else None
-    return matches_etag(path, stored.etag, part_size)
+    matches = matches_etag(path, stored.etag, part_size)
+    return None if matches is False and store.is_encrypted(stored) else matches
 
 
 @contextmanager

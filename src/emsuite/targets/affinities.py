@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from emsuite.common.arrays import Array, as_tensor, label_tensor, like_input
+from emsuite.common.device import in_pieces
 from emsuite.common.errors import BadInput
 
 
@@ -33,8 +34,11 @@ def affinities(labels: Array, neighborhood: Sequence[Sequence[int]], within: Seq
         BadInput: labels are no integers, or offsets do not fit their axes.
     """
     voxels = label_tensor(labels)
-    related = _pairs(voxels, neighborhood, within, torch.eq)
-    related &= _pairs(voxels != 0, [[0] * _dims(neighborhood)], within, torch.bitwise_and)
+
+    def same_neuron(voxel: torch.Tensor, partner: torch.Tensor, out: torch.Tensor) -> None:
+        torch.eq(voxel, partner, out=out).bitwise_and_(voxel != 0)
+
+    related = _pairs(voxels, neighborhood, within, same_neuron)
     return like_input(labels, related.view(torch.uint8).movedim(0, -_dims(neighborhood) - 1))
 
 
@@ -71,7 +75,7 @@ def _pairs(
     values: torch.Tensor,
     neighborhood: Sequence[Sequence[int]],
     within: Sequence[slice] | None,
-    compare: Callable[..., torch.Tensor],
+    compare: Callable[..., object],
 ) -> torch.Tensor:
     """Return `compare` of each voxel and its partner, False without a partner: bool (C, ..., Z, Y, X)."""
     dims = _dims(neighborhood)
@@ -83,15 +87,18 @@ def _pairs(
     bounds = [part.indices(length)[:2] for part, length in zip(within or [slice(None)] * dims, around, strict=True)]
     shape = [end - begin for begin, end in bounds]
     result = torch.zeros((len(neighborhood), *values.shape[:-dims], *shape), dtype=torch.bool, device=values.device)
-    for channel, offset in zip(result, neighborhood, strict=True):
-        voxel, partner = values, values
-        for axis, ((begin, end), step) in enumerate(zip(bounds, offset, strict=True), start=-dims):
+
+    def fill(number: int) -> None:
+        channel, voxel, partner = result[number], values, values
+        for axis, ((begin, end), step) in enumerate(zip(bounds, neighborhood[number], strict=True), start=-dims):
             low = min(max(begin, -step), end)
             length = max(min(end, around[axis] - step) - low, 0)
             channel = channel.narrow(axis, low - begin, length)
             voxel = voxel.narrow(axis, low, length)
             partner = partner.narrow(axis, low + step if length else 0, length)
         compare(voxel, partner, out=channel)
+
+    in_pieces(fill, range(len(neighborhood)), values.device)
     return result
 
 

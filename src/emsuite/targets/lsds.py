@@ -8,7 +8,8 @@ scaled to [0, 1].
 Source: Sheridan et al. 2022, "Local shape descriptors for neuron segmentation"; https://github.com/funkelab/lsd.
 
 The cost grows with the volume, not with the number of labels. The volume is cut into tiles. A tile is cut into the
-bounding boxes of its labels. Boxes of similar shape share batched matrix products (`moments`).
+bounding boxes of its labels. Boxes of similar shape share batched matrix products (`moments`). On a CPU, each core
+works on tiles of its own.
 
 The computation runs on a grid of samples, every n-th voxel. Coordinates count samples where they do not say voxels.
 """
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 from emsuite.common.arrays import Array, label_tensor, like_input, to_device
+from emsuite.common.device import in_pieces, one_core
 from emsuite.common.errors import BadInput
 from emsuite.targets.gaussian_moments import Kernel, Moments, moments
 from emsuite.targets.label_boxes import BoxBatch, along_axis, batch_boxes, bounding_boxes
@@ -106,10 +108,14 @@ def _compute(grid: _Grid, voxels: torch.Tensor, output: Box) -> torch.Tensor:
     shape = [part.stop - part.start for part in inner]
     result = torch.empty((channels, *shape), dtype=torch.float32, device=voxels.device)
     if result.numel():
-        renumbered = _number(grid, voxels[crop], [part.start // grid.step for part in crop])
-        for tile in _tiles(inner, grid.step):
+        with one_core():
+            renumbered = _number(grid, voxels[crop], [part.start // grid.step for part in crop])
+
+        def describe(tile: Box) -> None:
             inside = [slice(t.start - part.start, t.stop - part.start) for t, part in zip(tile, inner, strict=True)]
             _describe(grid, renumbered, tile, result[(slice(None), *inside)])
+
+        in_pieces(describe, list(_tiles(inner, grid.step)), voxels.device)
     return result[(slice(None), *kept)]
 
 

@@ -103,7 +103,7 @@ class Batches:
             # batch of its own between steps.
             self._batches = in_bursts(self._make, first, last, min(_MOST_WORKERS, cores), use_one_core)
         else:
-            self._batches = prefetch(self._make, first, last, ahead=2)
+            self._batches = prefetch(self._make, first, last, ahead=2, initializer=use_one_core)
 
     def __iter__(self) -> Iterator[Batch]:
         return self

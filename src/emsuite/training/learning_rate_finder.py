@@ -35,6 +35,17 @@ class RatesTried:
         """A tenth of the rate with the lowest loss."""
         return self.rates[int(np.argmin(self.losses))] / 10
 
+    def as_text(self, table: Path) -> str:
+        """Return the suggested rate for people: where it comes from, how to use it, and the path of the `table`."""
+        lowest, rate = int(np.argmin(self.losses)), f"{self.suggested:.2g}"
+        return "\n".join([
+            f"suggested learning rate  {rate}, a tenth of {self.rates[lowest]:.2g}, where the loss was lowest: "
+            f"{self.losses[lowest]:.4g}",
+            f"to use it                train with --set training.optimizer.learning_rate={rate}, "
+            f"or learning_rate: {rate} in training.optimizer of network.yaml",
+            f"rates and losses         {table}",
+        ])  # fmt: skip
+
     def write(self, path: Path) -> None:
         """Write a CSV table of `learning_rate` and `loss`."""
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:

@@ -5,6 +5,7 @@ snapshot is one sample with its targets and predictions, as a zarr container.
 """
 
 import csv
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +17,15 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from emsuite.common.files import atomic_path, naming, remove
-from emsuite.common.progress import progress
+from emsuite.common.progress import progress, roughly
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import create_volume
 from emsuite.losses.target import Target
+
+_ESTIMATED_AFTER, _SECONDS_OF_ESTIMATE = 10, 20.0
+"""Iterations, or seconds if they pass earlier, after which the time of the whole run is estimated."""
+_LONG = 3600.0  # seconds
+log = logging.getLogger(__name__)
 
 
 class TrainingLog:
@@ -82,10 +88,25 @@ class TrainingReport:
         self._log = TrainingLog(folder, list(config.heads), done)
         self._bar = progress(what=f"train {config.dataset}/{config.network}", total=until, done=done)
         self._reported, self._at, self._waited = done, time.perf_counter(), 0.0
+        self._until, self._resumed, self._done, self._began, self._estimated = until, done, 0, self._at, False
 
     def step(self) -> None:
-        """Move the bar by one iteration."""
+        """Move the bar by one iteration. Once, after the first iterations, log how long a long run will take."""
         self._bar.update()
+        self._done += 1
+        elapsed = time.perf_counter() - self._began
+        if not self._estimated and (self._done >= _ESTIMATED_AFTER or elapsed >= _SECONDS_OF_ESTIMATE):
+            self._estimated = True
+            each, left = elapsed / self._done, self._until - self._resumed - self._done
+            if each * left >= _LONG:
+                hint = "" if each < 5 or torch.cuda.is_available() else "; a network of this size is meant for a GPU"
+                log.info(
+                    "%s per iteration, and %s iterations to go: about %s%s",
+                    roughly(each),
+                    f"{left:,}",
+                    roughly(each * left),
+                    hint,
+                )
 
     def add(self, iteration: int, losses: Mapping[str, float], rate: float, waited: float) -> None:
         """Log one iteration, and the time per iteration since the last call.

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
@@ -47,7 +47,14 @@ def data_layers(containers: Sequence[Path]) -> list[Layer]:
 
 
 def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
-    """Return the layers of a training snapshot in columns: the batch; its targets and weights; the predictions."""
+    """Return the layers of a training snapshot in columns: the batch; its targets and weights; the predictions.
+
+    Raises:
+        BadInput: the snapshot is missing (the message names those that exist), unfinished or damaged.
+    """
+    network = snapshot.absolute().parents[1]
+    if not snapshot.exists() and (others := _snapshots(network)):
+        raise BadInput(f"{snapshot}: no such snapshot; expected that of iteration {_listed(others)}")
     columns: dict[str, list[Layer]] = {"batch": [], "targets": [], "predictions": []}
     for layer in data_layers([snapshot]):
         columns[_COLUMNS.get(layer.name.split("/")[0], "batch")].append(layer)
@@ -56,17 +63,37 @@ def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
 
 def newest_snapshot(network: Path) -> Path:
     """Return the finished snapshot of the highest iteration in a network's folder; raise BadInput if there is none."""
-    snapshots = {
-        int(match[1]): path
-        for path in (network / "snapshots").glob("batch_*.zarr")
-        if (match := re.fullmatch(r"batch_(\d+)\.zarr", path.name)) and not unfinished_path(path).exists()
-    }
-    if not snapshots:
+    snapshots = _snapshots(network)
+    if snapshots:
+        return snapshots[max(snapshots)]
+    trained = _iterations(network / "checkpoints", r"checkpoint_(\d+)\.\w+")
+    if trained:
         raise BadInput(
-            f"{network / 'snapshots'}: no snapshot batch_<iteration>.zarr; expected a network's folder that was "
-            "trained, or a snapshot given with -f"
+            f"{network / 'snapshots'}: no snapshot yet, the newest checkpoint is of iteration {max(trained)}; training "
+            "writes one at every multiple of training.snapshot_every in network.yaml"
         )
-    return snapshots[max(snapshots)]
+    if (network / "network.yaml").exists():
+        raise BadInput(f"{network / 'snapshots'}: no snapshot, the network was not trained yet")
+    raise BadInput(
+        f"{network}: is no folder of a network (it has no network.yaml) and holds no snapshots/batch_<iteration>.zarr; "
+        "expected to be run inside one, or a snapshot given with -f"
+    )
+
+
+def _snapshots(network: Path) -> dict[int, Path]:
+    """Return the finished snapshots of a network by iteration."""
+    found = _iterations(network / "snapshots", r"batch_(\d+)\.zarr")
+    return {iteration: path for iteration, path in found.items() if not unfinished_path(path).exists()}
+
+
+def _iterations(folder: Path, pattern: str) -> dict[int, Path]:
+    names = [(path, re.fullmatch(pattern, path.name)) for path in folder.glob("*")]
+    return {int(match[1]): path for path, match in names if match}
+
+
+def _listed(iterations: Iterable[int]) -> str:
+    numbers = sorted(iterations)
+    return ", ".join(map(str, numbers)) if len(numbers) < 8 else f"{numbers[0]} to {numbers[-1]} ({len(numbers)})"
 
 
 def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> list[Layer]:

@@ -10,6 +10,7 @@ from emsuite.common.container_image import digest, file_name, record, recorded
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, sha256
 from emsuite.common.settings import Settings, load
+from emsuite.download.endpoint import Endpoint
 from emsuite.download.fetch import WORKERS, fetch_objects
 from emsuite.download.object_store import S3Store, StoredObject
 
@@ -72,7 +73,7 @@ def split_url(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-def fetch_image(source: Source, target: Path, endpoint_url: str | None = None, workers: int = WORKERS) -> str:
+def fetch_image(source: Source, target: Path, endpoint: Endpoint | str | None = None, workers: int = WORKERS) -> str:
     """Fetch an image, verify it, and record its digest beside it; return how it was verified.
 
     An interrupted run leaves its parts in a folder beside the target, where the next run continues; the target itself
@@ -82,13 +83,13 @@ def fetch_image(source: Source, target: Path, endpoint_url: str | None = None, w
     Args:
         source: the image.
         target: the local file.
-        endpoint_url: another S3 endpoint than that of AWS.
+        endpoint: another S3 endpoint than that of AWS.
         workers: connections at once.
 
     Raises:
         RunFailed: the image has another sha256 than its record.
     """
-    store = S3Store(source.bucket, endpoint_url, workers)
+    store = S3Store(source.bucket, endpoint, workers)
     stored = replace(store.describe(source.key), name=target.name)
     if target.exists() and _is_same(target, stored, source.sha256):
         return "already there"
