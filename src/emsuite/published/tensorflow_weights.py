@@ -54,7 +54,7 @@ def read_optimizer(bundle: Bundle, config: NetworkConfig, iteration: int) -> dic
         for key, slot in (("exp_avg", f"{layer}/{name}"), ("exp_avg_sq", f"{layer}/{name}_1")):
             if slot not in slots:
                 raise BadInput(
-                    f"{bundle.prefix}: has no optimizer state '{slot}'; give --without-optimizer to convert weights alone"
+                    f"{bundle.prefix}: has no optimizer state '{slot}'; --without-optimizer converts weights alone"
                 )
             _check_shape(bundle, slots[slot], bundle.variables[variable].shape)
             moments[key] = _read(bundle, slots[slot])
