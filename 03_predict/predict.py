@@ -9,6 +9,8 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.process import kept_memory, share_memory
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 
 @stage(
     example="""
@@ -56,10 +58,8 @@ def main(
 
     share_memory()
     tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
-    project = Path(__file__).resolve().parents[1]
-    raw_path, roi, out = prediction_paths(project, network_dir, config, iteration, raw_path, roi, out)
-    raw = open_raw(raw_path, config.voxel_size)
-    network, checkpoint = load_trained(network_dir, config, iteration)
+    raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
+    raw, (network, checkpoint) = open_raw(raw_path, config.voxel_size), load_trained(network_dir, config, iteration)
     region = raw.roi if roi is None else parse_roi(roi, raw)
     region = valid_roi(network, raw, region, tiling) if valid else region
     workers = count_workers(where := pick_device(device), workers)
