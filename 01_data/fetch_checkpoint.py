@@ -34,11 +34,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
     metavar="PREFIX NETWORK_DIR",
     help="Convert a checkpoint on this machine.",
 )
-@click.option(
-    "--with-optimizer/--without-optimizer",
-    default=True,
-    help="Convert Adam's moments too, so that training continues as it was; or leave them: a third of the size.",
-)
+@click.option("--with-optimizer/--without-optimizer", default=True, help="Whether Adam's moments come along.")
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
 @options.endpoint
@@ -71,6 +67,9 @@ def main(
             raise BadInput("--local converts one checkpoint into the folder it names; expected no --dataset, --network")
         click.echo(f"{convert(*local, with_optimizer)}: converted")
         return
+    if not (dataset or networks or everything) and (Path.cwd() / "network.yaml").exists():
+        dataset, networks, networks_dir = Path.cwd().parent.name, (Path.cwd().name,), Path.cwd().parents[1]
+        click.echo(f"by default: --dataset {dataset} --network {networks[0]}")
     if dataset is None or bool(networks) == everything:
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
     store = S3Store(bucket, endpoint, workers)

@@ -23,13 +23,12 @@ HERE = Path(__file__).resolve().parent
 
 @stage(
     example="""
-python 01_data/fetch_data.py --dataset fib25
-python 01_data/fetch_data.py --dataset hemi --all --out /scratch/data
 python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
+python 01_data/fetch_data.py --dataset hemi --all --out /scratch/data
 """
 )
-@click.option("-d", "--dataset", required=True, help="Name of a data set in 01_data/datasets, or a yaml file.")
-@click.option("--volume", "volumes", multiple=True, help="Volume to fetch; may be repeated. [default: one]")
+@click.option("-d", "--dataset", help="Name, or a yaml file. [default: that of the folder you stand in, or fib25]")
+@click.option("--volume", "volumes", multiple=True, help="May be repeated. [default: first volume, test split]")
 @click.option("--all", "everything", is_flag=True, help="Fetch all volumes of the data set.")
 @click.option("--out", type=options.FILE, default=HERE.parent / "data", help="Data folder to fetch into.")
 @click.option("--bucket", help="Another bucket, with the same layout. [default: the data set's]")
@@ -37,7 +36,7 @@ python 01_data/fetch_data.py --dataset fib25 --from /lab/shared
 @click.option("--from", "shared", type=options.FILE, help="Copy from this folder instead of a bucket.")
 @options.connections(WORKERS)
 def main(
-    dataset: str,
+    dataset: str | None,
     volumes: tuple[str, ...],
     everything: bool,
     out: Path,
@@ -46,15 +45,15 @@ def main(
     shared: Path | None,
     workers: int,
 ) -> None:
-    """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr, one volume per data set by default.
-
-    Continues where an earlier run stopped; complete objects are not fetched again.
-    """
-    from emsuite.config.dataset import load_dataset
+    """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr; continue where an earlier run stopped."""
+    from emsuite.config.dataset import default_dataset, load_dataset
     from emsuite.download.object_store import FolderStore, S3Store
 
-    data = load_dataset(dataset, HERE / "datasets")
-    for volume in data.choose(volumes, everything):
+    data = load_dataset(dataset or default_dataset(Path.cwd()), HERE / "datasets")
+    chosen = data.choose(volumes, everything)
+    if not (dataset and (volumes or everything)):
+        click.echo(f"by default: --dataset {data.name} --volume {' --volume '.join(chosen)}")
+    for volume in chosen:
         target = data.volume_path(volume, out)
         store: FolderStore | S3Store
         if shared is not None:

@@ -15,11 +15,11 @@ except ModuleNotFoundError as error:
 @stage(
     example="""
 python 02_train/train.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
-cd 02_train/zebrafinch/mtlsd && python ../../train.py --iterations 400001
+cd 02_train/zebrafinch/mtlsd && python ../../train.py 400001
 torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
 """
 )
-@options.network
+@options.network_and("iterations")
 @click.option("--iterations", type=click.IntRange(min=1), help="Train up to here (default: the network's own number).")
 @options.training_volumes
 @options.device
@@ -33,7 +33,7 @@ def main(
     seed: int | None,
     overrides: tuple[str, ...],
 ) -> int:
-    """Train the network in NETWORK_DIR (default: the folder you stand in).
+    """Train the network in NETWORK_DIR (default: the folder you stand in) up to ITERATIONS.
 
     Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save a
     checkpoint and end the run, with exit code 143 or 138. The same command continues it.

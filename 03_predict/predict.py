@@ -12,16 +12,18 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
+PROJECT = Path(__file__).resolve().parents[1]
+
 
 @stage(
     example="""
-python 03_predict/predict.py 02_train/fib25/small --raw VOLUME.zarr/volumes/raw --out prediction.zarr
+cd 02_train/fib25/small && python ../../../03_predict/predict.py 4500
 python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw --roi 1040:1280,:,: --out part.zarr
 """
 )
-@options.network
-@click.option("--raw", "raw_path", type=options.FILE, required=True, help="Raw array, uint8, as V.zarr/volumes/raw.")
-@click.option("--out", type=options.FILE, required=True, help="Zarr to write affs and/or lsds to, uint8.")
+@options.network_and("iteration")
+@click.option("--raw", "raw_path", type=options.FILE, help="Raw array, as V.zarr/volumes/raw. [default: test split]")
+@click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
 @click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
@@ -32,8 +34,8 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @options.overrides
 def main(
     network_dir: Path,
-    raw_path: Path,
-    out: Path,
+    raw_path: Path | None,
+    out: Path | None,
     iteration: int | None,
     roi: str | None,
     valid: bool,
@@ -44,7 +46,7 @@ def main(
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Write predictions of the network in NETWORK_DIR as (C, Z, Y, X) uint8, where 0 to 255 stands for 0 to 1."""
+    """Predict --raw, or else the test split, with the network in NETWORK_DIR: (C, Z, Y, X), 0 to 255 for 0 to 1."""
     from emsuite.common.device import count_workers, memory_to_use, pick_device
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
@@ -55,15 +57,15 @@ def main(
     from emsuite.prediction.region import valid_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
     from emsuite.training.checkpoint import checkpoint_path, digest, load_trained
+    from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
     tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
-    raw = open_raw(raw_path, config.voxel_size)
-    network, checkpoint = load_trained(network_dir, config, iteration)
+    raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
+    raw, (network, checkpoint) = open_raw(raw_path, config.voxel_size), load_trained(network_dir, config, iteration)
     region = raw.roi if roi is None else parse_roi(roi, raw)
     region = valid_roi(network, raw, region, tiling) if valid else region
-    where = pick_device(device)
-    workers = count_workers(where, workers)
+    workers = count_workers(where := pick_device(device), workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling)
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
         network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip

@@ -40,6 +40,37 @@ def test_defaults() -> None:
     assert (found["block_size"], found["context"], found["overrides"]) == ("None", "None", "()")
 
 
+@click.command()
+@options.network_and("iterations")
+@click.option("--iterations", type=click.IntRange(min=1))
+def counted(network_dir: Path, iterations: int | None) -> None:
+    """Print what was chosen."""
+    click.echo(f"{network_dir.name} {iterations}")
+
+
+def test_a_number_behind_the_network_is_the_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mtlsd/32").mkdir(parents=True)
+    (tmp_path / "mtlsd/network.yaml").touch()
+    (tmp_path / "mtlsd/32/network.yaml").touch()
+    monkeypatch.chdir(tmp_path / "mtlsd")
+
+    def told(*words: str) -> str:
+        result = CliRunner().invoke(counted, words)
+        return result.output.splitlines()[-1] if result.exit_code in (0, 2) else repr(result.exception)
+
+    assert told() == "mtlsd None"
+    assert told("400001") == told("--iterations", "400001") == told("400001", "--iterations", "400001")
+    assert told("400001") == "mtlsd 400001"
+    assert told("../mtlsd", "7") == told("../mtlsd", "--iterations", "7") == "mtlsd 7"
+    assert told("32") == "32 None", "a network of this name"
+    assert told("32", "5") == "32 5"
+    assert "expected a number above 0, once" in told("7", "--iterations", "8")
+    assert "expected a number above 0, once" in told("0")
+    assert "expected the folder of a network, and a number behind it" in told("a", "b")
+    monkeypatch.chdir(tmp_path)
+    assert "no NETWORK_DIR given" in told("7")
+
+
 def test_three_numbers() -> None:
     assert chosen("folder", "--block-size", "2048,1024,512")["block_size"] == "(2048, 1024, 512)"
     for odd in ("1,2", "1,2,3,4", "0,1,1", "-1,2,3", "1,2,x", "1.5,2,3", "", "8"):

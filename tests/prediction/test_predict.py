@@ -834,6 +834,28 @@ def test_floats_that_are_no_grey_values_are_refused(tmp_path: Path, value: float
     assert not (tmp_path / "p.zarr.manifest.json").exists()
 
 
+def test_floats_that_rounding_moved_out_count_as_1(tmp_path: Path) -> None:
+    volumes = []
+    for name, value in (("one", 1.0), ("rounded", np.nextafter(np.float32(1), np.float32(2)))):
+        raw = create_volume(tmp_path / f"{name}.zarr/raw", (20, 20, 20), np.float32, (10, 10, 10), (0, 0, 0))
+        raw.array[...] = value
+        volumes.append(run(network(ANISOTROPIC), raw, tmp_path / f"p_{name}.zarr", (48, 48, 48))["affs"].read())
+    np.testing.assert_array_equal(*volumes)
+
+
+def test_a_tile_of_floats_above_1_is_refused_in_python_too() -> None:
+    made, cpu = network(SHALLOW), torch.device("cpu")
+    predict_tile = predictor.Predictor(made, made.config, cpu, torch.float32, BY_STRIDE, TILE, ("affs",))
+    with pytest.raises(BadInput, match="raw: floats from 0 to 255, expected floats in"):
+        predict_tile(torch.arange(26 * 28**2).reshape(TILE).remainder(256).float())
+    assert predict_tile(torch.full(TILE, 0.5)).arrays()["affs"].any()
+
+
+def test_raw_without_voxels_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"shape \(0, 8, 8\) holds no voxel"):
+        check_raw(create_volume(tmp_path / "v.zarr/none", (0, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0)), (10, 10, 10))
+
+
 def test_a_network_that_yields_nan_fails_and_leaves_nothing_whole(tmp_path: Path) -> None:
     made = network(ANISOTROPIC)
     made.heads["affs"].bias.data.fill_(torch.nan)

@@ -32,7 +32,14 @@ def test_floats_become_uint8(tmp_path):
     assert (affs.read(affs.volume.roi) == 128).all()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.1, 255])
+def test_floats_that_rounding_moved_out_are_clipped(tmp_path):
+    array = np.full((3, 2, 2, 2), np.nextafter(np.float32(1), np.float32(2)))
+    array[0] = -np.finfo(np.float32).eps
+    affs = affinity_volume(opened(tmp_path, array))
+    assert affs.read(affs.volume.roi)[:, 0, 0, 0].tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.1, 1.00001, 255])
 def test_floats_that_are_no_affinities_are_refused(tmp_path, value):
     array = np.full((3, 2, 2, 2), 0.5, np.float32)
     array[1, 1, 1, 1] = value
@@ -46,6 +53,14 @@ def test_floats_that_are_no_affinities_are_refused(tmp_path, value):
     [
         (np.zeros((4, 4, 4), np.uint8), {}, r"3 axes \(4, 4, 4\), expected affinities with 4"),
         (np.zeros((2, 4, 4, 4), np.uint8), {}, "holds 2 channels, expected affinities to the next voxel"),
+        (
+            np.zeros((40, 48, 56, 3), np.uint8),
+            {},
+            r"shape \(40, 48, 56, 3\) has 40 channels, expected the order \(c, z",
+        ),
+        (np.zeros((12, 48, 56, 3), np.uint8), {}, r"shape \(12, 48, 56, 3\) has 12 channels, expected the order"),
+        (np.zeros((40, 48, 3, 56), np.uint8), {}, r"has 40 channels, expected the order"),
+        (np.zeros((3, 0, 4, 4), np.uint8), {}, r"shape \(3, 0, 4, 4\) holds no voxel"),
         (np.zeros((3, 4, 4, 4), np.uint64), {}, "uint64, expected affinities as uint8"),
         (np.zeros((3, 4, 4, 4), np.uint8), {"neighborhood": [[-9, 0, 0], [0, -9, 0], [0, 0, -9]]}, "holds offsets"),
     ],

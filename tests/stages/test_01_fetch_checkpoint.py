@@ -73,6 +73,16 @@ def test_the_frozen_network_comes_along(s3: Any, call_script: Run, thin_networks
     checkpoints.load_trained(folder, load_network(folder))
 
 
+def test_the_network_of_the_folder_is_the_default(
+    s3: Any, call_script: Run, thin_networks: Path, tmp_path: Path
+) -> None:
+    folder = thin_networks / "zebrafinch/mtlsd"
+    done = call_script(SCRIPT, *bucket(s3, "weights-here", "mtlsd"), "--out", tmp_path / "data", cwd=folder)
+    assert done.code == 0, done.err
+    assert done.out.startswith("by default: --dataset zebrafinch --network mtlsd\n")
+    assert checkpoints.iterations(folder) == [400_000]
+
+
 def test_all_networks(s3: Any, call_script: Run, thin_networks: Path, tmp_path: Path) -> None:
     where = [*bucket(s3, "weights-all", "baseline", "malis", "lsd", "aclsd"), "--networks-dir", thin_networks]
     done = call_script(SCRIPT, "-d", "zebrafinch", "--all", *where, "--out", tmp_path / "data")

@@ -75,6 +75,21 @@ def test_from_a_shared_folder(fib25_slab: Path, run_script: Run, tmp_path: Path)
     assert open_volume(copy / "volumes/raw").shape == (160, 250, 250)
 
 
+def test_defaults_are_those_of_the_folder_and_told(call_script: Callable[..., Any], tmp_path: Path) -> None:
+    for network, expected in {
+        ".": "--dataset fib25 --volume trvol-250-2",
+        "02_train/hemi/small": "--dataset hemi --volume eb-inner-groundtruth-with-context-x20172-y2322-z14332 "
+        "--volume pb-groundtruth-with-context-x8472-y2892-z9372",
+        "02_train/zebrafinch": "--dataset zebrafinch --volume gt_z255-383_y1407-1663_x1535-1791 "
+        "--volume gt_z734-884_y9561-9711_x563-713",
+    }.items():
+        done = call_script(SCRIPT, "--from", tmp_path, "--out", tmp_path / "d", cwd=ROOT / network)
+        assert done.code == 2
+        assert done.out == f"by default: {expected}\n"
+    done = call_script(SCRIPT, "--volume", "trvol-250-1", "--from", tmp_path, cwd=ROOT)
+    assert done.out == "by default: --dataset fib25 --volume trvol-250-1\n"
+
+
 def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("{name: own, voxel_size: [8, 8, 8], volumes: [a, b]}")
     for name in "ab":
@@ -94,7 +109,7 @@ def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) 
         (["-d", "phantom"], "phantom is not fetched but made: python 01_data/synthesize.py --out"),
         (["-d", "fib25", "--from", "nowhere"], "nowhere: has no trvol-250-2.zarr"),
         (["-d", "fib25", "--endpoint-url", "nonsense"], "S3 endpoint nonsense"),
-        ([], "Missing option '-d'"),
+        (["--from", "nowhere"], "nowhere: has no trvol-250-2.zarr"),
     ],
 )
 def test_bad_input_is_one_line(run_script: Run, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,6 +1,7 @@
 """The command-line options that several stage scripts share, each under one name.
 
 @options.network             NETWORK_DIR          the folder of a network
+@options.network_and(...)    ... [ITERATIONS]     the same, and a number behind it, as the published scripts take it
 @options.workers             --workers, --slurm   processes, or jobs of a cluster
 @options.endpoint            --endpoint-url ...   an S3 endpoint
 @options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
@@ -87,7 +88,7 @@ context_settings = _settings(_SEGMENTATION, "ContextSettings")
 phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")
 
 
-def _network_folder(_context: click.Context, _option: click.Parameter, value: Path | None) -> Path:
+def _network_folder(_context: object, _option: object, value: Path | None) -> Path:
     """Return the folder in the command line, or else the current folder if it is a network's."""
     if value is not None:
         return value
@@ -97,6 +98,34 @@ def _network_folder(_context: click.Context, _option: click.Parameter, value: Pa
 
 
 network = click.argument("network_dir", type=FILE, required=False, callback=_network_folder)
+
+
+def network_and(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds `[NETWORK_DIR] [NUMBER]`; the number stands for the option `--NAME`, a whole number.
+
+    The function gets `network_dir`, and the number as the option. A single word that is a number is a folder if there
+    is one of that name with a network.yaml.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @click.argument("words", metavar=f"[NETWORK_DIR] [{name.upper()}]", nargs=-1)
+        @functools.wraps(function)
+        def with_network(*args: Any, words: tuple[str, ...], **others: Any) -> Any:
+            folders = list(words)
+            is_folder = len(words) == 1 and (Path(words[0]) / "network.yaml").exists()
+            if words and words[-1].isdecimal() and not is_folder:
+                number = int(folders.pop())
+                if number < 1 or others[name] not in (None, number):
+                    raise click.UsageError(f"{name} {number}: expected a number above 0, once")
+                others[name] = number
+            if len(folders) > 1:
+                raise click.UsageError(f"{' '.join(words)}: expected the folder of a network, and a number behind it")
+            network_dir = _network_folder(None, None, Path(folders[0]) if folders else None)
+            return function(*args, network_dir=network_dir, **others)
+
+        return with_network
+
+    return decorate
 
 
 def workers(function: Callable[..., Any]) -> Callable[..., Any]:

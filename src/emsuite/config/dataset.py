@@ -18,6 +18,7 @@ from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
 _RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
+_DEFAULT = "fib25"  # the smallest published volume: enough to train `small` and to score it
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -187,14 +188,19 @@ class Dataset(Settings):
         return self.splits[name]
 
     def choose(self, volumes: tuple[str, ...] = (), everything: bool = False) -> tuple[str, ...]:
-        """Return the named volumes, or all, or the default ones; raise BadInput for an unknown name."""
+        """Return the named volumes, or all, or `quick_volumes`; raise BadInput for an unknown name."""
         if volumes and everything:
             raise BadInput("some volumes and all of them were asked for; expected one of the two")
         names = tuple(dict.fromkeys(name.rstrip("/").removesuffix(".zarr") for name in volumes))
         for name in names:
             if name not in self.volumes:
                 raise BadInput(f"{self.name} has no volume '{name}'; it has {', '.join(self.volumes)}")
-        return names or (self.volumes if everything else self.default_volumes)
+        return names or (self.volumes if everything else self.quick_volumes)
+
+    @property
+    def quick_volumes(self) -> tuple[str, ...]:
+        """The volumes that are fetched unless others are named: the default ones, and those of the test split."""
+        return tuple(dict.fromkeys((*self.default_volumes, *(part.volume for part in self.named_split().test))))
 
     def volume_path(self, volume: str, data: Path) -> Path:
         """Return the path of `volume` below the data folder `data`, or in the data set's own folder."""
@@ -249,6 +255,13 @@ def load_dataset(name_or_path: str | Path, folder: Path) -> Dataset:
     if dataset.folder is not None:
         dataset = dataset.model_copy(update={"folder": path.absolute().parent / dataset.folder.expanduser()})
     return dataset
+
+
+def default_dataset(here: Path) -> str:
+    """Return the name of the data set whose folder `here` is (as 02_train/NAME), or a network's in it; or fib25."""
+    if (here / "network.yaml").exists():
+        return here.parent.name
+    return here.name if (here / "dataset.yaml").exists() else _DEFAULT
 
 
 def dataset_of(volume: Path, folder: Path) -> Dataset:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import Volume, open_volume
 
 
@@ -18,6 +19,7 @@ def open_raw(path: Path, voxel_size: Sequence[int]) -> Volume:
 
 def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
     """Raise BadInput if a network of this voxel size (nm) cannot read `raw`."""
+    check_not_empty(raw)
     if raw.channels is not None or raw.voxel_size.dims != 3:
         raise BadInput(f"{raw.path}: {len(raw.shape)} axes {raw.shape}, expected raw with 3 (z, y, x)")
     if raw.dtype != np.uint8 and raw.dtype.kind != "f":
@@ -26,8 +28,10 @@ def check_raw(raw: Volume, voxel_size: Sequence[int]) -> None:
         raise BadInput(f"{raw.path}: voxel size {tuple(raw.voxel_size)} nm, expected the network's {tuple(voxel_size)}")
 
 
-def check_range(raw: Volume, voxels: np.ndarray) -> None:
-    """Raise BadInput if `voxels` of `raw` are floats outside [0, 1], or NaN."""
-    if voxels.dtype.kind == "f" and not ((voxels >= 0) & (voxels <= 1)).all():
-        values = "NaN" if np.isnan(voxels).any() else f"floats from {voxels.min():.3g} to {voxels.max():.3g}"
+def check_range(raw: Volume, voxels: np.ndarray) -> np.ndarray:
+    """Return `voxels` of `raw`, floats clipped to [0, 1] if rounding left it; raise BadInput if they lie outside."""
+    checked = in_unit_range(voxels) if voxels.dtype.kind == "f" else voxels
+    if checked is None:
+        values = "NaN" if np.isnan(voxels).any() else f"floats from {voxels.min():.6g} to {voxels.max():.6g}"
         raise BadInput(f"{raw.path}: holds {values}, expected floats in [0, 1], or uint8")
+    return checked

@@ -14,9 +14,11 @@ from funlib.geometry import Coordinate, Roi
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
 from emsuite.data.labels_mask import MaskRule, mask_of
+from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 
 NO_RULE = MaskRule()
+_SLAB = 16  # sections of labels that are read together to find one
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class TrainingVolume:
     def tensors(self) -> list[torch.Tensor]:
         """The arrays that take memory; none if they are read from disk."""
         return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
+
+    def has_labels(self) -> bool:
+        """Return whether any voxel has a label above 0 and is masked in; reads no farther than the first of them."""
+        if self.labels is None or self.mask is None:
+            return False
+        labels, mask = self.labels, self.mask
+        slabs = (np.s_[z : z + _SLAB, :, :] for z in range(0, labels.shape[0], _SLAB))
+        return any(bool(((labels[slab] != 0) & (mask[slab] != 0).to(labels.device)).any()) for slab in slabs)
 
     def to(self, device: torch.device | str) -> "TrainingVolume":
         """Return the volume on `device`; a volume on disk stays there."""
@@ -129,6 +139,7 @@ def on_device(volumes: Sequence[TrainingVolume], device: torch.device) -> list[T
 def _check_axes(*volumes: Volume) -> None:
     first = volumes[0]
     for volume in volumes:
+        check_not_empty(volume)
         if volume.voxel_size.dims != 3 or volume.channels is not None:
             raise BadInput(f"{volume.path}: has {len(volume.shape)} axes {volume.shape}, expected 3: z, y, x")
         if volume.voxel_size != first.voxel_size:
@@ -172,6 +183,8 @@ def _raw(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
     voxels = np.ascontiguousarray(voxels)
     if voxels.dtype == np.uint8:
         return torch.from_numpy(voxels)
+    checked = in_unit_range(voxels)
+    voxels = voxels if checked is None else checked
     if np.isnan(voxels).any():
         nans = int(np.isnan(voxels).sum())
         raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")

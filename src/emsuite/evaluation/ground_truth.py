@@ -15,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.io.skeletons import Skeletons
+from emsuite.io.values import check_not_empty
 from emsuite.io.volume import Volume
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class GroundTruth:
 
 
 def _check(array: Volume, reference: Volume) -> None:
+    check_not_empty(array)
     if array.channels is not None or array.voxel_size.dims != 3:
         raise BadInput(f"{array.path}: shape {array.shape}, expected three axes z, y, x")
     if not (np.issubdtype(array.dtype, np.integer) or (array.dtype == bool and array is not reference)):

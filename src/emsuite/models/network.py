@@ -7,6 +7,7 @@
 Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocontext training pipelines).
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,6 +18,9 @@ from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
 from emsuite.models.unet import UNet, UNetSettings, centre_crop, head_layer
 from emsuite.models.upsample import Upsample
+
+_FARTHEST = 50.0  # no normalization puts so many grey values so far out; raw that was not normalized reaches 255
+logger = logging.getLogger(__name__)
 
 
 class Network(nn.Module):
@@ -32,13 +36,29 @@ class Network(nn.Module):
         """
         super().__init__()
         self.settings = unet
+        self._warned = False
         self.unet = UNet(unet, in_channels)
         self.heads = nn.ModuleDict({name: head_layer(unet, channels) for name, channels in heads.items()})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the logits of each head, `(N, channels, Z', Y', X')`, for an input `(N, C, Z, Y, X)` in [-1, 1]."""
+        """Return the logits of each head, `(N, channels, Z', Y', X')`, for an input `(N, C, Z, Y, X)` in [-1, 1].
+
+        Outside training, a warning tells once of an input that was not normalized, as raw from 0 to 255.
+        """
+        if not (self.training or self._warned or torch.compiler.is_compiling()):
+            self._warn_of_raw(x)
         features = self.unet(x)
         return {name: head(features) for name, head in self.heads.items()}
+
+    def _warn_of_raw(self, x: Tensor) -> None:
+        reach = float(x.detach().abs().max()) if x.numel() else 0.0
+        if reach > _FARTHEST:
+            self._warned = True
+            logger.warning(
+                "the network's input reaches %.4g, expected normalized grey values, mostly in [-1, 1]: those of uint8 "
+                "or of floats in [0, 1] after emsuite.data.normalization.normalized",
+                reach,
+            )
 
     @property
     def receptive_field(self) -> ReceptiveField:

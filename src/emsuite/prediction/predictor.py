@@ -85,7 +85,7 @@ class Predictor:
             begin_in_source = begin - (source.offset - raw.offset) / raw.voxel_size
             voxels = self.tiling.read(source, begin_in_source, self.input_shape)
             if source is raw:
-                check_range(raw, voxels)
+                voxels = check_range(raw, voxels)
             native = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
             tensor = torch.from_numpy(native)
             inputs.append(tensor.pin_memory() if self.device.type == "cuda" else tensor)
@@ -97,7 +97,12 @@ class Predictor:
         Args:
             raw: `(Z, Y, X)` of the input shape, uint8 or float in [0, 1].
             lsds: `(10, Z, Y, X)` uint8, for a network that reads stored LSDs.
+
+        Raises:
+            BadInput: raw holds floats outside [0, 1].
         """
+        if raw.is_floating_point() and not bool(((raw > -1e-3) & (raw < 1 + 1e-3)).all()):
+            raise BadInput(f"raw: floats from {raw.min():.3g} to {raw.max():.3g}, expected floats in [0, 1], or uint8")
         scale, x = self._normalized(raw.to(self.device, non_blocking=True))
         if lsds is not None:
             descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))

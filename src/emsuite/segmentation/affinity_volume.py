@@ -6,8 +6,11 @@ import numpy as np
 from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import Volume
 from emsuite.segmentation.region_graph import NEAR
+
+_MOST_CHANNELS = 24  # without a neighborhood; networks predict 3 to 12, and volumes are larger
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,13 @@ class AffinityVolume:
             voxels = voxels[list(self.channels[:number])]
         if voxels.dtype == np.uint8:
             return voxels
-        if not ((voxels >= 0) & (voxels <= 1)).all():
+        values = in_unit_range(voxels)
+        if values is None:
             raise BadInput(
-                f"{self.volume.path}: holds {voxels.min():.3g} to {voxels.max():.3g} (or NaN) in {roi}, "
+                f"{self.volume.path}: holds {voxels.min():.6g} to {voxels.max():.6g} (or NaN) in {roi}, "
                 "expected affinities in [0, 1], or uint8"
             )
-        return np.rint(voxels * 255.0).astype(np.uint8)
+        return np.rint(values * 255.0).astype(np.uint8)
 
 
 def affinity_volume(volume: Volume) -> AffinityVolume:
@@ -64,9 +68,15 @@ def affinity_volume(volume: Volume) -> AffinityVolume:
         raise BadInput(
             f"{volume.path}: {len(volume.shape)} axes {volume.shape}, expected affinities with 4 (c, z, y, x)"
         )
+    check_not_empty(volume)
     if volume.dtype != np.uint8 and volume.dtype.kind != "f":
         raise BadInput(f"{volume.path}: {volume.dtype}, expected affinities as uint8, or as floats in [0, 1]")
     has_neighborhood = "neighborhood" in volume.attributes
+    if not has_neighborhood and (volume.channels > _MOST_CHANNELS or 2 < volume.shape[-1] < min(volume.channels, 5)):
+        raise BadInput(
+            f"{volume.path}: shape {volume.shape} has {volume.channels} channels, expected the order (c, z, y, x) with "
+            f"at most {_MOST_CHANNELS} channels, or 'neighborhood' with an offset for each"
+        )
     neighborhood = volume.attributes.get("neighborhood", NEAR)
     try:
         offsets = [tuple(int(n) for n in offset) for offset in neighborhood]

@@ -33,7 +33,8 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         project: the folder of the project, with its `data` folder.
 
     Raises:
-        BadInput: a volume is missing, or has another voxel size; the data set has no split of the network's name.
+        BadInput: a volume is missing, has another voxel size, or no volume holds a label; the data set has no split of
+            the network's name.
     """
     parts = [_part(config, text) for text in volumes or _split(config, project)]
     stream = config.training.stream
@@ -43,7 +44,9 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         if stream:
             logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
     rule = _mask_rule(config, project)
-    return [load_training_volume(path, roi, stream, rule) for path, roi in parts]
+    loaded = [load_training_volume(path, roi, stream, rule) for path, roi in parts]
+    _check_labels(loaded)
+    return loaded
 
 
 def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: Path) -> NetworkConfig:
@@ -58,6 +61,15 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     given = tuple(part.probability for part in present if part.probability is not None)
     sampling = config.training.sampling.model_copy(update={"probabilities": given or None})
     return config.model_copy(update={"training": config.training.model_copy(update={"sampling": sampling})})
+
+
+def _check_labels(volumes: Sequence[TrainingVolume]) -> None:
+    """Raise BadInput if no volume holds a label, and warn of each that holds none: it teaches boundary alone."""
+    empty = [volume.name for volume in volumes if not volume.has_labels()]
+    if len(empty) == len(volumes):
+        raise BadInput(f"{', '.join(empty)}: all labels are 0 or masked out, expected neurons to train on")
+    for name in empty:
+        logger.warning("%s: all labels are 0 or masked out; this volume teaches background alone", name)
 
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
