@@ -73,6 +73,8 @@ def test_structures_are_searched() -> None:
     [
         "s3://bucket/v.zarr@0:8,:,:",
         "http://127.0.0.1:9000/v.zarr@x",
+        "docker://image@sha256:abc",
+        "docker://lab/image:1@sha256:abc",
         "found a character that cannot start any token",
         "a.yaml:3: key: 5, expected a number",
         "/data/v.zarr@0:10,:,:",

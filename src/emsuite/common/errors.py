@@ -14,7 +14,7 @@ _UNPRINTABLE = re.compile(
     "\ud800-\udfff]"  # bytes of a file name that are no text
 )
 _URL = re.compile(r"[A-Za-z0-9+.-]{1,40}:/{1,2}[^\s<>]+")
-_USER = re.compile(r"(?<=:/)(/?)(?:[^/\s]*|[^/@\s]*:(?!\d+(?:/|$))\S*)@")
+_USER = re.compile(r"(?<=:/)(/?)(?:[^/\s]*|[^/@\s]*:(?!\d+(?:/|$))\S*)@(?!sha256:)")
 _QUERY = re.compile(r"(?<=[?&#])([^=&#\s]+)=[^&#\s'\"),;]+")
 _SECRET_NAME = (
     r"(?<![\w-])[\w-]*(?:secret|passw(?:or)?d|token|api[_-]?key|access[_-]?key|authorization|credential)[\w-]*"

@@ -96,14 +96,19 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     The manifest gets the whole provenance, the file its reproducible part.
     """
     path = checkpoint_path(folder, checkpoint.iteration)
+    write(path, checkpoint)
+    write_manifest(path, checkpoint)
+    return path
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file of a checkpoint alone, atomically."""
+    kept = checkpoint.__dict__ | {"provenance": reproducible(checkpoint.provenance)}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
-            kept = checkpoint.__dict__ | {"provenance": reproducible(checkpoint.provenance)}
             torch.save(_without_identities({"format": _FORMAT} | kept), file)
         except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-    write_manifest(path, checkpoint)
-    return path
 
 
 def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
