@@ -207,6 +207,15 @@ def test_names_cannot_command_the_terminal(name: str) -> None:
     assert "Traceback" in done.stderr.decode()
 
 
+def test_a_traceback_cannot_command_the_terminal() -> None:
+    talks = TALKS.replace("raise RunFailed", "raise KeyError")
+    done = subprocess.run([sys.executable, "-c", talks, HOSTILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 2
+    assert all(line.isprintable() for line in done.stderr.split("\n"))
+    assert "hunter2" not in done.stderr
+
+
 def test_a_bad_option_cannot_command_the_terminal() -> None:
     for words in (["\x1b[2J", "\x1b[31m"], ["--\x1b[2J"]):
         done = subprocess.run([sys.executable, "-c", TALKS, *words], capture_output=True, text=True, check=False)

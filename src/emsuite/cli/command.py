@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import click
 
-from emsuite.common.errors import EmsuiteError, one_line, printable, without_secrets
+from emsuite.common.errors import EmsuiteError, in_lines, one_line
 from emsuite.common.process import set_up_process
 
 
@@ -51,8 +51,7 @@ class _Printable:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        lines = text.split("\n")
-        return self._stream.write("\n".join(printable(without_secrets(line)) for line in lines))
+        return self._stream.write(in_lines(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -66,7 +65,7 @@ class _Formatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         # indented, so that no line of an error's text begins as another message
-        return "\n  ".join(printable(without_secrets(line)) for line in super().formatException(ei).splitlines())
+        return in_lines(super().formatException(ei)).replace("\n", "\n  ")
 
 
 def _check_image() -> None:

@@ -53,6 +53,11 @@ def one_line(message: str) -> str:
     return printable(without_secrets(" ".join(line.strip() for line in message.splitlines())))
 
 
+def in_lines(text: str) -> str:
+    """Return a text of several lines, each without secrets and control characters."""
+    return "\n".join(printable(without_secrets(line)) for line in text.split("\n"))
+
+
 def _names_secret(key: Any) -> bool:
     return isinstance(key, str) and re.fullmatch(_SECRET_NAME, key, re.IGNORECASE) is not None
 
