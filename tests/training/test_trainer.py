@@ -148,7 +148,7 @@ def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGUSR1)] == handlers
     monkeypatch.undo()
     assert trainer.train(folder, config, data, 6, CPU) == 0
-    both = [checkpoints.read(tmp_path / f"{name}/d/n/checkpoints/checkpoint_6.pt") for name in "ab"]
+    both = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt") for name in "ab"]
     assert same(both[1].weights, straight)
     assert same(both[1].averaged or {}, both[0].averaged or {})
     states = [checkpoint.optimizer["state"] for checkpoint in both if checkpoint.optimizer]
