@@ -166,6 +166,63 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Pat
         subprocess.run(["umount", str(disk)], check=True)
 
 
+TALKS = """
+import logging, sys, warnings
+import click
+from emsuite.cli.command import stage
+from emsuite.common.errors import RunFailed
+from emsuite.common.progress import progress
+
+@stage(example="x")
+@click.argument("name")
+def main(name):
+    click.echo(f"{name}: out\\nsecond line")
+    print("printed", name)
+    logging.getLogger("emsuite.x").info("%s: log", name)
+    logging.getLogger("botocore").warning("%s: of a library", name)
+    try:
+        raise ValueError(name)
+    except ValueError:
+        logging.getLogger("emsuite.x").exception("failed")
+    for _ in progress(range(2), what=name):
+        pass
+    raise RunFailed(f"{name}: broken")
+
+main()
+"""
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202ea\rb\nerror: c http://me:hunter2@host"
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "\udc80\x9b"])
+def test_names_cannot_command_the_terminal(name: str) -> None:
+    """Neither as results nor in messages, in bars or in tracebacks; and none of them shows a password."""
+    done = subprocess.run([sys.executable, "-c", TALKS, name], capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    for text in (done.stdout.decode(), done.stderr.decode()):
+        assert all(line.isprintable() for line in text.split("\n")), text
+        assert "hunter2" not in text
+    assert done.stdout.decode().count("second line") == 1, "line breaks of a script's own stay"
+    lines = done.stderr.decode().splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:], "no name begins a line"
+    assert "Traceback" in done.stderr.decode()
+
+
+def test_a_traceback_cannot_command_the_terminal() -> None:
+    talks = TALKS.replace("raise RunFailed", "raise KeyError")
+    done = subprocess.run([sys.executable, "-c", talks, HOSTILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 2
+    assert all(line.isprintable() for line in done.stderr.split("\n"))
+    assert "hunter2" not in done.stderr
+
+
+def test_a_bad_option_cannot_command_the_terminal() -> None:
+    for words in (["\x1b[2J", "\x1b[31m"], ["--\x1b[2J"]):
+        done = subprocess.run([sys.executable, "-c", TALKS, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.rstrip("\n").isprintable()
+
+
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
     """The library's logger; as it was, afterwards."""

@@ -20,6 +20,7 @@ PLACE = Path("containers")
         ("s3://b/k/a.sif", Image(PLACE / "a.sif", s3="s3://b/k/a.sif"), "containers/a.sif"),
         ("s3://b/lsd:v0.8.img", Image(PLACE / "lsd_v0.8.img", s3="s3://b/lsd:v0.8.img"), "containers/lsd_v0.8.img"),
         ("docker://lab/emsuite:1", Image(None, uri="docker://lab/emsuite:1"), "docker://lab/emsuite:1"),
+        ("docker://x@sha256:1", Image(None, uri="docker://x@sha256:1"), "docker://x@sha256:1"),
         ("oras://ghcr.io/lab/x:1", Image(None, uri="oras://ghcr.io/lab/x:1"), "oras://ghcr.io/lab/x:1"),
     ],
 )
@@ -32,6 +33,13 @@ def test_what_a_setting_means(setting: str, expected: Image, location: str) -> N
 def test_settings_without_meaning(setting: str) -> None:
     with pytest.raises(BadInput, match=r"config/config\.yaml: container: "):
         parse_image(setting, PLACE)
+
+
+@pytest.mark.parametrize("setting", ["docker://jane:hunter2@lab/x:1", "https://lab/x.sif?token=hunter2"])
+def test_a_password_is_refused_and_not_shown(setting: str) -> None:
+    with pytest.raises(BadInput, match="holds a password or a token; expected a URL without") as error:
+        parse_image(setting, PLACE)
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.fixture

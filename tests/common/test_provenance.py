@@ -9,15 +9,21 @@ import h5py
 import numpy as np
 import pytest
 
+from builders import ROOT
 from emsuite.common.provenance import (
+    as_recorded,
     checksum,
     container,
     git_commit,
+    input_path,
     machine,
     package_versions,
     peak_memory,
     process_seconds,
     provenance,
+    published,
+    recorded_settings,
+    reproducible,
 )
 from emsuite.io.volume import create_volume
 
@@ -28,12 +34,79 @@ def test_everything_is_there_and_can_be_written_as_json(tmp_path: Path) -> None:
     assert json.loads(json.dumps(record)) == record
     assert set(record) == {
         "command", "settings", "seed", "inputs", "git_commit", "packages", "container", "machine", "started", "seconds",
-        "peak_memory",
+        "peak_memory", "private",
     }  # fmt: skip
     assert record["settings"] == {"a": 1}
     assert record["seed"] == 7
-    assert record["inputs"]["text"]["path"] == str(tmp_path / "in.txt")
+    assert record["inputs"]["text"]["path"] == "in.txt"
+    assert record["private"]["inputs"]["text"] == str(tmp_path / "in.txt")
     assert record["seconds"] > 0
+
+
+def tells(record: dict, *words: str) -> list[str]:
+    """The words that occur in a record."""
+    return [word for word in words if word in json.dumps(record)]
+
+
+def test_only_the_private_part_tells_of_user_and_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "jane doe"
+    monkeypatch.setattr("socket.gethostname", lambda: "host-of-jane")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr("sys.argv", [str(home / "x.py"), "--raw", str(home / "v.zarr/raw"), f"--out={home}/p.zarr",
+                                     f"train=[{home}/v.zarr@0:8,:,:, {home}/w]", str(home), "data/w.zarr"])  # fmt: skip
+    settings = {"raw": str(home / "v.zarr/raw"), "of": {"source": (home / "lab").as_uri(), "size": (1, 2)}}
+    record = provenance(settings, {"raw": home / "v.zarr/raw", "mask": ROOT / "data/m.zarr"})
+    public = published(record)
+    assert public == {key: value for key, value in record.items() if key != "private"}
+    assert tells(record["private"], "host-of-jane", "jane doe", str(home)) == ["host-of-jane", "jane doe", str(home)]
+    assert not tells(public, "host-of-jane", "jane", str(tmp_path), str(Path.home()), str(ROOT))
+    assert public["command"] == ["x.py", "--raw", "v.zarr/raw", "--out=p.zarr", "train=[v.zarr@0:8,:,:, w]", "~",
+                                 "data/w.zarr"]  # fmt: skip
+    assert public["inputs"]["mask"]["path"] == "data/m.zarr", "paths in the project count from its root"
+    assert public["settings"] == {"raw": "v.zarr/raw", "of": {"source": "lab", "size": [1, 2]}}
+    assert recorded_settings(record) == as_recorded(settings)
+    assert recorded_settings(public) == public["settings"]
+
+
+def test_no_part_holds_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "hunter2"
+    monkeypatch.setattr("sys.argv", ["x.py", "--endpoint-url", f"http://me:{secret}@host", "--token", secret])
+    url = f"https://host/v?X-Amz-Signature={secret}"
+    record = provenance({"source": url, "password": secret}, {"raw": Path(f"s3://a:{secret}@b/v.zarr")})
+    assert secret not in json.dumps(record)
+    assert record["private"]["command"][2] == "http://***@host"
+
+
+def test_a_record_of_an_earlier_version_can_be_published() -> None:
+    command = ["predict.py", "--raw", "/home/jane/v.zarr/raw"]
+    inputs = {"raw": {"path": "/home/jane/v.zarr/raw", "checksum": "listing:1"}}
+    old = {"command": command, "settings": {"raw": "/home/jane/v.zarr/raw"}, "inputs": inputs,
+           "machine": {"host": "jane", "cpus": 2, "gpu": None}, "seconds": 3.5, "digest": "abc"}  # fmt: skip
+    assert recorded_settings(old) == old["settings"]
+    public = published(old)
+    assert not tells(public, "jane")
+    assert public["machine"] == {"cpus": 2, "gpu": None}
+    assert (public["digest"], public["inputs"]["raw"]["checksum"]) == ("abc", "listing:1")
+
+
+def test_what_runs_share_holds_no_time_and_no_machine() -> None:
+    record = provenance({"a": 1}, seed=3)
+    assert set(reproducible(record)) == {"settings", "seed", "inputs", "git_commit", "packages", "container"}
+    assert reproducible(record | {"seconds": 0, "command": ["other"]}) == reproducible(record)
+
+
+def test_inputs_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By their absolute path, and where that is gone or was not published, by the public one."""
+    monkeypatch.chdir(tmp_path)
+    record = provenance({}, {"raw": Path("v.zarr")})
+    assert input_path(record, "raw") == tmp_path / "v.zarr"
+    (tmp_path / "v.zarr").mkdir()
+    for earlier in (record, published(record), published(record) | {"private": {"inputs": {"raw": "/gone/v.zarr"}}}):
+        found = input_path(earlier, "raw")
+        assert found is not None
+        assert found.samefile(tmp_path / "v.zarr")
+    assert input_path(record, "other") is None
+    assert input_path({}, "raw") is None
 
 
 def test_seconds_count_from_the_start_of_the_process() -> None:

@@ -36,7 +36,7 @@ def report(tmp_path, found, **changed):
     content = {
         "sections": [Section("x, y at z = 8 nm", {"raw": b"\xff\xd8", "errors": b"\xff\xd8"})],
         "errors": [],
-        "timings": [Timing("predict", 3725, 3 * 2**30, "host, 2 CPUs"), Timing("agglomerate", 4, 0, "")],
+        "timings": [Timing("predict", 3725, 3 * 2**30, "2 CPUs"), Timing("agglomerate", 4, 0, "")],
         "provenance": provenance({"roi": "0:8,0:8,0:8"}),
         "title": "Segmentation of a <b>volume</b>",
         "viewer": ["python", "view.py", "my results", "--position"],
@@ -63,6 +63,36 @@ def test_a_report_tells_what_was_found(tmp_path):
     ]  # fmt: skip
     assert [part for part in expected if part not in words] == []
     assert "wider sweep" not in words
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}\x1b[2J\u202e"]
+)
+def test_names_are_text_and_nothing_else(tmp_path, name):
+    record = provenance({name: name}, {name: tmp_path / name.replace("/", "")}) | {"command": [name]}
+    more = {"title": name, "viewer": [name], "timings": [Timing(name, 1, 0, name)], "provenance": record,
+            "sections": [Section(name, {name: b"\xff\xd8"})],
+            "errors": [SplitMergeError("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True)]}  # fmt: skip
+    text = report(tmp_path, evaluation(row(0.1, 2.5, 900)), **more)
+    assert re.findall(r"<script|<img src=x|[\x00-\x09\x0b-\x1f\u202e]", text) == []
+    assert text.count("alert(1)" if "alert" in name else "7 * 7") >= 8
+
+
+def test_a_report_can_be_published(tmp_path, monkeypatch):
+    """It names no host, no folder outside the project, and no secret; also where records of earlier versions do."""
+    home = tmp_path / "home/jane"
+    monkeypatch.setattr("socket.gethostname", lambda: "host-of-jane")
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "--labels", f"{home}/v.zarr/labels", "--token", "hunter2"])
+    record = provenance({"affs": f"{home}/p.zarr"}, {"labels": home / "v.zarr/labels"})
+    old = record | {"machine": record["machine"] | {"host": "host-of-jane"}, "settings": {"affs": f"{home}/p.zarr"}}
+    write_json(tmp_path / "p.zarr.manifest.json", old)
+    for found in (record, old):
+        more = {"provenance": found, "timings": read_timings([tmp_path / "p.zarr.manifest.json"]),
+                "errors": [SplitMergeError("split", 1500, 0.25, 7, 31, 30, (8, 16, 24), True)],
+                "viewer": ["python", "view.py", "--raw", f"{home}/v.zarr/raw", "http://me:hunter2@host"]}  # fmt: skip
+        text = report(tmp_path, evaluation(row(0.1, 2.5)), **more)
+        assert [word for word in ("jane", str(tmp_path), "hunter2", "private") if word in text] == []
+        assert "python view.py --raw v.zarr/raw" in text
 
 
 def test_a_best_threshold_at_the_end_of_the_sweep_is_pointed_out(tmp_path):
@@ -137,6 +167,12 @@ def test_reads_manifests_and_benchmarks_in_the_order_given(tmp_path):
     assert (predict.stage, predict.seconds) == ("predict", 12.5)
     assert predict.memory > 2**20
     assert "CPUs" in predict.machine
+    lost = {"settings": {}, "iteration": 3}  # times are in the first manifest of a checkpoint alone
+    write_json(tmp_path / "checkpoint_3.pt.manifest.json", lost)
+    assert read_timings([tmp_path / "checkpoint_3.pt.manifest.json"]) == [Timing("checkpoint_3.pt", None, 0, "")]
+    assert "<td>checkpoint_3.pt</td>" in report(
+        tmp_path, evaluation(row(0.1, 2.5)), timings=[Timing("checkpoint_3.pt", None, 0, "")]
+    )
     assert (agglomerate.stage, agglomerate.seconds, agglomerate.memory) == ("agglomerate", 3.25, 512 * 2**20)
     assert (short.seconds, short.memory) == (0.1, 0)
 

@@ -27,11 +27,6 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
     return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
 
 
-SMALL_ON_PURPOSE = {
-    "published": "a wing of its own: TensorFlow's formats, which nothing else needs",
-}
-
-
 def test_packages_hold_a_handful_of_modules() -> None:
     sizes = {
         folder.parent.name: len([path for path in folder.parent.rglob("*.py") if path.name != "__init__.py"])
@@ -39,7 +34,7 @@ def test_packages_hold_a_handful_of_modules() -> None:
     }
     assert len(sizes) >= 19
     assert {name: size for name, size in sizes.items() if size > 13} == {}
-    assert {name for name, size in sizes.items() if size < 4} == SMALL_ON_PURPOSE.keys()
+    assert {name for name, size in sizes.items() if size < 4} == set()
 
 
 def test_package_files_are_empty() -> None:

@@ -135,7 +135,7 @@ def test_several_volumes(call_script: Callable, network: Path, tmp_path: Path) -
     black, white = write_volume(tmp_path / "black.zarr", 0), write_volume(tmp_path / "white.zarr", 255)
     options = ["--data", black, "--data", white, "--iterations", 12, "--set", "training.snapshot_every=1"]
     assert call_script(TRAIN, network, *options).code == 0
-    assert [given["path"] for given in manifest(network, 12)["inputs"].values()] == [str(black), str(white)]
+    assert list(manifest(network, 12)["private"]["inputs"].values()) == [str(black), str(white)]
     assert greys(network) == {0, 1}
     again = write_network(tmp_path / "e/n")
     assert call_script(TRAIN, again, *options, "--set", "training.sampling.probabilities=[0, 1]").code == 0
@@ -202,7 +202,7 @@ def test_without_data_the_split_of_the_data_set(call_script: Callable, project: 
     assert call_script(project / TRAIN, folder).code == 2, "a volume to test on is none to train on"
     write_volume(where / "b.zarr")
     assert call_script(project / TRAIN, folder).code == 0
-    assert [given["path"] for given in manifest(folder, 2)["inputs"].values()] == [f"{where}/b.zarr"]
+    assert list(manifest(folder, 2)["private"]["inputs"].values()) == [f"{where}/b.zarr"]
     write_volume(where / "a.zarr")
     volumes = load_training_data(load_network(folder), [], project)
     assert [tuple(loaded.labels.shape) for loaded in volumes] == [(28, 28, 28), (14, 28, 28)]

@@ -77,6 +77,27 @@ def test_phantom_from_nothing_to_scores(project: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_a_full_folder_for_temporary_files_stops_nothing(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        (folder / "fill").write_bytes(bytes(4096))
+        shrink_phantom(project)
+        monkeypatch.setenv("TMPDIR", str(folder))
+        done = snakemake(project, "dataset=phantom", "network=small", options=("--until", "synthesize"))
+    finally:
+        subprocess.run(["umount", folder], check=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list(project.glob("data/funke/phantom/training/*.zarr.manifest.json"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_to_the_same_bytes(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     shrink_phantom(project)
     other = tmp_path_factory.mktemp("straight") / "project"

@@ -1,10 +1,13 @@
 """Checkpoints: what was saved goes where it belongs."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
+from emsuite.common.outputs import manifest_path
+from emsuite.common.provenance import provenance, reproducible
 from emsuite.config.network import Optimizer
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import load_optimizer
@@ -51,3 +54,30 @@ def test_format_2_holds_networks_and_optimizers_by_name(tmp_path):
     read = checkpoints.read(checkpoints.save(tmp_path, written))
     assert list(read.networks) == ["generator", "discriminator"]
     assert read.optimizers == {"both": {"lr": 1.0}}
+
+
+def test_the_same_content_gives_the_same_bytes_whichever_objects_it_consists_of(tmp_path):
+    """As a resumed run writes it: a part was read, and a part was made here."""
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight])
+    weight.grad = torch.ones(3)
+    optimizer.step()
+    record = {"settings": {"step": "supervised", "lr": 1, "betas": "x"}, "seed": 3}
+    networks, optimizers = {"network": {"w": weight.detach()}}, {"network": optimizer.state_dict()}
+    content = {"iteration": 3, "architecture": {"step": 1}, "networks": networks, "optimizers": optimizers}
+    written = checkpoints.Checkpoint(**content, provenance=record)
+    first = checkpoints.save(tmp_path / "a", written)
+    resumed = content | {"optimizers": checkpoints.read(first).optimizers}
+    again = checkpoints.save(tmp_path / "b", checkpoints.Checkpoint(**resumed, provenance=record))
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_times_and_names_are_in_the_manifest_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "host-of-jane")
+    record = provenance({"a": 1}, {"0": tmp_path / "jane/v.zarr"})
+    made = checkpoints.Checkpoint(iteration=3, architecture={}, networks={"network": {}}, provenance=record)
+    path = checkpoints.save(tmp_path, made)
+    assert json.loads(manifest_path(path).read_text()) == record | {"iteration": 3}
+    assert checkpoints.read(path).provenance == reproducible(record)
+    for word in (record["private"]["host"], "jane", "started", str(tmp_path)):
+        assert word.encode() not in path.read_bytes(), word

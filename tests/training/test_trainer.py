@@ -83,20 +83,22 @@ def test_the_loss_falls_and_is_logged(tmp_path: Path, volume: Path) -> None:
 @pytest.mark.parametrize("more", [{}, {"average": 0.9, "optimizer": {"schedule": "cosine", "warm_up": 2}}])
 def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more: dict) -> None:
     heads = {"affs": AFFS, "lsds": LSDS}
-    straight = train(write_network(tmp_path / "a/n", heads, training=more), volume, 6)
-    folder = write_network(tmp_path / "b/n", heads, training=more)
+    straight = train(write_network(tmp_path / "a/d/n", heads, training=more), volume, 6)
+    folder = write_network(tmp_path / "b/d/n", heads, training=more)
     train(folder, volume, 4)
     (folder / "checkpoints/checkpoint_4.pt").unlink()  # as if killed at iteration 4: goes on from 3
     resumed = train(folder, volume, 6)
+    files = [(tmp_path / f"{name}/d/n/checkpoints/checkpoint_6.pt").read_bytes() for name in "ab"]
     assert straight.keys() == resumed.keys()
     for name, expected in straight.items():
         assert torch.equal(resumed[name], expected), name
-    averages = [checkpoints.read(tmp_path / f"{name}/n/checkpoints/checkpoint_6.pt").averaged for name in "ab"]
+    averages = [checkpoints.read(tmp_path / f"{name}/d/n/checkpoints/checkpoint_6.pt").averaged for name in "ab"]
     assert (averages[0] is None) == (not more)
     for name in averages[0] or {}:
         assert torch.equal(averages[0][name], averages[1][name])
         assert name.endswith("bias") or not torch.equal(averages[0][name], straight[name])
     assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == [1, 2, 3, 4, 5, 6]
+    assert files[0] == files[1], "the file as a whole: optimizer, provenance and archive too"
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 0) -> bool:

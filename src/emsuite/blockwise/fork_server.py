@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from emsuite.common.errors import one_line
+
 
 @dataclass(frozen=True)
 class LocalLauncher:
@@ -136,7 +138,7 @@ def _run_child(do: Callable[[], int | None]) -> None:
     try:
         code = do() or 0
     except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(one_line(f"{type(error).__name__}: {error}"), file=sys.stderr)
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -4,11 +4,12 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import redirect_stdout
+from typing import Any, TextIO
 
 import click
 
-from emsuite.common.errors import EmsuiteError, one_line
+from emsuite.common.errors import EmsuiteError, in_lines, one_line
 from emsuite.common.process import set_up_process
 
 
@@ -20,7 +21,8 @@ class StageCommand(click.Command):
         set_up_process()
         try:
             _check_image()
-            code = super().main(*args, **extra | {"standalone_mode": False})
+            with redirect_stdout(_Printable(sys.stdout)):
+                code = super().main(*args, **extra | {"standalone_mode": False})
             sys.exit(code if isinstance(code, int) else 0)
         except click.exceptions.Exit as end:
             sys.exit(end.exit_code)
@@ -40,6 +42,30 @@ class StageCommand(click.Command):
             fail(f"out of memory: {error}", 1)
         except OSError as error:  # the disk is full, a folder cannot be written, ...
             fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+
+
+class _Printable:
+    """A standard output that shows names as `printable` does; line breaks stay."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(in_lines(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Formatter(logging.Formatter):
+    """Shows messages of the log as errors are shown, each on one line; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        # indented, so that no line of an error's text begins as another message
+        return in_lines(super().formatException(ei)).replace("\n", "\n  ")
 
 
 def _check_image() -> None:
@@ -88,10 +114,11 @@ def stage(example: str) -> Callable[[Callable[..., Any]], StageCommand]:
 
 
 def _set_up_logging(_context: click.Context, _option: click.Parameter, verbose: bool) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    others, own = logging.StreamHandler(sys.stderr), logging.StreamHandler(sys.stderr)
+    others.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    own.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[others])
     logger = logging.getLogger("emsuite")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
+    logger.handlers = [own]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emsuite.common.errors import BadInput
+from emsuite.common.errors import BadInput, without_secrets
 from emsuite.common.files import sha256, write_json
 
 _EXPECTED = "expected a file, s3://BUCKET/KEY, or a URI that Apptainer knows, as docker://..."
@@ -40,6 +40,11 @@ def parse_image(setting: str, folder: Path) -> Image:
         raise BadInput(f"config/config.yaml: container: '{setting}'; {_EXPECTED}")
     if not separator:
         return Image(Path(setting))
+    if without_secrets(setting) != setting:  # Snakemake prints the setting, and hands it to other processes
+        raise BadInput(
+            f"config/config.yaml: container: '{setting}' holds a password or a token; expected a URL without, and "
+            "`apptainer registry login`, or the image's file"
+        )
     if scheme != "s3":
         return Image(None, uri=setting)
     if not (name := file_name(rest)):

@@ -19,7 +19,7 @@ from typing import Any
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import naming, remove, write_json, write_text
-from emsuite.common.provenance import Fingerprint, checksum, provenance
+from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -69,7 +69,7 @@ def output(
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )
-    wanted = json.loads(json.dumps(settings, default=str))
+    wanted = as_recorded(settings)
     write_text(owned, "")
     resumed = path.exists() and _equal(read_json(unfinished_path(path)), wanted, upgrade)
     if not resumed:
@@ -101,7 +101,7 @@ def is_finished(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None
     manifest = read_json(manifest_path(path))
     if not isinstance(manifest, dict) or not path.exists():
         return False
-    return _equal(manifest.get("settings"), json.loads(json.dumps(settings, default=str)), upgrade)
+    return _equal(recorded_settings(manifest), as_recorded(settings), upgrade)
 
 
 def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:

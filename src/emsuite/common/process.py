@@ -15,9 +15,13 @@ clears every page of a new block. In a prediction of 320^3 voxels this took as l
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from types import TracebackType
 from typing import Any
+
+from emsuite.common.errors import in_lines
 
 _ENVIRONMENT = {
     # GNU OpenMP reads this when torch is loaded. By default a thread that waits for another one spins for some 5 ms,
@@ -35,9 +39,17 @@ _ENVIRONMENT = {
 
 
 def set_up_process() -> None:
-    """Set the environment variables that the suite's programs run with; a variable that is already set stays."""
+    """Set the environment variables that the suite's programs run with; a variable that is already set stays.
+
+    From then on, the traceback of an error that nobody handles shows names and URLs as all messages do.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    sys.excepthook = _show
+
+
+def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(in_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def make_cublas_deterministic() -> None:

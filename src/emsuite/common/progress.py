@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from emsuite.common.errors import one_line
+
 _SECONDS_BETWEEN_LINES = 10.0
 _LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
@@ -42,7 +44,7 @@ def progress(
     every = 0.1 if kind is tqdm else _SECONDS_BETWEEN_LINES
     return kind(
         items,
-        desc=what,
+        desc=one_line(what),
         total=total,
         initial=done,
         unit=unit,

@@ -1,10 +1,17 @@
-"""The record of how an output was made: settings, seed, code, packages, inputs, machine, time and memory."""
+"""The record of how an output was made: settings, seed, code, packages, inputs, machine, time and memory.
+
+A record may be published, except for its part `private`, which tells of the user and the machine: the host's name, and
+the folder, the command, the inputs and the settings with their absolute paths. Elsewhere, paths count from the root of
+the project, or are the bare names of files. No part holds secrets.
+"""
 
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import platform
+import re
 import resource
 import socket
 import subprocess
@@ -16,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.container_image import digest as image_digest
+from emsuite.common.errors import without_secrets
 from emsuite.common.files import sha256
 from emsuite.common.locked_packages import image_here
 
@@ -32,7 +40,11 @@ _PACKAGES = (
     "numba",
     "snakemake",
 )
-
+_REPRODUCIBLE = ("settings", "seed", "inputs", "git_commit", "packages", "container")
+_PROJECT = Path(__file__).resolve().parents[3]
+_CONTAINER = re.compile(r"\.(zarr|n5|h5|hdf5?)$")
+_WHOLE_PATH = re.compile(r"(\s*(?:[\w.-]+\s*=\s*)?)(?:file://)?((?:/|\.\./).*?)((?:@[^/@]*)?\s*)", re.DOTALL)
+_PATH_WITHIN = re.compile(r"(?<![\w.~:/*-])(?:file://)?/[^\s'\"@]+")
 
 Fingerprint = Callable[[Path], str]
 """Returns a text that changes with the file or folder at a path, as `checksum` does."""
@@ -81,15 +93,20 @@ def provenance(
 
     Returns:
         Among others `started` (UTC) and `seconds`, both counted from the start of the process, and `peak_memory`
-        in bytes.
+        in bytes. What must not be published is in `private`.
     """
     seconds = process_seconds()
+    command = without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]])
+    paths = {name: Path(path) for name, path in (inputs or {}).items()}
+    recorded = as_recorded(settings)
+    public = without_paths(recorded)
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "settings": dict(settings),
+        "command": without_paths(command),
+        "settings": public,
         "seed": seed,
         "inputs": {
-            name: {"path": str(path), "checksum": fingerprint(Path(path))} for name, path in (inputs or {}).items()
+            name: {"path": public_path(without_secrets(str(path))), "checksum": fingerprint(path)}
+            for name, path in paths.items()
         },
         "git_commit": git_commit(),
         "packages": package_versions(),
@@ -98,7 +115,78 @@ def provenance(
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
         "seconds": round(seconds, 3),
         "peak_memory": peak_memory(),
+        "private": {
+            "host": socket.gethostname(),
+            "folder": os.getcwd(),
+            "command": command,
+            "inputs": {name: without_secrets(os.path.abspath(path)) for name, path in paths.items()},
+            "settings": {key: value for key, value in recorded.items() if public[key] != value},
+        },
     }
+
+
+def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a record holds them, with their paths: as JSON gives them back, without secrets."""
+    recorded: dict[str, Any] = without_secrets(json.loads(json.dumps(settings, default=str)))
+    return recorded
+
+
+def recorded_settings(record: Mapping[str, Any]) -> Any:
+    """Return the settings of a record with their paths, as far as its private part is there."""
+    settings, private = record.get("settings"), record.get("private")
+    more = private.get("settings") if isinstance(private, dict) else None
+    return settings | more if isinstance(settings, dict) and isinstance(more, dict) else settings
+
+
+def input_path(record: Mapping[str, Any], name: str) -> Path | None:
+    """Return the path of the input `name` of a record, or None: the private one, or the public one if that is gone."""
+    paths = [record.get("private", {}).get("inputs", {}).get(name), record.get("inputs", {}).get(name, {}).get("path")]
+    candidates = [Path(path) for path in paths if path]
+    return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
+
+
+def published(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be published of a record, also of one that an earlier version wrote."""
+    public = {key: without_paths(without_secrets(value)) for key, value in record.items() if key != "private"}
+    if isinstance(public.get("machine"), dict):
+        public["machine"].pop("host", None)
+    return public
+
+
+def reproducible(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the public part of a record that every run with the same settings on the same machine shares."""
+    return {key: value for key, value in published(record).items() if key in _REPRODUCIBLE}
+
+
+def public_path(path: str | Path) -> str:
+    """Return a path counted from the project's root, or from the container that it leads into, or its last name."""
+    absolute = Path(os.path.abspath(path))
+    if absolute.is_relative_to(_PROJECT):
+        return absolute.relative_to(_PROJECT).as_posix()
+    if absolute == Path.home():
+        return "~"
+    parts = absolute.parts
+    inside = [index for index, part in enumerate(parts) if _CONTAINER.search(part)]
+    return "/".join(parts[inside[-1] if inside else -1 :])
+
+
+def without_paths(value: Any) -> Any:
+    """Return a text, or a structure of dictionaries and lists, with each absolute path in it as `public_path` gives it.
+
+    A path that leads out of the current folder, as `../x`, counts as absolute.
+    """
+    if isinstance(value, str):
+        pieces = re.split(r"([][{},;'\"])", value)
+        return "".join(_without_path(piece) for piece in pieces)
+    if isinstance(value, Mapping):
+        return {key: without_paths(item) for key, item in value.items()}
+    return [without_paths(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _without_path(text: str) -> str:
+    if match := _WHOLE_PATH.fullmatch(text):
+        return match[1] + public_path(match[2].strip()) + match[3]
+    return _PATH_WITHIN.sub(lambda match: public_path(match[0].removeprefix("file://")), text)
 
 
 @functools.cache
@@ -150,10 +238,10 @@ def container() -> dict[str, str] | None:
 
 
 def machine() -> dict[str, Any]:
-    """Return the host name, the number of usable CPU cores, and the name of the GPU if torch is loaded and sees one."""
+    """Return the number of usable CPU cores, and the name of the GPU if torch is loaded and sees one."""
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
-    return {"host": socket.gethostname(), "cpus": len(os.sched_getaffinity(0)), "gpu": gpu}
+    return {"cpus": len(os.sched_getaffinity(0)), "gpu": gpu}
 
 
 def process_seconds() -> float:

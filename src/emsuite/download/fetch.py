@@ -17,6 +17,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, manifest_path, output, read_json, unfinished_path
 from emsuite.common.progress import progress
+from emsuite.common.provenance import recorded_settings
 from emsuite.download import resumable
 from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum
@@ -200,8 +201,8 @@ def _check_target(folder: Path, url: str) -> None:
     manifest, unfinished = read_json(manifest_path(folder)), read_json(unfinished_path(folder))
     if unfinished is not None and unfinished != {"source": url}:
         remove(folder)  # an unfinished copy of another source is useless
-    elif folder.exists() and manifest is not None and manifest["settings"] != {"source": url}:
-        source = manifest["settings"].get("source", "other settings")
+    elif folder.exists() and manifest is not None and recorded_settings(manifest) != {"source": url}:
+        source = recorded_settings(manifest).get("source", "other settings")
         raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another folder")
 
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import jinja2
 
-from emsuite.common.errors import BadInput
+from emsuite.common.errors import BadInput, printable, without_secrets
 from emsuite.common.files import remove, write_text
 from emsuite.common.outputs import read_json
+from emsuite.common.provenance import published, without_paths
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section
@@ -40,10 +41,10 @@ _LEGEND = {
 
 @dataclass(frozen=True)
 class Timing:
-    """The wall time (seconds) of a stage, its peak memory (bytes; 0: unknown), and its machine."""
+    """The wall time (seconds; None: unknown) of a stage, its peak memory (bytes; 0: unknown), and its machine."""
 
     stage: str
-    seconds: float
+    seconds: float | None
     memory: int
     machine: str
 
@@ -58,7 +59,7 @@ def write_report(
     title: str,
     viewer: Sequence[str],
 ) -> None:
-    """Write the report.
+    """Write the report. It may be published: it leaves out the private part of `provenance`.
 
     Args:
         path: The HTML file.
@@ -70,7 +71,9 @@ def write_report(
         title: The heading.
         viewer: The words of a command that shows the volumes; a position (nm, z,y,x) is appended to it.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
+    )
     environment.filters |= {"duration": _duration, "memory": _memory, "embed": _embed}
     template = environment.from_string(files("emsuite.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
     text = template.render(
@@ -83,9 +86,9 @@ def write_report(
         sections=sections,
         legend=_legend(evaluation),
         errors={kind: [error for error in errors if error.kind == kind] for kind in ("split", "merge")},
-        viewer=shlex.join(viewer),
+        viewer=shlex.join(without_paths(without_secrets(viewer))),
         timings=timings,
-        provenance=provenance,
+        provenance=published(provenance),
         machine=machine_name(provenance["machine"]),
     )
     write_text(path, text)
@@ -118,8 +121,8 @@ def read_timings(paths: Iterable[Path]) -> list[Timing]:
 
 
 def machine_name(machine: dict[str, Any]) -> str:
-    """Describe the machine of a provenance record in a few words."""
-    return f"{machine['host']}, {machine['cpus']} CPUs" + (f", {machine['gpu']}" if machine["gpu"] else "")
+    """Describe the machine of a provenance record in a few words, without its name."""
+    return f"{machine['cpus']} CPUs" + (f", {machine['gpu']}" if machine["gpu"] else "")
 
 
 def _best_is_at_edge(evaluation: Evaluation) -> bool:
@@ -142,13 +145,19 @@ def _legend(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
+def _printable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
+
+
 def _embed(content: bytes | str) -> str:
     kind = "image/svg+xml" if isinstance(content, str) else "image/jpeg"
     data = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
@@ -175,6 +184,8 @@ def _read(path: Path) -> list[Timing]:
 
 def _read_manifest(path: Path) -> Timing:
     manifest: dict[str, Any] = read_json(path)
+    if "settings" in manifest and "seconds" not in manifest:  # of a checkpoint whose first manifest was lost
+        return Timing(path.name.removesuffix(".manifest.json"), None, 0, "")
     memory = max(manifest["peak_memory"]["process"], manifest["peak_memory"]["largest_child"])
     stage = Path(manifest["command"][0]).stem
     return Timing(stage, float(manifest["seconds"]), memory, machine_name(manifest["machine"]))

@@ -4,6 +4,9 @@
 
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
 
+The file holds no time, machine or name of a user: the same training gives the same bytes, also after a stop. These are
+in the manifest beside it.
+
     format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
     format 1     weights, averaged, optimizer of one network, which format 2 calls `network`; still read
 """
@@ -11,6 +14,7 @@ A file is a plain dictionary of tensors, numbers and texts. It is read with `wei
 import hashlib
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +26,7 @@ from torch import Tensor
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
+from emsuite.common.provenance import reproducible
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
@@ -86,20 +91,41 @@ def record_normalization(normalization: Normalization, grey_scale: GreyScale | N
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `checkpoint` into the folder of its network, atomically; return its path."""
+    """Write `checkpoint` into the folder of its network, atomically; return its path.
+
+    The manifest gets the whole provenance, the file its reproducible part.
+    """
     path = checkpoint_path(folder, checkpoint.iteration)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        try:
-            torch.save({"format": _FORMAT} | checkpoint.__dict__, file)
-        except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+    write(path, checkpoint)
     write_manifest(path, checkpoint)
     return path
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file of a checkpoint alone, atomically."""
+    kept = checkpoint.__dict__ | {"provenance": reproducible(checkpoint.provenance)}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(_without_identities({"format": _FORMAT} | kept), file)
+        except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
     """Write the provenance beside the checkpoint. The manifest tells people and the workflow that it is whole."""
     write_json(manifest_path(path), checkpoint.provenance | {"iteration": checkpoint.iteration})
+
+
+def _without_identities(value: Any) -> Any:
+    """Return a copy of a structure in which equal texts are one object, and dictionaries, lists and tuples are not.
+
+    The bytes of a pickle tell which objects are the same, and those of a resumed run differ in this.
+    """
+    if isinstance(value, dict):
+        return {_without_identities(key): _without_identities(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_without_identities(item) for item in value])
+    return sys.intern(value) if type(value) is str else value
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:

@@ -13,6 +13,7 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
+from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
@@ -72,10 +73,9 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             _train(run, state, on_device(volumes, group.device))
             return request.exit_code
         logger.info("%s is at iteration %d already: nothing to do", folder, state.iteration)
-        if group.is_main and until in checkpoints.iterations(folder):
-            checkpoints.write_manifest(
-                checkpoints.checkpoint_path(folder, until), checkpoints.load(folder, config, until)
-            )
+        path = checkpoints.checkpoint_path(folder, until)
+        if group.is_main and path.exists() and not manifest_path(path).exists():
+            checkpoints.write_manifest(path, checkpoints.load(folder, config, until))
     return 0
 
 

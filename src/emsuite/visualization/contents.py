@@ -7,6 +7,7 @@ from pathlib import Path
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, manifest_path, read_json, unfinished_path
+from emsuite.common.provenance import input_path
 from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
 
@@ -148,6 +149,4 @@ def _layer_if_showable(name: str, path: Path, kind: Kind | None = None) -> list[
 
 def _input_of(folder: Path, name: str) -> Path | None:
     """Return the path of the input `name` of the prediction, from its manifest."""
-    manifest = read_json(manifest_path(folder / "prediction.zarr")) or {}
-    path = manifest.get("inputs", {}).get(name, {}).get("path")
-    return Path(path) if path else None
+    return input_path(read_json(manifest_path(folder / "prediction.zarr")) or {}, name)

@@ -20,7 +20,8 @@ def failed_steps(logs: Sequence[Path | str], project: Path) -> list[str]:
         project: the folder from which these logs name the logs of steps.
     """
     text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
-    return list(dict.fromkeys(f"{step}: {_reason(block, project)}" for step, block in _FAILED.findall(text)))
+    reasons = [one_line(f"{step}: {_reason(block, project)}") for step, block in _FAILED.findall(text)]
+    return list(dict.fromkeys(reasons))
 
 
 def _reason(block: str, project: Path) -> str:
