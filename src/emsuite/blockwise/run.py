@@ -42,6 +42,7 @@ def run_blocks(
     workers: BlockWorkers,
     done_folder: Path,
     retries: int = 2,
+    run: str = "",
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`.
 
@@ -55,21 +56,23 @@ def run_blocks(
         workers: Who processes the blocks. The result does not depend on it.
         done_folder: The folder for markers and error reports. For Slurm, all machines must share it.
         retries: How often to repeat a block after an exception; an EmsuiteError ends the run at once.
+        run: The id of the run (`Output.run`), which the markers hold. Blocks of another run do not count.
 
     Raises:
         EmsuiteError: As `process` raised it.
         RunFailed: If a block failed in every attempt; the message names the block and the last error.
     """
     done_folder.mkdir(parents=True, exist_ok=True)
-    work = Work(grid, process, done_folder)
+    work = Work(grid, process, done_folder, run)
     for report in (*done_folder.glob("*.failed.json"), work.refusal_report()):
         report.unlink(missing_ok=True)
-    waiting = [index for index in range(len(grid)) if not work.done_marker(index).exists()]
+    waiting = [index for index in range(len(grid)) if not work.is_done(index)]
     with progress(what=name, total=len(grid), done=len(grid) - len(waiting), unit="block") as bar:
         crash = _run(name, work, waiting, workers, retries, bar)
-    unfinished = [index for index in waiting if not work.done_marker(index).exists()]
+    # all blocks, not only those that waited: another process may have removed the work of this run
+    unfinished = [index for index in range(len(grid)) if not work.is_done(index)]
     if unfinished:
-        raise _failure(name, work, unfinished, retries, crash)
+        raise _failure(name, work, unfinished, waiting, retries, crash)
 
 
 def _run(name: str, work: Work, waiting: Sequence[int], workers: BlockWorkers, retries: int, bar: Any) -> str:
@@ -164,12 +167,16 @@ class _Observer:
         self.on_progress(states)
 
 
-def _failure(name: str, work: Work, unfinished: Sequence[int], retries: int, crash: str) -> EmsuiteError:
+def _failure(
+    name: str, work: Work, unfinished: Sequence[int], waiting: Sequence[int], retries: int, crash: str
+) -> EmsuiteError:
     """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
     if work.refusal_report().exists():
         report = json.loads(work.refusal_report().read_text())
         kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
         return kind(report["error"])
+    if not work.folder.exists() or not set(unfinished) <= set(waiting):
+        return RunFailed(f"{name}: another process has removed finished blocks from {work.folder}; run this again")
     index = next((index for index in unfinished if work.failure_report(index).exists()), unfinished[0])
     reason = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
         "_WorkerExitError: "

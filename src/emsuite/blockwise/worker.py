@@ -34,11 +34,20 @@ class Work:
         grid: All blocks.
         process: Called with a block.
         folder: The folder for markers of finished blocks and for reports of errors.
+        run: The id of the run, which its markers hold. Markers of another run do not count.
     """
 
     grid: "BlockGrid"
     process: "Callable[[Block], None]"
     folder: Path
+    run: str = ""
+
+    def is_done(self, index: int) -> bool:
+        """Return whether this run has finished the block, now or before a stop."""
+        try:
+            return self.done_marker(index).read_text() == self.run
+        except FileNotFoundError:
+            return False
 
     def done_marker(self, index: int) -> Path:
         """Return the file that exists if the block is done."""
@@ -58,7 +67,7 @@ class Work:
             return False
         try:
             self.process(self.grid.block(index))
-            self.done_marker(index).touch()
+            self.done_marker(index).write_text(self.run)
         except EmsuiteError as error:
             self._report(self.refusal_report(), {"error": str(error), "exit_code": error.exit_code})
             return False

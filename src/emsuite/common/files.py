@@ -1,6 +1,7 @@
 """Atomic files: written beside their final name, flushed and renamed, so that no file is ever half-written."""
 
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -38,6 +39,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(*paths: Path) -> None:
+    """Remove what killed runs left of `atomic_path` beside `paths`. The caller holds the lock of these files."""
+    for path in paths:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+            leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -89,7 +89,7 @@ def compare(
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
         process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, truth.labels.voxel_size))
-        run_blocks("comparing", grid, process, workers, done)
+        run_blocks("comparing", grid, process, workers, done, run=record.run)
         record.notes["blocks"] = len(grid)
         remove(done)
     indices = progress(range(len(grid)), what="merging", unit="block")

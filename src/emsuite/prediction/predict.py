@@ -21,7 +21,7 @@ from funlib.geometry import Roi
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
 from emsuite.common.device import claim_gpu, one_core
-from emsuite.common.errors import BadInput
+from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
@@ -103,7 +103,8 @@ def _predict(
     else:
         layout = make_layout(tiles, roi)
         share = share_out(tiles, layout, roi, raw, workers)
-    record, paths = TileRecord(out.path, f"done_{prefix}tiles"), {n: out.path / f"{prefix}{n}" for n in predictor.heads}
+    record = TileRecord(out.path, f"done_{prefix}tiles", out.run)
+    paths = {name: out.path / f"{prefix}{name}" for name in predictor.heads}
     if out.resumed and record.begun:
         arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
     else:
@@ -118,6 +119,9 @@ def _predict(
         # which blocks are done is known here alone: the record of tiles outlives it
         with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
             run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
+    blocks = range(len(share.grid))
+    if missing := len(run.tiles_to_do(blocks, record.read())):
+        raise RunFailed(f"{out.path}: {missing} tiles were written by another run, or removed; run this again")
     return arrays
 
 

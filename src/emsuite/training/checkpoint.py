@@ -12,6 +12,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, write_json
+from emsuite.common.files import atomic_path, remove, write_json
+from emsuite.common.lock import Lock, owned
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
@@ -95,6 +97,20 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     write_manifest(path, checkpoint)
     return path
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[Lock]:
+    """Hold the checkpoints of the network in `folder` within the block: no other run trains it or writes its weights.
+
+    Log and snapshots belong to whoever holds the checkpoints. Raises OutputInUse if another run does.
+    """
+    checkpoints = Path(folder) / "checkpoints"
+    with owned(checkpoints / ".lock", Path(folder)) as lock:
+        for leftovers in ("checkpoints/.*.part", "log/.*.part", "snapshots/.*.part.zarr"):  # of killed runs
+            for leftover in Path(folder).glob(leftovers):
+                remove(leftover)
+        yield lock
 
 
 def write_manifest(path: Path, checkpoint: Checkpoint) -> None:

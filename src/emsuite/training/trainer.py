@@ -5,7 +5,7 @@ What a step does, the kind of training says: see `emsuite.training.supervised` f
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
+from emsuite.common.lock import Lock
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
@@ -38,6 +39,8 @@ class Run:
     """The last iteration."""
     group: Processes
     request: StopRequest
+    lock: Lock | None
+    """That of the folder; only the process that writes has it."""
 
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
@@ -62,11 +65,12 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     """
     with (
         processes(device) as group,
+        checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
         state = start_or_resume(folder, config, group.device)
-        run = Run(folder, config, [volume.name for volume in volumes], until, group, request)
+        run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         if state.iteration < until:
             state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
             _train(run, state, on_device(volumes, group.device))
@@ -101,7 +105,8 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
             if iteration % training.checkpoint_every == 0 or ends:
                 # A checkpoint is written only behind a loss that is a number.
                 _numbers(run, state, result)
-                if run.group.is_main:
+                if run.lock:
+                    run.lock.check()
                     save(run.folder, run.config, state, run.volumes)
             del result  # its tensors make room for those of the next iteration
             if run.request.signal:

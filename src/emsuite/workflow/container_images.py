@@ -9,6 +9,8 @@ from pydantic import Field
 from emsuite.common.container_image import digest, file_name, record, recorded
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, sha256
+from emsuite.common.lock import owned
+from emsuite.common.outputs import lock_path
 from emsuite.common.settings import Settings, load
 from emsuite.download.fetch import WORKERS, fetch_objects
 from emsuite.download.object_store import S3Store, StoredObject
@@ -88,6 +90,11 @@ def fetch_image(source: Source, target: Path, endpoint_url: str | None = None, w
     Raises:
         RunFailed: the image has another sha256 than its record.
     """
+    with owned(lock_path(target), target):
+        return _fetch_image(source, target, endpoint_url, workers)
+
+
+def _fetch_image(source: Source, target: Path, endpoint_url: str | None, workers: int) -> str:
     store = S3Store(source.bucket, endpoint_url, workers)
     stored = replace(store.describe(source.key), name=target.name)
     if target.exists() and _is_same(target, stored, source.sha256):
