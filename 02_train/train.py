@@ -32,8 +32,8 @@ def main(
 ) -> int:
     """Train the network in NETWORK_DIR (default: the folder you stand in).
 
-    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save a
-    checkpoint and end the run, with exit code 143 or 138. The same command continues it.
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. Ctrl-C, SIGTERM and
+    SIGUSR1 save a checkpoint and end the run, with exit code 130, 143 or 138; a second Ctrl-C ends it at once. The same command continues it.
     """
     from emsuite.common.device import pick_device
     from emsuite.common.process import kept_memory, make_cublas_deterministic

@@ -79,7 +79,9 @@ def test_the_other_steps_of_the_segmentation(cells: Cells, tmp_path: Path) -> No
     scored = (*fragments, "--lookup", made / "lookup", "--labels", cells.path / "labels")
     steps: dict[str, list[tuple[Any, ...]]] = {
         "extract_fragments": [(*affs, *BLOCKS, "--min-seed-distance", n, "--out", tmp_path / "f") for n in (5, 10)],
-        "agglomerate": [(*affs, *fragments, "--merge-function", f, "--out", tmp_path / "e") for f in ("mean", "max")],
+        "agglomerate": [
+            (*affs, *fragments, "--merge-function", f, "--out", tmp_path / "e") for f in ("mean", "hist_quant_75")
+        ],
         "find_segments": [(*graph, "--thresholds", t, "--out", tmp_path / "l") for t in ("0,1,0.1", "0,1,0.5")],
         "evaluate": [(*scored, "--block-size", f"{n},{n},{n}", "--out", tmp_path / "v") for n in (80, 160)],
     }

@@ -115,13 +115,43 @@ def test_a_batch_in_parts_gives_the_same_weights(tmp_path: Path, volume: Path) -
     assert not same(alone, weights[0], 1e-4)
 
 
+def test_interim_checkpoints_serve_going_on_alone(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that saves behind every iteration and is killed in the fifth keeps its newest, and ends as one without."""
+    training = {"checkpoint_every": 3, "checkpoint_every_minutes": 1e-9}
+    straight = train(write_network(tmp_path / "a/n", {"affs": AFFS}, training={"checkpoint_every": 3}), volume, 6)
+    folder = write_network(tmp_path / "b/n", {"affs": AFFS}, training=training)
+    supervised = STEPS["supervised"]
+    run = supervised.run
+
+    def killed(state: trainer.TrainingState, *arguments: Any) -> StepResult:
+        if state.iteration == 4:
+            raise KeyboardInterrupt
+        return run(state, *arguments)
+
+    monkeypatch.setattr(supervised, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, volume, 6)
+    monkeypatch.undo()
+    files = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert files == ["checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
+    assert checkpoints.iterations(folder) == [3], "prediction sees the published cadence"
+    assert checkpoints.read(checkpoints.interim_path(folder)).iteration == 4
+    weights = train(folder, volume, 6)
+    assert same(weights, straight)
+    assert checkpoints.iterations(folder) == [3, 6]
+    assert not checkpoints.interim_path(folder).exists()
+    assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == list(range(1, 7))
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Path) -> None:
     folder = write_network(tmp_path / "d/n", {"affs": AFFS}, training={"batch_size": 3, "accumulate": 2})
     with pytest.raises(BadInput, match=r"batch_size: 3 samples for 1 processes with training\.accumulate 2"):
         train(folder, volume, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:

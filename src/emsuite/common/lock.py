@@ -57,7 +57,7 @@ class Lock:
         self.path, self.what, self.run = path, what, uuid.uuid4().hex[:16]
         self._own = path.with_name(f"{path.name}.{self.run}.new")
         self._pid, self._thread, self._depth, self._file = os.getpid(), threading.get_ident(), 0, -1
-        self._released, self._new_folder = threading.Event(), False
+        self._released, self._new_folders = threading.Event(), list[Path]()
 
     def check(self) -> None:
         """Raise RunFailed if another run has taken the lock over, as after a stop of this process for minutes."""
@@ -76,7 +76,7 @@ class Lock:
         In a folder that this process cannot write to it takes nothing: whatever is to be written there says so.
         """
         try:
-            self._new_folder = not self.path.parent.exists()
+            self._new_folders = [folder for folder in self.path.parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write()
             self._wait()
@@ -117,9 +117,9 @@ class Lock:
         try:
             if os.getpid() == self._pid and self._is_own():
                 _unlink(self.path)
-                if self._new_folder:
-                    with contextlib.suppress(OSError):  # it holds the output
-                        self.path.parent.rmdir()
+                with contextlib.suppress(OSError):  # a folder that holds the output stays
+                    for folder in self._new_folders:
+                        folder.rmdir()
         finally:
             self._close()
 

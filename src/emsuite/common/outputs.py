@@ -103,7 +103,7 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
     """Mark the output as unfinished, and remove what lies there unless it is continued."""
     owned_by_suite = path.with_name(f".{path.name}.emsuite")
     marks = owned_by_suite, manifest_path(path), unfinished_path(path)
-    if path.exists() and not any(mark.exists() for mark in marks):
+    if path.exists() and not keep and not any(mark.exists() for mark in marks):
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )

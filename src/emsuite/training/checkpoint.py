@@ -2,6 +2,8 @@
 
     02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
 
+    02_train/<dataset>/<network>/checkpoints/interim.pt                     newer than these, only to go on from
+
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
 
     format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
@@ -87,15 +89,20 @@ def record_normalization(normalization: Normalization, grey_scale: GreyScale | N
     return {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `checkpoint` into the folder of its network, atomically; return its path."""
-    path = checkpoint_path(folder, checkpoint.iteration)
+def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
+    """Write `checkpoint` into the folder of its network, atomically; return its path.
+
+    An interim checkpoint replaces the one before, and the next one that is kept removes it. Prediction does not see it.
+    """
+    path = interim_path(folder) if interim else checkpoint_path(folder, checkpoint.iteration)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
             torch.save({"format": _FORMAT} | checkpoint.__dict__, file)
         except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-    write_manifest(path, checkpoint)
+    if not interim:
+        write_manifest(path, checkpoint)
+        interim_path(folder).unlink(missing_ok=True)
     return path
 
 
@@ -123,6 +130,11 @@ def checkpoint_path(folder: Path, iteration: int) -> Path:
     return Path(folder) / "checkpoints" / f"checkpoint_{iteration}.pt"
 
 
+def interim_path(folder: Path) -> Path:
+    """Return the path of the interim checkpoint in the folder of a network."""
+    return Path(folder) / "checkpoints" / "interim.pt"
+
+
 def iterations(folder: Path) -> list[int]:
     """Return the iterations of all checkpoints in the folder of a network, ascending."""
     files = (Path(folder) / "checkpoints").glob("checkpoint_*.pt")
@@ -146,7 +158,21 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
         hint = f"it has {', '.join(map(str, saved))}" if saved else "train it, or fetch its published weights"
         raise BadInput(f"{folder}: {missing}; {hint}")
     path = checkpoint_path(folder, saved[-1] if iteration is None else iteration)
-    checkpoint = read(path)
+    return _fitting(read(path), path, config)
+
+
+def load_newest(folder: Path, config: NetworkConfig) -> Checkpoint | None:
+    """Read the checkpoint that training goes on from, which may be the interim one; None without any; see `load`."""
+    saved, path = iterations(folder), interim_path(folder)
+    if path.exists():
+        interim = read(path)
+        if not saved or interim.iteration > saved[-1]:
+            return _fitting(interim, path, config)
+    return load(folder, config) if saved else None
+
+
+def _fitting(checkpoint: Checkpoint, path: Path, config: NetworkConfig) -> Checkpoint:
+    """Return the checkpoint that was read from `path`; raise BadInput if it does not belong to this network."""
     _check_architecture(path, checkpoint.architecture, config)
     settings = config.normalization.model_dump(mode="json")
     if checkpoint.normalization["settings"] != settings:
