@@ -33,7 +33,8 @@ def main(
     """Train the network in NETWORK_DIR (default: the folder you stand in).
 
     Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. Ctrl-C, SIGTERM and
-    SIGUSR1 save a checkpoint and end the run, with exit code 130, 143 or 138; a second Ctrl-C ends it at once. The same command continues it.
+    SIGUSR1 save a checkpoint and end the run, with exit code 130, 143 or 138; a second Ctrl-C ends it at once. The same
+    command continues it.
     """
     from emsuite.common.device import pick_device
     from emsuite.common.process import kept_memory, make_cublas_deterministic

@@ -214,7 +214,7 @@ def test_without_locks_of_the_file_system_the_process_proves_it(path: Path, monk
     monkeypatch.setattr(module.fcntl, "flock", no_locks)
     with owned(path, Path("made.zarr")):
         assert json.loads(path.read_text())["flock"] is False
-        command = [sys.executable, "-c", f"import fcntl\n{HOLD}", path, "0"]
+        command = [sys.executable, "-c", HOLD, str(path), "0"]
         refused = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "OutputInUse" in refused.stderr
     with hold(path) as holder:

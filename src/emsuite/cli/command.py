@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from emsuite.common.errors import EmsuiteError, one_line
-from emsuite.common.process import set_up_process
+from emsuite.common.process import end_with_workflow, set_up_process
 
 
 class StageCommand(click.Command):
@@ -18,6 +18,7 @@ class StageCommand(click.Command):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Set up the process and run the command as a script: an error becomes one line and an exit code."""
         set_up_process()
+        end_with_workflow()
         try:
             _check_image()
             code = super().main(*args, **extra | {"standalone_mode": False})

@@ -13,9 +13,14 @@ clears every page of a new block. In a prediction of 320^3 voxels this took as l
 `small`: 5 of 11 s), in training a fifth of an iteration (15,000 pages in each).
 """
 
+import contextlib
+import json
 import os
+import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -45,6 +50,34 @@ def set_up_process() -> None:
 def make_cublas_deterministic() -> None:
     """Have cuBLAS compute the same bytes in every run; call this before the GPU is first used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+_ENDS_WITH = "EMSUITE_ENDS_WITH"
+
+
+def ends_with_this_process() -> dict[str, str]:
+    """Return the environment in which steps end when this process does; the workflow sets it for its steps."""
+    return {_ENDS_WITH: json.dumps(this_process())}
+
+
+def end_with_workflow(every: float = 1.0) -> None:
+    """End this process, by SIGTERM, when the workflow that started it ends, even by a kill.
+
+    A step has a shell and `tee` between itself and the workflow, and perhaps a container, so that it looks after the
+    process that its environment names, `every` so many seconds. Without that name, or where it is of another system
+    or pid namespace, the process goes on alone.
+    """
+    workflow = json.loads(os.environ.get(_ENDS_WITH, "{}"))
+    if is_running(workflow):
+        threading.Thread(target=_watch, args=(workflow, every), daemon=True).start()
+
+
+def _watch(workflow: dict[str, Any], every: float) -> None:
+    while is_running(workflow):
+        time.sleep(every)
+    with contextlib.suppress(OSError):
+        os.write(2, f"the workflow (process {workflow['pid']}) has ended: so does this step\n".encode())
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

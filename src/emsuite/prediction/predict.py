@@ -7,7 +7,6 @@ Each voxel is kept from one tile, or blended from all tiles over it: then whole 
 """
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from funlib.geometry import Roi
 
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.scratch import scratch_folder
 from emsuite.common.device import claim_gpu, one_core
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, is_finished, output
@@ -117,8 +117,8 @@ def _predict(
         _predict_here(what, run, done)
     else:
         # which blocks are done is known here alone: the record of tiles outlives it
-        with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
-            run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
+        with scratch_folder() as folder:
+            run_blocks(what, share.grid, _Blocks(run, done, workers, folder), workers, folder)
     blocks = range(len(share.grid))
     if missing := len(run.tiles_to_do(blocks, record.read())):
         raise RunFailed(f"{out.path}: {missing} tiles were written by another run, or removed; run this again")

@@ -102,11 +102,11 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
             # One process may have been asked to end, and the one that writes knows the time: all of them must end and
             # save at the same iteration.
             due = run.group.is_main and time.monotonic() - saved > 60 * training.checkpoint_every_minutes
-            run.request.signal, due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
+            run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
             ends = bool(run.request.signal) or iteration == run.until
             _report(run, state, result, batches.waited, report, iteration == first or ends)
             is_kept = iteration % training.checkpoint_every == 0 or ends
-            if is_kept or due:
+            if is_kept or is_due:
                 _save(run, state, result, interim=not is_kept)
                 saved = time.monotonic()
             del result  # its tensors make room for those of the next iteration
