@@ -17,6 +17,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from emsuite.blockwise.fork_server import start_fork_server
+from emsuite.blockwise.gateway import open_gateway
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
 from emsuite.blockwise.worker import Work, be_worker
@@ -82,8 +83,7 @@ def _run(name: str, work: Work, waiting: Sequence[int], workers: BlockWorkers, r
         _run_here(work, waiting, retries, bar)
         return ""
     with _launcher(work, workers) as launch:
-        host = "127.0.0.1" if isinstance(workers, int) else None
-        return _run_on_workers(name, work, waiting, launch, number, host, retries, bar)
+        return _run_on_workers(name, work, waiting, launch, number, retries, bar)
 
 
 def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> None:
@@ -102,7 +102,8 @@ def _launcher(work: Work, workers: BlockWorkers) -> Iterator[Callable[..., None]
     work_path = (work.folder / "work.pickle").resolve()
     with atomic_path(work_path) as temporary:
         temporary.write_bytes(pickle.dumps(work))
-    yield SlurmLauncher(workers.options, work_path)
+    with open_gateway() as gateway:
+        yield SlurmLauncher(workers.options, work_path, gateway.environment())
 
 
 def _run_on_workers(
@@ -111,7 +112,6 @@ def _run_on_workers(
     waiting: Sequence[int],
     launch: Callable[..., None],
     number: int,
-    host: str | None,
     retries: int,
     bar: Any,
 ) -> str:
@@ -141,7 +141,7 @@ def _run_on_workers(
     )
     try:
         states = run_blockwise(
-            task, progress=_Observer(bar), return_states=True, host=host, summary=False, block_tracking=False
+            task, progress=_Observer(bar), return_states=True, host="127.0.0.1", summary=False, block_tracking=False
         )
     except RuntimeError as error:  # too many workers died
         return str(error)

@@ -7,7 +7,6 @@ killed, never counts as done.
 import contextlib
 import os
 import pickle
-import socket
 import sys
 import threading
 import traceback
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emsuite.blockwise.gateway import Gateway
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
@@ -136,11 +136,16 @@ def main() -> None:
     from daisy.v2 import Context
 
     context = Context.from_env()
+    gateway = Gateway.from_environment()
     try:
         # nothing is sent over this connection, but it closes when the stage ends
-        end_with(socket.create_connection((context["hostname"], int(context["port"]))))
+        end_with(gateway.connect())
+        context["port"] = str(gateway.relay(int(context["port"])))
     except ConnectionRefusedError:
         return  # the stage ended before this worker began
+    except OSError as error:
+        sys.exit(f"worker: cannot reach the stage at {gateway.host}:{gateway.port}: {error}")
+    os.environ[Context.ENV_VARIABLE] = context.to_env()
     work_path = Path(sys.argv[1])
     began_mark(work_path.parent, context["worker_id"]).touch()
     _serve_alone(pickle.loads(work_path.read_bytes()))
