@@ -8,6 +8,8 @@ import contextlib
 import json
 import logging
 import pickle
+import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,7 @@ BlockWorkers: TypeAlias = "int | SlurmSettings"
 
 _NO_TIMEOUT = 1e9  # seconds; by default, daisy kills a block after ten minutes
 _MAX_DEATHS = 10  # per worker, on average; after more, the run ends, because the machine must be at fault
+_KEEP_DYING = "one worker after the other ends before it has done a block"
 _log = logging.getLogger(__name__)
 
 
@@ -143,9 +146,22 @@ def _run_on_workers(
         states = run_blockwise(
             task, progress=_Observer(bar), return_states=True, host="127.0.0.1", summary=False, block_tracking=False
         )
-    except RuntimeError as error:  # too many workers died
-        return str(error)
-    return states[name].last_worker_error or ""
+    except RuntimeError as error:
+        _log.debug("%s", error)  # daisy's own words and advice
+        return f"{_KEEP_DYING}: {_cause_of_death(str(error)) or 'they say no reason'}"
+    return _cause_of_death(states[name].last_worker_error or "")
+
+
+def _cause_of_death(said: str) -> str:
+    """Return how the last worker died, of what daisy and its launcher said: `worker was killed by SIGKILL`."""
+    causes = re.findall(r"worker (?:exited with code -?\d+|vanished|: .*)", said)
+    if not causes:
+        return ""
+    if killed := re.search(r"code -(\d+)", causes[-1]):
+        number = int(killed[1])
+        name = signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+        return f"worker was killed by {name}" + (" (is there too little memory?)" if number == signal.SIGKILL else "")
+    return str(causes[-1])
 
 
 class _Observer:
@@ -177,10 +193,10 @@ def _failure(
         return kind(report["error"])
     if not work.folder.exists() or not set(unfinished) <= set(waiting):
         return RunFailed(f"{name}: another process has removed finished blocks from {work.folder}; run this again")
+    if crash.startswith(_KEEP_DYING) and not any(work.failure_report(index).exists() for index in unfinished):
+        return RunFailed(f"{name}: {crash}; {len(unfinished)} blocks are not done")
     index = next((index for index in unfinished if work.failure_report(index).exists()), unfinished[0])
-    reason = (crash.strip().splitlines() or ["there was no room to say why; is the disk full?"])[-1].removeprefix(
-        "_WorkerExitError: "
-    )
+    reason = crash or "there was no room to say why; is the disk full?"
     if work.failure_report(index).exists():
         report = json.loads(work.failure_report(index).read_text())
         reason = report["error"]
