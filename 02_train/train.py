@@ -13,7 +13,8 @@ from emsuite.cli.command import stage
     example="""
 python 02_train/train.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
 cd 02_train/zebrafinch/mtlsd && python ../../train.py --iterations 400001
-torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
+torchrun --nnodes 1 --rdzv-backend c10d --rdzv-conf store_type=file --nproc-per-node 4 \\
+    02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
 """
 )
 @options.network
@@ -37,7 +38,7 @@ def main(
     command continues it.
     """
     from emsuite.common.device import pick_device
-    from emsuite.common.process import kept_memory, make_cublas_deterministic
+    from emsuite.common.process import kept_memory, make_cublas_deterministic, stay_on_loopback
     from emsuite.config.network import load_network
     from emsuite.training.trainer import train
     from emsuite.training.volumes import load_training_data
@@ -45,6 +46,7 @@ def main(
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])
     loaded = load_training_data(config, volumes, Path(__file__).resolve().parents[1])
+    stay_on_loopback()
     if config.training.deterministic:
         make_cublas_deterministic()
     with kept_memory():

@@ -1,14 +1,17 @@
 """Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -183,6 +186,16 @@ def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     assert all(same(states[1][number], states[0][number]) for number in states[0])
 
 
+def addresses_of(pid: int) -> set[str]:
+    """The addresses on which a process and its children listen."""
+    found = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 @pytest.mark.slow
 def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: Path) -> None:
     """torchrun on the CPU goes on: two processes with two samples each, one after the other, against one with all."""
@@ -191,12 +204,20 @@ def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: P
     alone = train(write_network(tmp_path / "a/n", heads, training=training), volume, 6)
     folder = write_network(tmp_path / "b/n", heads, training=training | {"accumulate": 2})
     train(folder, volume, 3)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", TRAIN, folder,
+    form = ["--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file"]  # that of docs/training.md
+    command = [sys.executable, "-m", "torch.distributed.run", *form, "--nproc-per-node", "2", TRAIN, folder,
                "--data", volume, "--iterations", 6, "--device", "cpu"]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("going on from iteration 3") == 1  # one speaks for all
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment)
+    listening = set()
+    while done.poll() is None:
+        listening |= addresses_of(done.pid)
+        time.sleep(0.05)
+    assert done.stderr is not None
+    said = done.stderr.read()
+    assert done.returncode == 0, said
+    assert listening == {"127.0.0.1"}, "they talk to each other, and nobody else can"
+    assert said.count("going on from iteration 3") == 1  # one speaks for all
     assert same(checkpoints.load(folder, load_network(folder)).weights, alone, 1e-5)
     losses = [read_losses(tmp_path / f"{name}/n/log/losses.csv") for name in "ab"]
     assert [row["iteration"] for row in losses[1]] == [1, 2, 3, 4, 5, 6]

@@ -159,7 +159,7 @@ def _cause_of_death(said: str) -> str:
         return ""
     if killed := re.search(r"code -(\d+)", causes[-1]):
         number = int(killed[1])
-        name = signal.Signals(number).name if number in iter(signal.Signals) else f"signal {number}"
+        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
         return f"worker was killed by {name}" + (" (is there too little memory?)" if number == signal.SIGKILL else "")
     return str(causes[-1])
 

@@ -47,6 +47,13 @@ def set_up_process() -> None:
         os.environ.setdefault(name, value)
 
 
+def stay_on_loopback() -> None:
+    """Have processes that `torchrun` started on this machine alone listen on loopback; a set variable stays."""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+
+
 def make_cublas_deterministic() -> None:
     """Have cuBLAS compute the same bytes in every run; call this before the GPU is first used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
