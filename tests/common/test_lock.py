@@ -1,3 +1,4 @@
+import fcntl
 import json
 import multiprocessing
 import os
@@ -15,8 +16,7 @@ import pytest
 
 from emsuite.common import lock as module
 from emsuite.common.errors import RunFailed
-from emsuite.common.lock import OutputInUse, owned
-from emsuite.common.process import this_process
+from emsuite.common.lock import OutputInUse, is_running, owned, this_process
 
 HOLD = """
 import os, sys, time
@@ -176,7 +176,7 @@ def test_locks_that_all_machines_see_prove_a_death_elsewhere(
     path: Path, reaches: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "STALE", 1.0)
-    monkeypatch.setattr(module, "_shows_locks_everywhere", lambda _folder: reaches)
+    monkeypatch.setattr(module, "shows_locks_everywhere", lambda _folder: reaches)
     left_by(path, everywhere=True)
     begin = time.monotonic()
     take(path)
@@ -211,7 +211,7 @@ def test_another_container_on_this_system_proves_its_life_by_its_lock(path: Path
 
 
 def test_without_locks_of_the_file_system_the_process_proves_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with owned(path, Path("made.zarr")):
         assert json.loads(path.read_text())["flock"] is False
         command = [sys.executable, "-c", HOLD, str(path), "0"]
@@ -291,35 +291,13 @@ def test_files_that_others_left_beside_are_removed(path: Path) -> None:
     take(path)
 
 
-MOUNTS = """\
-22 1 0:20 / / rw,relatime - ext4 /dev/vda rw
-30 22 0:21 / /home rw,relatime shared:5 - {} server:/home {}
-"""
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "reaches"),
-    [
-        ("nfs4", "rw,vers=4.2,local_lock=none", True),
-        ("nfs", "rw,vers=3,nolock", False),
-        ("nfs", "rw,vers=3,local_lock=flock", False),
-        ("lustre", "rw,flock", True),
-        ("lustre", "rw,localflock", False),
-        ("ceph", "rw", True),
-        ("fuse.sshfs", "rw", False),
-        ("ext4", "rw", False),
-    ],
-)
-def test_mounts_say_whether_all_machines_see_locks(
-    kind: str, options: str, reaches: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    read_text = Path.read_text
-    monkeypatch.setattr(os, "stat", lambda _path: os.stat_result((0, 0, os.makedev(0, 21), *[0] * 7)))
-    monkeypatch.setattr(
-        Path,
-        "read_text",
-        lambda self, **more: MOUNTS.format(kind, options) if self.name == "mountinfo" else read_text(self, **more),
-    )
-    found = module._shows_locks_everywhere(tmp_path)
-    monkeypatch.undo()
-    assert found is reaches
+def test_a_process_is_known_by_its_start() -> None:
+    here = this_process()
+    assert is_running(here) is True
+    assert is_running(here | {"started": here["started"] - 1}) is False
+    assert is_running(here | {"boot": "another"}) is None
+    assert is_running(here | {"namespace": "pid:[1]"}) is None
+    with subprocess.Popen(["sleep", "60"]) as process:
+        process.kill()
+        process.wait()
+    assert is_running(here | {"pid": process.pid}) is False

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from emsuite.common import process
-from emsuite.common.process import is_running, make_cublas_deterministic, set_up_process, silent_stdout, this_process
+from emsuite.common.process import make_cublas_deterministic, set_up_process, silent_stdout
 
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,15 +124,3 @@ def test_threads_take_memory_from_one_place_once_it_is_shared(tmp_path: Path, sh
     program = COUNTED.format(shared=shared, path=tmp_path / "info.xml")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) in expected
-
-
-def test_a_process_is_known_by_its_start() -> None:
-    here = this_process()
-    assert is_running(here) is True
-    assert is_running(here | {"started": here["started"] - 1}) is False
-    assert is_running(here | {"boot": "another"}) is None
-    assert is_running(here | {"namespace": "pid:[1]"}) is None
-    with subprocess.Popen(["sleep", "60"]) as process:
-        process.kill()
-        process.wait()
-    assert is_running(here | {"pid": process.pid}) is False

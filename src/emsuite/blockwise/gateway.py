@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_ADDRESS, _SECRET = "EMSUITE_GATEWAY", "EMSUITE_RUN_SECRET"
+ADDRESS, SECRET = "EMSUITE_GATEWAY", "EMSUITE_RUN_SECRET"
+"""The environment variables of a job."""
 _LENGTH, _WAIT = 32, 30.0  # bytes of a challenge and of a proof; seconds for a handshake
 
 
@@ -33,13 +34,13 @@ class Gateway:
 
     def environment(self) -> dict[str, str]:
         """Return the environment that a worker needs."""
-        return {_ADDRESS: f"{self.host}:{self.port}", _SECRET: self.secret}
+        return {ADDRESS: f"{self.host}:{self.port}", SECRET: self.secret}
 
     @staticmethod
-    def from_environment() -> "Gateway":
-        """Return the gateway that the environment names; the secret is removed from it."""
-        host, _, port = os.environ[_ADDRESS].rpartition(":")
-        return Gateway(host, int(port), os.environ.pop(_SECRET))
+    def at(address: str, secret: str) -> "Gateway":
+        """Return the gateway at an address, as the environment names it."""
+        host, _, port = address.rpartition(":")
+        return Gateway(host, int(port), secret)
 
     def connect(self, port: int = 0) -> socket.socket:
         """Return a connection to the stage's `port`; with 0 it says nothing and closes when the stage ends.
@@ -89,7 +90,8 @@ class Gateway:
 def open_gateway() -> Iterator[Gateway]:
     """Listen within the block, on the address of this machine that its name stands for."""
     with socket.create_server((_own_address(), 0), backlog=1024) as listener:
-        gateway = Gateway(*listener.getsockname()[:2], secrets.token_hex(_LENGTH))
+        host, port = listener.getsockname()[:2]
+        gateway = Gateway(host, port, secrets.token_hex(_LENGTH))
         threading.Thread(target=_listen, args=(listener, gateway), daemon=True).start()
         try:
             yield gateway

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emsuite.blockwise.gateway import Gateway
+from emsuite.blockwise.gateway import ADDRESS, SECRET, Gateway
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
-from emsuite.common.process import keep_memory, set_up_process, silent_stdout
+from emsuite.common.process import keep_memory, set_up_process, silent_stdout, take_out_of_environment
 
 if TYPE_CHECKING:
     # imports NumPy, which must not be loaded before `set_up_process`
@@ -83,13 +83,13 @@ class Work:
             write_json(path, content)
 
 
-def serve(work: Work) -> None:
-    """Process blocks until the stage, whose address is in the environment (DAISY_CONTEXT), has no more."""
+def serve(work: Work, context: Any = None) -> None:
+    """Process blocks until the stage, whose address `context` or the environment (DAISY_CONTEXT) has, has no more."""
     import daisy.logging
     from daisy.v2 import BlockStatus, Client
 
     daisy.logging.set_log_level("CRITICAL")
-    client = Client()
+    client = Client(context)
     while True:
         with client.acquire_block() as block:
             if block is None:
@@ -111,11 +111,11 @@ def be_worker(work: Work, connections: tuple[Any, ...]) -> None:
     _serve_alone(work)
 
 
-def _serve_alone(work: Work) -> None:
+def _serve_alone(work: Work, context: Any = None) -> None:
     """Process blocks in a process of its own, whose memory and standard output may be changed."""
     keep_memory()  # the next block needs as much memory as the last one
     with silent_stdout():
-        serve(work)
+        serve(work, context)
 
 
 def end_with(*connections: Any) -> None:
@@ -136,7 +136,7 @@ def main() -> None:
     from daisy.v2 import Context
 
     context = Context.from_env()
-    gateway = Gateway.from_environment()
+    gateway = Gateway.at(os.environ[ADDRESS], take_out_of_environment(SECRET))
     try:
         # nothing is sent over this connection, but it closes when the stage ends
         end_with(gateway.connect())
@@ -145,10 +145,9 @@ def main() -> None:
         return  # the stage ended before this worker began
     except OSError as error:
         sys.exit(f"worker: cannot reach the stage at {gateway.host}:{gateway.port}: {error}")
-    os.environ[Context.ENV_VARIABLE] = context.to_env()
     work_path = Path(sys.argv[1])
     began_mark(work_path.parent, context["worker_id"]).touch()
-    _serve_alone(pickle.loads(work_path.read_bytes()))
+    _serve_alone(pickle.loads(work_path.read_bytes()), context)
 
 
 if __name__ == "__main__":

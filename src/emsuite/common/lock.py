@@ -21,6 +21,7 @@ import glob
 import json
 import logging
 import os
+import socket
 import threading
 import time
 import uuid
@@ -30,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.process import is_running, this_process
+from emsuite.common.files import shows_locks_everywhere, try_flock
 
 BEAT, STALE = 10.0, 300.0
 """Seconds between heartbeats, and after how many seconds without one an owner elsewhere is dead."""
@@ -47,6 +48,41 @@ _held: dict[str, "Lock"] = {}
 
 class OutputInUse(BadInput):
     """Another run writes the output."""
+
+
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from all others: host, pid, its start (ticks), boot id and pid namespace."""
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _start_of(os.getpid()),
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "namespace": os.readlink("/proc/self/ns/pid"),
+    }
+
+
+def is_running(process: dict[str, Any]) -> bool | None:
+    """Return whether a process, see `this_process`, runs; None if this process cannot see it."""
+    here = this_process()
+    if any(process.get(key) != here[key] for key in ("boot", "namespace")):
+        return None
+    try:
+        os.kill(process["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    started = _start_of(process["pid"])
+    return started is None or started == process["started"]
+
+
+def _start_of(pid: int) -> int | None:
+    """Return the start of a process in ticks, -1 if it has ended and waits for its parent, None if it is hidden."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return -1 if fields[0] in "ZX" else int(fields[19])
 
 
 class Lock:
@@ -135,9 +171,9 @@ class Lock:
         self._close()
         self._file = os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         os.fchmod(self._file, 0o644)  # other users should see who writes
-        is_locked = any(_try_flock(self._file, fcntl.LOCK_EX, wait) for wait in (0, _POLL, _POLL))
+        is_locked = any(try_flock(self._file, fcntl.LOCK_EX, wait) for wait in (0, _POLL, _POLL))
         about = {"run": self.run} | this_process() | {"since": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
-        about |= {"flock": is_locked, "everywhere": is_locked and _shows_locks_everywhere(self.path.parent)}
+        about |= {"flock": is_locked, "everywhere": is_locked and shows_locks_everywhere(self.path.parent)}
         os.write(self._file, (json.dumps(about) + "\n").encode())
         os.fsync(self._file)
 
@@ -228,12 +264,12 @@ def judge(path: Path, clock: Path) -> tuple[State, dict[str, Any], float]:
     except FileNotFoundError:
         return "dead", {}, 0.0
     try:
-        is_free = _try_flock(file, fcntl.LOCK_SH)
+        is_free = try_flock(file, fcntl.LOCK_SH)
         runs = is_running(owner)
         if is_free is False:
             return ("ending" if runs is False else "alive"), owner, beat
         sees_locks = owner.get("flock") and owner.get("boot") == this_process()["boot"]
-        sees_locks = sees_locks or (owner.get("everywhere") and _shows_locks_everywhere(path.parent))
+        sees_locks = sees_locks or (owner.get("everywhere") and shows_locks_everywhere(path.parent))
         if (is_free and sees_locks) or runs is False:
             return "dead", owner, beat
         if runs:
@@ -259,32 +295,6 @@ def _read(file: int | Path) -> dict[str, Any]:
 def _unlink(path: Path) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _try_flock(file: int, kind: int, wait: float = 0) -> bool | None:
-    """Lock a file after `wait` seconds; return False if another process has locked it, None if locks do not exist."""
-    time.sleep(wait)
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _shows_locks_everywhere(folder: Path) -> bool:
-    """Return whether all machines see the locks (flock) of files in `folder`, as the mount's options say."""
-    device = os.stat(folder).st_dev
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            mount, _, system = line.partition(" - ")
-            if mount.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-                kind, _, options = system.split(" ", 2)
-                if kind in ("nfs", "nfs4"):
-                    return not {"local_lock=all", "local_lock=flock", "nolock"} & set(options.split(","))
-                return kind in ("ceph", "gpfs") or (kind == "lustre" and "flock" in options.split(","))
-    return False
 
 
 def _name_of(owner: dict[str, Any]) -> str:

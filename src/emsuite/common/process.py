@@ -1,7 +1,7 @@
 """Switches that hold for a whole process: environment, memory allocator, standard output.
 
 Only the program that owns the process may use them. Importing the library changes none of them, and neither does any
-other function of the library. `this_process` and `is_running`, which change nothing, are for all.
+other function of the library.
 
     stage script       cli/command.py calls `set_up_process` first; the script's main adds the rest that it needs
     worker process     blockwise/worker.py, where the worker begins
@@ -17,14 +17,14 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any
+
+from emsuite.common.lock import is_running, this_process
 
 _ENVIRONMENT = {
     # GNU OpenMP reads this when torch is loaded. By default a thread that waits for another one spins for some 5 ms,
@@ -52,6 +52,11 @@ def stay_on_loopback() -> None:
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+
+
+def take_out_of_environment(name: str) -> str:
+    """Return an environment variable and remove it, so that programs that this process starts do not get it."""
+    return os.environ.pop(name)
 
 
 def make_cublas_deterministic() -> None:
@@ -149,38 +154,3 @@ def _c_library() -> Any:
     import ctypes  # not at the top: a script's --help comes without it
 
     return ctypes.CDLL(None)
-
-
-def this_process() -> dict[str, Any]:
-    """Return what tells this process from all others: host, pid, its start (ticks), boot id and pid namespace."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "started": _start_of(os.getpid()),
-        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "namespace": os.readlink("/proc/self/ns/pid"),
-    }
-
-
-def is_running(process: dict[str, Any]) -> bool | None:
-    """Return whether a process, see `this_process`, runs; None if this process cannot see it."""
-    here = this_process()
-    if any(process.get(key) != here[key] for key in ("boot", "namespace")):
-        return None
-    try:
-        os.kill(process["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is another user's
-    started = _start_of(process["pid"])
-    return started is None or started == process["started"]
-
-
-def _start_of(pid: int) -> int | None:
-    """Return the start of a process in ticks, -1 if it has ended and waits for its parent, None if it is hidden."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return -1 if fields[0] in "ZX" else int(fields[19])
