@@ -423,7 +423,7 @@ def test_a_full_disk_in_training(call_script: Callable, small_disk: Path, volume
     refused(ended, f"{network}/checkpoints/checkpoint_1.pt: No space left on device", code=1)
     nothing_trained(network)
     (small_disk / "rest").write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize))
-    refused(call_script(TRAIN, network, "--data", volume), f"{network}/log", code=1)
+    refused(call_script(TRAIN, network, "--data", volume), f"{network}: No space left on device", code=1)
     nothing_trained(network)
 
 
