@@ -1,5 +1,6 @@
 # The parts that all rules share: the checked configuration (PLAN), paths, and functions for params and inputs.
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,11 +10,18 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
+from emsuite.common.process import ends_with_this_process
 from emsuite.common.settings import as_options
 from emsuite.workflow.failed_steps import failed_steps
 from emsuite.workflow.plan import load_plan, prepare_image, run_with_own_python
 
 run_with_own_python()
+
+if workflow.exec_mode != ExecMode.SUBPROCESS:
+    os.environ.update(ends_with_this_process())
+
+# A Ctrl-C would end `tee` too, before the step has saved its work.
+shell.prefix('tee() {{ command tee -i "$@"; }}; ')
 
 # Whether steps run in an image. The main process checks the image once; jobs on a cluster need not check it again.
 IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
@@ -29,6 +37,7 @@ except EmsuiteError as error:
 # Each step checks the image that it runs in. Commands of onsuccess and onerror run outside the image.
 if IN_IMAGE:
     shell.prefix(
+        'tee() {{ command tee -i "$@"; }}; '
         '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
     )
 

@@ -16,7 +16,8 @@ except ModuleNotFoundError as error:
     example="""
 python 02_train/train.py 02_train/fib25/small --data data/funke/fib25/training/trvol-250-2.zarr
 cd 02_train/zebrafinch/mtlsd && python ../../train.py 400001
-torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
+torchrun --nnodes 1 --rdzv-backend c10d --rdzv-conf store_type=file --nproc-per-node 4 \\
+    02_train/train.py 02_train/fib25/mtlsd --set training.batch_size=4
 """
 )
 @options.network_and("iterations")
@@ -35,11 +36,12 @@ def main(
 ) -> int:
     """Train the network in NETWORK_DIR (default: the folder you stand in) up to ITERATIONS.
 
-    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save a
-    checkpoint and end the run, with exit code 143 or 138. The same command continues it.
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. Ctrl-C, SIGTERM and
+    SIGUSR1 save a checkpoint and end the run, with exit code 130, 143 or 138; a second Ctrl-C ends it at once. The same
+    command continues it.
     """
     from emsuite.common.device import pick_device
-    from emsuite.common.process import kept_memory, make_cublas_deterministic
+    from emsuite.common.process import kept_memory, make_cublas_deterministic, stay_on_loopback
     from emsuite.config.network import load_network
     from emsuite.training.trainer import train
     from emsuite.training.volumes import load_training_data, with_probabilities
@@ -49,6 +51,7 @@ def main(
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
     loaded = load_training_data(config, volumes, project)
+    stay_on_loopback()
     if config.training.deterministic:
         make_cublas_deterministic()
     with kept_memory():

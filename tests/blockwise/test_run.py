@@ -15,7 +15,6 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
-from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
 
 GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
@@ -88,34 +87,67 @@ def test_bad_input_ends_the_run_at_once(tmp_path, workers):
 
 
 def test_a_block_that_kills_its_workers_is_named(tmp_path):
-    with pytest.raises(RunFailed, match=r"block 3 .* failed 3 times: worker exited with code -9"):
+    with pytest.raises(RunFailed, match=r"block 3 .* failed 3 times: worker was killed by SIGKILL"):
         run_blocks("test", GRID, partial(die_at_3, tmp_path), 2, tmp_path / "done")
     assert calls(tmp_path)[3] == 3
     assert len(list((tmp_path / "done").glob("*.done"))) == 11
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_folder_that_another_run_removes_is_not_called_a_full_disk(tmp_path, workers):
-    def remove(block):
-        shutil.rmtree(tmp_path / "done", ignore_errors=True)
+EARLY = """
+import os, signal, sys
+from pathlib import Path
+from funlib.geometry import Coordinate, Roi
+from emsuite.blockwise import run
+from emsuite.blockwise.grid import BlockGrid
+from emsuite.common.errors import EmsuiteError
+from emsuite.common.process import set_up_process
 
-    with pytest.raises(RunFailed, match=r"does another run write|No such file|is gone") as error:
-        run_blocks("test", GRID, remove, workers, tmp_path / "done")
-    assert "disk" not in str(error.value)
+def die(work, connections):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    set_up_process()
+    run.be_worker, run._MAX_DEATHS = die, 2
+    try:
+        grid = BlockGrid(Roi((0,), (6,)), Coordinate((1,)), Coordinate((0,)))
+        run.run_blocks("test", grid, print, 2, Path(sys.argv[1]))
+    except EmsuiteError as error:
+        print(error)
+"""
 
 
-def test_a_folder_that_is_gone_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(Work, "do", lambda self, index: shutil.rmtree(self.folder, ignore_errors=True))
-    with pytest.raises(RunFailed, match=f"{tmp_path}/done is gone; did another run of this step remove it"):
-        run_blocks("test", GRID, print, 1, tmp_path / "done")
+def test_workers_that_die_before_their_first_block_are_told_in_one_line(tmp_path):
+    command = [sys.executable, "-c", EARLY, tmp_path / "done"]
+    end = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert end.stdout == (
+        "test: one worker after the other ends before it has done a block: worker was killed by SIGKILL (is there too "
+        "little memory?); 6 blocks are not done\n"
+    )
 
 
-@pytest.mark.parametrize(("free", "reason"), [(0, "done: the disk is full"), (2**30, "does another run write there")])
-def test_a_disk_is_called_full_only_if_it_is(tmp_path, monkeypatch, free, reason):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40 - free, free))
-    monkeypatch.setattr(Work, "do", lambda self, index: False)
-    with pytest.raises(RunFailed, match=reason):
-        run_blocks("test", GRID, print, 1, tmp_path / "done")
+def test_blocks_of_another_run_do_not_count(tmp_path):
+    run_blocks("test", GRID, partial(note, tmp_path), 1, tmp_path / "done", run="one")
+    run_blocks("test", GRID, partial(note, tmp_path), 1, tmp_path / "done", run="one")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1)
+    run_blocks("test", GRID, partial(note, tmp_path), 1, tmp_path / "done", run="other")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 2)
+
+
+@pytest.mark.parametrize("removed", ["folder", "marker"])
+def test_blocks_that_another_process_removes_are_missed(tmp_path, removed):
+    """At the end all blocks are looked at again, those of an earlier run too."""
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/0.done").touch()
+
+    def work(block):
+        if block.index == 11 and removed == "marker":
+            (tmp_path / "done/0.done").unlink()
+        elif block.index == 11:
+            shutil.rmtree(tmp_path / "done")
+            raise ValueError("no folder")
+
+    with pytest.raises(RunFailed, match=r"^test: another process has removed finished blocks from .*done; run this"):
+        run_blocks("test", GRID, work, 1, tmp_path / "done", retries=0)
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path):
@@ -259,3 +291,11 @@ def is_at_work(process):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.parametrize(("free", "reason"), [(0, "done: the disk is full"), (2**30, "does another run write there")])
+def test_a_disk_is_called_full_only_if_it_is(tmp_path, monkeypatch, free, reason):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40 - free, free))
+    monkeypatch.setattr(Work, "do", lambda self, index: False)
+    with pytest.raises(RunFailed, match=reason):
+        run_blocks("test", GRID, print, 1, tmp_path / "done")

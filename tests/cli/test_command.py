@@ -1,15 +1,18 @@
 """Stage scripts as the shell sees them: written to a file here, and run as a process."""
 
+import contextlib
 import errno
 import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import psutil
 import pytest
 
 from emsuite.cli.command import stage
@@ -249,3 +252,50 @@ def test_a_command_can_be_called_as_a_function(logger: logging.Logger) -> None:
 def test_errors_are_one_line_wherever_they_are_shown(kind: type[Exception]) -> None:
     assert str(kind("a:\n   b\r\n\tc  d")) == "a: b c  d"
     assert one_line("") == ""
+
+
+WORKFLOW = """
+import os, subprocess, sys
+from emsuite.common.process import ends_with_this_process
+if sys.argv[1] == "as a workflow":
+    os.environ.update(ends_with_this_process())
+step = subprocess.Popen(["bash", "-c", "set -o pipefail; python step.py 2>&1 | tee -i step.log"])
+print("ready", flush=True)
+step.wait()
+"""
+STEP = """
+import os, signal, time
+from pathlib import Path
+from emsuite.cli.command import stage
+
+@stage(example="python step.py")
+def main():
+    Path("pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["as a workflow", "by a user"])
+def test_a_step_ends_with_its_workflow(tmp_path: Path, kind: str) -> None:
+    """A kill of the workflow alone; what a user starts in the background goes on."""
+    (tmp_path / "step.py").write_text(STEP)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    workflow = subprocess.Popen([sys.executable, "-c", WORKFLOW, kind], cwd=tmp_path, env=environment,
+                                stdout=subprocess.DEVNULL)  # fmt: skip
+    while not (pid := tmp_path / "pid").exists() or not pid.read_text():
+        time.sleep(0.05)
+    step = psutil.Process(int(pid.read_text()))
+    workflow.kill()
+    workflow.wait()
+    try:
+        step.wait(3 if kind == "by a user" else 20)
+    except psutil.TimeoutExpired:
+        assert kind == "by a user"
+    else:
+        assert kind == "as a workflow"
+        assert f"the workflow (process {workflow.pid}) has ended" in (tmp_path / "step.log").read_text()
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            step.kill()

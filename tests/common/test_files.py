@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emsuite.common.files import atomic_path, naming, remove, sha256, write_json, write_text
+from emsuite.common.files import atomic_path, naming, remove, sha256, shows_locks_everywhere, write_json, write_text
 
 
 def half_write(path: Path) -> None:
@@ -100,3 +100,37 @@ def test_errors_without_a_name_get_one(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with pytest.raises(FileNotFoundError, match="nowhere"), naming(Path("made")):
         (tmp_path / "nowhere").read_text()
+
+
+MOUNTS = """\
+22 1 0:20 / / rw,relatime - ext4 /dev/vda rw
+30 22 0:21 / /home rw,relatime shared:5 - {} server:/home {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reaches"),
+    [
+        ("nfs4", "rw,vers=4.2,local_lock=none", True),
+        ("nfs", "rw,vers=3,nolock", False),
+        ("nfs", "rw,vers=3,local_lock=flock", False),
+        ("lustre", "rw,flock", True),
+        ("lustre", "rw,localflock", False),
+        ("ceph", "rw", True),
+        ("fuse.sshfs", "rw", False),
+        ("ext4", "rw", False),
+    ],
+)
+def test_mounts_say_whether_all_machines_see_locks(
+    kind: str, options: str, reaches: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read_text = Path.read_text
+    monkeypatch.setattr(os, "stat", lambda _path: os.stat_result((0, 0, os.makedev(0, 21), *[0] * 7)))
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda self, **more: MOUNTS.format(kind, options) if self.name == "mountinfo" else read_text(self, **more),
+    )
+    found = shows_locks_everywhere(tmp_path)
+    monkeypatch.undo()
+    assert found is reaches

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -9,8 +10,18 @@ from typing import Any
 import pytest
 
 from emsuite.common import outputs as module
-from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished, is_finished, manifest_path, output, read_json, unfinished_path
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.files import write_json
+from emsuite.common.outputs import (
+    check_finished,
+    is_finished,
+    lock_path,
+    manifest_path,
+    output,
+    read_json,
+    unfinished_path,
+    unfinished_settings,
+)
 
 SETTINGS = {"threshold": 0.5, "blocks": (1, 2), "path": Path("x")}
 
@@ -226,3 +237,78 @@ def test_an_output_may_not_hold_its_own_input(tmp_path: Path) -> None:
     assert raw.exists()
     with output(tmp_path / "volume.zarr.other", {}, inputs={"raw": raw}):
         (tmp_path / "volume.zarr.other").mkdir()
+
+
+def test_one_run_at_a_time(path: Path) -> None:
+    """The second is told who writes, and touches nothing."""
+    script = """
+import sys
+from pathlib import Path
+from emsuite.common.outputs import output
+path = Path(sys.argv[1])
+with output(path, {"threshold": 0.5}):
+    path.mkdir()
+    (path / "0").write_text("0.5")
+    print("ready", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for settings in ({"threshold": 0.5}, {"threshold": 0.6}):
+            with pytest.raises(BadInput, match=rf"a\.zarr: another run is writing it \(process {process.pid} on"):
+                make(path, settings)
+        process.communicate("\n")
+    assert process.returncode == 0
+    assert is_finished(path, {"threshold": 0.5})
+    assert (path / "0").read_text() == "0.5"
+    assert sorted(os.listdir(path.parent)) == [".a.zarr.emsuite", "a.zarr", "a.zarr.manifest.json"]
+
+
+@pytest.mark.parametrize("how", ["lock", "unfinished", "both"])
+def test_no_manifest_over_the_work_of_another_run(path: Path, how: str) -> None:
+    """As after a stop of minutes, in which another machine took the output over."""
+
+    def lose() -> None:
+        with output(path, SETTINGS):
+            path.mkdir()
+            if how != "unfinished":
+                lock_path(path).unlink()
+            if how != "lock":
+                write_json(unfinished_path(path), {"run": "another", "settings": {}})
+
+    with pytest.raises(RunFailed, match=r"a\.zarr: another run has"):
+        lose()
+    assert not manifest_path(path).exists()
+
+
+def test_a_continued_output_keeps_the_id_of_its_run(path: Path) -> None:
+    runs = []
+    for settings in (SETTINGS, SETTINGS, {"other": True}):
+        with contextlib.suppress(Stopped), output(path, settings) as made:
+            path.mkdir(exist_ok=True)
+            runs.append(made.run)
+            raise Stopped
+    assert runs[0] == runs[1] != runs[2]
+    assert unfinished_settings(path) == {"other": True}
+
+
+def test_an_output_that_an_earlier_version_left_unfinished_is_continued(path: Path) -> None:
+    path.mkdir(parents=True)
+    write_json(unfinished_path(path), {"threshold": 0.5})
+    with output(path, {"threshold": 0.5}) as made:
+        assert made.resumed
+        assert made.run == ""
+    assert is_finished(path, {"threshold": 0.5})
+
+
+def test_what_a_killed_run_left_beside_it_is_removed(path: Path) -> None:
+    stop(path)
+    leftover = path.with_name(".a.zarr.manifest.json.0123abcd.part")
+    other = path.with_name(".b.zarr.manifest.json.0123abcd.part")
+    leftover.touch()
+    other.touch()
+    make(path)
+    assert not leftover.exists()
+    assert other.exists()

@@ -179,7 +179,8 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
 def test_what_a_block_needs_can_be_sent_to_another_machine(tmp_path, monkeypatch):
     to_device = []
     monkeypatch.setattr(
-        "emsuite.evaluation.compare.run_blocks", lambda name, grid, process, workers, done: to_device.append(process)
+        "emsuite.evaluation.compare.run_blocks",
+        lambda name, grid, process, *more, run: to_device.append(process),
     )
     truth = GroundTruth(volume(tmp_path, "labels", random_ids(1)), skeletons=nodes_at([0, 0, 0], [20, 0, 0]))
     with pytest.raises(BadInput, match=r"pairs/0\.parquet.* No such file"):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import relabel
 from emsuite.evaluation.contingency import contingency, merge_tables
+from emsuite.io.relabel import relabel
 
 
 def rows(table):

@@ -327,7 +327,7 @@ def test_workers_that_are_killed_go_on_to_the_same_bytes(
     command = [sys.executable, ROOT / PREDICT, *arguments, "--out", out, "--workers", "2"]
     record, deadline = TileRecord(out, "done_tiles"), time.monotonic() + 120
     with subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
-        while len(record.read()) < least or len(list(out.glob("done_tiles_*.txt"))) < 2:
+        while len(record.read()) < least or len(list(out.glob("done_tiles*_*.txt"))) < 2:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "it did not begin"
             time.sleep(0.005)
@@ -343,7 +343,7 @@ def test_workers_that_are_killed_go_on_to_the_same_bytes(
 
 def running(out: Path) -> list[str]:
     """Return the running processes that have a record of tiles of `out`."""
-    pids = [path.stem.rpartition("_")[2] for path in out.glob("done_tiles_*.txt")]
+    pids = [path.stem.rpartition("_")[2] for path in out.glob("done_tiles*_*.txt")]
     return [pid for pid in pids if Path("/proc", pid).exists()]
 
 

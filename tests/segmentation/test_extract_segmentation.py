@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import relabel
 from emsuite.evaluation.scores import variation_of_information
+from emsuite.io.relabel import relabel
 from emsuite.io.volume import open_volume
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from builders import command_of, write_array
@@ -194,3 +196,32 @@ def test_a_wrong_configuration_ends_in_one_line(project: Path, config: tuple[str
     assert next(told for told in done.stderr.splitlines() if told.startswith("error")).startswith(line)
     assert not (project / "data").exists()
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_saves_when_its_workflow_is_stopped(project: Path, how: signal.Signals) -> None:
+    """SIGKILL of Snakemake alone, or Ctrl-C, which reaches the whole group of processes, `tee` among them."""
+    shrink_phantom(project)
+    process = subprocess.Popen(command("dataset=phantom", "network=small", "iterations=100000"), cwd=project,
+                               env=environment(project), start_new_session=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    network = project / "02_train/phantom/small"
+    wait_for((network / "log/losses.csv").exists, 200)
+    steps = [step for step in psutil.Process(process.pid).children(recursive=True) if "python" in step.name()]
+    if how == signal.SIGKILL:
+        process.kill()
+    else:
+        os.killpg(process.pid, how)
+    process.wait(60)
+    assert not psutil.wait_procs(steps, timeout=60)[1]
+    assert list((network / "checkpoints").glob("checkpoint_*.pt"))
+    assert not (network / "checkpoints/.lock").exists()
+
+
+def wait_for(what: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -1,14 +1,17 @@
 """Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.backends import cuda, cudnn
@@ -120,13 +123,43 @@ def test_a_batch_in_parts_gives_the_same_weights(tmp_path: Path, volume: Path) -
     assert not same(alone, weights[0], 1e-4)
 
 
+def test_interim_checkpoints_serve_going_on_alone(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that saves behind every iteration and is killed in the fifth keeps its newest, and ends as one without."""
+    training = {"checkpoint_every": 3, "checkpoint_every_minutes": 1e-9}
+    straight = train(write_network(tmp_path / "a/n", {"affs": AFFS}, training={"checkpoint_every": 3}), volume, 6)
+    folder = write_network(tmp_path / "b/n", {"affs": AFFS}, training=training)
+    supervised = STEPS["supervised"]
+    run = supervised.run
+
+    def killed(state: trainer.TrainingState, *arguments: Any) -> StepResult:
+        if state.iteration == 4:
+            raise KeyboardInterrupt
+        return run(state, *arguments)
+
+    monkeypatch.setattr(supervised, "run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, volume, 6)
+    monkeypatch.undo()
+    files = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert files == ["checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
+    assert checkpoints.iterations(folder) == [3], "prediction sees the published cadence"
+    assert checkpoints.read(checkpoints.interim_path(folder)).iteration == 4
+    weights = train(folder, volume, 6)
+    assert same(weights, straight)
+    assert checkpoints.iterations(folder) == [3, 6]
+    assert not checkpoints.interim_path(folder).exists()
+    assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == list(range(1, 7))
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Path) -> None:
     folder = write_network(tmp_path / "d/n", {"affs": AFFS}, training={"batch_size": 3, "accumulate": 2})
     with pytest.raises(BadInput, match=r"batch_size: 3 samples for 1 processes with training\.accumulate 2"):
         train(folder, volume, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -158,6 +191,16 @@ def test_a_signal_saves_and_ends_and_the_same_call_goes_on(
     assert all(same(states[1][number], states[0][number]) for number in states[0])
 
 
+def addresses_of(pid: int) -> set[str]:
+    """The addresses on which a process and its children listen."""
+    found = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 @pytest.mark.slow
 def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: Path) -> None:
     """torchrun on the CPU goes on: two processes with two samples each, one after the other, against one with all."""
@@ -166,12 +209,20 @@ def test_processes_share_a_batch_as_one_process_has_it(tmp_path: Path, volume: P
     alone = train(write_network(tmp_path / "a/n", heads, training=training), volume, 6)
     folder = write_network(tmp_path / "b/n", heads, training=training | {"accumulate": 2})
     train(folder, volume, 3)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", TRAIN, folder,
+    form = ["--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file"]  # that of docs/training.md
+    command = [sys.executable, "-m", "torch.distributed.run", *form, "--nproc-per-node", "2", TRAIN, folder,
                "--data", volume, "--iterations", 6, "--device", "cpu"]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("going on from iteration 3") == 1  # one speaks for all
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment)
+    listening = set()
+    while done.poll() is None:
+        listening |= addresses_of(done.pid)
+        time.sleep(0.05)
+    assert done.stderr is not None
+    said = done.stderr.read()
+    assert done.returncode == 0, said
+    assert listening == {"127.0.0.1"}, "they talk to each other, and nobody else can"
+    assert said.count("going on from iteration 3") == 1  # one speaks for all
     assert same(checkpoints.load(folder, load_network(folder)).weights, alone, 1e-5)
     losses = [read_losses(tmp_path / f"{name}/n/log/losses.csv") for name in "ab"]
     assert [row["iteration"] for row in losses[1]] == [1, 2, 3, 4, 5, 6]

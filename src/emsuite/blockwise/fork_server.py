@@ -11,11 +11,9 @@ or its launcher ends.
 import contextlib
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from emsuite.blockwise.scratch import scratch_folder
 from emsuite.common.errors import one_line
 
 
@@ -55,7 +54,14 @@ def start_fork_server(
             launcher and to the stage: the worker must end as soon as one of them closes (see `worker.end_with`).
         prepare: Called once in the fork server, so that all workers inherit its effects.
     """
-    folder = Path(tempfile.mkdtemp(prefix="emsuite-"))
+    with scratch_folder() as folder, _fork_server(folder, be_worker, prepare) as launcher:
+        yield launcher
+
+
+@contextlib.contextmanager
+def _fork_server(
+    folder: Path, be_worker: Callable[[tuple[Any, ...]], None], prepare: Callable[[], object]
+) -> Iterator[LocalLauncher]:
     # nothing is ever written into the pipe: its read end becomes ready when the stage has ended
     stage_ended, stage_alive = os.pipe()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -71,7 +77,6 @@ def start_fork_server(
     finally:
         os.close(stage_alive)
         os.waitpid(server, 0)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _serve_launchers(

@@ -8,7 +8,9 @@ import contextlib
 import json
 import logging
 import pickle
+import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 from funlib.geometry import Roi
 
 from emsuite.blockwise.fork_server import start_fork_server
+from emsuite.blockwise.gateway import open_gateway
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
 from emsuite.blockwise.worker import Work, be_worker
@@ -34,6 +37,7 @@ BlockWorkers: TypeAlias = "int | SlurmSettings"
 _NO_TIMEOUT = 1e9  # seconds; by default, daisy kills a block after ten minutes
 _MAX_DEATHS = 10  # per worker, on average; after more, the run ends, because the machine must be at fault
 _ROOM_FOR_A_REPORT = 2**16  # bytes
+_KEEP_DYING = "one worker after the other ends before it has done a block"
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +48,7 @@ def run_blocks(
     workers: BlockWorkers,
     done_folder: Path,
     retries: int = 2,
+    run: str = "",
 ) -> None:
     """Call `process` on every block of `grid` that has no marker in `done_folder`.
 
@@ -57,21 +62,23 @@ def run_blocks(
         workers: Who processes the blocks. The result does not depend on it.
         done_folder: The folder for markers and error reports. For Slurm, all machines must share it.
         retries: How often to repeat a block after an exception; an EmsuiteError ends the run at once.
+        run: The id of the run (`Output.run`), which the markers hold. Blocks of another run do not count.
 
     Raises:
         EmsuiteError: As `process` raised it.
         RunFailed: If a block failed in every attempt; the message names the block and the last error.
     """
     done_folder.mkdir(parents=True, exist_ok=True)
-    work = Work(grid, process, done_folder)
+    work = Work(grid, process, done_folder, run)
     for report in (*done_folder.glob("*.failed.json"), work.refusal_report()):
         report.unlink(missing_ok=True)
-    waiting = [index for index in range(len(grid)) if not work.done_marker(index).exists()]
+    waiting = [index for index in range(len(grid)) if not work.is_done(index)]
     with progress(what=name, total=len(grid), done=len(grid) - len(waiting), unit="block") as bar:
         crash = _run(name, work, waiting, workers, retries, bar)
-    unfinished = [index for index in waiting if not work.done_marker(index).exists()]
+    # all blocks, not only those that waited: another process may have removed the work of this run
+    unfinished = [index for index in range(len(grid)) if not work.is_done(index)]
     if unfinished:
-        raise _failure(name, work, unfinished, retries, crash)
+        raise _failure(name, work, unfinished, waiting, retries, crash)
 
 
 def _run(name: str, work: Work, waiting: Sequence[int], workers: BlockWorkers, retries: int, bar: Any) -> str:
@@ -81,8 +88,7 @@ def _run(name: str, work: Work, waiting: Sequence[int], workers: BlockWorkers, r
         _run_here(work, waiting, retries, bar)
         return ""
     with _launcher(work, workers) as launch:
-        host = "127.0.0.1" if isinstance(workers, int) else None
-        return _run_on_workers(name, work, waiting, launch, number, host, retries, bar)
+        return _run_on_workers(name, work, waiting, launch, number, retries, bar)
 
 
 def _run_here(work: Work, waiting: Sequence[int], retries: int, bar: Any) -> None:
@@ -101,7 +107,8 @@ def _launcher(work: Work, workers: BlockWorkers) -> Iterator[Callable[..., None]
     work_path = (work.folder / "work.pickle").resolve()
     with atomic_path(work_path) as temporary:
         temporary.write_bytes(pickle.dumps(work))
-    yield SlurmLauncher(workers.options, work_path)
+    with open_gateway() as gateway:
+        yield SlurmLauncher(workers.options, work_path, gateway.environment())
 
 
 def _run_on_workers(
@@ -110,7 +117,6 @@ def _run_on_workers(
     waiting: Sequence[int],
     launch: Callable[..., None],
     number: int,
-    host: str | None,
     retries: int,
     bar: Any,
 ) -> str:
@@ -140,11 +146,24 @@ def _run_on_workers(
     )
     try:
         states = run_blockwise(
-            task, progress=_Observer(bar), return_states=True, host=host, summary=False, block_tracking=False
+            task, progress=_Observer(bar), return_states=True, host="127.0.0.1", summary=False, block_tracking=False
         )
-    except RuntimeError as error:  # too many workers died
-        return str(error)
-    return states[name].last_worker_error or ""
+    except RuntimeError as error:
+        _log.debug("%s", error)  # daisy's own words and advice
+        return f"{_KEEP_DYING}: {_cause_of_death(str(error)) or 'they say no reason'}"
+    return _cause_of_death(states[name].last_worker_error or "")
+
+
+def _cause_of_death(said: str) -> str:
+    """Return how the last worker died, of what daisy and its launcher said: `worker was killed by SIGKILL`."""
+    causes = re.findall(r"worker (?:exited with code -?\d+|vanished|: .*)", said)
+    if not causes:
+        return ""
+    if killed := re.search(r"code -(\d+)", causes[-1]):
+        number = int(killed[1])
+        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+        return f"worker was killed by {name}" + (" (is there too little memory?)" if number == signal.SIGKILL else "")
+    return str(causes[-1])
 
 
 class _Observer:
@@ -175,14 +194,20 @@ def _why_silent(folder: Path) -> str:
     return f"its worker left no report in {folder}; does another run write there?"
 
 
-def _failure(name: str, work: Work, unfinished: Sequence[int], retries: int, crash: str) -> EmsuiteError:
+def _failure(
+    name: str, work: Work, unfinished: Sequence[int], waiting: Sequence[int], retries: int, crash: str
+) -> EmsuiteError:
     """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
     if work.refusal_report().exists():
         report = json.loads(work.refusal_report().read_text())
         kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
         return kind(report["error"])
+    if not work.folder.exists() or not set(unfinished) <= set(waiting):
+        return RunFailed(f"{name}: another process has removed finished blocks from {work.folder}; run this again")
+    if crash.startswith(_KEEP_DYING) and not any(work.failure_report(index).exists() for index in unfinished):
+        return RunFailed(f"{name}: {crash}; {len(unfinished)} blocks are not done")
     index = next((index for index in unfinished if work.failure_report(index).exists()), unfinished[0])
-    reason = (crash.strip().splitlines() or [_why_silent(work.folder)])[-1].removeprefix("_WorkerExitError: ")
+    reason = crash or _why_silent(work.folder)
     if work.failure_report(index).exists():
         report = json.loads(work.failure_report(index).read_text())
         reason = report["error"]

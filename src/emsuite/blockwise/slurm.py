@@ -1,4 +1,4 @@
-"""Workers as jobs of Slurm, on any machine of the cluster: each job connects to the stage over TCP.
+"""Workers as jobs of Slurm, on any machine of the cluster: each job connects to the gateway of the stage over TCP.
 
     stage --daisy--> launcher, one per worker --srun--> job: `python -m emsuite.blockwise.worker`
 
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ class SlurmLauncher:
     Attributes:
         options: Options of srun.
         work: The file with the pickled `worker.Work`; the markers of jobs are beside it.
+        gateway: The environment by which jobs reach the stage, see `gateway`.
     """
 
     options: list[str]
     work: Path
+    gateway: dict[str, str] = field(repr=False)
 
     def __call__(self, *, context: Any) -> None:
         """Run one job until it ends; exit with code 1 if it failed.
@@ -36,6 +38,7 @@ class SlurmLauncher:
         # if the stage is itself a job, srun must request new resources instead of using those of the stage
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
         environment |= {"DAISY_CONTEXT": context.to_env(), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        environment |= self.gateway
         command = ["srun", "--quiet", "--ntasks=1", "--job-name=emsuite-worker", *self.options]
         worker = [sys.executable, "-m", "emsuite.blockwise.worker", str(self.work)]
         stage, start = os.getppid(), time.time()

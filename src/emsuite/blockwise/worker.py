@@ -7,7 +7,6 @@ killed, never counts as done.
 import contextlib
 import os
 import pickle
-import socket
 import sys
 import threading
 import traceback
@@ -16,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emsuite.blockwise.gateway import ADDRESS, SECRET, Gateway
 from emsuite.blockwise.slurm import began_mark, finished_mark
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.files import write_json
-from emsuite.common.process import keep_memory, set_up_process, silent_stdout
+from emsuite.common.process import keep_memory, set_up_process, silent_stdout, take_out_of_environment
 
 if TYPE_CHECKING:
     # imports NumPy, which must not be loaded before `set_up_process`
@@ -34,11 +34,20 @@ class Work:
         grid: All blocks.
         process: Called with a block.
         folder: The folder for markers of finished blocks and for reports of errors.
+        run: The id of the run, which its markers hold. Markers of another run do not count.
     """
 
     grid: "BlockGrid"
     process: "Callable[[Block], None]"
     folder: Path
+    run: str = ""
+
+    def is_done(self, index: int) -> bool:
+        """Return whether this run has finished the block, now or before a stop."""
+        try:
+            return self.done_marker(index).read_text() == self.run
+        except FileNotFoundError:
+            return False
 
     def done_marker(self, index: int) -> Path:
         """Return the file that exists if the block is done."""
@@ -58,7 +67,7 @@ class Work:
             return False
         try:
             self.process(self.grid.block(index))
-            self.done_marker(index).touch()
+            self.done_marker(index).write_text(self.run)
         except EmsuiteError as error:
             self._report(self.refusal_report(), {"error": str(error), "exit_code": error.exit_code})
             return False
@@ -74,13 +83,13 @@ class Work:
             write_json(path, content)
 
 
-def serve(work: Work) -> None:
-    """Process blocks until the stage, whose address is in the environment (DAISY_CONTEXT), has no more."""
+def serve(work: Work, context: Any = None) -> None:
+    """Process blocks until the stage, whose address `context` or the environment (DAISY_CONTEXT) has, has no more."""
     import daisy.logging
     from daisy.v2 import BlockStatus, Client
 
     daisy.logging.set_log_level("CRITICAL")
-    client = Client()
+    client = Client(context)
     while True:
         with client.acquire_block() as block:
             if block is None:
@@ -102,11 +111,11 @@ def be_worker(work: Work, connections: tuple[Any, ...]) -> None:
     _serve_alone(work)
 
 
-def _serve_alone(work: Work) -> None:
+def _serve_alone(work: Work, context: Any = None) -> None:
     """Process blocks in a process of its own, whose memory and standard output may be changed."""
     keep_memory()  # the next block needs as much memory as the last one
     with silent_stdout():
-        serve(work)
+        serve(work, context)
 
 
 def end_with(*connections: Any) -> None:
@@ -127,14 +136,18 @@ def main() -> None:
     from daisy.v2 import Context
 
     context = Context.from_env()
+    gateway = Gateway.at(os.environ[ADDRESS], take_out_of_environment(SECRET))
     try:
         # nothing is sent over this connection, but it closes when the stage ends
-        end_with(socket.create_connection((context["hostname"], int(context["port"]))))
+        end_with(gateway.connect())
+        context["port"] = str(gateway.relay(int(context["port"])))
     except ConnectionRefusedError:
         return  # the stage ended before this worker began
+    except OSError as error:
+        sys.exit(f"worker: cannot reach the stage at {gateway.host}:{gateway.port}: {error}")
     work_path = Path(sys.argv[1])
     began_mark(work_path.parent, context["worker_id"]).touch()
-    _serve_alone(pickle.loads(work_path.read_bytes()))
+    _serve_alone(pickle.loads(work_path.read_bytes()), context)
 
 
 if __name__ == "__main__":

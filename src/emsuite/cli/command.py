@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from emsuite.common.errors import EmsuiteError, in_lines, one_line
-from emsuite.common.process import set_up_process
+from emsuite.common.process import end_with_workflow, set_up_process
 
 
 class StageCommand(click.Command):
@@ -19,6 +19,7 @@ class StageCommand(click.Command):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Set up the process and run the command as a script: an error becomes one line and an exit code."""
         set_up_process()
+        end_with_workflow()
         try:
             _check_image()
             with redirect_stdout(_Printable(sys.stdout)):

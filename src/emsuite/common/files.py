@@ -1,11 +1,15 @@
 """Atomic files: written beside their final name, flushed and renamed, so that no file is ever half-written."""
 
+import contextlib
 import csv
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +44,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(*paths: Path) -> None:
+    """Remove what killed runs left of `atomic_path` beside `paths`. The caller holds the lock of these files."""
+    for path in paths:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+            leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
@@ -72,3 +83,29 @@ def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, An
     table.writeheader()
     table.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def try_flock(file: int, kind: int, wait: float = 0) -> bool | None:
+    """Lock a file after `wait` seconds; return False if another process has locked it, None if locks do not exist."""
+    time.sleep(wait)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def shows_locks_everywhere(folder: Path) -> bool:
+    """Return whether all machines see the locks (flock) of files in `folder`, as the mount's options say."""
+    device = os.stat(folder).st_dev
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            mount, _, system = line.partition(" - ")
+            if mount.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+                kind, _, options = system.split(" ", 2)
+                if kind in ("nfs", "nfs4"):
+                    return not {"local_lock=all", "local_lock=flock", "nolock"} & set(options.split(","))
+                return kind in ("ceph", "gpfs") or (kind == "lustre" and "flock" in options.split(","))
+    return False

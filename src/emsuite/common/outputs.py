@@ -1,24 +1,28 @@
 """Outputs that are written over hours (zarr arrays, folders of tables), and the files beside them that tell the state.
 
     prediction.zarr                     the output
-    prediction.zarr.unfinished.json     exists while the output is written; holds its settings
+    prediction.zarr.unfinished.json     exists while the output is written; holds its settings and the id of its run
     prediction.zarr.manifest.json       written last, with provenance: the output is complete
     .prediction.zarr.emsuite            stays for ever: the suite has made this output and may replace it
+    .prediction.zarr.lock               exists while a run writes, see `lock`: a second run is refused
 
-A run that finds an unfinished output with its own settings continues it. An output with other settings is removed and
+A run that finds an unfinished output with its own settings continues it, under the id of the run that began it. Records
+of finished parts carry this id: parts of another run do not count. An output with other settings is removed and
 written from the beginning. The `.emsuite` file is needed because the manifest may be gone: Snakemake removes it before
 it runs a rule again.
 """
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emsuite.common.errors import BadInput
-from emsuite.common.files import naming, remove, write_json, write_text
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
+from emsuite.common.lock import owned
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -27,10 +31,14 @@ Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass
 class Output:
-    """An output that is being written: `resumed` if it holds earlier work; `notes` are added to the manifest."""
+    """An output that is being written: `resumed` if it holds earlier work; `notes` are added to the manifest.
+
+    `run` is the id of the run that began it, for records of its finished parts; a version without ids left it empty.
+    """
 
     path: Path
     resumed: bool
+    run: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,6 +52,16 @@ def unfinished_path(path: Path) -> Path:
     return path.with_name(path.name + ".unfinished.json")
 
 
+def lock_path(path: Path) -> Path:
+    """Return the path of the lock that a run holds while it writes the output at `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def unfinished_settings(path: Path) -> Any:
+    """Return the settings of the unfinished output at `path`; None if it is not unfinished."""
+    return _unfinished(path)[1]
+
+
 @contextmanager
 def output(
     path: Path,
@@ -53,39 +71,68 @@ def output(
     seed: int | None = None,
     upgrade: Upgrade | None = None,
     fingerprint: Fingerprint = checksum,
+    keep: bool = False,
 ) -> Iterator[Output]:
     """Make the output at `path` within the block; on leaving it well, the manifest is written.
 
     `settings` decide the bytes (never put the number of workers among them): an unfinished output with the same
-    settings is continued (`Output.resumed`), anything else that lies at `path` is removed first. Settings of the
-    earlier run go through `upgrade` before they are compared. The manifest records `inputs` with their `fingerprint`.
+    settings is continued (`Output.resumed`), anything else that lies at `path` is removed first, unless the caller has
+    checked it and says `keep`. Settings of the earlier run go through `upgrade` before they are compared. The manifest
+    records `inputs` with their `fingerprint`.
+
+    Raises:
+        OutputInUse: Another run writes it.
+        RunFailed: Another run has replaced it meanwhile.
     """
     path = Path(path)
     for name, source in (inputs or {}).items():
         if Path(source).resolve().is_relative_to(path.resolve()):
             raise BadInput(f"{path}: holds {source}, the {name} it would be made from; choose another output")
-    owned = path.with_name(f".{path.name}.emsuite")
-    if path.exists() and not any(mark.exists() for mark in (owned, manifest_path(path), unfinished_path(path))):
+    with owned(lock_path(path), path) as lock:
+        unfinished = _begin(path, settings, upgrade, keep)
+        with naming(path):
+            yield unfinished
+        lock.check()
+        if _unfinished(path)[0] != unfinished.run:
+            raise RunFailed(f"{path}: another run has replaced it; run this again")
+        write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | unfinished.notes)
+        unfinished_path(path).unlink()
+
+
+def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, keep: bool) -> Output:
+    """Mark the output as unfinished, and remove what lies there unless it is continued."""
+    owned_by_suite = path.with_name(f".{path.name}.emsuite")
+    marks = owned_by_suite, manifest_path(path), unfinished_path(path)
+    if path.exists() and not keep and not any(mark.exists() for mark in marks):
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )
     wanted = as_recorded(settings)
-    write_text(owned, "")
-    resumed = path.exists() and _equal(read_json(unfinished_path(path)), wanted, upgrade)
-    if not resumed:
-        write_json(unfinished_path(path), "being removed")  # no settings: a run that is killed here is not continued
-        manifest_path(path).unlink(missing_ok=True)
-        remove(path)
-        write_json(unfinished_path(path), wanted)
+    write_text(owned_by_suite, "")
+    run, earlier = _unfinished(path)
+    resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
+    if not (resumed and earlier is not None):
+        run = uuid.uuid4().hex[:16]
+        if not resumed:
+            write_json(unfinished_path(path), "being removed")  # a run that is killed here is not continued
+            manifest_path(path).unlink(missing_ok=True)
+            remove(path)
+        write_json(unfinished_path(path), {"run": run, "settings": wanted})
     manifest_path(path).unlink(missing_ok=True)
-    for pattern in ("*.partial", ".*.part"):  # files of zarr and of `atomic_path` from a run that was killed
-        for leftover in path.rglob(pattern):
-            leftover.unlink()
-    unfinished = Output(path, resumed)
-    with naming(path):
-        yield unfinished
-    write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | unfinished.notes)
-    unfinished_path(path).unlink()
+    if path.is_dir():
+        for pattern in ("*.partial", ".*.part"):  # files of zarr and of `atomic_path` from a run that was killed
+            for leftover in path.rglob(pattern):
+                leftover.unlink()
+    remove_leftovers(*marks)
+    return Output(path, resumed, run)
+
+
+def _unfinished(path: Path) -> tuple[str, Any]:
+    """Return the run and the settings of the unfinished output at `path`; settings alone of a version without ids."""
+    content = read_json(unfinished_path(path))
+    if isinstance(content, dict) and content.keys() == {"run", "settings"}:
+        return str(content["run"]), content["settings"]
+    return "", content
 
 
 def read_json(path: Path) -> Any:

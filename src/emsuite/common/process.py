@@ -13,8 +13,13 @@ clears every page of a new block. In a prediction of 320^3 voxels this took as l
 `small`: 5 of 11 s), in training a fifth of an iteration (15,000 pages in each).
 """
 
+import contextlib
+import json
 import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -22,6 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from emsuite.common.errors import in_lines
+from emsuite.common.lock import is_running, this_process
 
 _ENVIRONMENT = {
     # GNU OpenMP reads this when torch is loaded. By default a thread that waits for another one spins for some 5 ms,
@@ -52,9 +58,49 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
     print(in_lines("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
+def stay_on_loopback() -> None:
+    """Have processes that `torchrun` started on this machine alone listen on loopback; a set variable stays."""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
+
+
+def take_out_of_environment(name: str) -> str:
+    """Return an environment variable and remove it, so that programs that this process starts do not get it."""
+    return os.environ.pop(name)
+
+
 def make_cublas_deterministic() -> None:
     """Have cuBLAS compute the same bytes in every run; call this before the GPU is first used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+_ENDS_WITH = "EMSUITE_ENDS_WITH"
+
+
+def ends_with_this_process() -> dict[str, str]:
+    """Return the environment in which steps end when this process does; the workflow sets it for its steps."""
+    return {_ENDS_WITH: json.dumps(this_process())}
+
+
+def end_with_workflow(every: float = 1.0) -> None:
+    """End this process, by SIGTERM, when the workflow that started it ends, even by a kill.
+
+    A step has a shell and `tee` between itself and the workflow, and perhaps a container, so that it looks after the
+    process that its environment names, `every` so many seconds. Without that name, or where it is of another system
+    or pid namespace, the process goes on alone.
+    """
+    workflow = json.loads(os.environ.get(_ENDS_WITH, "{}"))
+    if is_running(workflow):
+        threading.Thread(target=_watch, args=(workflow, every), daemon=True).start()
+
+
+def _watch(workflow: dict[str, Any], every: float) -> None:
+    while is_running(workflow):
+        time.sleep(every)
+    with contextlib.suppress(OSError):
+        os.write(2, f"the workflow (process {workflow['pid']}) has ended: so does this step\n".encode())
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

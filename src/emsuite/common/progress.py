@@ -1,5 +1,6 @@
 """Progress of long work on standard error: a bar on a terminal, plain lines in a log file."""
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,8 @@ class _PlainLines(tqdm):
     _shown: float | None = None
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        print(str(self) if msg is None else msg, file=self.fp, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # a Ctrl-C ends `tee` before the run has saved its work
+            print(str(self) if msg is None else msg, file=self.fp, flush=True)
         self._shown = self.n
 
     def close(self) -> None:

@@ -77,6 +77,9 @@ class Training(Settings):
         None, description="after this iteration connected components get labels of their own, behind the grown boundary"
     )
     checkpoint_every: PositiveInt = 10_000
+    checkpoint_every_minutes: float = Field(
+        15, gt=0, description="minutes between interim checkpoints, of which the newest is kept, for going on alone"
+    )
     snapshot_every: PositiveInt = 1_000
     log_every: PositiveInt = 10
 

@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import write_json
-from emsuite.common.outputs import check_finished
+from emsuite.common.files import remove_leftovers, write_json
+from emsuite.common.lock import owned
+from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
@@ -74,6 +75,12 @@ def create_mask(container: Path, rule: MaskRule) -> bool:
     container = Path(container)
     if not is_writable(container):
         raise BadInput(f"{container}: expected a zarr volume, as VOLUME.zarr (masks are written into it)")
+    with owned(lock_path(masks_path(container)), container / MASK):
+        remove_leftovers(masks_path(container))
+        return _create_mask(container, rule)
+
+
+def _create_mask(container: Path, rule: MaskRule) -> bool:
     labels = open_volume(container / LABELS)
     if labels.channels is not None or labels.dtype.kind not in "iu":
         raise BadInput(f"{labels.path}: {labels.dtype} {labels.shape}, expected integer labels without channels")

@@ -14,8 +14,17 @@ from shutil import disk_usage
 from typing import Any, TypeVar
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import remove, write_json
-from emsuite.common.outputs import is_finished, manifest_path, output, read_json, unfinished_path
+from emsuite.common.files import remove
+from emsuite.common.lock import owned
+from emsuite.common.outputs import (
+    is_finished,
+    lock_path,
+    manifest_path,
+    output,
+    read_json,
+    unfinished_path,
+    unfinished_settings,
+)
 from emsuite.common.progress import progress
 from emsuite.common.provenance import recorded_settings
 from emsuite.download import resumable
@@ -74,7 +83,18 @@ def fetch_prefix(
         BadInput: the source cannot be used, a key leads outside the folder, or the folder holds something else.
         RunFailed: an object could not be fetched, or the source differs from `expected`.
     """
-    folder = Path(folder)
+    with owned(lock_path(Path(folder)), Path(folder)):
+        return _fetch_prefix(store, prefix, Path(folder), choose, expected, workers)
+
+
+def _fetch_prefix(
+    store: ObjectStore,
+    prefix: str,
+    folder: Path,
+    choose: Selection | None,
+    expected: Mapping[str, Any] | None,
+    workers: int,
+) -> FetchResult:
     url = store.url(prefix)
     settings = {"source": url}
     _check_target(folder, url)
@@ -91,10 +111,7 @@ def fetch_prefix(
     missing = [stored for stored, state in zip(objects, states, strict=True) if state is False]
     if not missing and is_finished(folder, settings) and read_json(manifest_path(folder)).get("contents") == contents:
         return FetchResult(tuple(objects), 0, states.count(None))
-    if folder.exists():
-        # These files were just verified: make output() continue the folder instead of removing it.
-        write_json(unfinished_path(folder), settings)
-    with output(folder, settings) as copy:
+    with output(folder, settings, keep=True) as copy:  # its files were just verified
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
         by_size += states.count(None)
         copy.notes.update(contents=contents, verified_by_size_only=by_size)
@@ -198,7 +215,7 @@ def _check_target(folder: Path, url: str) -> None:
         raise BadInput(f"{folder}: is the source itself; expected another folder to copy to")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInput(f"{folder}: is a link or a file; expected a folder, or nothing, to copy to")
-    manifest, unfinished = read_json(manifest_path(folder)), read_json(unfinished_path(folder))
+    manifest, unfinished = read_json(manifest_path(folder)), unfinished_settings(folder)
     if unfinished is not None and unfinished != {"source": url}:
         remove(folder)  # an unfinished copy of another source is useless
     elif folder.exists() and manifest is not None and recorded_settings(manifest) != {"source": url}:

@@ -96,7 +96,7 @@ def compare(
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
         process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, segmentation.voxel_size))
-        run_blocks("comparing", grid, process, workers, done)
+        run_blocks("comparing", grid, process, workers, done, run=record.run)
         record.notes["blocks"] = len(grid)
         remove(done)
     if truth.labels is None:

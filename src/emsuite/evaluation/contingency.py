@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import relabel
+from emsuite.io.relabel import relabel
 
 _PART = 2**20  # voxels counted at a time: few enough to stay in the processor's caches
 

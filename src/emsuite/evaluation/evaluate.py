@@ -1,6 +1,7 @@
 """Evaluate a segmentation: from arrays and tables to scores, a list of the largest errors, and a report."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from funlib.geometry import Roi
 
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
+from emsuite.common.files import remove_leftovers
+from emsuite.common.lock import owned
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
@@ -19,6 +22,7 @@ from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_look
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, parse_roi, split_path
 
+_WRITTEN = ("scores.json", "scores.csv", "errors.csv", "report.html")
 _LISTED = 20  # errors of each kind in errors.csv and in the report
 
 
@@ -43,6 +47,19 @@ class _Inputs:
     roi: Roi
 
 
+def _alone(evaluation: Callable[..., Evaluation]) -> Callable[..., Evaluation]:
+    """Return the function `evaluation` so that one run at a time writes its folder, the third argument."""
+
+    @functools.wraps(evaluation)
+    def alone(arrays: Mapping[str, Path], tables: Tables, out: Path, **options: Any) -> Evaluation:
+        with owned(out / ".scores.lock", out):
+            remove_leftovers(*(out / name for name in _WRITTEN))
+            return evaluation(arrays, tables, out, **options)
+
+    return alone
+
+
+@_alone
 def evaluate(
     arrays: Mapping[str, Path],
     tables: Tables,

@@ -10,11 +10,11 @@ from funlib.geometry import Coordinate, Roi
 from PIL import Image
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import find_sorted
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import VoxelError, voxel_errors
 from emsuite.evaluation.threshold_sweep import Evaluation
+from emsuite.io.relabel import find_sorted
 from emsuite.io.volume import Volume
 
 _WINDOW = 512  # voxels that a picture shows along each axis, around the centre of the section

@@ -18,12 +18,12 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json, write_table
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.common.progress import progress
-from emsuite.common.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.evaluation.compare import Comparison, node_table
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.min_cut import count_edits
 from emsuite.evaluation.run_length import expected_run_length
 from emsuite.evaluation.scores import METRICS, Measurements, Scores, compute_metrics
+from emsuite.io.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import Volume, format_roi, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, read_thresholds

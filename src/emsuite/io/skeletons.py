@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished
-from emsuite.common.relabel import find_sorted
+from emsuite.io.relabel import find_sorted
 from emsuite.io.tables import write_columns
 
 _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fromkeys(

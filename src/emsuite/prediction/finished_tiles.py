@@ -7,11 +7,12 @@ from pathlib import Path
 class TileRecord:
     """The record `name` in `folder`. Each process that adds to it has its own file, since lines must not mix.
 
-    Where outputs are blended, rows of shards are recorded instead of tiles.
+    Where outputs are blended, rows of shards are recorded instead of tiles. The names of the files hold the id of the
+    `run`, see `Output.run`: tiles of another run do not count. Without it, the tiles of all runs count.
     """
 
-    def __init__(self, folder: Path, name: str):
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Path, name: str, run: str = ""):
+        self._folder, self._name = folder, f"{name}.{run}" if run else name
         self._file: int | None = None
 
     @property

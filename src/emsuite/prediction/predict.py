@@ -7,7 +7,6 @@ Each voxel is kept from one tile, or blended from all tiles over it: then whole 
 """
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,9 @@ from funlib.geometry import Roi
 
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.scratch import scratch_folder
 from emsuite.common.device import claim_gpu, one_core
-from emsuite.common.errors import BadInput
+from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
@@ -103,7 +103,8 @@ def _predict(
     else:
         layout = make_layout(tiles, roi)
         share = share_out(tiles, layout, roi, raw, workers)
-    record, paths = TileRecord(out.path, f"done_{prefix}tiles"), {n: out.path / f"{prefix}{n}" for n in predictor.heads}
+    record = TileRecord(out.path, f"done_{prefix}tiles", out.run)
+    paths = {name: out.path / f"{prefix}{name}" for name in predictor.heads}
     if out.resumed and record.begun:
         arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
     else:
@@ -116,8 +117,11 @@ def _predict(
         _predict_here(what, run, done)
     else:
         # which blocks are done is known here alone: the record of tiles outlives it
-        with tempfile.TemporaryDirectory(prefix="emsuite-") as folder:
-            run_blocks(what, share.grid, _Blocks(run, done, workers, Path(folder)), workers, Path(folder))
+        with scratch_folder() as folder:
+            run_blocks(what, share.grid, _Blocks(run, done, workers, folder), workers, folder)
+    blocks = range(len(share.grid))
+    if missing := len(run.tiles_to_do(blocks, record.read())):
+        raise RunFailed(f"{out.path}: {missing} tiles were written by another run, or removed; run this again")
     return arrays
 
 

@@ -145,8 +145,13 @@ def convert(prefix: Path, folder: Path, optimizer: bool = True, source: dict[str
         BadInput: the TensorFlow checkpoint is damaged or of another network, or the folder holds a checkpoint of this
             iteration that was trained here. The folder is then unchanged.
     """
-    folder, config = Path(folder), load_network(folder)
     bundle = Bundle(prefix)
+    with checkpoints.owned_folder(folder):
+        return _convert(bundle, Path(folder), optimizer, source)
+
+
+def _convert(bundle: Bundle, folder: Path, optimizer: bool, source: dict[str, Any] | None) -> Path:
+    config = load_network(folder)
     iteration = _iteration(bundle)
     settings = {"prefix": bundle.prefix.name, "index": f"sha256:{sha256(bundle.index)}", "optimizer": optimizer}
     settings = {"converted": settings | (source or {}), "network": config.model_dump(mode="json")}

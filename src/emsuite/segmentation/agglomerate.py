@@ -69,7 +69,8 @@ def agglomerate_fragments(
     }
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
         done_folder = out / ".blocks"
-        run_blocks("agglomerate", grid, _EdgeBlock(affs, fragments, out, grid, merge_function), workers, done_folder)
+        process = _EdgeBlock(affs, fragments, out, grid, merge_function)
+        run_blocks("agglomerate", grid, process, workers, done_folder, run=edges.run)
         number, _ = digest_tables(out, len(grid))
         edges.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
         remove(done_folder)

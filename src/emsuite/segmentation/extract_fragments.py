@@ -69,7 +69,7 @@ def extract_fragments(
     ):
         done_folder = _prepare(volume, nodes, source.volume, grid)
         process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
-        run_blocks("fragments", grid, process, workers, done_folder)
+        run_blocks("fragments", grid, process, workers, done_folder, run=volume.run)
         number, digest = digest_tables(nodes_path, len(grid))
         _check_boundaries(source, grid, number, options)
         nodes.notes |= {"blocks": len(grid), "fragments": number, "digest": digest}

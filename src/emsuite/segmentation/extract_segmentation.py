@@ -17,7 +17,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import output, read_json
-from emsuite.common.relabel import relabel
+from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup
 from emsuite.segmentation.graph_tables import fragments_manifest
@@ -59,7 +59,7 @@ def extract_segmentation(
             shape = volume.spatial_shape
             create_volume(out / "segmentation", shape, np.uint64, volume.voxel_size, volume.offset, chunks)
         process = _RelabelBlock(fragments, lookup, threshold, out / "segmentation")
-        run_blocks("segmentation", grid, process, workers, done_folder)
+        run_blocks("segmentation", grid, process, workers, done_folder, run=segmentation.run)
         remove(done_folder)
 
 

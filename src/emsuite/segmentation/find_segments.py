@@ -17,7 +17,7 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, manifest_path, output, read_json
-from emsuite.common.relabel import find_sorted
+from emsuite.io.relabel import find_sorted
 from emsuite.io.tables import column_names, read_columns, write_columns
 from emsuite.io.volume import fingerprint
 from emsuite.segmentation.graph_tables import graph_manifest, read_edges, read_nodes

@@ -2,6 +2,8 @@
 
     02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
 
+    02_train/<dataset>/<network>/checkpoints/interim.pt                     newer than these, only to go on from
+
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
 
 The file holds no time, machine or name of a user: the same training gives the same bytes, also after a stop. These are
@@ -16,6 +18,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, write_json
+from emsuite.common.files import atomic_path, remove, write_json
+from emsuite.common.lock import Lock, owned
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import reproducible
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
@@ -90,14 +94,17 @@ def record_normalization(normalization: Normalization, grey_scale: GreyScale | N
     return {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> Path:
+def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
     """Write `checkpoint` into the folder of its network, atomically; return its path.
 
-    The manifest gets the whole provenance, the file its reproducible part.
+    The manifest gets the whole provenance, the file its reproducible part. An interim checkpoint replaces the one
+    before, and the next one that is kept removes it. Prediction does not see it.
     """
-    path = checkpoint_path(folder, checkpoint.iteration)
+    path = interim_path(folder) if interim else checkpoint_path(folder, checkpoint.iteration)
     write(path, checkpoint)
-    write_manifest(path, checkpoint)
+    if not interim:
+        write_manifest(path, checkpoint)
+        interim_path(folder).unlink(missing_ok=True)
     return path
 
 
@@ -109,6 +116,20 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
             torch.save(_without_identities({"format": _FORMAT} | kept), file)
         except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+
+
+@contextmanager
+def owned_folder(folder: Path) -> Iterator[Lock]:
+    """Hold the checkpoints of the network in `folder` within the block: no other run trains it or writes its weights.
+
+    Log and snapshots belong to whoever holds the checkpoints. Raises OutputInUse if another run does.
+    """
+    checkpoints = Path(folder) / "checkpoints"
+    with owned(checkpoints / ".lock", Path(folder)) as lock:
+        for leftovers in ("checkpoints/.*.part", "log/.*.part", "snapshots/.*.part.zarr"):  # of killed runs
+            for leftover in Path(folder).glob(leftovers):
+                remove(leftover)
+        yield lock
 
 
 def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
@@ -131,6 +152,11 @@ def _without_identities(value: Any) -> Any:
 def checkpoint_path(folder: Path, iteration: int) -> Path:
     """Return the path of the checkpoint of an iteration in the folder of a network."""
     return Path(folder) / "checkpoints" / f"checkpoint_{iteration}.pt"
+
+
+def interim_path(folder: Path) -> Path:
+    """Return the path of the interim checkpoint in the folder of a network."""
+    return Path(folder) / "checkpoints" / "interim.pt"
 
 
 def iterations(folder: Path) -> list[int]:
@@ -156,7 +182,21 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
         hint = f"it has {', '.join(map(str, saved))}" if saved else "train it, or fetch its published weights"
         raise BadInput(f"{folder}: {missing}; {hint}")
     path = checkpoint_path(folder, saved[-1] if iteration is None else iteration)
-    checkpoint = read(path)
+    return _fitting(read(path), path, config)
+
+
+def load_newest(folder: Path, config: NetworkConfig) -> Checkpoint | None:
+    """Read the checkpoint that training goes on from, which may be the interim one; None without any; see `load`."""
+    saved, path = iterations(folder), interim_path(folder)
+    if path.exists():
+        interim = read(path)
+        if not saved or interim.iteration > saved[-1]:
+            return _fitting(interim, path, config)
+    return load(folder, config) if saved else None
+
+
+def _fitting(checkpoint: Checkpoint, path: Path, config: NetworkConfig) -> Checkpoint:
+    """Return the checkpoint that was read from `path`; raise BadInput if it does not belong to this network."""
     _check_architecture(path, checkpoint.architecture, config)
     settings = config.normalization.model_dump(mode="json")
     if checkpoint.normalization["settings"] != settings:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -80,9 +82,22 @@ def processes(device: torch.device) -> Iterator[Processes]:
         torch.cuda.set_device(device)
     if rank:
         logging.getLogger("emsuite").setLevel(logging.WARNING)  # the main process reports for all
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store = _store_of_files(count)
+    where: dict[str, Any] = {} if store is None else {"store": store, "rank": rank, "world_size": count}
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", **where)
     try:
         # A group on the host: messages beside gradients must not wait for the GPU.
         yield Processes(device, rank, count, distributed.new_group(backend="gloo"))
     finally:
         distributed.destroy_process_group()
+
+
+def _store_of_files(count: int) -> "distributed.FileStore | None":
+    """Return a store by which the processes find each other, in the temporary folder of their `torchrun`.
+
+    torch's own store listens on every address of the machine. None if the processes are on several machines.
+    """
+    record = os.environ.get("TORCHELASTIC_ERROR_FILE")  # FOLDER/attempt_N/RANK/error.json; torchrun makes FOLDER
+    if record is None or os.environ.get("LOCAL_WORLD_SIZE") != str(count):
+        return None
+    return distributed.FileStore(str(Path(record).parents[1] / "processes"), count)

@@ -39,7 +39,7 @@ def start(folder: Path, config: NetworkConfig, device: torch.device) -> Training
 
 def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
     """Return the newest checkpoint of `folder` as a state on `device`, or a fresh state if there is none."""
-    saved = checkpoints.load(folder, config) if checkpoints.iterations(folder) else None
+    saved = checkpoints.load_newest(folder, config)
     state = start(folder, config, device)
     if saved is None:
         return state
@@ -60,7 +60,9 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     return state
 
 
-def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[str]) -> None:
+def save(
+    folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[str], interim: bool = False
+) -> None:
     """Write a checkpoint of `state` with provenance.
 
     Args:
@@ -68,6 +70,7 @@ def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Seq
         config: the resolved configuration.
         state: what to save.
         volumes: the paths of the training volumes.
+        interim: whether only going on needs it, see `checkpoint.save`.
 
     Raises:
         RunFailed: a weight is NaN or infinite.
@@ -92,7 +95,7 @@ def save(folder: Path, config: NetworkConfig, state: TrainingState, volumes: Seq
         normalization=checkpoints.record_normalization(config.normalization, state.grey_scale),
         provenance=about,
     )
-    path = checkpoints.save(folder, content)
+    path = checkpoints.save(folder, content, interim)
     logger.debug("saved %s", path)
 
 

@@ -1,13 +1,19 @@
-"""Signals that ask a run to end: the run finishes its iteration, saves, and ends with a code that names the signal."""
+"""Signals that ask a run to end: the run finishes its iteration, saves, and ends with a code that names the signal.
 
+A second Ctrl-C ends it at once, without saving.
+"""
+
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""Schedulers send SIGTERM before they kill a job. Slurm sends SIGUSR1 some time before, if the job asks for it."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""Schedulers send SIGTERM before they kill a job. Slurm sends SIGUSR1 some time before, if the job asks for it. Ctrl-C
+sends SIGINT."""
+_SAID = b"\nCtrl-C: saving behind this iteration; once more ends at once\n"
 
 
 @dataclass
@@ -25,13 +31,25 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Record SIGTERM and SIGUSR1 inside the block, instead of ending the process. Call it from the main thread."""
+    """Record the first of `SIGNALS` inside the block, instead of ending the process. Call it from the main thread.
+
+    A signal that the process was started to ignore, as SIGINT by a shell in the background, stays ignored.
+
+    Raises:
+        KeyboardInterrupt: On the second Ctrl-C.
+    """
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
         request.signal = number
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    def note_interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        note(number, frame)
+        os.write(2, _SAID)
+
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {n: signal.signal(n, note_interrupt if n == signal.SIGINT else note) for n in heard}
     try:
         yield request
     finally:

@@ -4,8 +4,9 @@ What a step does, the kind of training says: see `emsuite.training.supervised` f
 """
 
 import logging
+import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
+from emsuite.common.lock import Lock
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
@@ -39,6 +41,8 @@ class Run:
     """The last iteration."""
     group: Processes
     request: StopRequest
+    lock: Lock | None
+    """That of the folder; only the process that writes has it."""
 
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
@@ -63,11 +67,12 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     """
     with (
         processes(device) as group,
+        checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
         state = start_or_resume(folder, config, group.device)
-        run = Run(folder, config, [volume.name for volume in volumes], until, group, request)
+        run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         if state.iteration < until:
             state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
             _train(run, state, on_device(volumes, group.device))
@@ -88,25 +93,34 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
         # Threads prepare the batches while the network trains.
         made = step.make_batches(state, run.config, volumes, share, iterations, run.group.device)
         batches = stack.enter_context(closing(made))
-        report = None
+        report, saved = None, time.monotonic()
         if run.group.is_main:
             report = TrainingReport(run.folder, run.config, state.iteration, run.until)
             stack.enter_context(closing(report))
         for iteration in iterations:
             result = step.run(state, run.config, batches, iteration)
-            # One process may have been asked to end: all of them must end at the same iteration.
-            run.request.signal = run.group.all_reduce_max(run.request.signal)
+            # One process may have been asked to end, and the one that writes knows the time: all of them must end and
+            # save at the same iteration.
+            due = run.group.is_main and time.monotonic() - saved > 60 * training.checkpoint_every_minutes
+            run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
             ends = bool(run.request.signal) or iteration == run.until
             _report(run, state, result, batches.waited, report, iteration == first, ends)
-            if iteration % training.checkpoint_every == 0 or ends:
-                # A checkpoint is written only behind a loss that is a number.
-                _numbers(run, state, result)
-                if run.group.is_main:
-                    save(run.folder, run.config, state, run.volumes)
+            is_kept = iteration % training.checkpoint_every == 0 or ends
+            if is_kept or is_due:
+                _save(run, state, result, interim=not is_kept)
+                saved = time.monotonic()
             del result  # its tensors make room for those of the next iteration
             if run.request.signal:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
                 break
+
+
+def _save(run: Run, state: TrainingState, result: StepResult, interim: bool) -> None:
+    """Write a checkpoint; raise RunFailed if a loss is no number, or another run has taken the folder over."""
+    _numbers(run, state, result)
+    if run.lock:
+        run.lock.check()
+        save(run.folder, run.config, state, run.volumes, interim)
 
 
 def _report(run: Run, state: TrainingState, result: StepResult, waited: float, report: TrainingReport | None,

@@ -9,6 +9,8 @@ from pydantic import Field
 from emsuite.common.container_image import digest, file_name, record, recorded
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, sha256
+from emsuite.common.lock import owned
+from emsuite.common.outputs import lock_path
 from emsuite.common.settings import Settings, load
 from emsuite.download.endpoint import Endpoint
 from emsuite.download.fetch import WORKERS, fetch_objects
@@ -89,6 +91,11 @@ def fetch_image(source: Source, target: Path, endpoint: Endpoint | str | None = 
     Raises:
         RunFailed: the image has another sha256 than its record.
     """
+    with owned(lock_path(target), target):
+        return _fetch_image(source, target, endpoint, workers)
+
+
+def _fetch_image(source: Source, target: Path, endpoint: Endpoint | str | None, workers: int) -> str:
     store = S3Store(source.bucket, endpoint, workers)
     stored = replace(store.describe(source.key), name=target.name)
     if target.exists() and _is_same(target, stored, source.sha256):

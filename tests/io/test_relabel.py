@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.relabel import find_sorted, lookup_rows, relabel, segments_of_rows
+from emsuite.io.relabel import find_sorted, lookup_rows, relabel, segments_of_rows
 
 
 def ids(*values: int) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_rows_serve_every_column_of_segments() -> None:
 @pytest.mark.parametrize("few", [0, 2**16])
 @pytest.mark.parametrize("ascending", [True, False])
 def test_many_ids_are_relabelled_as_few_are(few: int, ascending: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emsuite.common.relabel._FEW", few)
+    monkeypatch.setattr("emsuite.io.relabel._FEW", few)
     rng = np.random.default_rng(0)
     fragments, segments = rng.permutation(50).astype(np.uint64), rng.integers(1, 9, 50).astype(np.uint64)
     if ascending:
@@ -70,7 +70,7 @@ def test_many_ids_are_relabelled_as_few_are(few: int, ascending: bool, monkeypat
 
 @pytest.mark.parametrize("few", [0, 2**16])
 def test_fragments_that_the_table_lacks_are_refused(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emsuite.common.relabel._FEW", few)
+    monkeypatch.setattr("emsuite.io.relabel._FEW", few)
     for fragments, segments in ((ids(2, 7, 9), ids(2, 2, 9)), (ids(9, 2, 7), ids(9, 2, 2)), (ids(), ids())):
         with pytest.raises(BadInput, match=r"no segment for 2 fragments, 8 the first"):
             relabel(ids(0, 8, 2**64 - 1, 8) if fragments.size else ids(8, 10), fragments, segments)

@@ -1,0 +1,149 @@
+"""Each stage that writes, started twice at once with one output: one run makes it, and its manifest tells the truth."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builders import ROOT, files_in, write_array, write_network
+from conftest import Cells
+from emsuite.io.volume import open_volume
+from emsuite.training.log import read_losses
+
+BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
+
+
+def both(script: str, *commands: Sequence[Any], delay: float = 0) -> list[tuple[int, str]]:
+    """Run a script with each of the command lines, `delay` seconds apart; return exit codes and standard error."""
+    running = []
+    for words in commands:
+        command = [sys.executable, ROOT / script, *map(str, words)]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        time.sleep(delay)
+    ends = [process.communicate(timeout=120)[1] for process in running]
+    return list(zip([process.returncode for process in running], ends, strict=True))
+
+
+def check(ends: list[tuple[int, str]]) -> set[int]:
+    """Check that each run ended well, or was refused by a line that names the other; return the winners."""
+    for code, errors in ends:
+        if code:
+            assert code == 2, errors
+            assert "another run is writing it (process" in errors.splitlines()[-1]
+            assert "Traceback" not in errors
+    winners = {index for index, (code, _) in enumerate(ends) if code == 0}
+    assert winners
+    return winners
+
+
+def segment(cells: Cells, out: Path) -> None:
+    """Fragments, graph and lookup tables of the cells, in the folder `out`."""
+    from emsuite.segmentation.agglomerate import agglomerate_fragments
+    from emsuite.segmentation.extract_fragments import extract_fragments
+    from emsuite.segmentation.find_segments import find_segments
+    from emsuite.segmentation.settings import FragmentSettings
+
+    affs, fragments = cells.path / "affs", out / "fragments.zarr/fragments"
+    extract_fragments(affs, out, FragmentSettings(), block_size=(160,) * 3, context=(64,) * 3)
+    agglomerate_fragments(affs, fragments, out / "graph/edges", "mean")
+    find_segments(out / "graph/nodes", out / "graph/edges", out / "lookup", [0.1, 0.9])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 0.1])
+def test_segmentations_at_two_thresholds(cells: Cells, tmp_path: Path, delay: float) -> None:
+    segment(cells, tmp_path / "made")
+    affs = tmp_path / "made/lookup/segments.parquet"
+    assert affs.exists()
+    inputs = ("--fragments", tmp_path / "made/fragments.zarr/fragments", "--lookup", tmp_path / "made/lookup")
+    script, out = "04_segment/extract_segmentation.py", tmp_path / "s.zarr"
+    check(both(script, *((*inputs, "--threshold", t, "--out", out) for t in (0.1, 0.9)), delay=delay))
+    threshold = json.loads((tmp_path / "s.zarr.manifest.json").read_text())["settings"]["threshold"]
+    check(both(script, (*inputs, "--threshold", threshold, "--out", tmp_path / "alone.zarr")))
+    assert np.array_equal(open_volume(out / "segmentation").array[...],
+                          open_volume(tmp_path / "alone.zarr/segmentation").array[...])  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_other_steps_of_the_segmentation(cells: Cells, tmp_path: Path) -> None:
+    made, affs = tmp_path / "made", ("--affs", cells.path / "affs")
+    segment(cells, made)
+    fragments = ("--fragments", made / "fragments.zarr/fragments")
+    graph = ("--nodes", made / "graph/nodes", "--edges", made / "graph/edges")
+    scored = (*fragments, "--lookup", made / "lookup", "--labels", cells.path / "labels")
+    steps: dict[str, list[tuple[Any, ...]]] = {
+        "extract_fragments": [(*affs, *BLOCKS, "--min-seed-distance", n, "--out", tmp_path / "f") for n in (5, 10)],
+        "agglomerate": [
+            (*affs, *fragments, "--merge-function", f, "--out", tmp_path / "e") for f in ("mean", "hist_quant_75")
+        ],
+        "find_segments": [(*graph, "--thresholds", t, "--out", tmp_path / "l") for t in ("0,1,0.1", "0,1,0.5")],
+        "evaluate": [(*scored, "--block-size", f"{n},{n},{n}", "--out", tmp_path / "v") for n in (80, 160)],
+    }
+    for name, commands in steps.items():
+        check(both(f"04_segment/{name}.py", *commands))
+    of = {name: json.loads(next((tmp_path / part).parent.glob(f"{Path(part).name}.manifest.json")).read_text())
+          for name, part in (("extract_fragments", "f/fragments.zarr"), ("agglomerate", "e"), ("find_segments", "l"),
+                             ("evaluate", "v/contingency"))}  # fmt: skip
+    assert of["extract_fragments"]["settings"] == json.loads(
+        (tmp_path / "f/graph/nodes.manifest.json").read_text())["settings"]  # fmt: skip
+    assert of["evaluate"]["blocks"] == len(list((tmp_path / "v/contingency/pairs").glob("*.parquet")))
+    assert not [name for name in files_in(tmp_path) if name.endswith((".lock", ".part", "unfinished.json"))]
+
+
+def network_and_volume(folder: Path, **training: Any) -> tuple[Path, Path]:
+    network = write_network(folder / "net", training={"checkpoint_every": 1} | training)
+    labels = np.ones((40, 40, 40), np.uint64)
+    labels[:, :, 20:] = 2
+    raw = np.random.default_rng(0).integers(0, 256, labels.shape, np.uint8)
+    for name, voxels in (("raw", raw), ("labels/neuron_ids", labels)):
+        write_array(folder / "v.zarr/volumes" / name, voxels, (10, 10, 10))
+    return network, folder / "v.zarr"
+
+
+@pytest.mark.slow
+def test_two_trainings_of_one_network(tmp_path: Path) -> None:
+    network, volume = network_and_volume(tmp_path, checkpoint_every=100)
+    command = (network, "--data", volume, "--iterations", 300, "--device", "cpu")
+    check(both("02_train/train.py", command, command))
+    assert [row["iteration"] for row in read_losses(network / "log/losses.csv")] == list(range(1, 301))
+    assert not (network / "checkpoints/.lock").exists()
+    other = network_and_volume(tmp_path / "alone", checkpoint_every=100)[0]
+    check(both("02_train/train.py", (other, *command[1:])))
+    losses = [
+        [(row["iteration"], row["loss"]) for row in read_losses(net / "log/losses.csv")] for net in (network, other)
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_two_predictions_of_two_checkpoints(tmp_path: Path) -> None:
+    network, volume = network_and_volume(tmp_path)
+    check(both("02_train/train.py", (network, "--data", volume, "--iterations", 2, "--device", "cpu")))
+    inputs = (network, "--raw", volume / "volumes/raw", "--device", "cpu")
+    script, out = "03_predict/predict.py", tmp_path / "p.zarr"
+    check(both(script, *((*inputs, "--iteration", n, "--out", out) for n in (1, 2))))
+    iteration = json.loads((tmp_path / "p.zarr.manifest.json").read_text())["settings"]["iteration"]
+    check(both(script, (*inputs, "--iteration", iteration, "--out", tmp_path / "alone.zarr")))
+    assert np.array_equal(open_volume(out / "affs").array[...], open_volume(tmp_path / "alone.zarr/affs").array[...])
+
+
+@pytest.mark.slow
+def test_two_phantoms_and_two_masks(tmp_path: Path) -> None:
+    out = tmp_path / "phantom.zarr"
+    check(both("01_data/synthesize.py", *(("--out", out, "--shape", "40,40,40", "--seed", n) for n in (1, 2))))
+    seeds = [
+        json.loads((tmp_path / f"phantom.{kind}.manifest.json").read_text())["seed"] for kind in ("zarr", "skeletons")
+    ]
+    assert seeds[0] == seeds[1]
+    alone = tmp_path / "alone.zarr"
+    check(both("01_data/synthesize.py", ("--out", alone, "--shape", "40,40,40", "--seed", seeds[0])))
+    assert files_in(out) == files_in(alone)
+    check(both("01_data/create_masks.py", *((out, "--dataset", "phantom") for _ in range(2))))
+    mask = open_volume(out / "volumes/labels/labels_mask")
+    assert mask.array[...].all()
