@@ -15,6 +15,7 @@ from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
 
 GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
@@ -196,6 +197,7 @@ import sys, time
 from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.worker import Work
 from emsuite.blockwise.grid import BlockGrid
 
 def wait(block):
@@ -239,6 +241,7 @@ import os, sys, time
 from pathlib import Path
 from funlib.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
+from emsuite.blockwise.worker import Work
 from emsuite.blockwise.grid import BlockGrid
 
 folder = Path(sys.argv[1])
