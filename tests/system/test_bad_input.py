@@ -117,7 +117,10 @@ def test_volumes_that_are_not_there(call_script: Callable, network: Path, tmp_pa
     refused(call_script(TRAIN, network, "--data", tmp_path / "no.zarr"), f"{tmp_path / 'no.zarr'}: no such volume")
     empty = create_volume(tmp_path / "empty.zarr/other", (2, 2, 2), np.uint8, SIZE, (0, 0, 0)).path.parent
     refused(call_script(TRAIN, network, "--data", empty), f"{empty}: has no array '{GROUND}'; it holds other")
-    refused(call_script(TRAIN, network, "--data", tmp_path), f"{tmp_path / GROUND}: not in a .zarr or .hdf container")
+    refused(
+        call_script(TRAIN, network, "--data", tmp_path),
+        f"{tmp_path / GROUND}: not in a .zarr, .h5, .hdf or .hdf5 container",
+    )
     refused(call_script(TRAIN, network), "no data set 'd'; there are fib25, hemi, phantom, zebrafinch")
     nothing_trained(network)
 
