@@ -187,7 +187,7 @@ def test_no_chunk_runs_code(tmp_path: Path, place: str) -> None:
     new = f'"filters": [{codec}]' if place == "filters" else f'"compressor": {codec}'
     (path / ".zarray").write_text(text.replace(f'"{place}": null', new))
     chunk.write_bytes(pickle.dumps(_Touch(tmp_path / "touched")))
-    with pytest.raises(BadInput, match="its metadata cannot be read: .*pickle"):
+    with pytest.raises(BadInput, match=r"its metadata cannot be read: .*pickle"):
         open_volume(path).read()
     assert not (tmp_path / "touched").exists()
 
