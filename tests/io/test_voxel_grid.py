@@ -56,13 +56,13 @@ def test_attributes_that_are_no_numbers_are_refused(key: str, value: Any) -> Non
 @pytest.mark.parametrize(
     ("attributes", "complaint"),
     [
-        ({"resolution": [8, 1e300, 8]}, "expected nm above 0"),
-        ({"resolution": [8, 10**400, 8]}, "expected nm above 0"),
+        ({"resolution": [8, 1e300, 8]}, "expected nm per axis"),
+        ({"resolution": [8, 10**400, 8]}, "expected nm per axis"),
         ({"resolution": [8, -8, 8]}, "expected nm above 0"),
         ({"resolution": [8, 8, 10**10]}, "expected nm above 0"),
         ({**GOOD, "offset": [0, 2**60, 0]}, "reaches from 1152921504606846976"),
-        ({**GOOD, "offset": [0, 0, 1e300]}, "reaches from"),
-        ({**GOOD, "offset": [0, 0]}, "offset (0, 0) and 3 voxel sizes differ in their number of axes"),
+        ({**GOOD, "offset": [0, 0, 1e300]}, "expected nm per axis"),
+        ({**GOOD, "offset": [0, 0]}, "offset of 2 and voxel size of 3 differ in their number of axes"),
         ({**GOOD, "offset": [0] * 1000}, "differ in their number of axes"),
         ({"resolution": ["x" * 10**6]}, "expected nm per axis"),
     ],
@@ -71,6 +71,7 @@ def test_numbers_that_cannot_be_are_refused(attributes: dict[str, Any], complain
     with pytest.raises(BadInput) as error:
         grid(attributes)
     assert complaint in str(error.value)
+    assert len(str(error.value)) < 200
 
 
 def test_lengths_that_overflow_are_refused() -> None:

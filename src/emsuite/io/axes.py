@@ -24,6 +24,7 @@ _NM_POWERS |= {"micron": 3, "angstrom": -1, "ångström": -1, "å": -1}
 
 _AXIS_KEYS = ("axis_names", "axes", "_ARRAY_DIMENSIONS", "axistags", "transform")
 _UNIT_KEYS = ("units", "unit")
+_LARGEST = 10**30
 
 
 class Scaled(NamedTuple):
@@ -112,7 +113,10 @@ def numbers(path: Path, key: str, value: Any) -> list[Fraction]:
     try:
         if not isinstance(value, list) or any(isinstance(item, str | bool) for item in value):
             raise TypeError
-        return [Fraction(item) if isinstance(item, int) else Fraction(str(item)) for item in value]
+        exact = [Fraction(item) if isinstance(item, int) else Fraction(str(item)) for item in value]
+        if any(abs(number) > _LARGEST for number in exact):
+            raise ValueError
+        return exact
     except (TypeError, ValueError, OverflowError):
         shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
         raise BadInput(f"{path}: '{key}' holds {shown}, expected nm per axis, as [40, 4, 4]") from None

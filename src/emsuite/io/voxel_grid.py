@@ -80,7 +80,7 @@ def _offset(path: Path, value: Any, dims: int, stored: StoredArray) -> list[int]
         return [0] * dims
     offset_nm = whole_nanometres(path, "offset", value, unit_factors(path, dims, stored))
     if len(offset_nm) != dims:
-        raise BadInput(f"{path}: offset {tuple(offset_nm)} and {dims} voxel sizes differ in their number of axes")
+        raise BadInput(f"{path}: offset of {len(offset_nm)} and voxel size of {dims} differ in their number of axes")
     return offset_nm
 
 
