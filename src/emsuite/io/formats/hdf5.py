@@ -93,6 +93,8 @@ def _item(file: h5py.File, container: str, name: str) -> Any:
 def _check(dataset: h5py.Dataset, path: str, folder: Path) -> None:
     if dataset.dtype.kind not in "biuf":
         raise BadInput(f"{path}: voxels of type {dataset.dtype}, expected numbers")
+    if dataset.shape is None:
+        raise BadInput(f"{path}: holds no voxels, expected an array")
     others = [file for file, _, _ in dataset.external or ()]
     others += [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     for other in others:
