@@ -1,6 +1,7 @@
 """The labels mask: 1 where the label of a voxel is ground truth, 0 where nobody labelled the voxel."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,8 +122,8 @@ def _write(container: Path, labels: Volume, rule: MaskRule, settings: dict[str, 
         chunks=block,
         **settings,
     )
-    blocks = list(_blocks(labels.shape, block))
-    for index in progress(blocks, what=f"mask of {container.name}"):
+    blocks = math.prod(-(-n // width) for n, width in zip(labels.shape, block, strict=True))
+    for index in progress(_blocks(labels.shape, block), what=f"mask of {container.name}", total=blocks):
         mask.array[index] = mask_of(labels[index], rule)
     rename_array(container, _UNFINISHED, MASK)
 

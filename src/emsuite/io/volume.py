@@ -22,8 +22,8 @@ from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
 from emsuite.io.formats.base import NewArray, WritableFormat
 from emsuite.io.formats.registry import find_format
-from emsuite.io.voxel_grid import voxel_grid, whole_nanometres
-from emsuite.io.voxel_grid import voxel_size as check_voxel_size
+from emsuite.io.formats.voxel_grid import voxel_grid, whole_nanometres
+from emsuite.io.formats.voxel_grid import voxel_size as check_voxel_size
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
 """Names of arrays in the containers of a data set."""

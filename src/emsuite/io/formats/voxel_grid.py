@@ -8,7 +8,7 @@ from typing import Any
 from funlib.geometry import Coordinate
 
 from emsuite.common.errors import BadInput
-from emsuite.io.axes import Scaled, check_axes, elements_of, numbers, scaled_by_others, unit_factors
+from emsuite.io.formats.axes import Scaled, check_axes, elements_of, numbers, scaled_by_others, unit_factors
 from emsuite.io.formats.base import StoredArray
 
 _KEYS = ("voxel_size", "resolution")

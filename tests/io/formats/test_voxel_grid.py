@@ -8,7 +8,7 @@ import pytest
 
 from emsuite.common.errors import BadInput
 from emsuite.io.formats.base import StoredArray
-from emsuite.io.voxel_grid import voxel_grid, voxel_size, whole_nanometres
+from emsuite.io.formats.voxel_grid import voxel_grid, voxel_size, whole_nanometres
 
 PATH = Path("v.zarr/raw")
 GOOD = {"resolution": [8, 8, 8]}
