@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import zarr
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
@@ -181,3 +182,83 @@ def test_labels_that_the_rule_calls_unlabelled_are_no_object(tmp_path, stream, m
     assert np.array_equal(volume.mask[everything] == 0, nobodys)
     assert np.array_equal(volume.labels[everything] == 0, nobodys | (labels == 0))
     assert volume.labels[everything].unique().tolist() == [0, 1, 2]
+
+
+def put(path, zarr_format, **arrays):
+    """The same as `write`, with the types as they are, in zarr or, for None, in HDF5."""
+    place = {"raw": "volumes/raw", "labels": "volumes/labels/neuron_ids", "mask": "volumes/labels/labels_mask"}
+    for name, values in arrays.items():
+        if zarr_format is None:
+            with h5py.File(path, "a") as file:
+                file.create_dataset(place[name], data=values).attrs["resolution"] = (40, 4, 4)
+            continue
+        group = zarr.open_group(path, mode="a", zarr_format=zarr_format)
+        array = group.create_array(place[name], shape=values.shape, dtype=values.dtype, chunks=(4, 4, 4))
+        array[...] = values
+        array.attrs["resolution"] = [40, 4, 4]
+    return path
+
+
+FEW = np.random.default_rng(2).integers(0, 2, SHAPE)
+STORED = {"v2.zarr": 2, "v3.zarr": 3, "v.h5": None}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize(
+    ("labels", "raw", "mask"),
+    [
+        (">u8", "u1", "u1"),
+        (">i4", ">f4", ">u2"),
+        (">u2", ">f8", "?"),
+        ("?", "<f2", ">i8"),
+        ("u1", ">f2", "i1"),
+        (">i8", "u1", "<u4"),
+    ],
+)
+def test_any_byte_order_and_type_loads_as_the_native_one(tmp_path, name, stream, labels, raw, mask):
+    grey = (RAW / 255).astype(np.float16) if np.dtype(raw).kind == "f" else RAW
+    arrays = {"labels": FEW.astype(labels), "raw": grey.astype(raw), "mask": (RAW > 60).astype(mask)}
+    native = {"labels": FEW.astype(np.uint64), "raw": grey, "mask": (RAW > 60).astype(np.uint8)}
+    odd = load_training_volume(put(tmp_path / name, STORED[name], **arrays), stream=stream)
+    good = load_training_volume(put(tmp_path / "native.zarr", 2, **native), stream=stream)
+    for part in ("raw", "labels", "mask"):
+        voxels, expected = (getattr(volume, part)[:, :, :] for volume in (odd, good))
+        assert voxels.dtype == expected.dtype
+        assert torch.equal(voxels, expected)
+
+
+CENTRE = np.zeros(SHAPE, np.uint8)
+CENTRE[1:5, 2:6, 2:8] = 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("dtype", "label"), [(np.int64, -3), (np.int32, -1), (np.int8, -128), (">i2", -2)])
+def test_negative_labels_count_where_the_mask_is_1_alone(tmp_path, stream, dtype, label):
+    labels = np.where(CENTRE == 1, FEW + 1, label).astype(dtype)
+    volume = load_training_volume(put(tmp_path / "v.zarr", 2, raw=RAW, labels=labels, mask=CENTRE), stream=stream)
+    unsigned = labels.astype(np.dtype(dtype).newbyteorder("=")).view(f"u{labels.dtype.itemsize}")
+    same = load_training_volume(put(tmp_path / "u.zarr", 2, raw=RAW, labels=unsigned, mask=CENTRE), stream=stream)
+    assert torch.equal(volume.labels[:, :, :], same.labels[:, :, :]), "the same bits train as the same labels"
+    labels[2, 3, 4] = label
+    with pytest.raises(BadInput, match=f"holds the label {label}, expected 0 for background"):
+        load_training_volume(put(tmp_path / "w.zarr", 2, raw=RAW, labels=labels, mask=CENTRE), stream=stream).labels[
+            :, :, :
+        ]
+    box = (slice(0, 2), slice(None), slice(None))  # has none of the bad voxels
+    assert load_training_volume(tmp_path / "w.zarr", stream=True).labels[box].any()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("value", [np.nan, -1.0, 7.5, np.inf])
+def test_raw_counts_where_the_mask_is_1_alone(tmp_path, stream, value):
+    grey = (RAW / 255).astype(np.float32)
+    raw, labels = np.where(CENTRE == 1, grey, value).astype(np.float32), FEW.astype(np.uint64)[1:5]
+    path = write(tmp_path, raw=(raw, (0, 0, 0), (40, 4, 4)), labels=(labels, (1, 0, 0), (40, 4, 4)))
+    write(tmp_path, mask=(CENTRE[1:5], (1, 0, 0), (40, 4, 4)))
+    voxels = load_training_volume(path, stream=stream).raw[:, :, :]
+    assert torch.equal(voxels, torch.from_numpy(np.where(CENTRE == 1, grey, 0))), "0, as outside the volume"
+    raw[2, 3, 4] = value
+    write(tmp_path, raw=(raw, (0, 0, 0), (40, 4, 4)))
+    with pytest.raises(BadInput, match=r"volumes/raw: (holds NaN, in 1 voxels|floats from .*), expected"):
+        load_training_volume(path, stream=stream).raw[:, :, :]

@@ -5,12 +5,13 @@ from funlib.geometry import Roi
 
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights, linear
-from emsuite.prediction.tiling import Tile
+from emsuite.prediction.tile_grid import Tile, TileGrid
 
 
-def row(n: int, width: int = 8, advance: int = 4) -> list[Tile]:
+def row(n: int, width: int = 8, advance: int = 4) -> TileGrid:
     """Tiles along x whose outputs are one section high and wide."""
-    return [Tile((0, 0, b), (0, 0, b), (1, 1, min(width, n - b))) for b in range(0, n - width + advance, advance)]
+    along = [(b, b, min(width, n - b)) for b in range(0, n - width + advance, advance)]
+    return TileGrid([[(0, 0, 1)], [(0, 0, 1)], along])
 
 
 def blended(values: list[float], n: int) -> tuple[np.ndarray, list[tuple[int, int]], int]:

@@ -7,7 +7,8 @@ from funlib.geometry import Roi
 from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.blending import BLENDINGS, Blended, GridWeights, gaussian, linear, make_tiling, weights_along
-from emsuite.prediction.tiling import BY_STRIDE, Original, Tile, even_input_shape
+from emsuite.prediction.tile_grid import TileGrid
+from emsuite.prediction.tiling import BY_STRIDE, Original, even_input_shape
 
 # along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
 REACH = ReceptiveField((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
@@ -55,7 +56,7 @@ def test_a_seam_between_two_levels_becomes_a_ramp() -> None:
 
 def test_weights_of_a_grid_are_products_of_its_axes() -> None:
     tiling, roi = Blended("gaussian"), Roi((4, 0, 0), (16, 20, 12))
-    tiles = list(tiling.grid(REACH, (18, 22, 22), roi, roi))
+    tiles = tiling.grid(REACH, (18, 22, 22), roi, roi)
     weights, total = GridWeights(tiles, (8, 12, 12), gaussian), np.zeros((40, 40, 40))
     for tile in tiles:
         total[tuple(slice(b, b + n) for b, n in zip(tile.begin, (8, 12, 12), strict=True))] += weights.of(tile)
@@ -101,7 +102,7 @@ def test_the_command_line_names_the_tiling() -> None:
 
 
 def test_a_tile_s_output_is_weighed_from_its_begin_on() -> None:
-    tiles = [Tile((0, 0, 0), (0, 0, 1), (1, 1, 3)), Tile((0, 0, 2), (0, 0, 2), (1, 1, 4))]
+    tiles = TileGrid([[(0, 0, 1)], [(0, 0, 1)], [(0, 1, 3), (2, 2, 4)]])
     weights = GridWeights(tiles, (1, 1, 4), linear)
     np.testing.assert_allclose(weights.of(tiles[0])[0, 0], [1, 1, 0.75, 0.25])
     np.testing.assert_allclose(weights.of(tiles[1])[0, 0], [0.25, 0.75, 1, 1])

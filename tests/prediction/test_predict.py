@@ -691,7 +691,7 @@ def rows_of(made: Network, raw: Volume, tiling: Blended) -> tuple[tuple[int, ...
     """The numbers of the tiles of each row of the whole volume."""
     tile_predictor, roi = make_predictor(made, BLENDED, raw, raw.roi, tiling), Roi((0, 0, 0), raw.shape)
     advance = [tiling.advance(*pair) for pair in zip(tile_predictor.step, made.receptive_field.stride, strict=True)]
-    return share_rows(tile_predictor.grid(raw, roi), make_blended_layout(advance, roi), roi, raw).tiles
+    return tuple(share_rows(tile_predictor.grid(raw, roi), make_blended_layout(advance, roi), roi, raw).tiles)
 
 
 def test_where_outputs_do_not_depend_on_the_tile_blending_changes_no_byte(tmp_path: Path) -> None:

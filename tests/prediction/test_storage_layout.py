@@ -10,14 +10,15 @@ from emsuite.io.volume import create_volume
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.blending import Blended
 from emsuite.prediction.storage_layout import Layout, make_blended_layout, make_layout, share_out, share_rows
-from emsuite.prediction.tiling import BY_STRIDE, Original, Tile, Tiling
+from emsuite.prediction.tile_grid import TileGrid
+from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 
 # along each axis: inputs of 14, 18, 22, ... voxels; 4, 8, 12, ... come out
 REACH = ReceptiveField((14, 14, 14), (4, 4, 4), (10, 10, 10), (5, 5, 5))
 
 
-def row(*begins: int) -> list[Tile]:
-    return [Tile((0, 0, begin), (0, 0, begin), (1, 1, 1)) for begin in begins]
+def row(*begins: int) -> TileGrid:
+    return TileGrid([[(0, 0, 1)], [(0, 0, 1)], [(begin, begin, 1) for begin in begins]])
 
 
 def test_shards_hold_what_is_kept_of_a_tile() -> None:
@@ -41,7 +42,7 @@ def test_tiles_that_do_not_fit_into_a_grid_share_chunks() -> None:
 def test_no_two_blocks_write_into_the_same_shard(tmp_path: Path, tiling: Tiling, begin: tuple[int, ...]) -> None:
     whole, roi = Roi((0, 0, 0), (40, 41, 60)), Roi(begin, (30, 17, 50))
     raw = create_volume(tmp_path / "v.zarr/raw", whole.shape, np.uint8, (2, 2, 2), (10, 10, 10))
-    tiles = list(tiling.grid(REACH, (18, 22, 22), whole, roi))
+    tiles = tiling.grid(REACH, (18, 22, 22), whole, roi)
     layout = make_layout(tiles, roi)
     share = share_out(tiles, layout, roi, raw, 2)
     assert sorted(number for block in share.tiles for number in block) == list(range(len(tiles)))
@@ -69,7 +70,7 @@ def test_rows_hold_all_tiles_that_reach_into_them_in_the_order_of_sums(tmp_path:
     """Shards of 4x8x8 voxels: of 10 along z and 6 along y, rows of 4, 3 and 3, and of 3 and 3."""
     whole, roi = Roi((0, 0, 0), (50, 60, 70)), Roi(begin, (40, 41, 60))
     raw = create_volume(tmp_path / "v.zarr/raw", whole.shape, np.uint8, (2, 2, 2), (10, 10, 10))
-    tiles = list(Blended("linear").grid(REACH, (18, 22, 22), whole, roi))
+    tiles = Blended("linear").grid(REACH, (18, 22, 22), whole, roi)
     layout = make_blended_layout((4, 8, 8), roi)
     share = share_rows(tiles, layout, roi, raw)
     assert tuple(share.grid.shape) == (3, 2, 1)

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import yaml
+import zarr
 
 from builders import ROOT, write_array, write_network
 from emsuite.common.errors import BadInput
@@ -118,7 +120,10 @@ def test_volumes_that_are_not_there(call_script: Callable, network: Path, tmp_pa
     refused(call_script(TRAIN, network, "--data", tmp_path / "no.zarr"), f"{tmp_path / 'no.zarr'}: no such volume")
     empty = create_volume(tmp_path / "empty.zarr/other", (2, 2, 2), np.uint8, SIZE, (0, 0, 0)).path.parent
     refused(call_script(TRAIN, network, "--data", empty), f"{empty}: has no array '{GROUND}'; it holds other")
-    refused(call_script(TRAIN, network, "--data", tmp_path), f"{tmp_path / GROUND}: not in a .zarr or .hdf container")
+    refused(
+        call_script(TRAIN, network, "--data", tmp_path),
+        f"{tmp_path / GROUND}: not in a .zarr, .h5, .hdf or .hdf5 container",
+    )
     refused(call_script(TRAIN, network), "no data set 'd'; there are fib25, hemi, phantom, zebrafinch")
     nothing_trained(network)
 
@@ -484,3 +489,35 @@ def test_a_killed_prediction_goes_on_to_the_same_bytes(
     assert files(out) == files(tmp_path / "whole.zarr")
     again = call_script(PREDICT, *arguments, "--out", out)
     assert (again.code, again.out) == (0, f"{out}: already there, made with the same settings\n")
+
+
+# ---- types that other programs write
+
+
+@pytest.mark.parametrize("name", ["v.h5", "v.zarr"])
+def test_byte_order_and_type_change_no_loss(call_script: Callable, tmp_path: Path, name: str) -> None:
+    losses = []
+    for case, (raw, labels) in enumerate([("u1", "<u8"), ("u1", ">u8"), ("u1", ">i4"), ("u1", "u1")]):
+        arrays = {"volumes/raw": RAW.astype(raw), GROUND: LABELS.astype(labels)}
+        path = tmp_path / f"{case}/{name}"
+        path.parent.mkdir()
+        for array, voxels in arrays.items():
+            if path.suffix == ".h5":
+                with h5py.File(path, "a") as file:
+                    file.create_dataset(array, data=voxels).attrs["resolution"] = SIZE
+            else:
+                group = zarr.open_group(path, mode="a", zarr_format=2)
+                group.create_array(array, data=voxels, chunks=SHAPE).attrs["resolution"] = list(SIZE)
+        network = write_network(tmp_path / f"{case}/d/n")
+        assert call_script(TRAIN, network, "--data", path).code == 0
+        losses.append([row.split(",")[:3] for row in (network / "log/losses.csv").read_text().splitlines()])
+    assert losses == losses[:1] * len(losses)
+
+
+def test_labels_are_added_to_a_volume_with_a_listing(call_script: Callable, network: Path, tmp_path: Path) -> None:
+    path = tmp_path / "v.zarr"
+    write_array(path / "volumes/raw", RAW, SIZE)
+    zarr.consolidate_metadata(path)
+    group = zarr.open_group(path, mode="a", use_consolidated=False)
+    group.create_array(GROUND, data=LABELS).attrs["resolution"] = list(SIZE)  # a program that renews no listing
+    assert call_script(TRAIN, network, "--data", path).code == 0

@@ -70,11 +70,11 @@ def test_containers_that_hold_nothing_are_refused(cube: Path, tmp_path: Path) ->
     for path, complaint in (
         (tmp_path / "empty.zarr", "holds no array that can be shown"),
         (tmp_path / "none.zarr", "no such volume"),
-        (tmp_path / "none.h5", "cannot be read as HDF5"),
+        (tmp_path / "none.h5", "no such volume"),
         (tmp_path / "text.h5", "cannot be read as HDF5"),
         (tmp_path / "folder.zarr", "cannot be read as a zarr group"),
         (cube / "volumes/raw", "expected the container itself"),
-        (tmp_path, "not in a .zarr or .hdf container"),
+        (tmp_path, "not in a .zarr, .h5, .hdf or .hdf5 container"),
     ):
         with pytest.raises(BadInput, match=complaint):
             data_layers([path])

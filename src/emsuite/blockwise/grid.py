@@ -7,6 +7,7 @@ context +- - - - - - - - +        The write regions tile the volume from its off
         + - - - - read - +
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class BlockGrid:
         return Coordinate(-(-n // size) for n, size in zip(self.total.shape, self.block_size, strict=True))
 
     def __len__(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def __iter__(self) -> Iterator[Block]:
         return (self.block(index) for index in range(len(self)))

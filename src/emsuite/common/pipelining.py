@@ -12,7 +12,7 @@ Threads suffice, because torch and numba release Python's lock and so run side b
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -42,11 +42,21 @@ def prefetch(
         workers: The number of threads that draw.
         initializer: Called once in each thread, before it draws.
     """
+    return _ahead(range(start, stop), draw, ahead, workers, initializer)
+
+
+def _ahead(
+    items: Iterable[Item],
+    draw: Callable[[Item], Drawn],
+    ahead: int,
+    workers: int,
+    initializer: Callable[[], None] | None = None,
+) -> Generator[Drawn, None, None]:
     pool = ThreadPoolExecutor(workers, "prefetch", initializer)
     waiting: deque[Future[Drawn]] = deque()
     try:
-        for number in range(start, stop):
-            waiting.append(pool.submit(draw, number))
+        for item in items:
+            waiting.append(pool.submit(draw, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -72,7 +82,7 @@ def in_bursts(
 
 
 def overlap(
-    items: Sequence[Item],
+    items: Iterable[Item],
     read: Callable[[Item], Read],
     compute: Callable[[Read], Computed],
     write: Callable[[Item, Computed], None],
@@ -95,9 +105,9 @@ def overlap(
     """
     pool = ThreadPoolExecutor(writers, "write")
     writing: deque[tuple[Item, Future[None]]] = deque()
-    ahead = prefetch(lambda number: read(items[number]), 0, len(items), readers, readers)
+    ahead = _ahead(items, lambda item: (item, read(item)), readers, readers)
     try:
-        for item, inputs in zip(items, ahead, strict=True):
+        for item, inputs in ahead:
             computed = compute(inputs)
             del inputs
             if len(writing) == writers:

@@ -1,6 +1,7 @@
 """The labels mask: 1 where the label of a voxel is ground truth, 0 where nobody labelled the voxel."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,7 +83,7 @@ def create_mask(container: Path, rule: MaskRule) -> bool:
 
 def _create_mask(container: Path, rule: MaskRule) -> bool:
     labels = open_volume(container / LABELS)
-    if labels.channels is not None or labels.dtype.kind not in "iu":
+    if labels.channels is not None or labels.dtype.kind not in "iub":
         raise BadInput(f"{labels.path}: {labels.dtype} {labels.shape}, expected integer labels without channels")
     settings = {_RULE: rule.model_dump(mode="json"), _LABELS_CHECKSUM: fingerprint(container / LABELS)}
     is_kept = _keeps_mask(container, labels, settings)
@@ -108,7 +109,7 @@ def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bo
     mask = open_volume(container / MASK)
     if _RULE in mask.attributes:
         return {key: mask.attributes.get(key) for key in settings} == settings
-    if mask.roi != labels.roi or mask.voxel_size != labels.voxel_size or mask.dtype not in (np.uint8, np.bool_):
+    if mask.roi != labels.roi or mask.voxel_size != labels.voxel_size or mask.dtype.kind not in "iub":
         raise BadInput(
             f"{mask.path}: {mask.dtype} over {mask.roi} nm does not fit the labels, which cover {labels.roi} nm; "
             "remove it, and a new one is written"
@@ -128,9 +129,9 @@ def _write(container: Path, labels: Volume, rule: MaskRule, settings: dict[str, 
         chunks=block,
         **settings,
     )
-    blocks = list(_blocks(labels.shape, block))
-    for index in progress(blocks, what=f"mask of {container.name}"):
-        mask.array[index] = mask_of(labels.array[index], rule)
+    blocks = math.prod(-(-n // width) for n, width in zip(labels.shape, block, strict=True))
+    for index in progress(_blocks(labels.shape, block), what=f"mask of {container.name}", total=blocks):
+        mask.array[index] = mask_of(labels[index], rule)
     rename_array(container, _UNFINISHED, MASK)
 
 

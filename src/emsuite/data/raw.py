@@ -1,5 +1,6 @@
 """Checks of raw before a network reads it: three axes, uint8 or floats in [0, 1], the voxel size of the network."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from emsuite.io.volume import Volume, open_volume
 
 def open_raw(path: Path, voxel_size: Sequence[int]) -> Volume:
     """Open raw for a network of this voxel size (nm); raise BadInput if the network cannot read it."""
-    raw = open_volume(path.resolve())
+    raw = open_volume(os.path.realpath(path))
     check_raw(raw, voxel_size)
     return raw
 

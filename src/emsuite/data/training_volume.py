@@ -95,8 +95,8 @@ def load_training_volume(
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    labelled = StoredVoxels(labels, used, partial(_labels, rule=rule), torch.int32)
-    sources: list[Source] = [raw_source(raw), labelled]
+    labelled = StoredVoxels(labels, used, partial(_labels, rule=rule), torch.int32, mask)
+    sources: list[Source] = [raw_source(raw, mask), labelled]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
     elif rule.unlabelled:
@@ -113,9 +113,9 @@ def _moved(source: Source | None, device: torch.device | str) -> Source | None:
     return source.to(device) if isinstance(source, torch.Tensor | Ones) else source
 
 
-def raw_source(raw: Volume) -> "StoredVoxels":
-    """Return raw on disk as a source of uint8, or of float32 in [0, 1]."""
-    return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32)
+def raw_source(raw: Volume, mask: Volume | None = None) -> "StoredVoxels":
+    """Return raw on disk as a source of uint8, or of float32 in [0, 1]: 0 where it is no number and masked out."""
+    return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32, mask)
 
 
 def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
@@ -160,7 +160,7 @@ def _check_raw_type(raw: Volume) -> None:
 
 def _check_types(raw: Volume, labels: Volume) -> None:
     _check_raw_type(raw)
-    if labels.dtype.kind not in "ui":
+    if labels.dtype.kind not in "uib":
         raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
 
 
@@ -179,35 +179,48 @@ def _is_full(mask: Source) -> bool:
     return isinstance(mask, torch.Tensor) and bool(mask.all())
 
 
-def _raw(volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+MaskedIn = Callable[[], np.ndarray]
+"""Returns which of the voxels that were read count: booleans, or one True for all of them."""
+
+
+def _raw(volume: Volume, voxels: np.ndarray, masked_in: MaskedIn) -> torch.Tensor:
     voxels = np.ascontiguousarray(voxels)
     if voxels.dtype == np.uint8:
         return torch.from_numpy(voxels)
     checked = in_unit_range(voxels)
     voxels = voxels if checked is None else checked
-    if np.isnan(voxels).any():
-        nans = int(np.isnan(voxels).sum())
-        raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")
-    if voxels.size and (voxels.min() < 0 or voxels.max() > 1):
-        raise BadInput(f"{volume.path}: floats from {voxels.min():g} to {voxels.max():g}, expected 0 to 1")
+    if voxels.size and not (voxels.min() >= 0 and voxels.max() <= 1):
+        odd = ~((voxels >= 0) & (voxels <= 1))
+        _check_floats(volume, voxels[odd & masked_in()])
+        voxels[odd] = 0  # as outside the volume
     return torch.from_numpy(voxels.astype(np.float32))
 
 
-def _mask(_volume: Volume, voxels: np.ndarray) -> torch.Tensor:
+def _check_floats(volume: Volume, odd: np.ndarray) -> None:
+    if nans := int(np.isnan(odd).sum()):
+        raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")
+    if odd.size:
+        low, high = min(odd.min(), 0), max(odd.max(), 1)
+        raise BadInput(f"{volume.path}: floats from {low:g} to {high:g}, expected 0 to 1")
+
+
+def _mask(_volume: Volume, voxels: np.ndarray, _masked_in: MaskedIn) -> torch.Tensor:
     return torch.from_numpy((voxels != 0).astype(np.uint8))
 
 
-def _mask_by_rule(_volume: Volume, voxels: np.ndarray, rule: MaskRule) -> torch.Tensor:
+def _mask_by_rule(_volume: Volume, voxels: np.ndarray, _masked_in: MaskedIn, rule: MaskRule) -> torch.Tensor:
     return torch.from_numpy(mask_of(voxels, rule))
 
 
-def _labels(volume: Volume, voxels: np.ndarray, rule: MaskRule) -> torch.Tensor:
+def _labels(volume: Volume, voxels: np.ndarray, masked_in: MaskedIn, rule: MaskRule) -> torch.Tensor:
     voxels = np.ascontiguousarray(voxels)
     if rule.unlabelled:
         voxels = np.where(mask_of(voxels, rule), voxels, voxels.dtype.type(0))
-    if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
-        raise BadInput(f"{volume.path}: holds the label {voxels.min()}, expected 0 for background and labels above")
-    renumbered, _ = fastremap.renumber(voxels, in_place=True)
+    negative = voxels < 0 if voxels.dtype.kind == "i" else np.zeros(0, bool)
+    if negative.any() and (negative & masked_in()).any():
+        label = voxels[negative & masked_in()].min()
+        raise BadInput(f"{volume.path}: holds the label {label}, expected 0 for background and labels above")
+    renumbered, _ = fastremap.renumber(voxels.view(f"u{voxels.dtype.itemsize}"), in_place=True)
     return torch.from_numpy(renumbered.astype(np.int32))
 
 
@@ -221,9 +234,11 @@ class StoredVoxels:
     volume: Volume
     roi: Roi
     """nm."""
-    convert: Callable[[Volume, np.ndarray], torch.Tensor]
+    convert: Callable[[Volume, np.ndarray, MaskedIn], torch.Tensor]
     """Checks the voxels that were read and returns a tensor of `dtype`; gets the volume for its messages."""
     dtype: torch.dtype
+    mask: Volume | None = None
+    """Voxels where it is 0, and those outside it, may hold anything. None: all voxels are checked."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -239,7 +254,18 @@ class StoredVoxels:
         """Read the voxels of a box."""
         ends = [part.indices(size)[:2] for part, size in zip(box, self.shape, strict=True)]
         begin, end = (Coordinate(side) * self.volume.voxel_size for side in zip(*ends, strict=True))
-        return self.convert(self.volume, self.volume.read(Roi(self.roi.begin + begin, end - begin)))
+        region = Roi(self.roi.begin + begin, end - begin)
+        return self.convert(self.volume, self.volume.read(region), lambda: self._masked_in(region))
+
+    def _masked_in(self, region: Roi) -> np.ndarray:
+        if self.mask is None:
+            return np.array(True)
+        masked_in = np.zeros(region.shape / self.volume.voxel_size, bool)
+        if not (inside := region.intersect(self.mask.roi)).empty:
+            begin, end = ((side - region.begin) / self.volume.voxel_size for side in (inside.begin, inside.end))
+            index = tuple(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True))
+            masked_in[index] = self.mask.read(inside) != 0
+        return masked_in
 
 
 @dataclass(frozen=True)

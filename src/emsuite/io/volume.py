@@ -21,7 +21,9 @@ from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
 from emsuite.io.formats.base import NewArray, WritableFormat
-from emsuite.io.formats.registry import FORMATS, find_format
+from emsuite.io.formats.registry import find_format
+from emsuite.io.formats.voxel_grid import voxel_grid, whole_nanometres
+from emsuite.io.formats.voxel_grid import voxel_size as check_voxel_size
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
 """Names of arrays in the containers of a data set."""
@@ -45,8 +47,8 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of the stored voxels."""
-        return np.dtype(self.array.dtype)
+        """The type of the voxels that `read` returns: the stored one, in this machine's byte order."""
+        return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
     def spatial_shape(self) -> Coordinate:
@@ -75,17 +77,22 @@ class Volume:
             roi: The region in nm; None: the whole array.
 
         Returns:
-            An array (Z, Y, X) or (C, Z, Y, X), all channels, of the stored type.
+            An array (Z, Y, X) or (C, Z, Y, X), all channels, of `dtype`.
 
         Raises:
             BadInput: As `check`, and for damaged chunks.
         """
         region = self.roi if roi is None else roi
-        index = self._index(region)
+        return self[self._index(region)]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Return voxels of `dtype` by slices of the array; raise BadInput for damaged chunks."""
         try:
-            return np.asarray(self.array[index])
-        except (RuntimeError, ValueError) as error:  # what codecs raise
-            raise BadInput(f"{self.path}: cannot be read at {region} nm, it is damaged: {error}") from None
+            return np.asarray(self.array[index]).astype(self.dtype, copy=False)
+        except PermissionError:
+            raise
+        except (RuntimeError, ValueError, OSError) as error:  # what codecs and HDF5 raise
+            raise BadInput(f"{self.path}: cannot be read at {index}, it is damaged: {error}") from None
 
     def write(self, roi: Roi, voxels: np.ndarray) -> None:
         """Write `voxels`, all channels, at `roi` (nm); raise BadInput as `check`."""
@@ -110,8 +117,8 @@ class Volume:
 def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
     """Open an array.
 
-    The voxel size comes from the attribute `resolution` or `voxel_size` (nm, z y x), the offset from `offset` (nm,
-    default 0).
+    The voxel size comes from the attribute `resolution` or `voxel_size` (z y x, nm unless `units` says another length),
+    the offset from `offset` (default 0). See `voxel_grid` for other attributes.
 
     Args:
         path: The container and the name of the array in it, such as `fib25.zarr/volumes/raw` or
@@ -128,16 +135,12 @@ def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
     path = Path(path)
     if mode == "r":
         check_finished(path)
-    array, attributes = stored_as.open_array(container, name, mode)
-    voxel_size = _voxel_size(path, attributes)
-    offset = Coordinate(_whole_numbers(path, "offset", attributes.get("offset", [0] * voxel_size.dims)))
-    if offset.dims != voxel_size.dims:
-        raise BadInput(
-            f"{path}: offset {tuple(offset)} and voxel size {tuple(voxel_size)} differ in their number of axes"
-        )
+    stored = stored_as.open_array(container, name, mode)
+    voxel_size, offset = voxel_grid(path, stored)
+    array = stored.array
     if not 0 <= array.ndim - voxel_size.dims <= 1:
         raise BadInput(f"{path}: {array.ndim} axes {array.shape}, expected {voxel_size.dims}, or one more for channels")
-    return Volume(path, array, voxel_size, offset, attributes)
+    return Volume(path, array, voxel_size, offset, stored.attributes)
 
 
 def create_volume(
@@ -173,13 +176,13 @@ def create_volume(
     if not isinstance(stored_as, WritableFormat):
         raise BadInput(f"{path}: arrays are written as zarr, expected a path as VOLUME.zarr/volumes/raw")
     spatial = len(tuple(voxel_size))
-    size_nm, offset_nm = _nanometres(path, voxel_size), _whole_numbers(path, "offset", offset)
+    size_nm, offset_nm = check_voxel_size(path, voxel_size), whole_nanometres(path, "offset", offset)
     if chunks is None:
         chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
     all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
     new = NewArray(tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format)
-    array, stored_attributes = stored_as.create_array(container, name, new)
-    return Volume(path, array, Coordinate(size_nm), Coordinate(offset_nm), stored_attributes)
+    stored = stored_as.create_array(container, name, new)
+    return Volume(path, stored.array, Coordinate(size_nm), Coordinate(offset_nm), stored.attributes)
 
 
 def split_path(path: Path) -> tuple[Path, str]:
@@ -206,8 +209,12 @@ def holds_array(path: Path) -> bool:
 
 
 def is_writable(container: Path) -> bool:
-    """Return whether `container` is named as one that arrays can be written into."""
-    return isinstance(FORMATS.get(container.suffix), WritableFormat)
+    """Return whether `container` is one that arrays can be written into."""
+    try:
+        stored_as, _, name = find_format(container)
+        return isinstance(stored_as, WritableFormat) and not name
+    except BadInput:
+        return False
 
 
 def rename_array(container: Path, old: str, new: str) -> None:
@@ -263,30 +270,3 @@ def parse_roi(text: str, within: Volume) -> Roi:
 def format_roi(roi: Roi) -> str:
     """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
     return ",".join(f"{begin}:{end}" for begin, end in zip(roi.begin, roi.end, strict=True))
-
-
-def _voxel_size(path: Path, attributes: dict[str, Any]) -> Coordinate:
-    sizes = {key: _nanometres(path, attributes[key], key) for key in ("voxel_size", "resolution") if key in attributes}
-    if not sizes:
-        raise BadInput(f"{path}: no attribute 'resolution' or 'voxel_size'; expected one, in nm, as [40, 4, 4]")
-    if len({tuple(size) for size in sizes.values()}) > 1:
-        raise BadInput(f"{path}: 'voxel_size' {sizes['voxel_size']} and 'resolution' {sizes['resolution']} disagree")
-    return Coordinate(next(iter(sizes.values())))
-
-
-def _nanometres(path: Path, value: Any, key: str = "voxel_size") -> list[int]:
-    numbers = _whole_numbers(path, key, value)
-    if not numbers or min(numbers) < 1:
-        raise BadInput(f"{path}: '{key}' holds {numbers}, expected nm above 0 per axis, as [40, 4, 4]")
-    return numbers
-
-
-def _whole_numbers(path: Path, key: str, value: Any) -> list[int]:
-    try:
-        numbers = [float(number) for number in value]
-        whole = [round(number) for number in numbers]
-    except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{path}: '{key}' holds {value!r}, expected nm per axis, as [40, 4, 4]") from None
-    if numbers != [float(n) for n in whole]:
-        raise BadInput(f"{path}: '{key}' holds {numbers}, expected whole nm (funlib.geometry counts in integers)")
-    return whole

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from funlib.geometry import Roi
 
-from emsuite.prediction.tiling import Tile
+from emsuite.prediction.tile_grid import Tile
 
 Write = Callable[[Roi, dict[str, np.ndarray]], None]
 """Writes a region, in voxels of raw, of each head: `(C, Z, Y, X)` float32 in [0, 1]."""

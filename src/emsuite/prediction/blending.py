@@ -18,7 +18,8 @@ from funlib.geometry import Roi
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import ReceptiveField
-from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tile, Tiling, Window, even_input_shape
+from emsuite.prediction.tile_grid import Tile, TileGrid
+from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tiling, Window, even_input_shape
 
 SHARDS_PER_ROW = 4
 """The largest width, along z and y, of a row of blocks, in shards of half an output each, see `blended_rows.py`.
@@ -130,8 +131,9 @@ def make_tiling(tile: str, valid: bool, blend: str, input_shape: Sequence[int] |
 class GridWeights:
     """The weights of all outputs of a blended grid."""
 
-    def __init__(self, tiles: Sequence[Tile], step: Shape, window: Window):
-        self._axes = [weights_along((tile.begin[axis] for tile in tiles), n, window) for axis, n in enumerate(step)]
+    def __init__(self, tiles: TileGrid, step: Shape, window: Window):
+        begins = [[begin for begin, _, _ in axis] for axis in tiles.axes]
+        self._axes = [weights_along(axis, n, window) for axis, n in zip(begins, step, strict=True)]
 
     def of(self, tile: Tile) -> np.ndarray:
         """Return the weights of the output of `tile`, `(Z, Y, X)` float64."""

@@ -40,7 +40,7 @@ from emsuite.prediction.storage_layout import (
     share_out,
     share_rows,
 )
-from emsuite.prediction.tiling import Tile
+from emsuite.prediction.tile_grid import TileGrid
 
 _GPU_READERS, _GPU_WRITERS = 4, 8  # threads that read, and that compress and write, beside one GPU, at most
 
@@ -132,16 +132,24 @@ class _Run:
     predictor: Predictor
     sources: Sequence[Volume]
     arrays: Mapping[str, Volume]
-    tiles: Sequence[Tile]
+    tiles: TileGrid
     record: TileRecord
     share: BlockShare
     layout: Layout
 
-    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> list[Any]:
-        """Return the tiles of these blocks that are not done, as `predict` takes them; `done` as it was recorded."""
-        return sorted(number for block in blocks for number in self.share.tiles[block] if number not in done)
+    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> Iterator[Any]:
+        """Yield the tiles of these blocks that are not done, as `predict` takes them; `done` as it was recorded."""
+        return (number for block in blocks for number in self.share.tiles[block] if number not in done)
 
-    def predict(self, numbers: Sequence[Any]) -> Iterator[Any]:
+    def all_to_do(self, done: set[int]) -> Iterator[Any]:
+        """Yield the tiles of all blocks that are not done, as `predict` takes them."""
+        return (number for number in range(len(self.tiles)) if number not in done)
+
+    def number_done(self, done: set[int]) -> int:
+        """Return how many tiles of `share.tiles.total` are done."""
+        return len(done)
+
+    def predict(self, numbers: Iterable[Any]) -> Iterator[Any]:
         """Predict tiles and yield once for each of them."""
         readers, writers = self._threads()
         return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers, readers)
@@ -174,11 +182,19 @@ class _Run:
 class _BlendedRun(_Run):
     """The same, where outputs overlap: whole rows are written, each a block. The record holds the numbers of rows."""
 
-    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> list[Any]:
-        """Return pairs of a row that is not done and a tile of it, row after row."""
-        return [(row, number) for row in blocks if row not in done for number in self.share.tiles[row]]
+    def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> Iterator[Any]:
+        """Yield pairs of a row that is not done and a tile of it, row after row."""
+        return ((row, number) for row in blocks if row not in done for number in self.share.tiles[row])
 
-    def predict(self, pairs: Sequence[Any]) -> Iterator[Any]:
+    def all_to_do(self, done: set[int]) -> Iterator[Any]:
+        """Yield pairs of a row and a tile, see `tiles_to_do`."""
+        return self.tiles_to_do(range(len(self.share.tiles)), done)
+
+    def number_done(self, done: set[int]) -> int:
+        """Return the number of tiles of the rows that are done."""
+        return sum(len(self.share.tiles[row]) for row in done)
+
+    def predict(self, pairs: Iterable[Any]) -> Iterator[Any]:
         """Predict the tiles of whole rows and yield once for each of them."""
         readers, _ = self._threads()
         write = _RowWriter(self)
@@ -204,7 +220,7 @@ class _RowWriter:
             region = in_voxels(self._run.sources[0], share.grid.block(row).write)
             self._sums = RowSums(region, self._run.layout.shard[2], self._run.predictor.step[2], self._store)
         self._sums.add(tile, self._weights.of(tile), predicted.arrays())
-        if number == share.tiles[row][-1]:
+        if number == share.tiles[row].last:
             self._sums.finish()
             self._sums = None
             self._run.record.add(row)
@@ -217,10 +233,9 @@ class _RowWriter:
 
 
 def _predict_here(what: str, run: _Run, done: set[int]) -> None:
-    blocks = range(len(run.share.grid))
-    todo, total = run.tiles_to_do(blocks, done), len(run.tiles_to_do(blocks, set()))
-    with closing(run.record.open()), progress(what=what, total=total, done=total - len(todo), unit="tile") as bar:
-        for _ in replace(run, predictor=run.predictor.on(run.predictor.device)).predict(todo):
+    total, before = run.share.tiles.total, run.number_done(done)
+    with closing(run.record.open()), progress(what=what, total=total, done=before, unit="tile") as bar:
+        for _ in replace(run, predictor=run.predictor.on(run.predictor.device)).predict(run.all_to_do(done)):
             bar.update()
 
 

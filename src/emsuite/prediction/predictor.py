@@ -22,7 +22,8 @@ from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
 from emsuite.prediction.region import in_voxels
-from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tile, Tiling, tile_within
+from emsuite.prediction.tile_grid import Tile, TileGrid
+from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tiling, tile_within
 
 
 @dataclass(frozen=True)
@@ -175,15 +176,15 @@ class Predictor:
         lsds = {"lsds_input_shape": self.lsds.input_shape} if self.lsds else {}
         return {"tiles": self.tiling.name, "input_shape": self.input_shape} | lsds
 
-    def grid(self, raw: Volume, roi: Roi) -> list[Tile]:
+    def grid(self, raw: Volume, roi: Roi) -> TileGrid:
         """Return the tiles that cover `roi` (voxels) of `raw`."""
-        return list(self.tiling.grid(self.network.receptive_field, self.input_shape, self.whole(raw), roi))
+        return self.tiling.grid(self.network.receptive_field, self.input_shape, self.whole(raw), roi)
 
     def whole(self, raw: Volume) -> Roi:
         """Return the region of `raw`, in voxels, that the grid is laid over."""
         return self.tiling.whole((self.lsds or self).network.receptive_field, in_voxels(raw, raw.roi))
 
-    def reads(self, grid: Sequence[Tile]) -> Roi:
+    def reads(self, grid: TileGrid) -> Roi:
         """Return the region, in voxels, that the tiles of a grid read together."""
         first, last = Coordinate(grid[0].begin), Coordinate(grid[-1].begin)
         return Roi(first - Coordinate(self.network.receptive_field.offset), last - first + Coordinate(self.input_shape))

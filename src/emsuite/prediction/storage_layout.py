@@ -9,7 +9,8 @@ Along such an axis a shard holds one chunk and several tiles write into it, so o
 axis. Where outputs are blended, a shard is as wide as tiles advance, and one worker writes a row of them.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from emsuite.common.arrays import Shape
 from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 from emsuite.prediction.blending import SHARDS_PER_ROW
-from emsuite.prediction.tiling import Tile
+from emsuite.prediction.tile_grid import BlockTiles, TileGrid
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Layout:
     exclusive: Shape
 
 
-def make_layout(tiles: Sequence[Tile], roi: Roi) -> Layout:
+def make_layout(tiles: TileGrid, roi: Roi) -> Layout:
     """Return how the prediction of `roi` (voxels) by the tiles of a grid is stored."""
     axes = []
     for axis, n in enumerate(roi.shape):
         first = roi.begin[axis]
-        axes.append(_along(sorted({tile.keep_begin[axis] - first for tile in tiles}), n))
+        axes.append(_along(sorted({keep - first for _, keep, _ in tiles.axes[axis]}), n))
     return Layout(*zip(*axes, strict=True))
 
 
@@ -63,10 +64,10 @@ class BlockShare:
     """Blocks for workers, and the numbers of the tiles that each block is made from."""
 
     grid: BlockGrid
-    tiles: tuple[tuple[int, ...], ...]
+    tiles: BlockTiles
 
 
-def share_out(tiles: Sequence[Tile], layout: Layout, roi: Roi, raw: Volume, workers: int) -> BlockShare:
+def share_out(tiles: TileGrid, layout: Layout, roi: Roi, raw: Volume, workers: int) -> BlockShare:
     """Return blocks that are rows of tiles along x, a few for each worker.
 
     With several tiles in a block, most tiles are read while the one before is computed.
@@ -75,33 +76,29 @@ def share_out(tiles: Sequence[Tile], layout: Layout, roi: Roi, raw: Volume, work
     row = max(1, min(along, len(tiles) // (4 * workers)))
     size = Coordinate((*layout.exclusive[:-1], layout.exclusive[-1] * row))
     grid = _block_grid(size, roi, raw)
-    numbers: list[list[int]] = [[] for _ in range(len(grid))]
-    for number, tile in enumerate(tiles):
-        position = [(k - b) // s for k, b, s in zip(tile.keep_begin, roi.begin, size, strict=True)]
-        numbers[int(np.ravel_multi_index(position, tuple(grid.shape)))].append(number)
-    return BlockShare(grid, tuple(map(tuple, numbers)))
+    ranges = []
+    for axis, begin, width, n in zip(tiles.axes, roi.begin, size, grid.shape, strict=True):
+        first = np.searchsorted([keep for _, keep, _ in axis], begin + np.arange(n + 1) * width)
+        ranges.append([range(int(low), int(high)) for low, high in itertools.pairwise(first)])
+    return BlockShare(grid, BlockTiles(tiles.shape, ranges))
 
 
-def share_rows(tiles: Sequence[Tile], layout: Layout, roi: Roi, raw: Volume) -> BlockShare:
+def share_rows(tiles: TileGrid, layout: Layout, roi: Roi, raw: Volume) -> BlockShare:
     """Return blocks that are rows of shards along x, for blended outputs; the tiles of a block in the order of sums.
 
     A tile at the border of several rows is in each of them. Rows do not depend on the number of workers.
     """
     size = [_even_width(n, shard) for n, shard in zip(roi.shape[:2], layout.exclusive[:2], strict=True)]
     grid = _block_grid(Coordinate((*size, roi.shape[2])), roi, raw)
-    regions = [block.write - raw.offset for block in grid]
-    regions_vx = [Roi(region.offset / raw.voxel_size, region.shape / raw.voxel_size) for region in regions]
-    return BlockShare(grid, tuple(_row_tiles(tiles, regions_vx)))
-
-
-def _row_tiles(tiles: Sequence[Tile], regions: Sequence[Roi]) -> Iterator[tuple[int, ...]]:
-    """Yield, for each region, the numbers of the tiles that reach into it, sorted by x, then z, then y."""
-    begin = np.array([tile.keep_begin for tile in tiles])
-    end = begin + [tile.keep_shape for tile in tiles]
-    order = np.lexsort([[tile.begin[axis] for tile in tiles] for axis in (1, 0, 2)])
-    for region in regions:
-        reaches = np.all((begin < region.end) & (end > region.begin), axis=1)
-        yield tuple(int(number) for number in order[reaches[order]])
+    ranges = []
+    for axis, begin, end, width, n in zip(
+        tiles.axes, roi.begin, roi.end, (*size, roi.shape[2]), grid.shape, strict=True
+    ):
+        low = begin + np.arange(n) * width
+        first = np.searchsorted([keep + length for _, keep, length in axis], low, side="right")
+        last = np.searchsorted([keep for _, keep, _ in axis], np.minimum(low + width, end))
+        ranges.append([range(int(f), int(e)) for f, e in zip(first, last, strict=True)])
+    return BlockShare(grid, BlockTiles(tiles.shape, ranges, order=(2, 0, 1)))
 
 
 def _even_width(n: int, shard: int) -> int:

@@ -34,24 +34,10 @@ from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.models.receptive_field import ReceptiveField
+from emsuite.prediction.tile_grid import TileGrid
 
 Window = Callable[[int], np.ndarray]
 """The weights above 0 of an output along one axis, `(width,)` float, for its width in voxels."""
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One tile: its first output voxel, and the voxels of its output that are used, all in voxels of the volume."""
-
-    begin: Shape
-    keep_begin: Shape
-    keep_shape: Shape
-
-    @property
-    def kept_of_output(self) -> tuple[slice, ...]:
-        """The kept voxels within the tile's `(C, Z, Y, X)` output."""
-        rows = zip(self.begin, self.keep_begin, self.keep_shape, strict=True)
-        return (slice(None), *(slice(k - b, k - b + n) for b, k, n in rows))
 
 
 class Tiling(ABC):
@@ -93,16 +79,15 @@ class Tiling(ABC):
     def starts(self, whole: range, roi: range, step: int, stride: int) -> Sequence[tuple[int, int]]:
         """Return, along one axis, where each tile begins and the first voxel kept of it. The tiles cover `roi`."""
 
-    def grid(self, receptive_field: ReceptiveField, input_shape: Sequence[int], whole: Roi, roi: Roi) -> Iterator[Tile]:
-        """Yield the tiles that cover `roi`, in z, y, x order."""
+    def grid(self, receptive_field: ReceptiveField, input_shape: Sequence[int], whole: Roi, roi: Roi) -> TileGrid:
+        """Return the tiles that cover `roi`, in z, y, x order."""
         step, axes = self.step(receptive_field, input_shape), []
         for axis, (width, stride) in enumerate(zip(step, receptive_field.stride, strict=True)):
             whole_range = range(whole.begin[axis], whole.end[axis])
             roi_range = range(roi.begin[axis], roi.end[axis])
             starts = self.starts(whole_range, roi_range, width, stride)
             axes.append([(start, low, high - low) for start, low, high in self.kept(starts, roi_range, width)])
-        for tile in itertools.product(*axes):
-            yield Tile(*zip(*tile, strict=True))
+        return TileGrid(axes)
 
     def kept(self, starts: Sequence[tuple[int, int]], roi: range, step: int) -> Iterator[tuple[int, int, int]]:
         """Yield, along one axis, each tile's start and the range that is used of it: here each voxel is kept once."""

@@ -116,7 +116,7 @@ def _limits(layer: Layer) -> tuple[float, float]:
         return 0, 1
     begin = [max(0, (n - _SAMPLE) // 2) for n in volume.spatial_shape]
     index = tuple(slice(b, b + _SAMPLE) for b in begin)
-    sample = np.asarray(volume.array[(..., *index)]).astype(np.float64)
+    sample = volume[(..., *index)].astype(np.float64)
     sample = sample[np.isfinite(sample)]
     low, high = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 1.0)
     return (low, high) if low < high else (min(low, 0.0), max(high, 1.0))
@@ -133,7 +133,7 @@ def _source(layer: Layer) -> neuroglancer.LayerDataSource:
     matrix[-volume.voxel_size.dims :, -1] = [o / s for o, s in zip(volume.offset, volume.voxel_size, strict=True)]
     return neuroglancer.LayerDataSource(
         url=_LocalVolume(
-            _Pieces(volume.array, _shown_dtype(layer)),
+            _Pieces(volume, _shown_dtype(layer)),
             dimensions=space,
             volume_type="segmentation" if layer.kind == "segmentation" else "image",
             max_downsampling=_DOWNSAMPLING,
@@ -155,7 +155,7 @@ def _shown_dtype(layer: Layer) -> np.dtype:
 class _Pieces:
     """An array for LocalVolume, which reads slices of it; they are converted to `dtype` and not cached."""
 
-    def __init__(self, array: Any, dtype: np.dtype):
+    def __init__(self, array: Volume, dtype: np.dtype):
         self._array = array
         self.shape = tuple(array.shape)
         self.dtype = dtype

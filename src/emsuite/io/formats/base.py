@@ -21,7 +21,11 @@ class StoredArray(NamedTuple):
     """Lazily read: has `shape`, `dtype` and `ndim`, is read and written by slices; axes (Z, Y, X) or (C, Z, Y, X).
     `chunks`, and `shards` where chunks are stored together, are voxels per axis."""
     attributes: dict[str, Any]
-    """Holds `voxel_size` or `resolution` and, if it is not 0, `offset`, all in nm, z y x, and the array's others."""
+    """Holds `voxel_size` or `resolution` and, if it is not 0, `offset`, z y x, and the array's others."""
+    dimension_names: tuple[str | None, ...] = ()
+    """The names of the axes, if the format stores names."""
+    groups: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """The groups above the array, the nearest first: the name of the array below each, and the group's attributes."""
 
 
 @dataclass(frozen=True)

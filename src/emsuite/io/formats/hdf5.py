@@ -1,6 +1,10 @@
 """HDF5, as CREMI's volumes come: read only."""
 
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -8,38 +12,100 @@ from emsuite.common.errors import BadInput
 from emsuite.common.provenance import checksum
 from emsuite.io.formats.base import Mode, StoredArray
 
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
+"""What h5py raises for a file with garbage inside."""
+
 
 def open_array(container: str, name: str, mode: Mode) -> StoredArray:
     """See `Format.open_array`; the file stays open as long as the array is used."""
+    file = _open(container, mode)
     try:
-        file = h5py.File(container, mode)
-    except FileNotFoundError:
-        raise BadInput(f"{container}: no such volume; expected an HDF5 file") from None
-    except OSError as error:
-        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
-    if not isinstance(file.get(name), h5py.Dataset):
-        raise BadInput(f"{container}: has no array '{name}'; it holds {', '.join(_names(file)[:8]) or 'no arrays'}")
-    return StoredArray(file[name], dict(file[name].attrs))
+        item = _item(file, container, name)
+        if not isinstance(item, h5py.Dataset):
+            raise BadInput(f"{container}: has no array '{name}'; it holds {', '.join(_names(file)[:8]) or 'no arrays'}")
+        _check(item, f"{container}/{name}", Path(container).parent)
+        groups = tuple(_groups_above(file, name))
+        return StoredArray(item, dict(item.attrs), tuple(axis.label for axis in item.dims), groups)
+    except _DAMAGED as error:
+        raise BadInput(f"{container}: cannot be read as HDF5, '{name}' is damaged: {error}") from None
 
 
 def array_names(container: str) -> list[str]:
     """See `Format.array_names`."""
-    try:
-        with h5py.File(container, "r") as file:
+    with _open(container, "r") as file:
+        try:
             return sorted(_names(file))
-    except OSError as error:
-        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
+        except _DAMAGED as error:
+            raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
 
 
 def holds_array(container: str, name: str) -> bool:
     """See `Format.holds_array`."""
-    with h5py.File(container) as file:
-        return name in file
+    with _open(container, "r") as file:
+        try:
+            return name in file
+        except _DAMAGED as error:
+            raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
 
 
 def fingerprint(container: str, name: str) -> str:
     """See `Format.fingerprint`: the checksum of the whole file, for each of its arrays."""
     return checksum(Path(container) / name)
+
+
+def is_hdf5(file: Path) -> bool:
+    """Return whether a file has the signature of HDF5, at its begin or behind a block for other programs."""
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            for begin in (0, 512, 1024, 2048, 4096, 8192):
+                stream.seek(begin)
+                if stream.read(len(_SIGNATURE)) == _SIGNATURE:
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def _open(container: str, mode: Mode) -> h5py.File:
+    try:
+        if not stat.S_ISREG(os.stat(container).st_mode):
+            raise BadInput(f"{container}: is no file; expected an HDF5 file")
+        return h5py.File(container, mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"{container}: no such volume; expected an HDF5 file") from None
+    except _DAMAGED as error:
+        raise BadInput(f"{container}: cannot be read as HDF5: {error}") from None
+
+
+def _item(file: h5py.File, container: str, name: str) -> Any:
+    """Return what bears a name, None if nothing does; raise BadInput for a link that leads to another file."""
+    parts = name.strip("/").split("/") if name else []
+    for depth in range(1, len(parts) + 1):
+        link = file.get("/".join(parts[:depth]), getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            target = Path(container).parent / link.filename
+            if not target.is_file():
+                raise BadInput(f"{container}: '{name}' leads to {link.filename}, which is no file")
+    return file.get(name) if name else file
+
+
+def _check(dataset: h5py.Dataset, path: str, folder: Path) -> None:
+    if dataset.dtype.kind not in "biuf":
+        raise BadInput(f"{path}: voxels of type {dataset.dtype}, expected numbers")
+    if dataset.shape is None:
+        raise BadInput(f"{path}: holds no voxels, expected an array")
+    others = [file for file, _, _ in dataset.external or ()]
+    others += [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    for other in others:
+        if other != "." and not (folder / other).is_file():
+            raise BadInput(f"{path}: its voxels lie in {other}, which is no file")
+
+
+def _groups_above(file: h5py.File, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    parts = name.strip("/").split("/")
+    for depth in range(len(parts) - 1, -1, -1):
+        yield "/".join(parts[depth:]), dict(file["/".join(parts[:depth]) or "/"].attrs)
 
 
 def _names(file: h5py.File) -> list[str]:

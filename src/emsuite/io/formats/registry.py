@@ -1,6 +1,8 @@
 """The formats by suffix or scheme. A new one is a module beside this one and its line in `FORMATS`."""
 
+import os
 import re
+import stat
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
@@ -19,16 +21,46 @@ FORMATS: dict[str, Format] = {
 def find_format(path: str | Path) -> tuple[Format, str, str]:
     """Return the format, the container and the name of the array inside, for the path or URL of an array.
 
-    The innermost container counts. All of a URL is the container. A Path that holds a URL, and so has lost one of two
-    slashes, is understood as well. Raise BadInput if no part of the path has a known suffix.
+    The innermost container counts. A container is what it holds: an HDF5 file, or a folder with documents of zarr; its
+    suffix decides if it does not exist, or holds nothing yet. All of a URL is the container. A Path that holds a URL,
+    and so has lost one of two slashes, is understood as well.
+
+    Raises:
+        BadInput: No part of the path is a container, or the container is a pipe, a device or a circle of links.
     """
     if url := _as_url(str(path)):
         return url
-    for container in (Path(path), *Path(path).parents):
-        if container.suffix in FORMATS:
-            name = Path(path).relative_to(container).as_posix()
-            return FORMATS[container.suffix], str(container), "" if name == "." else name
-    raise BadInput(f"{path}: not in a .zarr or .hdf container; expected a path as VOLUME.zarr/volumes/raw")
+    path = Path(path)
+    for container in (path, *path.parents):
+        if found := _by_content(container) or FORMATS.get(container.suffix):
+            return found, str(container), _name(path, container)
+    # a folder without an ending: all of zarr's folders above the array belong to one container
+    if groups := [folder for folder in (path, *path.parents) if zarr.is_zarr(folder)]:
+        return zarr, str(groups[-1]), _name(path, groups[-1])
+    *suffixes, last = [suffix for suffix in FORMATS if suffix.startswith(".")]
+    raise BadInput(
+        f"{path}: not in a {', '.join(suffixes)} or {last} container; expected a path as VOLUME.zarr/volumes/raw"
+    )
+
+
+def _name(path: Path, container: Path) -> str:
+    name = path.relative_to(container).as_posix()
+    return "" if name == "." else name
+
+
+def _by_content(container: Path) -> Format | None:
+    """Return the format of a file, or of a folder whose suffix is that of another format; None where it is open."""
+    try:
+        mode = os.stat(container).st_mode
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            return None
+        raise BadInput(f"{container}: {(error.strerror or str(error)).lower()}, expected a file or folder") from None
+    if stat.S_ISDIR(mode):
+        return zarr if container.suffix in FORMATS and zarr.is_zarr(container) else None
+    if not stat.S_ISREG(mode):
+        raise BadInput(f"{container}: a pipe, socket or device, expected a file or folder")
+    return hdf5 if hdf5.is_hdf5(container) else None
 
 
 def _as_url(text: str) -> tuple[Format, str, str] | None:

@@ -1,0 +1,258 @@
+"""Units and axes that say something else than nm and z, y, x: converted where that is exact, else one line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import open_volume
+
+VOXELS = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
+SIZE = {"voxel_size": [40, 8, 4]}
+
+
+def put(
+    folder: Path, attributes: dict[str, Any], groups: dict[str, dict[str, Any]] | None = None, **options: Any
+) -> Path:
+    """An array `a/b/raw`, with attributes of its own and of groups above it; "" is the container."""
+    root = zarr.open_group(folder / "v.zarr", mode="w", zarr_format=3)
+    array = root.create_array("a/b/raw", data=options.pop("voxels", VOXELS), **options)
+    array.attrs.update(attributes)
+    for name, values in (groups or {}).items():
+        group = root[name] if name else root
+        assert isinstance(group, zarr.Group)
+        group.attrs.update(values)
+    return folder / "v.zarr/a/b/raw"
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(BadInput) as error:
+        open_volume(path)
+    assert str(error.value).startswith(f"{path}: ")
+    return str(error.value)
+
+
+def grid(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    volume = open_volume(path)
+    return tuple(volume.voxel_size), tuple(volume.offset)
+
+
+# ---- units
+
+
+@pytest.mark.parametrize(
+    ("attributes", "size", "offset"),
+    [
+        ({"voxel_size": [40, 8, 4], "units": ["nm"] * 3}, (40, 8, 4), (0, 0, 0)),
+        ({"voxel_size": [40, 8, 4], "units": "nanometer"}, (40, 8, 4), (0, 0, 0)),
+        ({"voxel_size": [40, 8, 4], "unit": "Nanometres"}, (40, 8, 4), (0, 0, 0)),
+        ({"voxel_size": [40, 8, 4], "units": [""] * 3}, (40, 8, 4), (0, 0, 0)),
+        (
+            {"voxel_size": [0.04, 0.008, 0.004], "units": ["um"] * 3, "offset": [0.4, 0, -0.004]},
+            (40, 8, 4),
+            (400, 0, -4),
+        ),
+        ({"resolution": [0.04, 0.008, 0.004], "unit": "µm"}, (40, 8, 4), (0, 0, 0)),
+        ({"resolution": [0.04, 0.008, 0.004], "unit": ["micrometer"]}, (40, 8, 4), (0, 0, 0)),
+        ({"resolution": [0.1 + 0.2, 8, 4], "units": ["microns", "nm", "nm"]}, (300, 8, 4), (0, 0, 0)),
+        ({"resolution": [400, 80, 40], "units": "Å"}, (40, 8, 4), (0, 0, 0)),
+        ({"resolution": [1e-8, 1e-9, 2e-9], "units": "m"}, (10, 1, 2), (0, 0, 0)),
+        ({"resolution": [40000, 8000, 4000], "units": "picometers"}, (40, 8, 4), (0, 0, 0)),
+        ({"voxel_size": [1, 1, 1], "units": ["um"] * 3}, (1000, 1000, 1000), (0, 0, 0)),
+        ({"element_size_um": [0.04, 0.008, 0.004]}, (40, 8, 4), (0, 0, 0)),
+        ({"pixelResolution": {"dimensions": [4, 8, 40], "unit": "nm"}}, (40, 8, 4), (0, 0, 0)),
+        ({"pixelResolution": {"dimensions": [0.004, 0.008, 0.04], "unit": "um"}}, (40, 8, 4), (0, 0, 0)),
+        ({**SIZE, "pixelResolution": [4, 8, 40], "element_size_um": [0.04, 0.008, 0.004]}, (40, 8, 4), (0, 0, 0)),
+        (
+            {"transform": {"axes": list("zyx"), "scale": [40, 8, 4], "translate": [0, 8, 0], "units": ["nm"] * 3}},
+            (40, 8, 4),
+            (0, 8, 0),
+        ),
+    ],
+)
+def test_units_of_length_are_converted(
+    tmp_path: Path, attributes: dict[str, Any], size: tuple[int, ...], offset: tuple[int, ...]
+) -> None:
+    assert grid(put(tmp_path, attributes)) == (size, offset)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "complaint"),
+    [
+        ({**SIZE, "units": ["pixel"] * 3}, "'units' says the unit is 'pixel', expected nm"),
+        ({**SIZE, "units": ["nm", "nm", "s"]}, "'units' says the unit is 's'"),
+        ({**SIZE, "unit": "voxels"}, "'unit' says the unit is 'voxels'"),
+        ({**SIZE, "unit": "Mm"}, "'unit' says the unit is 'Mm'"),
+        ({**SIZE, "units": ["nm", "nm"]}, "'units' holds ['nm', 'nm'], expected one unit, or one per axis"),
+        ({**SIZE, "units": 5}, "'units' holds 5, expected a unit of length"),
+        ({**SIZE, "units": {"z": "nm"}}, "'units' holds {'z': 'nm'}, expected a unit of length"),
+        ({"voxel_size": [8, 8, 8.5], "units": "pm"}, "expected whole nm"),
+        (
+            {"voxel_size": [0.0081, 0.008, 0.008], "units": "um"},
+            "'voxel_size' holds [8.1, 8.0, 8.0], expected whole nm",
+        ),
+        ({"element_size_um": [0.05, 0.0046, 0.0046]}, "'element_size_um' says voxels of [50.0, 4.6, 4.6], expected"),
+        ({**SIZE, "element_size_um": [0.04, 0.004, 0.004]}, "voxels of [40, 8, 4] nm, but 'element_size_um' says"),
+        ({**SIZE, "pixelResolution": {"dimensions": [4, 8, 40], "unit": "um"}}, "'pixelResolution' says [40000.0, "),
+        ({**SIZE, "pixelResolution": {"dimensions": [40, 8, 4], "unit": "nm"}}, "'pixelResolution' says [4.0, 8.0, 40"),
+        ({"pixelResolution": {"unit": "nm"}}, "'pixelResolution' holds None, expected nm per axis"),
+        (
+            {**SIZE, "transform": {"axes": list("zyx"), "scale": [4, 8, 4], "units": ["nm"] * 3}},
+            "'transform' says [4.0",
+        ),
+    ],
+)
+def test_units_that_are_none_or_contradict_are_refused(
+    tmp_path: Path, attributes: dict[str, Any], complaint: str
+) -> None:
+    assert complaint in refused(put(tmp_path, attributes))
+
+
+@pytest.mark.parametrize("group", ["", "a", "a/b"])
+def test_groups_above_say_units_and_axes_too(tmp_path: Path, group: str) -> None:
+    micrometres = {"voxel_size": [0.04, 0.008, 0.004]}
+    assert grid(put(tmp_path, micrometres, {group: {"units": ["um"] * 3}}))[0] == (40, 8, 4)
+    assert grid(put(tmp_path, {**SIZE, "units": "nm"}, {group: {"units": ["um"] * 3}}))[0] == (40, 8, 4), "its own"
+    assert "of the group above says the unit is 'px'" in refused(put(tmp_path, SIZE, {group: {"units": "px"}}))
+    for key in ("axis_names", "axes", "_ARRAY_DIMENSIONS"):
+        assert f"'{key}' of the group above says" in refused(put(tmp_path, SIZE, {group: {key: ["x", "y", "z"]}}))
+        assert grid(put(tmp_path, SIZE, {group: {key: ["c", "z", "y", "x"]}}))[0] == (40, 8, 4)
+    finest = {"pixelResolution": {"dimensions": [0.004, 0.004, 0.04], "unit": "um"}}
+    assert grid(put(tmp_path, SIZE, {group: finest}))[0] == (40, 8, 4), "of the finest of several scales"
+    wider = {"pixelResolution": {"dimensions": [4, 8, 40], "unit": "um"}}
+    assert "'pixelResolution' of the group above says [40000" in refused(put(tmp_path, SIZE, {group: wider}))
+    assert "'element_size_um' of the group above" in refused(put(tmp_path, SIZE, {group: {"element_size_um": [1] * 3}}))
+
+
+# ---- axes
+
+
+@pytest.mark.parametrize("key", ["axis_names", "axes", "_ARRAY_DIMENSIONS"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        list("zyx"),
+        list("ZYX"),
+        "zyx",
+        "z, y, x",
+        [{"name": n, "type": "space"} for n in "zyx"],
+        ["dim_0", "dim_1", "b"],
+    ],
+)
+def test_axes_in_order_or_without_a_meaning_are_read(tmp_path: Path, key: str, names: Any) -> None:
+    assert grid(put(tmp_path, {**SIZE, key: names}))[0] == (40, 8, 4)
+
+
+@pytest.mark.parametrize("key", ["axis_names", "axes", "_ARRAY_DIMENSIONS"])
+@pytest.mark.parametrize(
+    "names",
+    [list("xyz"), list("XYZ"), "xyz", "x y z", [{"name": n} for n in "yxz"], list("zyxc"), list("tzyx"), ["y", "x"]],
+)
+def test_axes_in_another_order_are_refused(tmp_path: Path, key: str, names: Any) -> None:
+    assert f"'{key}' says the axes are " in (line := refused(put(tmp_path, {**SIZE, key: names})))
+    assert line.endswith("expected z, y, x (channels, if any, first)")
+
+
+@pytest.mark.parametrize(("names", "good"), [(list("zyx"), True), (list("xyz"), False), ([None] * 3, True)])
+def test_dimension_names_of_zarr_3(tmp_path: Path, names: list[str], good: bool) -> None:
+    path = put(tmp_path, SIZE, dimension_names=names)
+    if good:
+        assert grid(path)[0] == (40, 8, 4)
+    else:
+        assert "dimension_names says the axes are x, y, z" in refused(path)
+
+
+def test_channels_come_first_by_name(tmp_path: Path) -> None:
+    four = {"voxels": VOXELS[None]}
+    for names in (["c^", "z", "y", "x"], ["channel", "z", "y", "x"], ["", "z", "y", "x"], ["z", "y", "x"]):
+        assert grid(put(tmp_path, {**SIZE, "axis_names": names, "units": ["", "nm", "nm", "nm"]}, **four))[0] == (
+            40,
+            8,
+            4,
+        )
+    for names in (["z", "y", "x", "c^"], ["t", "z", "y", "x"]):
+        assert "says the axes are" in refused(put(tmp_path, {**SIZE, "axis_names": names}, **four))
+
+
+def test_two_axes(tmp_path: Path) -> None:
+    image = {"voxels": VOXELS[0]}
+    assert grid(put(tmp_path, {"voxel_size": [8, 4], "axis_names": ["y", "x"], "units": "nm"}, **image))[0] == (8, 4)
+    assert "expected y, x" in refused(put(tmp_path, {"voxel_size": [8, 4], "axis_names": ["x", "y"]}, **image))
+
+
+def test_axistags_of_ilastik(tmp_path: Path) -> None:
+    for order, good in (("zyx", True), ("xyz", False)):
+        tags = json.dumps({"axes": [{"key": key, "typeFlags": 2} for key in order]})
+        path = put(tmp_path, {**SIZE, "axistags": tags})
+        assert (grid(path)[0] == (40, 8, 4)) if good else ("'axistags' says the axes are x, y, z" in refused(path))
+
+
+# ---- OME-Zarr
+
+
+def image(order: str = "zyx", unit: str | None = "nanometer", path: str = "raw", **steps: Any) -> dict[str, Any]:
+    axes = [{"name": name, "type": "space"} | ({"unit": unit} if unit else {}) for name in order]
+    dataset = [{"type": kind, kind: values} for kind, values in steps.items()]
+    return {"axes": axes, "datasets": [{"path": path, "coordinateTransformations": dataset}]}
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_multiscales_say_voxel_size_and_offset(tmp_path: Path, newer: bool) -> None:
+    def groups(**keys: Any) -> dict[str, Any]:
+        content = {"multiscales": [image(**keys)]}
+        return {"a/b": {"ome": content} if newer else content}
+
+    scale = {"scale": [40, 8, 4]}
+    assert grid(put(tmp_path, {}, groups(**scale)))[0] == (40, 8, 4)
+    assert grid(put(tmp_path, {}, groups(**scale, translation=[80, -8, 4]))) == ((40, 8, 4), (80, -8, 4))
+    micro = groups(unit="micrometer", scale=[0.04, 0.008, 0.004])
+    assert grid(put(tmp_path, {}, micro))[0] == (40, 8, 4)
+    assert grid(put(tmp_path, SIZE, micro))[0] == (40, 8, 4), "they agree"
+    assert grid(put(tmp_path, SIZE, groups(path="other", scale=[1, 1, 1])))[0] == (40, 8, 4), "of another array"
+    assert grid(put(tmp_path, SIZE, groups(unit=None, scale=[1, 1, 1])))[0] == (40, 8, 4), "says no unit"
+    assert "no attribute 'resolution'" in refused(put(tmp_path, {}, groups(unit=None, **scale)))
+    assert "'multiscales' of the group above says [4.0" in refused(put(tmp_path, SIZE, groups(scale=[4, 4, 4])))
+    assert "says voxels of [8.5," in refused(put(tmp_path, {}, groups(scale=[8.5, 4, 4])))
+    assert "the axes are x, y, z" in refused(put(tmp_path, SIZE, groups(order="xyz", **scale)))
+    assert "the unit is 'parsec'" in refused(put(tmp_path, SIZE, groups(unit="parsec", **scale)))
+    assert "2 numbers for 3 axes" in refused(put(tmp_path, SIZE, groups(scale=[4, 4])))
+    assert "a transformation 'rotation'" in refused(put(tmp_path, SIZE, groups(rotation=[4, 4, 4])))
+
+
+def test_multiscales_of_a_group_farther_above_and_a_scale_for_all(tmp_path: Path) -> None:
+    above = image(path="b/raw", scale=[2, 2, 2])
+    above["coordinateTransformations"] = [{"type": "scale", "scale": [20, 4, 2]}]
+    assert grid(put(tmp_path, {}, {"a": {"multiscales": [above]}}))[0] == (40, 8, 4)
+
+
+@pytest.mark.parametrize("odd", [5, "a", [5], [{"datasets": 5}], [{"datasets": [5], "axes": "xyz"}], {"a": 1}, None])
+def test_multiscales_that_are_none_are_left_out(tmp_path: Path, odd: Any) -> None:
+    for content in ({"multiscales": odd}, {"ome": odd}, {"ome": {"multiscales": odd}}):
+        assert grid(put(tmp_path, SIZE, {"a/b": content}))[0] == (40, 8, 4)
+
+
+# ---- HDF5
+
+
+def test_hdf5_says_units_and_axes_too(tmp_path: Path) -> None:
+    def stored(own: dict[str, Any], group: dict[str, Any] | None = None, labels: str = "") -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.h5"
+        with h5py.File(path, "w") as file:
+            dataset = file.create_dataset("volumes/raw", data=VOXELS)
+            dataset.attrs.update(own)
+            file["volumes"].attrs.update(group or {})
+            for axis, label in zip(dataset.dims, labels, strict=False):
+                axis.label = label
+        return path / "volumes/raw"
+
+    assert grid(stored({"element_size_um": np.array([0.04, 0.008, 0.004], np.float32)}))[0] == (40, 8, 4)
+    assert grid(stored({"resolution": np.array([40.0, 8, 4]), "units": b"nm"}, labels="zyx"))[0] == (40, 8, 4)
+    assert grid(stored({"resolution": np.array([0.04, 0.008, 0.004]), "units": np.array([b"um"] * 3)}))[0] == (40, 8, 4)
+    assert "the axes are x, y, z" in refused(stored(SIZE, labels="xyz"))
+    assert "the unit is 'px'" in refused(stored(SIZE, {"unit": "px"}))
+    assert "the axes are x, y, z" in refused(stored(SIZE, {"axis_names": ["x", "y", "z"]}))
