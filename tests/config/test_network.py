@@ -54,7 +54,8 @@ def test_a_wrong_value_inside_an_augmentation(folder: Path) -> None:
     line = spoil(folder.parent / "dataset.yaml", "shift: 0.01", "shift: much")
     assert refused(folder).startswith(f"dataset.yaml:{line}: training.augment.2.shift: Input should be a valid number")
     line = spoil(folder.parent / "dataset.yaml", "shift: much", "drift: 0.01")
-    assert refused(folder) == f"dataset.yaml:{line}: training.augment.2.drift: unknown key; it holds 0.01"
+    line = f"dataset.yaml:{line}: training.augment.2.drift: unknown key; it holds 0.01; expected one of shift, "
+    assert refused(folder).startswith(line)
 
 
 def test_an_unknown_augmentation(folder: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import naming, remove, write_json, write_text
+from emsuite.common.files import naming, read_json, remove, write_json, write_text
 from emsuite.common.provenance import Fingerprint, checksum, provenance
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -88,18 +88,23 @@ def output(
     unfinished_path(path).unlink()
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, or None if there is no file or it holds no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+def read_manifest(path: Path, **kinds: type) -> dict[str, Any]:
+    """Return the manifest of the output at `path`; an empty one if there is none, or if it is no such manifest.
+
+    Args:
+        path: the output, not its manifest.
+        kinds: keys that the manifest must have, and the types of their values.
+    """
+    content = read_json(manifest_path(path))
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
+        return {}
+    return content
 
 
 def is_finished(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None = None) -> bool:
     """Whether the output at `path` is whole and was made from the same settings; see `output` for `upgrade`."""
-    manifest = read_json(manifest_path(path))
-    if not isinstance(manifest, dict) or not path.exists():
+    manifest = read_manifest(path)
+    if not manifest or not path.exists():
         return False
     return _equal(manifest.get("settings"), json.loads(json.dumps(settings, default=str)), upgrade)
 

@@ -8,7 +8,7 @@ The name of a volume may be written with or without `.zarr`.
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -64,6 +64,7 @@ class Split(Settings):
 class Citation(Settings):
     """A publication to cite for a data set."""
 
+    prose: ClassVar[frozenset[str]] = frozenset({"text"})
     text: str
     doi: str
 
@@ -84,7 +85,9 @@ class Dataset(Settings):
     voxel size.
     """
 
-    name: Annotated[str, Field(pattern=_WORD.pattern)]
+    prose: ClassVar[frozenset[str]] = frozenset({"title", "licence"})
+
+    name: Annotated[str, Field(pattern=f"^{_WORD.pattern}$")]
     title: str = ""
     voxel_size: tuple[Nanometres, Nanometres, Nanometres]
     bucket: str | None = None

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_json
-from emsuite.common.outputs import is_finished, manifest_path, output, read_json, unfinished_path
+from emsuite.common.outputs import is_finished, manifest_path, output, read_json, read_manifest, unfinished_path
 from emsuite.common.progress import progress
 from emsuite.download import resumable
 from emsuite.download.object_store import ObjectStore, StoredObject
@@ -88,7 +88,7 @@ def fetch_prefix(
     states = _compare(store, objects, paths, workers)
     _check_owner(folder, paths, states, related)
     missing = [stored for stored, state in zip(objects, states, strict=True) if state is False]
-    if not missing and is_finished(folder, settings) and read_json(manifest_path(folder)).get("contents") == contents:
+    if not missing and is_finished(folder, settings) and read_manifest(folder).get("contents") == contents:
         return FetchResult(tuple(objects), 0, states.count(None))
     if folder.exists():
         # These files were just verified: make output() continue the folder instead of removing it.
@@ -197,11 +197,11 @@ def _check_target(folder: Path, url: str) -> None:
         raise BadInput(f"{folder}: is the source itself; expected another folder to copy to")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInput(f"{folder}: is a link or a file; expected a folder, or nothing, to copy to")
-    manifest, unfinished = read_json(manifest_path(folder)), read_json(unfinished_path(folder))
+    earlier, unfinished = read_manifest(folder).get("settings"), read_json(unfinished_path(folder))
     if unfinished is not None and unfinished != {"source": url}:
         remove(folder)  # an unfinished copy of another source is useless
-    elif folder.exists() and manifest is not None and manifest["settings"] != {"source": url}:
-        source = manifest["settings"].get("source", "other settings")
+    elif folder.exists() and earlier is not None and earlier != {"source": url}:
+        source = earlier.get("source", "other settings") if isinstance(earlier, dict) else "other settings"
         raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another folder")
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from funlib.geometry import Roi
 
 from emsuite.common.arrays import Shape
-from emsuite.common.outputs import manifest_path, read_json, unfinished_path
+from emsuite.common.files import read_json
+from emsuite.common.outputs import read_manifest, unfinished_path
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.io.volume import Volume, format_roi
 from emsuite.prediction.tiling import Tiling
@@ -40,7 +41,8 @@ def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
     if settings["tiles"].startswith("original"):
         return None
     today = json.loads(json.dumps(settings))
-    for earlier in ((read_json(manifest_path(out)) or {}).get("settings"), read_json(unfinished_path(out))):
-        if isinstance(earlier, dict) and "input_shape" in earlier and upgraded(earlier) | today == upgraded(earlier):
-            return tuple(earlier["input_shape"])
+    for earlier in (read_manifest(out).get("settings"), read_json(unfinished_path(out))):
+        shape = earlier.get("input_shape") if isinstance(earlier, dict) else None
+        if isinstance(shape, list) and upgraded(earlier) | today == upgraded(earlier):
+            return tuple(shape)
     return None

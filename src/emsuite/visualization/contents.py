@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished, manifest_path, read_json, unfinished_path
+from emsuite.common.outputs import check_finished, read_manifest, unfinished_path
 from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
 
@@ -121,6 +121,6 @@ def _layer_if_showable(name: str, path: Path, kind: Kind | None = None) -> list[
 
 def _input_of(folder: Path, name: str) -> Path | None:
     """Return the path of the input `name` of the prediction, from its manifest."""
-    manifest = read_json(manifest_path(folder / "prediction.zarr")) or {}
-    path = manifest.get("inputs", {}).get(name, {}).get("path")
-    return Path(path) if path else None
+    source = read_manifest(folder / "prediction.zarr", inputs=dict).get("inputs", {}).get(name)
+    path = source.get("path") if isinstance(source, dict) else None
+    return Path(path) if isinstance(path, str) and path else None
