@@ -36,12 +36,12 @@ class Output:
 
 def manifest_path(path: Path) -> Path:
     """Return the path of the manifest of the output at `path`."""
-    return path.with_name(path.name + ".manifest.json")
+    return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"
 
 
 def unfinished_path(path: Path) -> Path:
     """Return the path of the file that marks the output at `path` as unfinished."""
-    return path.with_name(path.name + ".unfinished.json")
+    return path.parent / (path.name + ".unfinished.json")
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def output(
     for name, source in (inputs or {}).items():
         if Path(source).resolve().is_relative_to(path.resolve()):
             raise BadInput(f"{path}: holds {source}, the {name} it would be made from; choose another output")
-    owned = path.with_name(f".{path.name}.emsuite")
+    owned = path.parent / f".{path.name}.emsuite"
     if path.exists() and not any(mark.exists() for mark in (owned, manifest_path(path), unfinished_path(path))):
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"

@@ -244,8 +244,9 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
-NonNegative = Annotated[float, Field(ge=0)]
+_Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]  # so that products and squares stay numbers in float32
+Range = Annotated[tuple[_Bounded, _Bounded], AfterValidator(_ascending)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -43,7 +43,7 @@ def _roi(text: str) -> str:
 
 
 VolumeName = Annotated[str, AfterValidator(volume_name)]
-Nanometres = Annotated[int, Field(ge=1)]
+Nanometres = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0)]
 
 

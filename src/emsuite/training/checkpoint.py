@@ -131,6 +131,8 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
         raise BadInput(f"{folder}: {missing}; {hint}")
     path = checkpoint_path(folder, saved[-1] if iteration is None else iteration)
     checkpoint = read(path)
+    if checkpoint.iteration != int(path.stem.rpartition("_")[2]):
+        raise BadInput(f"{path}: holds iteration {checkpoint.iteration}, expected that of its name")
     _check_architecture(path, checkpoint.architecture, config)
     settings = config.normalization.model_dump(mode="json")
     if checkpoint.normalization["settings"] != settings:
@@ -142,11 +144,11 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
 
 def read(path: Path) -> Checkpoint:
     """Read one file; raise BadInput if it is truncated, or another program wrote it, or its format is unknown."""
+    check_regular(path, "a checkpoint")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return _checked(content)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such checkpoint") from None
+        return check_content(content)
     except Exception as error:  # torch raises errors of many types for such files
         logger.debug("%s: %s", path, error)
         raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
@@ -195,10 +197,17 @@ def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, fr
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
     """Load the saved `state` into `optimizer`; raise BadInput if it does not fit."""
+    expected = [group.keys() for group in optimizer.param_groups]
     try:
         optimizer.load_state_dict(state)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: its optimizer does not fit the network: {error}") from None
+        if [group.keys() for group in optimizer.param_groups] != expected:
+            raise ValueError("its groups have other settings")
+        for weight, moments in optimizer.state.items():
+            for name, moment in moments.items():
+                if moment.shape not in ((), weight.shape) or not torch.isfinite(moment).all():
+                    raise ValueError(f"{name} is {tuple(moment.shape)} or no number, expected {tuple(weight.shape)}")
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its optimizer does not fit the network: {shortened(str(error))}") from None
     # torch's fused Adam walks through weights and moments in memory order. The moments of a converted checkpoint have
     # another order than the weights: a GPU refuses them, a CPU would pair each moment with another weight.
     for weight, moments in optimizer.state.items():
@@ -208,8 +217,17 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load `weights` into `network`, every parameter exactly once; raise BadInput if they do not fit."""
+    """Load `weights` into `network`, every parameter exactly once; raise BadInput if they do not fit.
+
+    Nor do they fit if their types differ, or if one is no number.
+    """
     try:
+        for name, expected in network.state_dict().items():
+            if name in weights and weights[name].shape == expected.shape:
+                if weights[name].dtype != expected.dtype:
+                    raise RuntimeError(f"{name} holds {weights[name].dtype}, expected {expected.dtype}")
+                if not torch.isfinite(weights[name]).all():
+                    raise RuntimeError(f"{name} holds NaN or infinity")
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise BadInput(f"{path}: its weights do not fit the network: {' '.join(str(error).split())[:200]}") from None
@@ -224,22 +242,16 @@ def digest(weights: dict[str, Tensor]) -> str:
     return state.hexdigest()
 
 
-def _checked(content: Any) -> Checkpoint:
-    number = content.pop("format", None) if isinstance(content, dict) else None
-    if number not in (1, _FORMAT):
-        raise ValueError("it holds something else")
-    checkpoint = Checkpoint(**(_from_format_1(content) if number == 1 else content))
-    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.networks, dict):
-        raise ValueError("its parts are of other types")
-    return checkpoint
-
-
-def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    named = {"networks": content.pop("weights"), "averages": content.pop("averaged"),
-             "optimizers": content.pop("optimizer")}  # fmt: skip
-    named = {key: {} if value is None else {NETWORK: value} for key, value in named.items()}
-    frozen_digest = content.pop("first")
-    return content | named | {"frozen_digest": frozen_digest}
+def _check_archive(path: Path) -> None:
+    """Raise ValueError unless the file is an archive as torch writes it: all parts as they are, none compressed."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+        raise ValueError("it is compressed")
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are larger than itself")
+    if any(part.file_size > _MOST_PICKLE for part in parts if part.filename.endswith(".pkl")):
+        raise ValueError("it holds too many values that are no weights")
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
@@ -257,4 +269,4 @@ def _differences(saved: dict[str, Any], expected: dict[str, Any], above: str = "
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, f"{above}{key}.")
         elif old != new:
-            yield above + key, old, new
+            yield f"{above}{key}", shortened(str(old)), shortened(str(new))
