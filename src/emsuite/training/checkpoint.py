@@ -3,9 +3,7 @@
     02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
 
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
-
-    format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
-    format 1     weights, averaged, optimizer of one network, which format 2 calls `network`; still read
+`emsuite.training.checkpoint_content` checks what it holds.
 """
 
 import hashlib
@@ -20,16 +18,16 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, write_json
+from emsuite.common.files import atomic_path, check_regular, shortened, write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
+from emsuite.training.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
 
 
@@ -54,8 +52,14 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights of the only network, as trained."""
-        return self.networks[NETWORK]
+        """The weights of the only network, as trained; raise BadInput if the checkpoint holds other networks."""
+        return self.weights_of(NETWORK)
+
+    def weights_of(self, name: str) -> dict[str, Tensor]:
+        """Return the weights of a network, as trained; raise BadInput if the checkpoint does not hold it."""
+        if name not in self.networks:
+            raise BadInput(f"checkpoint of iteration {self.iteration}: holds {list(self.networks)}, expected '{name}'")
+        return self.networks[name]
 
     @property
     def averaged(self) -> dict[str, Tensor] | None:
@@ -90,7 +94,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     path = checkpoint_path(folder, checkpoint.iteration)
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
-            torch.save({"format": _FORMAT} | checkpoint.__dict__, file)
+            torch.save({"format": FORMAT} | checkpoint.__dict__, file)
         except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
     write_manifest(path, checkpoint)
@@ -146,9 +150,9 @@ def read(path: Path) -> Checkpoint:
     """Read one file; raise BadInput if it is truncated, or another program wrote it, or its format is unknown."""
     check_regular(path, "a checkpoint")
     try:
-        _check_archive(path)
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return check_content(content)
+        return Checkpoint(**check_content(content, path.stat().st_size))
     except Exception as error:  # torch raises errors of many types for such files
         logger.debug("%s: %s", path, error)
         raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
@@ -197,15 +201,11 @@ def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, fr
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
     """Load the saved `state` into `optimizer`; raise BadInput if it does not fit."""
-    expected = [group.keys() for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(state)
-        if [group.keys() for group in optimizer.param_groups] != expected:
-            raise ValueError("its groups have other settings")
+        # The settings of the optimizer are those of the configuration; only its state comes from the file.
+        optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
         for weight, moments in optimizer.state.items():
-            for name, moment in moments.items():
-                if moment.shape not in ((), weight.shape) or not torch.isfinite(moment).all():
-                    raise ValueError(f"{name} is {tuple(moment.shape)} or no number, expected {tuple(weight.shape)}")
+            _check_moments(weight, moments)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise BadInput(f"{path}: its optimizer does not fit the network: {shortened(str(error))}") from None
     # torch's fused Adam walks through weights and moments in memory order. The moments of a converted checkpoint have
@@ -216,21 +216,32 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
                 moments[name] = torch.empty_like(weight, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
-def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load `weights` into `network`, every parameter exactly once; raise BadInput if they do not fit.
+def _check_moments(weight: Any, moments: dict[str, Tensor]) -> None:
+    if not isinstance(weight, Tensor) or not moments.keys() >= {"step", "exp_avg", "exp_avg_sq"}:
+        raise ValueError("it has no moments, or those of other weights")
+    for name, moment in moments.items():
+        expected = () if name == "step" else tuple(weight.shape)
+        if tuple(moment.shape) != expected or not torch.isfinite(moment).all():
+            raise ValueError(f"{name} holds {tuple(moment.shape)}, or NaN or infinity, expected {expected} numbers")
 
-    Nor do they fit if their types differ, or if one is no number.
-    """
-    try:
-        for name, expected in network.state_dict().items():
-            if name in weights and weights[name].shape == expected.shape:
-                if weights[name].dtype != expected.dtype:
-                    raise RuntimeError(f"{name} holds {weights[name].dtype}, expected {expected.dtype}")
-                if not torch.isfinite(weights[name]).all():
-                    raise RuntimeError(f"{name} holds NaN or infinity")
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise BadInput(f"{path}: its weights do not fit the network: {' '.join(str(error).split())[:200]}") from None
+
+def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load `weights` into `network`, every parameter exactly once; raise BadInput as `check_weights`."""
+    check_weights(network, weights, path)
+    network.load_state_dict(weights, strict=True)
+
+
+def check_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise BadInput unless `weights` have the names, shapes and types of those of `network`, and all are numbers."""
+    expected, where = network.state_dict(), f"{path}: its weights do not fit the network: "
+    for name in sorted(expected.keys() ^ weights.keys()):
+        raise BadInput(f"{where}'{shortened(name)}' is {'missing' if name in expected else 'none of its weights'}")
+    for name, tensor in weights.items():
+        kind, other = expected[name].dtype, expected[name].shape
+        if tensor.shape != other or tensor.dtype != kind:
+            raise BadInput(f"{where}{name} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(other)} {kind}")
+        if not torch.isfinite(tensor).all():
+            raise BadInput(f"{where}{name} holds NaN or infinity, expected numbers")
 
 
 def digest(weights: dict[str, Tensor]) -> str:
@@ -240,18 +251,6 @@ def digest(weights: dict[str, Tensor]) -> str:
         state.update(name.encode())
         state.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()
-
-
-def _check_archive(path: Path) -> None:
-    """Raise ValueError unless the file is an archive as torch writes it: all parts as they are, none compressed."""
-    with zipfile.ZipFile(path) as archive:
-        parts = archive.infolist()
-    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
-        raise ValueError("it is compressed")
-    if sum(part.file_size for part in parts) > path.stat().st_size:
-        raise ValueError("its parts are larger than itself")
-    if any(part.file_size > _MOST_PICKLE for part in parts if part.filename.endswith(".pkl")):
-        raise ValueError("it holds too many values that are no weights")
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
