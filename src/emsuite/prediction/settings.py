@@ -42,7 +42,8 @@ def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
         return None
     today = json.loads(json.dumps(settings))
     for earlier in (read_manifest(out).get("settings"), read_json(unfinished_path(out))):
-        shape = earlier.get("input_shape") if isinstance(earlier, dict) else None
-        if isinstance(shape, list) and upgraded(earlier) | today == upgraded(earlier):
-            return tuple(shape)
+        if not isinstance(earlier, dict) or not isinstance(earlier.get("input_shape"), list):
+            continue
+        if upgraded(earlier) | today == upgraded(earlier):
+            return tuple(earlier["input_shape"])
     return None

@@ -18,6 +18,7 @@ from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
+from emsuite.training.memory import check_memory
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume
 from emsuite.training.signals import StopRequest, stop_requests
@@ -65,6 +66,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
+        check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device)
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request)
         if state.iteration < until:
