@@ -48,8 +48,8 @@ NUMBERS = [0, 1, 2, 3, -1, 2**31, 2**53, 2**63, 2**64, -(2**70), 10**18, 10**30,
            float("nan"), float("inf"), -float("inf")]  # fmt: skip
 TEXTS = ["", " ", "\0", "\n", "\x1b[31m", "{}", "../..", "/", "@", "a" * 300, "forward", "class", "none", "0b_", "~",
          "2020-13-45", "1:2", "--out", "{a}", "a=b", "é", "\u202e", "s3://a/b", "x@:,:,:"]  # fmt: skip
-ODD_YAML = ["0b_", "1" * 5000, "!!int abc", "!!binary x", "!!timestamp x", "!!set {a}", "!x y", "[" * 500, "&a [*a]",
-            "{<<: 3}", "{[1]: 2}", "*x", "- a\n--- b", "\t", "{a: 1, a: 2}", "=", "%", "2020-13-45", "1:1:1"]  # fmt: skip
+ODD_YAML = ["0b_", "1" * 5000, "!!int abc", "!!binary x", "!!timestamp x", "!!set {a}", "[" * 500, "&a [*a]", "'",
+            "{<<: 3}", "{[1]: 2}", "*x", "- a\n--- b", "\t", "{a: 1, a: 2}", "=", "%", "2020-13-45"]  # fmt: skip
 PLAIN = st.one_of(st.sampled_from(NUMBERS), st.sampled_from(TEXTS), st.text(max_size=6), st.none(), st.booleans())
 DEEP = st.integers(1, 200).map(lambda levels: json.loads("[" * levels + "]" * levels))
 COUNTS = st.sampled_from([1, 2, 3, 5, 20, 2**31, 2**50, 10**18])
@@ -69,9 +69,7 @@ VALUES = st.one_of(
 )
 JSON = st.one_of(
     VALUES.map(lambda value: json.dumps(value, default=str)),
-    st.sampled_from(
-        ["", "{", "[]", "5", "null", "[" * 100_000, '{"a": ' * 50_000, "1" * 5000, "\ufeff{}", '"\\ud800"']
-    ),
+    st.sampled_from(["", "{", "[]", "5", "null", "[" * 100_000, '{"a": ' * 50_000, "1" * 5000, "\ufeff{}"]),
 )
 GENERATED = settings(derandomize=MANY == 1, database=None, deadline=None, phases=[Phase.generate],
                      suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -328,7 +326,8 @@ def checkpoints(run: Runner) -> None:
     ])  # fmt: skip
     keys = st.sampled_from([("iteration",), ("format",), ("architecture",), ("architecture", "unet"), ("networks",),
                             ("networks", "network"), ("networks", "network", "heads.affs.bias"), ("averages",),
-                            ("averages", "network"), ("optimizers",), ("optimizers", "network", "state"), ("provenance",),
+                            ("averages", "network"), ("optimizers",), ("optimizers", "network", "state"),
+                            ("provenance",),
                             ("optimizers", "network", "state", 0), ("optimizers", "network", "param_groups"),
                             ("frozen_digest",), ("normalization",), ("normalization", "settings"),
                             ("normalization", "grey_scale"), ("optimizers", "network"), (0,)])  # fmt: skip
@@ -401,7 +400,8 @@ def main() -> None:
     folder, kinds = Path(sys.argv[1]), sys.argv[2:]
     run = Runner(folder)
     # what is only reserved does not count, as it would for RLIMIT_AS
-    used = next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").open() if line.startswith("VmData"))
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    used = int(status["VmData"].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (used + BYTES, used + BYTES))
     for kind in kinds:
         KINDS[kind](run)
