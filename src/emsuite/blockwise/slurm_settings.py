@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from pydantic import Field, PositiveInt
 
+from emsuite.common.documents import parse_yaml
 from emsuite.common.errors import BadInput
-from emsuite.common.files import parse_yaml
 from emsuite.common.settings import Settings, validate
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import read_json, sha256, write_json
+from emsuite.common.files import sha256, write_json
 
 _EXPECTED = "expected a file, s3://BUCKET/KEY, or a URI that Apptainer knows, as docker://..."
 _DAMAGED = "build it again with containers/build, or fetch it again (and remove the .json beside one of your own)"

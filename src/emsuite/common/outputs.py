@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import naming, read_json, remove, write_json, write_text
+from emsuite.common.files import naming, remove, write_json, write_text
 from emsuite.common.provenance import Fingerprint, checksum, provenance
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]

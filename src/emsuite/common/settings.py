@@ -17,8 +17,8 @@ from unicodedata import category
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from emsuite.common.documents import parse_yaml, parse_yaml_nodes, read_text, shortened
 from emsuite.common.errors import BadInput
-from emsuite.common.files import parse_yaml, parse_yaml_nodes, read_text, shortened
 
 _MOST_BYTES = 2**20
 """Of a yaml file."""

@@ -21,8 +21,9 @@ from typing import Any
 
 import jinja2
 
+from emsuite.common.documents import read_json, read_text
 from emsuite.common.errors import BadInput
-from emsuite.common.files import read_json, read_text, remove, write_text
+from emsuite.common.files import remove, write_text
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section

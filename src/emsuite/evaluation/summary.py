@@ -4,8 +4,8 @@ import os
 import shlex
 from pathlib import Path
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import read_json
 
 _SHOWN = ("voi_split", "voi_merge", "voi_sum")
 

@@ -8,7 +8,7 @@ from typing import Any
 from funlib.geometry import Roi
 
 from emsuite.common.arrays import Shape
-from emsuite.common.files import read_json
+from emsuite.common.documents import read_json
 from emsuite.common.outputs import read_manifest, unfinished_path
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.io.volume import Volume, format_roi

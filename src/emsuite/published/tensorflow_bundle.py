@@ -25,8 +25,8 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from emsuite.common.documents import check_regular
 from emsuite.common.errors import BadInput
-from emsuite.common.files import check_regular
 
 # tensorflow/core/framework/types.proto
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64", 10: "bool",

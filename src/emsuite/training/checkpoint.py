@@ -3,7 +3,7 @@
     02_train/<dataset>/<network>/checkpoints/checkpoint_<iteration>.pt
 
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
-`emsuite.training.checkpoint_content` checks what it holds.
+`emsuite.config.checkpoint_content` checks what it holds.
 """
 
 import hashlib
@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emsuite.common.documents import check_regular, shortened
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, check_regular, shortened, write_json
+from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
+from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
-from emsuite.training.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)

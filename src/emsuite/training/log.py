@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from emsuite.common.documents import read_text
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, naming, read_text, remove
+from emsuite.common.files import atomic_path, naming, remove
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import create_volume

@@ -13,12 +13,12 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
+from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
-from emsuite.training.memory import check_memory
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume
 from emsuite.training.signals import StopRequest, stop_requests

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor, strided
 
-from emsuite.training.step import NETWORK
-
 FORMAT = 2
+_NETWORK = "network"
+"""The name of the only network in format 1."""
 _MOST_PICKLE = 64 * 2**20
 """Bytes of all values that are no weights."""
 _MOST_LEVELS = 50
@@ -102,6 +102,6 @@ def _check_normalization(recorded: dict[str, Any] | None) -> None:
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     named = {"networks": content.pop("weights"), "averages": content.pop("averaged"),
              "optimizers": content.pop("optimizer")}  # fmt: skip
-    named = {key: {} if value is None else {NETWORK: value} for key, value in named.items()}
+    named = {key: {} if value is None else {_NETWORK: value} for key, value in named.items()}
     frozen_digest = content.pop("first")
     return content | named | {"frozen_digest": frozen_digest}

@@ -7,9 +7,9 @@ import torch
 
 from builders import write_network
 from emsuite.common.errors import BadInput
+from emsuite.config import memory
+from emsuite.config.memory import check_memory, least_bytes
 from emsuite.config.network import load_network, parameter_count
-from emsuite.training import memory
-from emsuite.training.memory import check_memory, least_bytes
 
 CPU = torch.device("cpu")
 
