@@ -352,7 +352,7 @@ def test_a_volume_that_was_cut_off(
     ("arguments", "line"),
     [
         (["--roi", "0:100"], "ROI '0:100': 1 ranges, expected 3 as z0:z1,y0:y1,x0:x1 in nm"),
-        (["--roi", ""], "ROI '': 1 ranges"),
+        (["--roi", ""], "an empty word in the command line, expected a value"),
         (["--roi", "a:b,:,:"], "ROI 'a:b,:,:': 'a:b' is no range of nm"),
         (["--roi", "90:10,:,:"], "ROI '90:10,:,:': '90:10' is empty or no range"),
         (["--roi", "0:1000,:,:"], "{raw}: covers [0:280, 0:280, 0:280] (280, 280, 280) nm, but [0:1000,"),
