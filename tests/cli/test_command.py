@@ -112,6 +112,11 @@ def test_help_ends_with_the_example(script: Path, option: str) -> None:
         (("--case", "memory of a GPU"), 1, "out of memory: CUDA out of memory. Tried"),
         ((), 2, "Missing option '--case'. (--help shows what is expected)"),
         (("--case", "good", "--number", "x"), 2, "Invalid value for '--number': 'x' is not a valid integer. (--help"),
+        (("--case", "good", "--number", str(2**70)), 2, "Invalid value for '--number': expected a usual number"),
+        (("--case", "good", "--number", str(-(2**70))), 2, "Invalid value for '--number': expected a usual number"),
+        (("--case", "good", "--number", "1" * 5000), 2, "Invalid value for '--number'"),
+        (("--case", " "), 2, "an empty word in the command line"),
+        (("--case", "good", "--out", ""), 2, "an empty word in the command line"),
         (("--nothing",), 2, "No such option"),
         (("more", "--case", "good"), 2, "Got unexpected extra argument (more) (--help shows what is expected)"),
     ],
@@ -124,9 +129,14 @@ def test_bad_ends_are_one_line_and_a_code(script: Path, arguments: tuple[str, ..
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENOENT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT])
 def test_what_the_file_system_says_is_one_line(script: Path, number: int) -> None:
     assert run(script, "--case", "system", "--number", number) == (1, "", f"error: some/file: {os.strerror(number)}\n")
+
+
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG])
+def test_a_path_that_leads_nowhere_is_bad_input(script: Path, number: int) -> None:
+    assert run(script, "--case", "system", "--number", number) == (2, "", f"error: some/file: {os.strerror(number)}\n")
 
 
 @pytest.mark.parametrize("case", ["bug", "other"])

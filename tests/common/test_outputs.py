@@ -19,6 +19,7 @@ from emsuite.common.outputs import (
     manifest_path,
     output,
     read_json,
+    read_manifest,
     unfinished_path,
     unfinished_settings,
 )
@@ -213,6 +214,24 @@ def test_reading_json(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json") is None
     (tmp_path / "a.json").write_text('{"a": [1]}')
     assert read_json(tmp_path / "a.json") == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "5", "null", '"a"', "{", "[" * 100_000, '{"settings": 3}', '{"settings": null}']
+)
+def test_json_that_is_no_manifest(path: Path, text: str) -> None:
+    """Such an output is not whole, and a run of it starts anew."""
+    path.mkdir(parents=True, exist_ok=True)
+    manifest_path(path).write_text(text)
+    unfinished_path(path).write_text(text)
+    assert read_manifest(path, settings=dict) == {}
+    assert not is_finished(path, {"a": 1})
+    with output(path, {"a": 1}) as made:
+        path.mkdir(parents=True, exist_ok=True)
+    assert not made.resumed
+    assert is_finished(path, {"a": 1})
+    assert read_manifest(path, settings=dict, seconds=float)["settings"] == {"a": 1}
+    assert read_manifest(path, settings=str) == {}
 
 
 def test_a_continued_output_keeps_no_half_written_chunks(tmp_path: Path) -> None:

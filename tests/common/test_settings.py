@@ -1,5 +1,7 @@
+import os
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from pydantic import Field, model_validator
@@ -162,7 +164,10 @@ def test_a_wrong_override_is_named_rather_than_a_file(file: Path) -> None:
 
 def test_further_mistakes_are_counted_and_long_values_cut(file: Path) -> None:
     assert complaint(file, "size: x\nother: 1\nmore: 2\n").endswith("(and 2 more)")
-    assert complaint(file, "sise: 1\n") == "a.yaml:1: sise: unknown key; it holds 1 (and 1 more)"
+    assert (
+        complaint(file, "sise: 1\n")
+        == "a.yaml:1: sise: unknown key; it holds 1; expected one of size, steps, nested, named, plain (and 1 more)"
+    )
     assert len(complaint(file, f"size: {'x' * 5000}\n")) < 300
 
 
@@ -185,13 +190,118 @@ def test_a_file_that_is_missing_or_no_text(file: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         read_yaml(file)
     file.write_bytes(b"size: \xff\xfe")
-    with pytest.raises(BadInput, match="not valid yaml"):
+    with pytest.raises(BadInput, match="is no text in UTF-8"):
         read_yaml(file)
+
+
+ODD_VALUES = ["0b_", "0x_", "1" * 5000, "1" + ":1" * 5000, "!!int abc", "!!int ''", "!!float x", "!!bool x",
+              "!!binary aGVsbG8=", "!!timestamp x", "!!set {a, b}", "!!omap [a: 1]", "=", "{[1]: 2}", "&a [*a]",
+              "&a {b: *a}", "[" * 60 + "]" * 60, "[" * 100_000, "{a: " * 60, "{<<: 3}", "{<<: {a: 1}, <<: {a: 2}}",
+              "*nothing", "!unknown x", "%", "[1, 2", "\x00", "- a\n--- b", "@", "'"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: value[:20])
+def test_yaml_that_breaks_readers_gets_one_line(file: Path, value: str) -> None:
+    """In a file, with file and line, and on a command line."""
+    line = complaint(file, f"size: {value}\n")
+    assert re.match(r"a\.yaml:\d*:? ", line), line
+    assert "yaml" in line.removeprefix("a.yaml"), line
+    assert len(line) < 300
+    with pytest.raises(BadInput, match=r"^--set size=") as error:
+        load(Recipe, overrides=[f"size={value}"])
+    assert len(str(error.value)) < 400
+    with pytest.raises(BadInput):
+        load(Recipe, overrides=["named." + "a." * 100_000 + "b=1"])
+
+
+def test_a_date_is_a_text(file: Path) -> None:
+    """A volume may be called so, and a wrong date is no error of yaml."""
+    content = read_yaml(write(file, "a: 2020-13-45\nb: 2020-01-02\n"))
+    assert content == {"a": "2020-13-45", "b": "2020-01-02"}
+
+
+@pytest.mark.parametrize("leaf", ["1", "x" * 1000, "{k: 1}"])
+def test_aliases_that_multiply(file: Path, leaf: str) -> None:
+    """Each line repeats the one before ten times: a message must not write all of it, nor a program walk it."""
+    levels = [f"a0: &a0 {leaf}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))]
+    text = "size:\n" + "".join(f"  {level}\n" for level in levels)
+    assert re.match(r"a\.yaml:\d+: not valid yaml: more than 50000 values", complaint(file, text))
+
+
+def test_aliases_as_people_write_them(file: Path) -> None:
+    text = (
+        "base: &base {rate: 1, count: 2}\nnested: {<<: *base, rate: 3}\nagain: &two {<<: *base, count: 5}\nlast: *two\n"
+    )
+    content = read_yaml(write(file, text))
+    assert content["nested"] == {"rate": 3, "count": 2}
+    assert content["last"] == content["again"] == {"rate": 1, "count": 5}
+
+
+def test_files_that_are_none(file: Path, tmp_path: Path) -> None:
+    """A pipe would be waited for, and a device has no end."""
+    os.mkfifo(file)
+    with pytest.raises(BadInput, match=r"a\.yaml: is no regular file; expected a yaml file"):
+        read_yaml(file)
+    with pytest.raises(BadInput, match=r"/dev/zero: is no regular file"):
+        read_yaml(Path("/dev/zero"))
+    with pytest.raises(BadInput, match="is a folder"):
+        read_yaml(tmp_path)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(BadInput, match="Too many levels of symbolic links"):
+        read_yaml(tmp_path / "loop")
+    with pytest.raises(BadInput, match="longer than 1048576 bytes"):
+        read_yaml(write(tmp_path / "long.yaml", "#" * 2**21))
+
+
+def test_unknown_keys_name_the_keys_that_exist_nearest_first(file: Path) -> None:
+    assert complaint(file, "size: 1\nnestde: 2\n").endswith("expected one of nested, steps, named, size, plain")
+    assert complaint(file, "size: 1\nnested: {conut: 2}\n").endswith("it holds 2; expected one of count, rate")
+    # of a union, the keys of the one that the tag names
+    assert complaint(file, "size: 1\nsteps: [{name: blur, sead: 2}]\n").endswith("expected one of sigma, name")
+    assert complaint(file, "size: 1\nnamed: {a: {name: noise, sead: 2}}\n").endswith("one of seeds, sigma, name")
+
+
+class Named(Settings):
+    prose: ClassVar[frozenset[str]] = frozenset({"about"})
+    name: str = ""
+    path: Path | None = None
+    words: tuple[str, ...] = ()
+    about: str = ""
+    seed: int = 0
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: ' '", "name: a blank text"),
+        ("name: '\u3000'", "name: a blank text"),
+        ("path: ' '", "path: a blank text"),
+        ("words: [a, '']", "words: a blank text"),
+        ('name: "a\\0b"', "name: a text with control characters"),
+        ('name: "a\\e[31mb"', "name: a text with control characters"),
+        ('name: "a\\nb"', "name: a text with control characters"),
+        ('path: "a\\0b"', "path: a text with control characters"),
+        ('about: "a\\0b"', "about: a text with control characters"),
+        ("seed: 18446744073709551616", "seed: expected a number of at most 64 bits"),
+        (f"seed: -{'9' * 300}", "seed: expected a number of at most 64 bits"),
+    ],
+)
+def test_texts_without_letters_and_numbers_without_end(file: Path, text: str, line: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(f"a.yaml:1: {line}")):
+        load(Named, write(file, text))
+
+
+def test_texts_of_people(file: Path) -> None:
+    text = 'name: "näme 中文 \u00a0x"\nabout: "two\\nlines"\nseed: 18446744073709551613\n'
+    assert load(Named, write(file, text)).about == "two\nlines"
+    assert load(Named, write(file, "name: ''\n")).name == "", "a default that is written down is none worse"
 
 
 def test_settings_that_another_program_read() -> None:
     assert validate(Recipe, {"size": 3}, "config.yaml") == Recipe(size=3)
-    with pytest.raises(BadInput, match=r"^config\.yaml: steps\.0\.width: unknown key; it holds 2$"):
+    with pytest.raises(
+        BadInput, match=r"^config\.yaml: steps\.0\.width: unknown key; it holds 2; expected one of sigma, name"
+    ):
         validate(Recipe, {"size": 3, "steps": [{"name": "blur", "width": 2}]}, "config.yaml")
 
 

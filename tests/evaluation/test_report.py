@@ -182,6 +182,12 @@ def test_reads_manifests_and_benchmarks_in_the_order_given(tmp_path):
     [
         ("a.json", "{}", "neither a manifest"),
         ("a.json", "{", "neither a manifest"),
+        ("a.json", "[]", "neither a manifest"),
+        ("a.json", "[" * 100_000, "neither a manifest"),
+        ("a.json", '{"peak_memory": 3, "command": 4}', "neither a manifest"),
+        ("a.tsv", "s\tmax_rss\nnan\t1\n", "neither a manifest"),
+        ("a.tsv", "s\tmax_rss\n-1\t1\n", "neither a manifest"),
+        ("a.tsv", "s\tmax_rss\n1\n", "neither a manifest"),
         ("a.tsv", "x\ty\n1\t2\n", "neither a manifest"),
         ("none.tsv", None, "none.tsv: no such file"),
     ],

@@ -35,3 +35,10 @@ def test_skeleton_scores_and_warnings_are_told(tmp_path: Path) -> None:
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no scores\.json"):
         summary(tmp_path, "view")
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{", "[" * 100_000, '{"best": 3}', '{"best": {"voi_split": "x"}}', "null"])
+def test_json_that_is_no_scores(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scores.json").write_text(text)
+    with pytest.raises(BadInput, match=r"scores\.json: holds no voi_split, voi_merge, voi_sum under 'best'"):
+        summary(tmp_path, "view")

@@ -97,3 +97,28 @@ def test_the_crop_takes_half_the_difference_rounded_down() -> None:
 def test_settings_that_do_not_fit_together(more: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         settings(**more)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"num_fmaps": 10**18}, "less than or equal to 65536"),
+        ({"num_fmaps": 60_000, "fmap_inc_factor": 2}, "240000 feature maps in the coarsest level"),
+        ({"downsample_factors": [[1, 1, 1]] * 70}, "at most 12 items"),
+        ({"downsample_factors": [[1, 1, 2**70]]}, "at most 64 bits"),
+        ({"downsample_factors": [[1, 1, 2**50]]}, "a stride of 1125899906842624"),
+        ({"downsample_factors": [[2, 2, 8]] * 5, "fmap_inc_factor": 1}, "a stride of 32768 and a context of"),
+        ({"downsample_factors": []}, "at least one factor"),
+        ({"downsample_factors": [[1, 1, 1]], "kernel_sizes_down": [[[1, 1, 10**9 + 1]]] * 2}, "a stride of 1 and"),
+        ({"downsample_factors": [[1, 1, 1]], "kernel_sizes_down": [[[99, 99, 99]]] * 2}, "a kernel of 970299 voxels"),
+        ({"downsample_factors": [[1, 1, 1]], "stem": {"kernel": [1, 1, 9999], "factor": [1, 1, 9999]}}, "a stride of"),
+    ],
+)
+def test_networks_without_end(more: dict, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        settings(**more)
+
+
+def test_the_largest_networks_are_searched_in_no_time() -> None:
+    large = settings(downsample_factors=[[2, 2, 2]] * 7, fmap_inc_factor=1)
+    assert min(smallest_input(large)) > 1000

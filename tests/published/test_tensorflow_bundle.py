@@ -1,6 +1,7 @@
 """Tables of a few entries, written byte for byte by hand."""
 
 import importlib.util
+import os
 import struct
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ import pytest
 
 from emsuite.common.errors import BadInput
 from emsuite.published.tensorflow_bundle import Bundle, read_table, read_varint, unmask_crc32c
+from emsuite.published.tensorflow_weights import iteration_of
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +214,79 @@ def test_entries_that_point_outside_the_file_are_refused(tmp_path: Path) -> None
     ):
         with pytest.raises(BadInput, match="damaged, its entries cannot be read"):
             read_table(table(tmp_path / "t", block))
+
+
+def varint(number: int) -> bytes:
+    low = number & 0x7F
+    return bytes([low | 0x80]) + varint(number >> 7) if number >> 7 else bytes([low])
+
+
+def bundle(prefix: Path, header: bytes, entry: bytes = b"") -> Path:
+    """An index with a header, and an entry for `gunpowder/iteration` of one shard of 64 zeros."""
+    table(prefix.with_name(f"{prefix.name}.index"), block_of((0, b"", header), (0, b"gunpowder/iteration", entry)))
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(bytes(64))
+    return prefix
+
+
+@pytest.mark.parametrize("count", [2, 2**34, 2**63, 2**64 - 1])
+def test_announced_shards_are_looked_for_one_by_one(tmp_path: Path, count: int) -> None:
+    with pytest.raises(BadInput, match=rf"no such file; the checkpoint's index says it has {count} of them"):
+        Bundle(bundle(tmp_path / "b", b"\x08" + varint(count)))
+
+
+ONE = b"\x08\x01"
+"""A header: one shard."""
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x08\x01\x20" + varint(2**60) + b"\x28\x04",  # an offset behind the shard
+        b"\x08\x01\x20\x08\x28" + varint(2**64 - 1),  # a size of -1
+        b"\x08\x01\x18" + varint(2**40) + b"\x28\x04",  # a shard that is none
+        b"\x08\x01\x28" + b"\xff" * 60 + b"\x01",  # a number without end
+        b"\x08\x01\x12\x0d\x12\x0b\x08" + varint(2**64 - 1) + b"\x28\x00",  # an axis of -1
+        b"\x08\x01\x12\x44" + b"\x12\x02\x08\x01" * 17 + b"\x28\x04",  # 17 axes
+        b"\x08",
+        b"\x12\xff\x01",
+        b"\x0b\x0b",
+    ],
+)
+def test_entries_without_end_are_refused(tmp_path: Path, entry: bytes) -> None:
+    with pytest.raises(BadInput):
+        Bundle(bundle(tmp_path / "b", ONE, entry))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x08\x07",  # texts
+        b"\x08\x09\x12\x04\x12\x02\x08\x00",  # no number
+        b"\x08\x09\x12\x04\x12\x02\x08\x02\x28\x10" + b"\x35" + bytes(4),  # two, with a wrong checksum
+        b"\x08\x09\x12\x0d\x12\x00\x12\x09\x08" + varint(2**50) + b"\x28\x00",  # none, along a long axis
+    ],
+)
+def test_an_iteration_that_is_none(tmp_path: Path, entry: bytes) -> None:
+    with pytest.raises(BadInput):
+        iteration_of(Bundle(bundle(tmp_path / "b", ONE, entry)))
+
+
+def test_tables_that_unpack_without_end(tmp_path: Path) -> None:
+    """Names that repeat a long one, and a block that is named again and again."""
+    path = tmp_path / "t"
+    block = varint(0) + varint(5000) + b"\x00" + b"a" * 5000 + struct.pack("<II", 0, 1)
+    content = with_trailer(block)
+    for index in (
+        block_of((0, b"a", varint(0) + varint(len(block)))),
+        block_of((0, b"a", varint(0) + varint(len(block))), (0, b"b", varint(0) + varint(len(block)))),
+    ):
+        footer = bytes([0, 0]) + varint(len(content)) + varint(len(index))
+        path.write_bytes(content + with_trailer(index) + footer + bytes(40 - len(footer)) + MAGIC)
+        with pytest.raises(BadInput, match="damaged, its entries cannot be read"):
+            read_table(path)
+
+
+def test_what_is_no_index(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.index")
+    with pytest.raises(BadInput, match="is no regular file; expected the index of a TensorFlow checkpoint"):
+        Bundle(tmp_path / "b")

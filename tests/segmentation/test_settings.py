@@ -29,7 +29,22 @@ def test_thresholds_are_what_they_say(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0,1", "0,1,0", "1,0,.1", "0,2,.1", "-1,1,.1", "0,1,-.1", "a,b,c", "0,1,nan", "0,1,.1,2"]
+    "text",
+    [
+        "",
+        "0,1",
+        "0,1,0",
+        "1,0,.1",
+        "0,2,.1",
+        "-1,1,.1",
+        "0,1,-.1",
+        "a,b,c",
+        "0,1,nan",
+        "0,1,.1,2",
+        "0,1,inf",
+        "0,1,1e-12",
+        "0,1,5e-324",
+    ],
 )
 def test_what_is_no_sweep_is_refused(text):
     with pytest.raises(BadInput, match="expected"):

@@ -4,6 +4,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from emsuite.models.network import Network
+from emsuite.models.unet import UNetSettings
 from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Head, Heads, LabelCrop, LsdsHead
 
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -3, 0], [0, 0, 2]]}
@@ -70,3 +72,25 @@ def test_lsd_weights_follow_the_labels_and_the_mask() -> None:
     counted = {w: int(head(LSDS | {"weights": w, "downsample": 1}).make(crop).weights[0, 0].sum())
                for w in ("mask", "labelled", "labelled_or_unmasked")}  # fmt: skip
     assert counted == {"mask": 18, "labelled": 1, "labelled_or_unmasked": 10}
+
+
+@pytest.mark.parametrize(
+    "name", ["forward", "keys", "training", "type", "float", "pop", "state_dict", "raw", "waiting_share", "x" * 65]
+)
+def test_names_that_torch_or_the_log_uses(name: str) -> None:
+    """The layer of a head is an attribute of a module, where `forward` is torch's own."""
+    with pytest.raises(ValueError, match=r"expected another name for a head|at most 64 characters"):
+        TypeAdapter(Heads).validate_python({name: {"target": "lsds", "sigma": 80}})
+
+
+@pytest.mark.parametrize("name", ["class", "lambda", "none", "true", "a", "unet", "heads", "weight", "settings"])
+def test_names_that_only_look_special(name: str) -> None:
+    heads = TypeAdapter(Heads).validate_python({name: {"target": "lsds", "sigma": 80}})
+    unet = UNetSettings(num_fmaps=1, fmap_inc_factor=1, downsample_factors=((1, 1, 1),))
+    assert f"heads.{name}.weight" in Network(unet, 1, {name: heads[name].channels}).state_dict()
+
+
+@pytest.mark.parametrize("offset", [2**70, -(2**70), 10_001])
+def test_offsets_without_end(offset: int) -> None:
+    with pytest.raises(ValueError, match=r"less than or equal to 10000|greater than or equal to -10000"):
+        AffinitiesHead(target="affinities", neighborhood=[(0, offset, 0)])

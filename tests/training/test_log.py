@@ -6,6 +6,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig
 from emsuite.losses.target import Target
 from emsuite.training.log import TrainingReport, read_losses
@@ -84,3 +85,18 @@ def test_a_short_run_does_not(tmp_path: Path, clock: list[float], caplog: pytest
         report.step()
     report.close()
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "text", ["iteration\nx\n", "a,b\n1,2\n", "iteration\n1e999\n", "iteration\n1,2\n", "\0\n\0\n", "\n\n1"]
+)
+def test_a_table_that_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "losses.csv").write_text(text)
+    with pytest.raises(BadInput, match=r"losses\.csv:\d+: no row of a table of losses"):
+        read_losses(tmp_path / "losses.csv")
+
+
+def test_a_table_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "losses.csv").write_bytes(b"\xff\xff")
+    with pytest.raises(BadInput, match="is no text in UTF-8"):
+        read_losses(tmp_path / "losses.csv")

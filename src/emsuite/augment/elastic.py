@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 from math import cos, sin
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from funlib.geometry import Roi
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from scipy.ndimage import zoom
 
 from emsuite.augment.augmentation import GeometricAugmentation
@@ -31,7 +31,7 @@ class Elastic(GeometricAugmentation):
     """Probability that a section is misaligned alone."""
     shift: Probability = 0.0
     """Probability that a section moves together with all sections after it."""
-    max_misalign: NonNegativeInt = 0
+    max_misalign: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Largest offset of one slip or shift in y and in x, voxels. Offsets are integers, drawn uniformly."""
     subsample: PositiveInt = 1
     """The deformation is smooth on every n-th voxel and linear between. With 1 it is smooth everywhere."""

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import Field, PositiveInt
 
+from emsuite.common.documents import parse_yaml
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, validate
 
@@ -14,12 +15,12 @@ from emsuite.common.settings import Settings, validate
 class SlurmSettings(Settings):
     """The resources to request per worker. The cluster's own defaults apply to keys that are not set."""
 
-    workers: PositiveInt = Field(4, description="The number of jobs at a time.")
+    workers: PositiveInt = Field(4, le=10_000, description="The number of jobs at a time.")
     partition: str | None = None
     account: str | None = None
     time: str | None = Field(None, description="The time limit of a job, as Slurm writes it: 2:00:00.")
     memory: str | None = Field(None, description="The memory of a job, as 8G.")
-    cpus: PositiveInt = 1
+    cpus: PositiveInt = Field(1, le=10_000)
     extra: tuple[str, ...] = Field((), description="More options of srun, as --constraint=avx2.")
 
     @property
@@ -49,8 +50,8 @@ def read_slurm_settings(pairs: Sequence[str]) -> SlurmSettings:
         if not equals:
             raise BadInput(f"--slurm {pair}: expected KEY=VALUE, as partition=cpu")
         try:
-            # BaseLoader reads texts only: yaml would read the time 2:00:00 as a number of seconds
-            values[key] = yaml.load(value, yaml.BaseLoader)
+            # texts only: yaml would read the time 2:00:00 as a number of seconds
+            values[key] = parse_yaml(value, texts_only=True)
         except yaml.YAMLError:
             raise BadInput(f"--slurm {pair}: the value is not valid yaml") from None
     return validate(SlurmSettings, values, "--slurm")

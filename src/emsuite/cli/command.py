@@ -1,6 +1,8 @@
 """The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
 
+import errno
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -9,12 +11,27 @@ from typing import Any, TextIO
 
 import click
 
-from emsuite.common.errors import EmsuiteError, in_lines, one_line
+from emsuite.common.errors import BadInput, EmsuiteError, RunFailed, in_lines, one_line
 from emsuite.common.process import end_with_workflow, set_up_process
+
+_BAD_PATHS = {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
 
 
 class StageCommand(click.Command):
     """A click command that ends with one line on bad input (exit code 2) or a failed run (exit code 1)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does; refuse words and numbers that no option can mean."""
+        if any(not word.strip() for word in args):
+            raise click.UsageError("an empty word in the command line, expected a value")
+        rest = super().parse_args(ctx, args)
+        for name, value in ctx.params.items():
+            for part in value if isinstance(value, tuple) else (value,):
+                if (isinstance(part, float) and not math.isfinite(part)) or (
+                    isinstance(part, int) and abs(part) >= 2**63
+                ):
+                    raise click.UsageError(f"Invalid value for '--{name.replace('_', '-')}': expected a usual number")
+        return rest
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Set up the process and run the command as a script: an error becomes one line and an exit code."""
@@ -35,14 +52,22 @@ class StageCommand(click.Command):
             fail("interrupted", 130)
         except ModuleNotFoundError as error:
             fail(f"this Python lacks the package {error.name}; expected what requirements.lock pins", 1)
-        except MemoryError as error:
-            fail(f"out of memory: {error}", 1)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except (MemoryError, OSError, RuntimeError) as error:
+            if (ending := _explain(error)) is None:
                 raise
-            fail(f"out of memory: {error}", 1)
-        except OSError as error:  # the disk is full, a folder cannot be written, ...
-            fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+            fail(*ending)
+
+
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """Return the message and the exit code for an error of the machine, or of a path; None for any other."""
+    if isinstance(error, OSError):  # the disk is full, a folder cannot be written, a path leads nowhere, ...
+        code = BadInput.exit_code if error.errno in _BAD_PATHS else RunFailed.exit_code
+        return f"{error.filename or 'file system'}: {error.strerror or error}", code
+    if "Symlink loop" in str(error):  # Python 3.11 and 3.12, where a path is resolved
+        return f"{error}; expected a path that leads to a file", BadInput.exit_code
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):
+        return f"out of memory: {error}", RunFailed.exit_code
+    return None
 
 
 class _Printable:

@@ -4,6 +4,15 @@ from typing import Any
 
 import click
 
+_MOST = 1_000_000_000
+_MOST_WORKERS = 1024
+
+
+def shortened(value: Any) -> str:
+    """Return a value for a message, in quotes, cut after 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."
+
 
 class Voxels(click.ParamType):
     """Three whole numbers above 0 as `z,y,x`."""
@@ -19,7 +28,9 @@ class Voxels(click.ParamType):
         except ValueError:
             numbers = ()
         if len(numbers) != 3 or min(numbers) < 1:
-            self.fail(f"{value!r}: expected three whole numbers above 0, as 60,270,270", param, ctx)
+            self.fail(f"{shortened(value)}: expected three whole numbers above 0, as 60,270,270", param, ctx)
+        if max(numbers) > _MOST:
+            self.fail(f"{shortened(value)}: expected three whole numbers up to {_MOST}", param, ctx)
         return numbers
 
 
@@ -30,8 +41,8 @@ class Workers(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or the word."""
-        if value == "slurm" or (isinstance(value, int) and value >= 1):
+        if value == "slurm" or (isinstance(value, int) and 1 <= value <= _MOST_WORKERS):
             return value
-        if not (str(value).isdigit() and int(value) >= 1):
-            self.fail(f"{value!r}: expected a number above 0, or slurm", param, ctx)
+        if not (str(value).isdecimal() and len(str(value)) < 10 and 1 <= int(value) <= _MOST_WORKERS):
+            self.fail(f"{shortened(value)}: expected a number above 0 (at most {_MOST_WORKERS}), or slurm", param, ctx)
         return int(value)

@@ -5,13 +5,13 @@ emsuite.sif.json    its record: sha256, size and time, written when the image is
 """
 
 import contextlib
-import json
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, without_secrets
 from emsuite.common.files import sha256, write_json
 
@@ -91,11 +91,10 @@ def record(image: Path, sha256: str, **more: str | None) -> None:
 
 def recorded(image: Path) -> dict[str, Any]:
     """Return the record of an image; an empty one if there is none that can be used."""
-    try:
-        content = json.loads(_record_path(image).read_text(encoding="utf-8"))
-        return content if {"sha256", "bytes", "modified_ns"} <= content.keys() else {}
-    except (FileNotFoundError, ValueError, AttributeError):
-        return {}
+    content = read_json(_record_path(image))
+    kinds = {"sha256": str, "bytes": int, "modified_ns": int}
+    is_record = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in kinds.items())
+    return content if is_record else {}
 
 
 def container_program() -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
 from emsuite.common.lock import owned
@@ -44,12 +45,12 @@ class Output:
 
 def manifest_path(path: Path) -> Path:
     """Return the path of the manifest of the output at `path`."""
-    return path.with_name(path.name + ".manifest.json")
+    return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"
 
 
 def unfinished_path(path: Path) -> Path:
     """Return the path of the file that marks the output at `path` as unfinished."""
-    return path.with_name(path.name + ".unfinished.json")
+    return path.parent / (path.name + ".unfinished.json")
 
 
 def lock_path(path: Path) -> Path:
@@ -101,7 +102,7 @@ def output(
 
 def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, keep: bool) -> Output:
     """Mark the output as unfinished, and remove what lies there unless it is continued."""
-    owned_by_suite = path.with_name(f".{path.name}.emsuite")
+    owned_by_suite = path.parent / f".{path.name}.emsuite"
     marks = owned_by_suite, manifest_path(path), unfinished_path(path)
     if path.exists() and not keep and not any(mark.exists() for mark in marks):
         raise BadInput(
@@ -135,18 +136,23 @@ def _unfinished(path: Path) -> tuple[str, Any]:
     return "", content
 
 
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file, or None if there is no file or it holds no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
+def read_manifest(path: Path, **kinds: type) -> dict[str, Any]:
+    """Return the manifest of the output at `path`; an empty one if there is none, or if it is no such manifest.
+
+    Args:
+        path: the output, not its manifest.
+        kinds: keys that the manifest must have, and the types of their values.
+    """
+    content = read_json(manifest_path(path))
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
+        return {}
+    return content
 
 
 def is_finished(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None = None) -> bool:
     """Whether the output at `path` is whole and was made from the same settings; see `output` for `upgrade`."""
-    manifest = read_json(manifest_path(path))
-    if not isinstance(manifest, dict) or not path.exists():
+    manifest = read_manifest(path)
+    if not manifest or not path.exists():
         return False
     return _equal(recorded_settings(manifest), as_recorded(settings), upgrade)
 

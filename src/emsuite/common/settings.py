@@ -7,21 +7,43 @@ load(Noise, Path("noise.yaml"), overrides=["sigma=-1"])
 BadInput: --set sigma=-1: sigma: Input should be greater than or equal to 0; it holds -1
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from unicodedata import category
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from emsuite.common.documents import parse_yaml, parse_yaml_nodes, read_text, shortened
 from emsuite.common.errors import BadInput
+
+_MOST_BYTES = 2**20
+"""Of a yaml file."""
+_MOST_LEVELS = 20
+"""Of a key on a command line."""
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of characters that a name has none of: controls, halves of pairs, ends of lines."""
 
 
 class Settings(BaseModel):
-    """The base class of all settings: instances are frozen, and unknown keys are errors."""
+    """The base class of all settings: instances are frozen, and unknown keys are errors.
+
+    Texts are not blank and have no control characters; numbers fit into 64 bits, as NumPy and torch count.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    prose: ClassVar[frozenset[str]] = frozenset()
+    """Keys whose texts may have several lines."""
+
+    @field_validator("*")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        if value != cls.model_fields[info.field_name or ""].default:
+            _check_plain(value, "\n" if info.field_name in cls.prose else "")
+        return value
 
 
 Model = TypeVar("Model", bound=Settings)
@@ -49,7 +71,7 @@ def load(
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise BadInput(_first_line(error, merged, paths, overrides)) from None
+        raise BadInput(_first_line(model, error, merged, paths, overrides)) from None
 
 
 def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Model:
@@ -57,19 +79,17 @@ def validate(model: type[Model], content: Mapping[str, Any], where: str) -> Mode
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise BadInput(f"{where}: {_first_line(error, content, (), ()).partition(': ')[2]}") from None
+        raise BadInput(f"{where}: {_first_line(model, error, content, (), ()).partition(': ')[2]}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a yaml mapping as a dict; raise BadInput for anything else, and for a key that stands twice."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; expected a yaml file of settings") from None
+        content = parse_yaml(_text(path))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise BadInput(f"{path}:{line}: not valid yaml: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise BadInput(f"{path}: not valid yaml: {error}") from None
     if content is None:
         return {}
@@ -90,40 +110,52 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def parse_override(text: str) -> dict[str, Any]:
     """Return `{"a": {"b": [1, 2]}}` for `a.b=[1, 2]`; raise BadInput for a text without `=` or with invalid yaml."""
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise BadInput(f"--set {text}: expected key=value, as training.batch_size=2")
+    if not equals or not key or key.count(".") > _MOST_LEVELS:
+        raise BadInput(f"--set {shortened(text)}: expected key=value, as training.batch_size=2")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise BadInput(f"--set {text}: the value is not valid yaml") from None
+        nested: Any = parse_yaml(value)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or error
+        raise BadInput(f"--set {shortened(text)}: the value is not valid yaml: {problem}") from None
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: list[Any] = []
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
-            seen.append(key.value)
-        return super().construct_mapping(node, deep)
+def _text(path: Path) -> str:
+    return read_text(path, "a yaml file of settings", _MOST_BYTES)
+
+
+def _check_plain(value: Any, allowed: str) -> None:
+    if isinstance(value, str | Path):
+        text = str(value)
+        if not text.strip():
+            raise ValueError("a blank text, expected letters or digits")
+        if any(category(letter) in _CONTROL and letter not in allowed for letter in text):
+            raise ValueError("a text with control characters, expected none")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError("expected a number of at most 64 bits")
+    elif isinstance(value, tuple | list | Mapping):
+        for part in value:
+            _check_plain(part, allowed)
 
 
 def _first_line(
-    error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path], overrides: Sequence[str]
-) -> str:
+    model: type[BaseModel], error: ValidationError, content: Mapping[str, Any], paths: Sequence[Path],
+    overrides: Sequence[str],
+) -> str:  # fmt: skip
     # a misspelt key gives two errors, an unknown and a missing key: the unknown key helps more
     problem = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     where = _keys(content, problem["loc"], problem["type"] == "missing")
     key = ".".join(str(part) for part in where) or "(top level)"
     # the value is not shown for a missing key, nor for a mapping whose keys contradict each other
     is_whole = problem["type"] == "missing" or isinstance(problem["input"], Mapping)
-    value = "" if is_whole else f"; it holds {_shortened(repr(problem['input']))}"
+    value = "" if is_whole else f"; it holds {shortened(repr(problem['input']))}"
+    if problem["type"] == "extra_forbidden":
+        value += f"; expected {_nearest(str(problem['loc'][-1]), _known_keys(model, problem['loc'][:-1]))}"
     origin = _origin(where, paths, overrides)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{origin}: {key}: {_in_plain_words(problem['type'], problem['msg'])}{value}{more}"
+    return f"{origin}: {shortened(key)}: {_in_plain_words(problem['type'], problem['msg'])}{value}{more}"
 
 
 def _in_plain_words(kind: str, message: str) -> str:
@@ -133,8 +165,32 @@ def _in_plain_words(kind: str, message: str) -> str:
     return plain.get(kind, message.removeprefix("Value error, "))
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 80 else text[:80] + "..."
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """Return the names of all `known` keys for a message, the most similar to `key` first."""
+    ratios = {name: difflib.SequenceMatcher(None, key[:80].lower(), name).ratio() for name in known}
+    return "one of " + ", ".join(sorted(known, key=lambda name: -ratios[name])) if len(known) > 1 else "".join(known)
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """Return the keys of the settings at `location`, which pydantic gives: keys, indices, and tags of unions."""
+    models = [model]
+    for part in location:
+        fields = [known.model_fields[part] for known in models if part in known.model_fields]
+        if fields:
+            models = [inner for field in fields for inner in _models_in(field.annotation)]
+        elif tagged := [
+            known
+            for known in models
+            if any(part in get_args(field.annotation) for field in known.model_fields.values())
+        ]:
+            models = tagged
+    return list(dict.fromkeys(name for known in models for name in known.model_fields))
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def _keys(content: Any, location: Sequence[Any], last_is_missing: bool) -> list[Any]:
@@ -156,10 +212,11 @@ def _origin(where: Sequence[Any], paths: Sequence[Path], overrides: Sequence[str
     key = ".".join(str(part) for part in where)
     for text in reversed(overrides):
         if key and (key == text.partition("=")[0] or key.startswith(text.partition("=")[0] + ".")):
-            return f"--set {text}"
+            return f"--set {shortened(text)}"
+    nodes = {path: parse_yaml_nodes(_text(path)) for path in reversed(paths)}
     for depth in range(len(where), 0, -1):
-        for path in reversed(paths):
-            for line in _lines_of(yaml.compose(Path(path).read_text(encoding="utf-8")), where[:depth]):
+        for path, node in nodes.items():
+            for line in _lines_of(node, where[:depth]):
                 return f"{path}:{line}"
     return str(paths[-1]) if paths else "settings"
 
@@ -187,8 +244,9 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
-NonNegative = Annotated[float, Field(ge=0)]
+_Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]  # so that products and squares stay numbers in float32
+Range = Annotated[tuple[_Bounded, _Bounded], AfterValidator(_ascending)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,7 +8,7 @@ The name of a volume may be written with or without `.zarr`.
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -44,7 +44,7 @@ def _roi(text: str) -> str:
 
 
 VolumeName = Annotated[str, AfterValidator(volume_name)]
-Nanometres = Annotated[int, Field(ge=1)]
+Nanometres = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -91,6 +91,7 @@ class Split(Settings):
 class Citation(Settings):
     """A publication to cite for a data set."""
 
+    prose: ClassVar[frozenset[str]] = frozenset({"text"})
     text: str
     doi: str
 
@@ -112,7 +113,9 @@ class Dataset(Settings):
     voxel size.
     """
 
-    name: Annotated[str, Field(pattern=_WORD.pattern)]
+    prose: ClassVar[frozenset[str]] = frozenset({"title", "licence"})
+
+    name: Annotated[str, Field(pattern=f"^{_WORD.pattern}$")]
     title: str = ""
     voxel_size: tuple[Nanometres, Nanometres, Nanometres]
     bucket: str | None = None

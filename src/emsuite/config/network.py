@@ -7,14 +7,16 @@ The settings of each part (augmentations, heads, U-Net, sampling) stand beside t
 composes them.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.registry import Augmentations
-from emsuite.common.device import Precision
+from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK
@@ -26,7 +28,10 @@ from emsuite.targets.boundary import GrowBoundary
 from emsuite.targets.heads import Heads, LsdsHead
 from emsuite.targets.make import TargetMaker
 
-Triple = tuple[PositiveInt, PositiveInt, PositiveInt]
+_Size = Annotated[int, Field(gt=0, le=10**9)]
+Triple = tuple[_Size, _Size, _Size]
+_MOST_VOXELS = 2**40
+"""Of a batch, or of a tile."""
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -55,7 +60,7 @@ class Training(Settings):
     iterations: PositiveInt = Field(description="trained to here unless told otherwise")
     split: str | None = Field(None, description="name of the data set's split to train on (default: its first)")
     input_shape: Triple = Field(description="voxels of raw per sample, z y x")
-    batch_size: PositiveInt = Field(1, description="samples per iteration, shared out among all GPUs")
+    batch_size: int = Field(1, gt=0, le=2**20, description="samples per iteration, shared out among all GPUs")
     accumulate: PositiveInt = Field(
         1, description="passes per iteration, each with its part of the batch: saves memory"
     )
@@ -83,6 +88,11 @@ class Training(Settings):
     snapshot_every: PositiveInt = 1_000
     log_every: PositiveInt = 10
 
+    @model_validator(mode="after")
+    def _countable(self) -> "Training":
+        _check_voxels(self.input_shape, self.batch_size)
+        return self
+
 
 class Prediction(Settings):
     """How the network predicts."""
@@ -90,6 +100,18 @@ class Prediction(Settings):
     input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
     precision: Precision = Field("float32", description="of convolutions")
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
+
+    @model_validator(mode="after")
+    def _countable(self) -> "Prediction":
+        _check_voxels(self.input_shape)
+        return self
+
+
+def _check_voxels(input_shape: Sequence[int], samples: int = 1) -> None:
+    if (voxels := math.prod(input_shape) * samples) > _MOST_VOXELS:
+        raise ValueError(
+            f"input_shape {list(input_shape)} of {samples} samples: {voxels} voxels, expected at most 2^40"
+        )
 
 
 StepName = Literal["supervised"]
@@ -184,10 +206,23 @@ def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
 def build_network(config: NetworkConfig) -> Network:
     """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
     channels = {name: head.channels for name, head in config.heads.items()}
+    if torch.get_default_device().type != "meta":
+        needed, free = 4 * parameter_count(config), free_memory()
+        if needed > free:
+            raise BadInput(
+                f"{config.dataset}/{config.network}: its weights take {needed / 2**30:.1f} GiB, of which this machine "
+                f"has {free / 2**30:.1f} free; expected fewer feature maps (unet.num_fmaps, unet.fmap_inc_factor)"
+            )
     network = Network(config.unet, config.in_channels, channels)
     if config.training.initial_weights == "glorot":
         draw_glorot_weights(network)
     return network
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Return the number of trained parameters of the network of `config`; allocates nothing, draws nothing."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_network(config).parameters())
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:

@@ -21,7 +21,7 @@ from emsuite.common.outputs import (
     lock_path,
     manifest_path,
     output,
-    read_json,
+    read_manifest,
     unfinished_path,
     unfinished_settings,
 )
@@ -109,7 +109,7 @@ def _fetch_prefix(
     states = _compare(store, objects, paths, workers)
     _check_owner(folder, paths, states, related)
     missing = [stored for stored, state in zip(objects, states, strict=True) if state is False]
-    if not missing and is_finished(folder, settings) and read_json(manifest_path(folder)).get("contents") == contents:
+    if not missing and is_finished(folder, settings) and read_manifest(folder).get("contents") == contents:
         return FetchResult(tuple(objects), 0, states.count(None))
     with output(folder, settings, keep=True) as copy:  # its files were just verified
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
@@ -215,11 +215,12 @@ def _check_target(folder: Path, url: str) -> None:
         raise BadInput(f"{folder}: is the source itself; expected another folder to copy to")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInput(f"{folder}: is a link or a file; expected a folder, or nothing, to copy to")
-    manifest, unfinished = read_json(manifest_path(folder)), unfinished_settings(folder)
+    earlier, unfinished = read_manifest(folder), unfinished_settings(folder)
     if unfinished is not None and unfinished != {"source": url}:
         remove(folder)  # an unfinished copy of another source is useless
-    elif folder.exists() and manifest is not None and recorded_settings(manifest) != {"source": url}:
-        source = recorded_settings(manifest).get("source", "other settings")
+    elif folder.exists() and earlier and recorded_settings(earlier) != {"source": url}:
+        settings = recorded_settings(earlier)
+        source = settings.get("source", "other settings") if isinstance(settings, dict) else "other settings"
         raise BadInput(f"{folder}: was made from {source}, not from {url}; remove it, or choose another folder")
 
 

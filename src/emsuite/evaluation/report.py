@@ -21,9 +21,9 @@ from typing import Any
 
 import jinja2
 
+from emsuite.common.documents import read_json, read_text
 from emsuite.common.errors import BadInput, printable, without_secrets
 from emsuite.common.files import remove, write_text
-from emsuite.common.outputs import read_json
 from emsuite.common.provenance import published, without_paths
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.scores import METRICS, Metric
@@ -178,7 +178,7 @@ def _read(path: Path) -> list[Timing]:
         raise BadInput(f"{path}: no such file; expected a manifest.json or a benchmark.tsv")
     try:
         return _read_benchmark(path) if path.suffix == ".tsv" else [_read_manifest(path)]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError, csv.Error):
         raise BadInput(f"{path}: is neither a manifest of this suite nor a Snakemake benchmark table") from None
 
 
@@ -188,13 +188,19 @@ def _read_manifest(path: Path) -> Timing:
         return Timing(path.name.removesuffix(".manifest.json"), None, 0, "")
     memory = max(manifest["peak_memory"]["process"], manifest["peak_memory"]["largest_child"])
     stage = Path(manifest["command"][0]).stem
-    return Timing(stage, float(manifest["seconds"]), memory, machine_name(manifest["machine"]))
+    return Timing(stage, _finite(manifest["seconds"]), int(memory), machine_name(manifest["machine"]))
 
 
 def _read_benchmark(path: Path) -> list[Timing]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return [Timing(path.stem, float(row["s"]), _megabytes(row["max_rss"]), "") for row in rows]
+    rows = csv.DictReader(read_text(path, "a benchmark table").splitlines(), delimiter="\t")
+    return [Timing(path.stem, _finite(row["s"]), _megabytes(row["max_rss"]), "") for row in rows]
+
+
+def _finite(value: Any) -> float:
+    """Return a number of seconds; raise ValueError for NaN, infinity and negative numbers."""
+    if not 0 <= float(value) < float("inf"):
+        raise ValueError(value)
+    return float(value)
 
 
 def _megabytes(text: str) -> int:

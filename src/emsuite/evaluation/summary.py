@@ -1,11 +1,13 @@
 """Summarize a finished run in a few lines: its scores, the paths of its results, and the command that shows them."""
 
-import json
 import os
 import shlex
 from pathlib import Path
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
+
+_SHOWN = ("voi_split", "voi_merge", "voi_sum")
 
 
 def summary(results: Path, viewer: str) -> str:
@@ -21,18 +23,21 @@ def summary(results: Path, viewer: str) -> str:
     paths = sorted(results.rglob("scores.json"))
     if not paths:
         raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_summarize(path.parent, json.loads(path.read_text()), viewer) for path in paths)
+    return "\n\n".join(_summarize(path, viewer) for path in paths)
 
 
-def _summarize(volume: Path, scores: dict, viewer: str) -> str:
-    best = scores["best"]
+def _summarize(path: Path, viewer: str) -> str:
+    volume, scores = path.parent, read_json(path)
+    best = scores.get("best") if isinstance(scores, dict) else None
+    if not isinstance(best, dict) or not all(isinstance(best.get(key), float | int) for key in _SHOWN):
+        raise BadInput(f"{path}: holds no {', '.join(_SHOWN)} under 'best', expected the scores of an evaluation")
     folder = os.path.relpath(volume)
     over = f" over {scores['scored']}" if scores.get("scored") == "skeleton nodes" else ""
     warning = [f"  warning       {scores['warning']}"] if scores.get("warning") else []
     return "\n".join(
         [
             f"{volume.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
-            f"sum {best['voi_sum']:.3f} bits{over} (best at threshold {best['threshold']})",
+            f"sum {best['voi_sum']:.3f} bits{over} (best at threshold {best.get('threshold')})",
             *warning,
             f"  report        {folder}/report.html",
             f"  worst errors  {folder}/errors.csv",

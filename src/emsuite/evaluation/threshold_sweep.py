@@ -16,7 +16,7 @@ from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json, write_table
-from emsuite.common.outputs import manifest_path, read_json
+from emsuite.common.outputs import read_manifest
 from emsuite.common.progress import progress
 from emsuite.evaluation.compare import Comparison, node_table
 from emsuite.evaluation.contingency import Contingency
@@ -95,7 +95,7 @@ def _all_differ(ids: np.ndarray) -> bool:
 def check_lookup(lookup: Path, fragments: Volume, edges: Path | None = None) -> None:
     """Raise BadInput if the lookup tables or the edges are missing, or were made from other fragments."""
     # fragments of another run may carry the same ids: only their digest tells them apart
-    manifest = read_json(manifest_path(split_path(fragments.path)[0])) or {}
+    manifest = read_manifest(split_path(fragments.path)[0])
     digest, of_lookup = manifest.get("digest"), lookup_manifest(lookup).get("fragments_digest")
     if digest is not None and digest != of_lookup:
         raise BadInput(f"{lookup}: was made from other fragments than {fragments.path}; find their segments first")

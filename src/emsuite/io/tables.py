@@ -44,7 +44,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         with pq.ParquetFile(path) as file:
             columns = file.schema_arrow.names
             table = file.read(columns=list(names)) if set(names) <= set(columns) else None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: is no table with {', '.join(names)}: {error}") from None
     if table is None:
         raise BadInput(f"{path}: holds {columns}, expected {', '.join(names)}")
@@ -55,13 +55,16 @@ def column_names(path: Path) -> list[str]:
     """Return the names of the columns of a table; raise BadInput if the file is no table."""
     try:
         return pq.read_schema(path).names
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read as Parquet: {error}") from None
 
 
 def number_of_rows(path: Path) -> int:
-    """Return the number of rows of a table."""
-    return pq.read_metadata(path).num_rows
+    """Return the number of rows of a table; raise BadInput if the file is no table."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: cannot be read as Parquet: {error}") from None
 
 
 def _column(values: np.ndarray) -> pa.Array:

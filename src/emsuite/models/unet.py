@@ -11,6 +11,7 @@ Parameters have the names of the published checkpoints, without their scope: `la
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
@@ -23,8 +24,14 @@ from emsuite.common.arrays import Shape
 from emsuite.common.settings import Settings
 from emsuite.models.upsample import Upsample
 
+_MOST_FMAPS = 2**16
+_MOST_CONTEXT = 4096
+"""Voxels along an axis: of the stride, and of all kernels of a network together."""
+_MOST_IN_KERNEL = 10_000
+
+Fmaps = Annotated[int, Field(gt=0, le=_MOST_FMAPS)]
 Sizes = tuple[PositiveInt, ...]
-Kernels = Annotated[tuple[Sizes, ...], Field(min_length=1)]
+Kernels = Annotated[tuple[Sizes, ...], Field(min_length=1, max_length=100)]
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -52,13 +59,11 @@ class Stem(Settings):
 class UNetSettings(Settings):
     """Architecture of one U-Net. Levels count from 0, the finest."""
 
-    num_fmaps: int = Field(12, gt=0, description="feature maps of level 0")
-    fmap_inc_factor: int = Field(5, gt=0, description="feature maps of a level, divided by those of the next finer one")
-    max_fmaps: int | None = Field(None, gt=0, description="upper limit of the feature maps of a level (default: none)")
-    num_fmaps_out: int | None = Field(
-        None, gt=0, description="feature maps of level 0 on the way up (default: num_fmaps)"
-    )
-    downsample_factors: tuple[Sizes, ...] = Field(description="factor of each step down, along z, y, x")
+    num_fmaps: Fmaps = Field(12, description="feature maps of level 0")
+    fmap_inc_factor: Fmaps = Field(5, description="feature maps of a level, divided by those of the next finer one")
+    max_fmaps: Fmaps | None = Field(None, description="upper limit of the feature maps of a level (default: none)")
+    num_fmaps_out: Fmaps | None = Field(None, description="feature maps of level 0 on the way up (default: num_fmaps)")
+    downsample_factors: tuple[Sizes, ...] = Field(max_length=12, description="factor of each step down, along z, y, x")
     kernel_sizes_down: tuple[Kernels, ...] | None = Field(
         None, description="kernels of each level on the way down (default: two of 3x3x3)"
     )
@@ -125,6 +130,27 @@ class UNetSettings(Settings):
             for kernel in itertools.chain.from_iterable(kernels or ()):
                 if len(kernel) != self.dims or any(k % 2 == 0 for k in kernel):
                     raise ValueError(f"{name} holds {list(kernel)}, expected {self.dims} odd numbers")
+        return self._within_limits()
+
+    def _within_limits(self) -> "UNetSettings":
+        fmaps = max(map(self.fmaps, range(self.levels)))
+        if fmaps > _MOST_FMAPS:
+            raise ValueError(f"{fmaps} feature maps in the coarsest level, expected at most {_MOST_FMAPS}")
+        for axis in range(self.dims):
+            context, step = (self.stem.kernel[axis], self.stem.factor[axis]) if self.stem else (0, 1)
+            for level in range(self.levels):
+                kernels = [*self.kernels_down(level), *(self.kernels_up(level) if level < self.levels - 1 else ())]
+                context += step * sum(kernel[axis] - 1 for kernel in kernels)
+                step *= self.downsample_factors[level][axis] if level < self.levels - 1 else 1
+            if max(context, step) > _MOST_CONTEXT:
+                raise ValueError(
+                    f"a stride of {step} and a context of {context} voxels along axis {axis}, "
+                    f"expected at most {_MOST_CONTEXT}"
+                )
+        kernels = [k for level in range(self.levels) for k in self.kernels_down(level)] + list(self.downsample_factors)
+        kernels += [k for level in range(self.levels - 1) for k in self.kernels_up(level)]
+        if (voxels := max(map(math.prod, [*kernels, *([self.stem.kernel] if self.stem else [])]))) > _MOST_IN_KERNEL:
+            raise ValueError(f"a kernel of {voxels} voxels, expected at most {_MOST_IN_KERNEL}")
         return self
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+_MOST_DIGITS = 20
+
 
 class TileRecord:
     """The record `name` in `folder`. Each process that adds to it has its own file, since lines must not mix.
@@ -25,9 +27,13 @@ class TileRecord:
         self._main.write_text("")
 
     def read(self) -> set[int]:
-        """Return the numbers of the tiles that are written. A line that a full disk cut short does not count."""
-        lines = [line for path in self._folder.glob(f"{self._name}*.txt") for line in path.read_text().splitlines(True)]
-        return {int(line) for line in lines if line.endswith("\n")}
+        """Return the numbers of the tiles that are written.
+
+        A line that a full disk cut short, or that is no number, does not count: its tile is computed again.
+        """
+        paths = [path for path in self._folder.glob(f"{self._name}*.txt") if path.is_file()]
+        lines = [line for path in paths for line in path.read_bytes().splitlines(True) if len(line) < _MOST_DIGITS]
+        return {int(line) for line in lines if line.endswith(b"\n") and line.strip().isdigit()}
 
     def open(self, process: str = "") -> "TileRecord":
         """Open the record for `add`, in a file of its own if `process` names one. Return the record."""

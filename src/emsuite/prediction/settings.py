@@ -8,7 +8,7 @@ from typing import Any
 from funlib.geometry import Roi
 
 from emsuite.common.arrays import Shape
-from emsuite.common.outputs import manifest_path, read_json, unfinished_settings
+from emsuite.common.outputs import read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.io.volume import Volume, format_roi
@@ -41,7 +41,9 @@ def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
     if settings["tiles"].startswith("original"):
         return None
     today = json.loads(json.dumps(settings))
-    for earlier in (recorded_settings(read_json(manifest_path(out)) or {}), unfinished_settings(out)):
-        if isinstance(earlier, dict) and "input_shape" in earlier and upgraded(earlier) | today == upgraded(earlier):
+    for earlier in (recorded_settings(read_manifest(out)), unfinished_settings(out)):
+        if not isinstance(earlier, dict) or not isinstance(earlier.get("input_shape"), list):
+            continue
+        if upgraded(earlier) | today == upgraded(earlier):
             return tuple(earlier["input_shape"])
     return None

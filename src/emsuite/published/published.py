@@ -195,5 +195,6 @@ def _iteration(bundle: Bundle) -> int:
 
 def _check_owner(path: Path) -> None:
     """Raise BadInput if the checkpoint at `path` was trained here."""
-    if path.exists() and "converted" not in checkpoints.read(path).provenance.get("settings", {}):
+    settings = checkpoints.read(path).provenance.get("settings") if path.exists() else {"converted": True}
+    if not isinstance(settings, dict) or "converted" not in settings:
         raise BadInput(f"{path}: exists already, and was trained here; move it away to write the published one")

@@ -19,11 +19,13 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
+from emsuite.common.documents import check_regular
 from emsuite.common.errors import BadInput
 
 # tensorflow/core/framework/types.proto
@@ -34,6 +36,12 @@ _FOOTER_BYTES = 48
 _TRAILER_BYTES = 5
 _MAGIC = 0xDB4775248B80FB57
 _COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
+_MOST_BYTES = 64 * 2**20
+"""Of an index; that of a published network has 10,000."""
+_MOST_ENTRIES = 100_000
+_MOST_IN_NAME = 4096
+_MOST_IN_VARINT = 10
+_MOST_AXES = 16
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ class Bundle:
 
     def __init__(self, prefix: Path):
         self.prefix = Path(prefix)
-        if not self.index.is_file():
-            raise BadInput(f"{self.index}: no such file; expected the index of a TensorFlow checkpoint")
+        check_regular(self.index, "the index of a TensorFlow checkpoint")
         table = read_table(self.index)
         if "" not in table:
             raise BadInput(f"{self.index}: has no header; not the index of a TensorFlow checkpoint")
@@ -92,7 +99,7 @@ class Bundle:
         if variable.size != math.prod(variable.shape) * dtype.itemsize:
             raise BadInput(f"{where} has {variable.size} bytes, which does not fit {variable.shape} {dtype.name}")
         if variable.size == 0:
-            return np.zeros(variable.shape, dtype)
+            return np.zeros([min(length, 1) for length in variable.shape], dtype).reshape(variable.shape)
         values = np.memmap(self.shards[variable.shard], dtype, "r", variable.offset, variable.shape)
         if _crc32c(values) != variable.crc32c:
             raise BadInput(f"{where} is damaged: its checksum (crc32c) differs")
@@ -107,10 +114,12 @@ class Bundle:
             raise BadInput(f"{self.index}: of a newer format; expected version {_VERSION} of TensorFlow's V2 format")
         count = int(fields.get(1, 0))
         name = self.prefix.name
-        shards = [self.prefix.with_name(f"{name}.data-{i:05d}-of-{count:05d}") for i in range(count)]
-        for shard in shards:
+        shards = []
+        for number in range(count):  # one after the other: the index may announce any number
+            shard = self.prefix.with_name(f"{name}.data-{number:05d}-of-{count:05d}")
             if not shard.is_file():
                 raise BadInput(f"{shard}: no such file; the checkpoint's index says it has {count} of them")
+            shards.append(shard)
         return shards
 
     def _check_sizes(self) -> None:
@@ -134,6 +143,8 @@ def _variable(name: str, entry: bytes) -> Variable:
         if field == 2 and isinstance(value, bytes):
             dims = [dict(_fields(dim)) for number, dim in _fields(value) if number == 2 and isinstance(dim, bytes)]
             shape = [int(dim.get(1, 0)) for dim in dims]
+            if len(shape) > _MOST_AXES or any(length >= 2**63 for length in shape):
+                raise ValueError("a shape of too many axes, or of negative length")
         elif field == 7:
             sliced = True
         elif isinstance(value, int):
@@ -168,16 +179,22 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def read_table(path: Path) -> dict[str, bytes]:
     """Return all keys and values of the table at `path`; raise BadInput if it is damaged, truncated or no table."""
-    content = Path(path).read_bytes()
-    if len(content) < _FOOTER_BYTES or int.from_bytes(content[-8:], "little") != _MAGIC:
+    with open(path, "rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if not _FOOTER_BYTES <= len(content) <= _MOST_BYTES or int.from_bytes(content[-8:], "little") != _MAGIC:
         raise BadInput(f"{path}: not an index of a TensorFlow checkpoint, or cut off")
     try:
         footer = content[-_FOOTER_BYTES:]
         _, _, position = _block_handle(footer, 0)  # the metaindex block, which checkpoints leave empty
         offset, size, _ = _block_handle(footer, position)
         handles = [_block_handle(value, 0)[:2] for _, value in _entries(_block(path, content, offset, size))]
-        blocks = [_entries(_block(path, content, offset, size)) for offset, size in handles]
-        return {key.decode(errors="backslashreplace"): value for entries in blocks for key, value in entries}
+        if any(end > begin for end, begin in zip(map(sum, handles), (next_ for next_, _ in handles[1:]), strict=False)):
+            raise ValueError("blocks overlap")
+        blocks = (_entries(_block(path, content, offset, size)) for offset, size in handles)
+        entries = list(islice((entry for block in blocks for entry in block), _MOST_ENTRIES + 1))
+        if len(entries) > _MOST_ENTRIES:
+            raise ValueError("too many entries")
+        return {key.decode(errors="backslashreplace"): value for key, value in entries}
     except (ValueError, IndexError):
         raise BadInput(f"{path}: damaged, its entries cannot be read") from None
 
@@ -211,8 +228,8 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         shared, position = read_varint(block, position)
         unshared, position = read_varint(block, position)
         length, position = read_varint(block, position)
-        if position + unshared + length > end:
-            raise ValueError("an entry ends behind its block")
+        if position + unshared + length > end or shared + unshared > _MOST_IN_NAME:
+            raise ValueError("an entry ends behind its block, or its name has no end")
         key = key[:shared] + block[position : position + unshared]
         position += unshared + length
         yield key, block[position - length : position]
@@ -220,8 +237,10 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """Return the variable-length integer at `position` (7 bits a byte, lowest first), and the position behind it."""
-    number = shift = 0
+    number, shift, last = 0, 0, position + _MOST_IN_VARINT
     while data[position] & 0x80:
+        if position == last:
+            raise ValueError("a number without end")
         number |= (data[position] & 0x7F) << shift
         position, shift = position + 1, shift + 7
     return number | data[position] << shift, position + 1

@@ -65,8 +65,16 @@ def read_optimizer(bundle: Bundle, config: NetworkConfig, iteration: int) -> dic
 
 
 def iteration_of(bundle: Bundle) -> int | None:
-    """Return the iteration that gunpowder counted, or None if the checkpoint does not hold it."""
-    return int(bundle.read(_ITERATION).flat[0]) if _ITERATION in bundle.variables else None
+    """Return the iteration that gunpowder counted, or None if the checkpoint does not hold it.
+
+    Raises BadInput if the checkpoint holds something else there.
+    """
+    if _ITERATION not in bundle.variables:
+        return None
+    values = bundle.read(_ITERATION)
+    if values.size != 1 or values.dtype.kind not in "iuf" or not 0 <= values.flat[0] < 2**53:
+        raise BadInput(f"{bundle.prefix}: '{_ITERATION}' holds {values.size} {values.dtype}, expected one iteration")
+    return int(values.flat[0])
 
 
 def match_variables(bundle: Bundle, config: NetworkConfig) -> dict[str, str]:

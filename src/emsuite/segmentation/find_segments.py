@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished, manifest_path, output, read_json
+from emsuite.common.outputs import check_finished, output, read_manifest
 from emsuite.io.relabel import find_sorted
 from emsuite.io.tables import column_names, read_columns, write_columns
 from emsuite.io.volume import fingerprint
@@ -69,7 +69,7 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
         BadInput: If the graph is unfinished, or if the edges were made from other fragments than the nodes.
     """
     nodes_manifest, edges_manifest = graph_manifest(nodes), graph_manifest(edges)
-    if nodes_manifest.get("digest") != edges_manifest.get("fragments_digest"):
+    if "digest" not in nodes_manifest or nodes_manifest["digest"] != edges_manifest.get("fragments_digest"):
         raise BadInput(f"{edges}: was made from other fragments than {nodes}; agglomerate these first")
     settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": nodes_manifest["digest"]}
     with output(out, settings, inputs={"nodes": nodes, "edges": edges}, fingerprint=fingerprint) as lookup:
@@ -79,7 +79,7 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
             columns[_column(threshold)] = segments
             counts[threshold] = int(np.count_nonzero(segments == fragments))
         write_columns(out / _TABLE, columns)
-        merge_function = edges_manifest["settings"]["merge_function"]
+        merge_function = edges_manifest["settings"].get("merge_function")
         lookup.notes |= {"fragments_digest": nodes_manifest["digest"], "merge_function": merge_function}
     return counts
 
@@ -87,7 +87,10 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
 def read_thresholds(lookup: Path) -> list[float]:
     """Return the thresholds of the lookup table in the folder `lookup`, ascending; raise BadInput without one."""
     lookup_manifest(lookup)
-    return [float(name) for name in column_names(lookup / _TABLE) if name != _FRAGMENT]
+    try:
+        return [float(name) for name in column_names(lookup / _TABLE) if name != _FRAGMENT]
+    except ValueError:
+        raise BadInput(f"{lookup / _TABLE}: its columns are no thresholds, expected a table of find_segments") from None
 
 
 def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -113,8 +116,8 @@ def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]
 def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
     """Return the manifest of a folder of lookup tables; raise BadInput if there is none."""
     check_finished(lookup)
-    manifest = read_json(manifest_path(lookup))
-    if manifest is None or not (lookup / _TABLE).exists():
+    manifest = read_manifest(lookup, settings=dict, fragments_digest=str, merge_function=str)
+    if not manifest or not (lookup / _TABLE).exists():
         raise BadInput(f"{lookup}: no lookup tables there, expected a folder that find_segments wrote")
     return manifest
 

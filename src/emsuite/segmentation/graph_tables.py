@@ -9,6 +9,7 @@ the number of blocks, the block size, and a digest of the nodes, by which edges 
 
 import hashlib
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import sha256
-from emsuite.common.outputs import check_finished, manifest_path, read_json
+from emsuite.common.outputs import check_finished, manifest_path, read_manifest
 from emsuite.io.tables import number_of_rows, read_columns, write_columns
 from emsuite.segmentation.region_graph import Edges, Nodes
 
@@ -73,8 +74,8 @@ def digest_tables(folder: Path, blocks: int) -> tuple[int, str]:
 def graph_manifest(folder: Path) -> Mapping[str, Any]:
     """Return the manifest of a finished folder of tables; raise BadInput if there is none."""
     check_finished(folder)
-    manifest = read_json(manifest_path(folder))
-    if manifest is None or not folder.is_dir():
+    manifest = read_manifest(folder, settings=dict, blocks=int)
+    if not manifest or not folder.is_dir():
         raise BadInput(
             f"{folder}: no graph there, expected a folder of tables with {manifest_path(folder).name} beside"
         )
@@ -90,23 +91,22 @@ def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
         BadInput: If another program made the fragments, so that there is no such manifest.
     """
     container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
-    path = manifest_path(container)
-    manifest = read_json(path)
-    if manifest is None or "digest" not in manifest or "block_size" not in manifest["settings"]:
+    manifest = read_manifest(container, settings=dict, digest=str)
+    size = manifest.get("settings", {}).get("block_size")
+    if not isinstance(size, list) or len(size) != 3 or not all(isinstance(n, int) and 0 < n < 2**53 for n in size):
         raise BadInput(
-            f"{fragments}: has no {path.name} that tells its blocks; expected fragments that extract_fragments wrote"
+            f"{fragments}: has no {manifest_path(container).name} that tells its blocks; expected fragments that "
+            "extract_fragments wrote"
         )
     return manifest
 
 
 def _read_tables(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    blocks = graph_manifest(folder).get("blocks", 0)
+    blocks, present = graph_manifest(folder)["blocks"], {path.name for path in folder.iterdir()}
+    missing = list(islice((name for name in map("{}.parquet".format, range(blocks)) if name not in present), 3))
+    if missing or blocks < 1:
+        raise BadInput(f"{folder}: lacks some of {blocks} blocks ({missing}), expected all; run its stage again")
     files = [folder / f"{block}.parquet" for block in range(blocks)]
-    missing = [file.name for file in files if not file.exists()]
-    if missing or not files:
-        raise BadInput(
-            f"{folder}: lacks {len(missing)} of {blocks} blocks ({missing[:3]}), expected all; run its stage again"
-        )
     tables = [read_columns(file, names) for file in files]
     return [
         np.concatenate([table[i] for table in tables]).astype(_TYPES[name], copy=False) for i, name in enumerate(names)

@@ -14,7 +14,9 @@ from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings
 
-Nanometres = tuple[PositiveInt, PositiveInt, PositiveInt]
+_Length = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Nanometres = tuple[_Length, _Length, _Length]
+_MOST_THRESHOLDS = 10_001
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 MergeFunction = Literal[
@@ -40,10 +42,14 @@ def parse_thresholds(text: str) -> list[float]:
     try:
         first, last, step = (float(part) for part in text.split(","))
         count = math.floor((last - first) / step + 1e-6) + 1
+        if not math.isfinite(step):
+            raise ValueError
     except (ValueError, ZeroDivisionError, OverflowError):
         raise BadInput(f"thresholds {text!r}: expected three numbers as first,last,step, as 0,1,0.02") from None
     if count < 1 or step < 0 or not 0 <= first <= last <= 1:
         raise BadInput(f"thresholds {text!r}: expected first <= last, both in [0, 1], and a step above 0")
+    if count > _MOST_THRESHOLDS:
+        raise BadInput(f"thresholds {text!r}: {count} thresholds, expected at most {_MOST_THRESHOLDS}: a longer step")
     return [round(first + i * step, 10) for i in range(count)]
 
 
@@ -59,7 +65,7 @@ class FragmentSettings(Settings):
     """How affinities become fragments. `flood: distance` is the published way (Sheridan et al. 2022)."""
 
     min_seed_distance: PositiveInt = Field(
-        10, description="Width of the maximum filter whose maxima are the seeds, voxels."
+        10, le=10_000, description="Width of the maximum filter whose maxima are the seeds, voxels."
     )
     filter_fragments: Fraction = Field(0.0, description="Drop fragments of a lower mean affinity.")
     epsilon: Fraction = Field(0.0, description="Agglomerate fragments up to this threshold at once.")

@@ -16,7 +16,7 @@ from emsuite.common.settings import Settings
 class GrowBoundary(Settings):
     """Labels near a contact become 0, so that every boundary has a width."""
 
-    steps: PositiveInt = 1
+    steps: PositiveInt = Field(1, le=100)
     in_plane: bool = Field(description="grow within sections (y, x) alone")
     region: Literal["context", "output"] = Field(
         "context",

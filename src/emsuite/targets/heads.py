@@ -25,7 +25,8 @@ from emsuite.targets.affinities import affinities_mask, affinity_targets
 from emsuite.targets.class_balance import balance_weights
 from emsuite.targets.lsds import local_shape_descriptors
 
-Offset = tuple[int, int, int]
+_Steps = Annotated[int, Field(ge=-10_000, le=10_000)]
+Offset = tuple[_Steps, _Steps, _Steps]
 LossName = Annotated[str, AfterValidator(check_name)]
 AffinityWeights = Literal["balance", "mask"]
 
@@ -126,7 +127,9 @@ class AffinitiesHead(Head):
     not_architecture: ClassVar[frozenset[str]] = Head.not_architecture | {"masked", "switch_to"}
 
     target: Literal["affinities"]
-    neighborhood: tuple[Offset, ...] = Field(min_length=1, description="offsets in voxels, z y x, one channel each")
+    neighborhood: tuple[Offset, ...] = Field(
+        min_length=1, max_length=1000, description="offsets in voxels, z y x, one channel each"
+    )
     weights: AffinityWeights = Field(
         "balance",
         description="balance: 0 and 1 weigh the same in total, all channels together; mask: 1 where both ends of an "
@@ -183,8 +186,8 @@ class LsdsHead(Head):
     """Mean offset 3, variance 3, Pearson coefficients 3, size 1."""
 
     target: Literal["lsds"]
-    sigma: float = Field(gt=0, description="standard deviation of the Gaussian window, nm")
-    downsample: int = Field(2, gt=0, description="compute the descriptors on every n-th voxel")
+    sigma: float = Field(gt=0, le=100_000, description="standard deviation of the Gaussian window, nm")
+    downsample: int = Field(2, gt=0, le=1000, description="compute the descriptors on every n-th voxel")
     weights: Literal["mask", "labelled", "labelled_or_unmasked"] = Field(
         "mask", description="voxels that count: in the labels mask, labelled, or labelled or outside the mask"
     )
@@ -216,13 +219,20 @@ AnyHead = Annotated[AffinitiesHead | LsdsHead, Field(discriminator="target")]
 
 RESERVED_NAMES = {"loss", "iteration", "learning_rate", "seconds", "waiting"}
 """Columns of losses.csv that stand beside those of the heads."""
+_CURVES = {"raw", "iterations_per_second", "waiting_share", "gpu_memory_gib"}
+"""Pictures and curves of TensorBoard that stand beside those of the heads."""
 
 
 def _check_head_name(name: str) -> str:
     if name in RESERVED_NAMES:
         raise ValueError(f"'{name}' is a column of losses.csv, expected another name for a head")
+    if name in _CURVES:
+        raise ValueError(f"'{name}' is a curve of the training log, expected another name for a head")
+    # the layer of a head is an attribute of a module of torch, where such a name would hide torch's own
+    if hasattr(torch.nn.ModuleDict(), name):
+        raise ValueError(f"'{name}' is a word of torch's modules, expected another name for a head")
     return name
 
 
-HeadName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$"), AfterValidator(_check_head_name)]
+HeadName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64), AfterValidator(_check_head_name)]
 Heads = Annotated[dict[HeadName, AnyHead], Field(min_length=1)]

@@ -5,12 +5,11 @@
     02_train/<dataset>/<network>/checkpoints/interim.pt                     newer than these, only to go on from
 
 A file is a plain dictionary of tensors, numbers and texts. It is read with `weights_only=True`: loading runs no code.
+`emsuite.config.checkpoint_content` checks what it holds.
 
 The file holds no time, machine or name of a user: the same training gives the same bytes, also after a stop. These are
 in the manifest beside it.
 
-    format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
-    format 1     weights, averaged, optimizer of one network, which format 2 calls `network`; still read
 """
 
 import hashlib
@@ -26,11 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emsuite.common.documents import check_regular, shortened
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove, write_json
 from emsuite.common.lock import Lock, owned
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import reproducible
+from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
@@ -38,7 +39,6 @@ from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2
 _NAME = re.compile(r"checkpoint_(\d+)\.pt")
 
 
@@ -63,8 +63,14 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The weights of the only network, as trained."""
-        return self.networks[NETWORK]
+        """The weights of the only network, as trained; raise BadInput if the checkpoint holds other networks."""
+        return self.weights_of(NETWORK)
+
+    def weights_of(self, name: str) -> dict[str, Tensor]:
+        """Return the weights of a network, as trained; raise BadInput if the checkpoint does not hold it."""
+        if name not in self.networks:
+            raise BadInput(f"checkpoint of iteration {self.iteration}: holds {list(self.networks)}, expected '{name}'")
+        return self.networks[name]
 
     @property
     def averaged(self) -> dict[str, Tensor] | None:
@@ -113,7 +119,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     kept = checkpoint.__dict__ | {"provenance": reproducible(checkpoint.provenance)}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
-            torch.save(_without_identities({"format": _FORMAT} | kept), file)
+            torch.save(_without_identities({"format": FORMAT} | kept), file)
         except RuntimeError as error:  # torch hides the error of the file system, as on a full disk
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
@@ -182,7 +188,10 @@ def load(folder: Path, config: NetworkConfig, iteration: int | None = None) -> C
         hint = f"it has {', '.join(map(str, saved))}" if saved else "train it, or fetch its published weights"
         raise BadInput(f"{folder}: {missing}; {hint}")
     path = checkpoint_path(folder, saved[-1] if iteration is None else iteration)
-    return _fitting(read(path), path, config)
+    checkpoint = read(path)
+    if checkpoint.iteration != int(path.stem.rpartition("_")[2]):
+        raise BadInput(f"{path}: holds iteration {checkpoint.iteration}, expected that of its name")
+    return _fitting(checkpoint, path, config)
 
 
 def load_newest(folder: Path, config: NetworkConfig) -> Checkpoint | None:
@@ -208,11 +217,11 @@ def _fitting(checkpoint: Checkpoint, path: Path, config: NetworkConfig) -> Check
 
 def read(path: Path) -> Checkpoint:
     """Read one file; raise BadInput if it is truncated, or another program wrote it, or its format is unknown."""
+    check_regular(path, "a checkpoint")
     try:
+        check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return _checked(content)
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such checkpoint") from None
+        return Checkpoint(**check_content(content, path.stat().st_size))
     except Exception as error:  # torch raises errors of many types for such files
         logger.debug("%s: %s", path, error)
         raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
@@ -268,9 +277,12 @@ def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, fr
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
     """Load the saved `state` into `optimizer`; raise BadInput if it does not fit."""
     try:
-        optimizer.load_state_dict(state)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: its optimizer does not fit the network: {error}") from None
+        # The settings of the optimizer are those of the configuration; only its state comes from the file.
+        optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+        for weight, moments in optimizer.state.items():
+            _check_moments(weight, moments)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: its optimizer does not fit the network: {shortened(str(error))}") from None
     # torch's fused Adam walks through weights and moments in memory order. The moments of a converted checkpoint have
     # another order than the weights: a GPU refuses them, a CPU would pair each moment with another weight.
     for weight, moments in optimizer.state.items():
@@ -279,12 +291,32 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path
                 moments[name] = torch.empty_like(weight, dtype=moment.dtype, requires_grad=False).copy_(moment)
 
 
+def _check_moments(weight: Any, moments: dict[str, Tensor]) -> None:
+    if not isinstance(weight, Tensor) or not moments.keys() >= {"step", "exp_avg", "exp_avg_sq"}:
+        raise ValueError("it has no moments, or those of other weights")
+    for name, moment in moments.items():
+        expected = () if name == "step" else tuple(weight.shape)
+        if tuple(moment.shape) != expected or not torch.isfinite(moment).all():
+            raise ValueError(f"{name} holds {tuple(moment.shape)}, or NaN or infinity, expected {expected} numbers")
+
+
 def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load `weights` into `network`, every parameter exactly once; raise BadInput if they do not fit."""
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise BadInput(f"{path}: its weights do not fit the network: {' '.join(str(error).split())[:200]}") from None
+    """Load `weights` into `network`, every parameter exactly once; raise BadInput as `check_weights`."""
+    check_weights(network, weights, path)
+    network.load_state_dict(weights, strict=True)
+
+
+def check_weights(network: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise BadInput unless `weights` have the names, shapes and types of those of `network`, and all are numbers."""
+    expected, where = network.state_dict(), f"{path}: its weights do not fit the network: "
+    for name in sorted(expected.keys() ^ weights.keys()):
+        raise BadInput(f"{where}'{shortened(name)}' is {'missing' if name in expected else 'none of its weights'}")
+    for name, tensor in weights.items():
+        kind, other = expected[name].dtype, expected[name].shape
+        if tensor.shape != other or tensor.dtype != kind:
+            raise BadInput(f"{where}{name} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(other)} {kind}")
+        if not torch.isfinite(tensor).all():
+            raise BadInput(f"{where}{name} holds NaN or infinity, expected numbers")
 
 
 def digest(weights: dict[str, Tensor]) -> str:
@@ -294,24 +326,6 @@ def digest(weights: dict[str, Tensor]) -> str:
         state.update(name.encode())
         state.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
     return state.hexdigest()
-
-
-def _checked(content: Any) -> Checkpoint:
-    number = content.pop("format", None) if isinstance(content, dict) else None
-    if number not in (1, _FORMAT):
-        raise ValueError("it holds something else")
-    checkpoint = Checkpoint(**(_from_format_1(content) if number == 1 else content))
-    if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.networks, dict):
-        raise ValueError("its parts are of other types")
-    return checkpoint
-
-
-def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
-    named = {"networks": content.pop("weights"), "averages": content.pop("averaged"),
-             "optimizers": content.pop("optimizer")}  # fmt: skip
-    named = {key: {} if value is None else {NETWORK: value} for key, value in named.items()}
-    frozen_digest = content.pop("first")
-    return content | named | {"frozen_digest": frozen_digest}
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
@@ -329,4 +343,4 @@ def _differences(saved: dict[str, Any], expected: dict[str, Any], above: str = "
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, f"{above}{key}.")
         elif old != new:
-            yield above + key, old, new
+            yield f"{above}{key}", shortened(str(old)), shortened(str(new))

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from emsuite.common.documents import read_text
+from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, naming, remove
 from emsuite.common.progress import progress, roughly
 from emsuite.config.network import NetworkConfig
@@ -72,12 +74,20 @@ class TrainingLog:
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a `losses.csv`: the iteration as int, other numbers as float; none if there is no file."""
+    """Return the rows of a `losses.csv`: the iteration as int, other numbers as float; none if there is no file.
+
+    Raise BadInput if it is no table of numbers.
+    """
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row | {"iteration": int(row["iteration"])} for row in rows]
+    table = csv.DictReader(read_text(path, "a table of losses").splitlines())
+    try:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in table]
+        return [row | {"iteration": int(row["iteration"])} for row in rows]
+    except (LookupError, OverflowError, TypeError, ValueError, csv.Error) as error:
+        raise BadInput(
+            f"{path}:{table.line_num}: no row of a table of losses ({error}); move it away, and a new one is begun"
+        ) from None
 
 
 class TrainingReport:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from emsuite.common.device import check_compiler
-from emsuite.common.errors import RunFailed
+from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import fingerprint
@@ -46,12 +46,16 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     checkpoints.check_frozen(folder, config, saved, state.frozen_digest)
     path = checkpoints.checkpoint_path(folder, saved.iteration)
     for name, part in state.trained_parts().items():
-        weights = saved.networks[name]
+        weights = saved.weights_of(name)
         checkpoints.load_weights(part, weights, path)
+        average = saved.averages.get(name, weights)
+        checkpoints.check_weights(part, average, path)
         for key, tensor in state.averages.get(name, {}).items():
             # Copying keeps the memory order of the weights that the average follows.
-            tensor.copy_(saved.averages.get(name, weights)[key])
+            tensor.copy_(average[key])
     for name, optimizer_state in saved.optimizers.items():
+        if name not in state.optimizers:
+            raise BadInput(f"{path}: holds an optimizer '{name}', expected {', '.join(state.optimizers)}")
         checkpoints.load_optimizer(state.optimizers[name], optimizer_state, path)
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)

@@ -16,6 +16,7 @@ from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
 from emsuite.common.lock import Lock
 from emsuite.common.outputs import manifest_path
+from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
@@ -71,6 +72,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
+        check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device)
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         if state.iteration < until:

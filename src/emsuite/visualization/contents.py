@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished, manifest_path, read_json, unfinished_path
+from emsuite.common.outputs import check_finished, read_manifest, unfinished_path
 from emsuite.common.provenance import input_path
 from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
@@ -149,4 +149,4 @@ def _layer_if_showable(name: str, path: Path, kind: Kind | None = None) -> list[
 
 def _input_of(folder: Path, name: str) -> Path | None:
     """Return the path of the input `name` of the prediction, from its manifest."""
-    return input_path(read_json(manifest_path(folder / "prediction.zarr")) or {}, name)
+    return input_path(read_manifest(folder / "prediction.zarr", inputs=dict), name)

@@ -40,7 +40,7 @@ class WorkflowConfig(Settings):
     results: Path = Path("results")
     seed: int | None = Field(None, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt = 8
+    threads: PositiveInt = Field(8, le=1024)
     segmentation: dict[str, Any] = Field(default_factory=dict)
     container: str = str(CONTAINERS / "emsuite.sif")
 

@@ -1,0 +1,107 @@
+"""The content of a checkpoint file, checked part by part before anything is built from it.
+
+    format 2     networks {name: weights}, averages {name: weights}, optimizers {name: state}, normalization, ...
+    format 1     weights, averaged, optimizer of one network, which format 2 calls `network`; still read
+
+Loading with `weights_only=True` runs no code. But a small file can still unpack to any size, a tensor can claim to be
+larger than the file, and every part can be of another type than the code behind it expects.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, strided
+
+FORMAT = 2
+_NETWORK = "network"
+"""The name of the only network in format 1."""
+_MOST_PICKLE = 64 * 2**20
+"""Bytes of all values that are no weights."""
+_MOST_LEVELS = 50
+_OPTIONAL = {"averages": dict, "optimizers": dict, "normalization": dict, "provenance": dict}
+
+
+def check_archive(path: Path) -> None:
+    """Raise ValueError unless the file is an archive as torch writes it: all parts as they are, none compressed."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+        raise ValueError("it is compressed")
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts are larger than itself")
+    if any(part.file_size > _MOST_PICKLE for part in parts if part.filename.endswith(".pkl")):
+        raise ValueError("it holds too many values that are no weights")
+
+
+def check_content(content: Any, most_bytes: int) -> dict[str, Any]:
+    """Return the parts of a checkpoint, in the words of today's format.
+
+    Args:
+        content: what torch has read.
+        most_bytes: the size of the file, which no tensor can exceed.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is no checkpoint of a known format, or a part is of another type.
+    """
+    number = content.pop("format", None) if isinstance(content, dict) else None
+    if not isinstance(number, int) or number not in (1, FORMAT):
+        raise ValueError("it holds something else")
+    parts = _from_format_1(content) if number == 1 else content
+    iteration = parts["iteration"]
+    if not isinstance(iteration, int) or isinstance(iteration, bool) or not 0 <= iteration < 2**63:
+        raise ValueError(f"its iteration is {iteration!r}")
+    for key, kind in {"architecture": dict, "networks": dict, **_OPTIONAL}.items():
+        if not isinstance(parts.get(key, kind()), kind):
+            raise ValueError(f"its {key} are of another type")
+    for weights in (*parts["networks"].values(), *parts.get("averages", {}).values()):
+        _check_weights(weights, most_bytes)
+    for key in ("architecture", "provenance", "frozen_digest"):
+        _check_plain(parts.get(key))
+    _check_normalization(parts.get("normalization"))
+    return parts
+
+
+def _check_weights(weights: Any, most_bytes: int) -> None:
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise ValueError("its weights have no names")
+    for tensor in weights.values():
+        if not isinstance(tensor, Tensor) or tensor.layout != strided or tensor.device.type != "cpu":
+            raise ValueError("its weights are no plain tensors")
+        if tensor.numel() * tensor.element_size() > most_bytes:
+            raise ValueError("its weights are larger than itself")
+
+
+def _check_plain(value: Any, level: int = 0) -> None:
+    """Raise ValueError unless `value` consists of what JSON knows, with texts as keys."""
+    if level > _MOST_LEVELS:
+        raise ValueError("it is nested too deep")
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("it has keys that are no texts")
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            _check_plain(part, level + 1)
+    elif value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"it holds a {type(value).__name__}")
+
+
+def _check_normalization(recorded: dict[str, Any] | None) -> None:
+    if recorded is None:
+        return
+    if not isinstance(recorded["settings"], dict):
+        raise ValueError("its normalization has no settings")
+    measured = recorded["grey_scale"]
+    if measured is not None and not (len(measured) == 2 and all(map(math.isfinite, measured))):
+        raise ValueError("its grey scale is no gain and shift")
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    named = {"networks": content.pop("weights"), "averages": content.pop("averaged"),
+             "optimizers": content.pop("optimizer")}  # fmt: skip
+    named = {key: {} if value is None else {_NETWORK: value} for key, value in named.items()}
+    frozen_digest = content.pop("first")
+    return content | named | {"frozen_digest": frozen_digest}
