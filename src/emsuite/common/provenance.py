@@ -140,9 +140,15 @@ def recorded_settings(record: Mapping[str, Any]) -> Any:
 
 def input_path(record: Mapping[str, Any], name: str) -> Path | None:
     """Return the path of the input `name` of a record, or None: the private one, or the public one if that is gone."""
-    paths = [record.get("private", {}).get("inputs", {}).get(name), record.get("inputs", {}).get(name, {}).get("path")]
-    candidates = [Path(path) for path in paths if path]
+    paths = [_inside(record, "private", "inputs", name), _inside(record, "inputs", name, "path")]
+    candidates = [Path(path) for path in paths if path and isinstance(path, str)]
     return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
+
+
+def _inside(record: Any, *keys: str) -> Any:
+    for key in keys:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
 
 
 def published(record: Mapping[str, Any]) -> dict[str, Any]:

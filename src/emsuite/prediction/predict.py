@@ -120,7 +120,7 @@ def _predict(
         with scratch_folder() as folder:
             run_blocks(what, share.grid, _Blocks(run, done, workers, folder), workers, folder)
     blocks = range(len(share.grid))
-    if missing := len(run.tiles_to_do(blocks, record.read())):
+    if missing := sum(1 for _ in run.tiles_to_do(blocks, record.read())):
         raise RunFailed(f"{out.path}: {missing} tiles were written by another run, or removed; run this again")
     return arrays
 
