@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Fetch the published weights of a network from the public bucket and convert them to this suite's checkpoints."""
 
+import os
 from pathlib import Path
 
 try:
@@ -13,6 +14,8 @@ try:
     from emsuite.download.endpoint import Endpoint
     from emsuite.download.fetch import WORKERS
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 ROOT = Path(__file__).resolve().parents[1]
