@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Fetch the published weights of a network from the public bucket and convert them to this suite's checkpoints."""
 
+import os
 from pathlib import Path
 
 try:
@@ -13,6 +14,8 @@ try:
     from emsuite.download.endpoint import Endpoint
     from emsuite.download.fetch import WORKERS
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,9 +41,7 @@ python 01_data/fetch_checkpoint.py --local old/train_net_checkpoint_400000 02_tr
 @click.option("--out", type=options.FILE, default=ROOT / "data", help="Data folder to fetch into.")
 @click.option("--bucket", default="open-neurodata", help="Bucket to fetch from; it must have the same layout.")
 @options.endpoint
-@click.option(
-    "--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of <dataset>/<network>/network.yaml."
-)
+@click.option("--networks-dir", type=options.FILE, default=ROOT / NETWORKS, help="Folder of DATASET/NETWORK folders.")
 @options.connections(WORKERS)
 def main(
     dataset: str | None,
@@ -72,8 +73,7 @@ def main(
         click.echo(f"by default: --dataset {dataset} --network {networks[0]}")
     if dataset is None or bool(networks) == everything:
         raise BadInput("expected --dataset with --network or --all, or --local PREFIX NETWORK_DIR")
-    store = S3Store(bucket, endpoint, workers)
-    folder = networks_dir / dataset
+    store, folder = S3Store(bucket, endpoint, workers), networks_dir / dataset
     for name, iteration in with_frozen_networks(networks or published_networks(store, dataset, folder), folder):
         prefix, source = fetch_published(store, dataset, name, out, workers, iteration)
         click.echo(f"{convert(prefix, folder / name, with_optimizer, source)}: converted")

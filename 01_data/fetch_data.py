@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Fetch volumes of a data set from its public bucket, or from a shared folder."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ try:
     from emsuite.download.endpoint import Endpoint
     from emsuite.download.fetch import WORKERS, fetch_prefix
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 if TYPE_CHECKING:

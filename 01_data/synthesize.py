@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Make a phantom: a synthetic EM volume of neuropil with labels and skeletons."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ try:
     from emsuite.cli.command import stage
     from emsuite.common.errors import BadInput
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Describe a network: layers, parameters, receptive field, legal shapes, arithmetic and memory."""
 
+import os
 from pathlib import Path
 
 try:
@@ -9,6 +10,8 @@ try:
     from emsuite.cli import options
     from emsuite.cli.command import stage
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 

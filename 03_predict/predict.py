@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Predict affinities and/or LSDs of a volume with a trained network."""
 
+import os
 from pathlib import Path
 
 try:
@@ -10,6 +11,8 @@ try:
     from emsuite.cli.command import stage
     from emsuite.common.process import kept_memory, share_memory
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Score a segmentation against ground truth, at all thresholds of a sweep: scores.csv, scores.json, report.html."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ try:
     from emsuite.cli import options
     from emsuite.cli.command import stage
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 VIEWER = ("python", "04_segment/view.py")

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Make fragments (supervoxels) from predicted affinities: a volume, and the nodes of the region adjacency graph."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ try:
     from emsuite.cli import options
     from emsuite.cli.command import stage
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 

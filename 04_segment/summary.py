@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Print the scores of a finished run, and how to look at its results."""
 
+import os
 from pathlib import Path
 
 try:
@@ -10,6 +11,8 @@ try:
     from emsuite.cli.command import stage
     from emsuite.evaluation.summary import summary
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 

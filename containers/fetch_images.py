@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Fetch container images from S3: the suite's own, those of the original experiments, or any image by its key."""
 
+import os
 from pathlib import Path
 
 try:
@@ -13,6 +14,8 @@ try:
     from emsuite.download.fetch import WORKERS
     from emsuite.workflow.container_images import fetch_image, find_image
 except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
 HERE = Path(__file__).resolve().parent

@@ -71,6 +71,8 @@ def test_scripts_begin_and_end_alike(script: Path) -> None:
 
 
 GUARD = """except ModuleNotFoundError as error:
+    if "EMSUITE_IMAGE" in os.environ:  # the image tells more
+        raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 """
 

@@ -67,7 +67,7 @@ def test_the_frozen_network_comes_first(thin_networks: Path) -> None:
     folder = thin_networks / "zebrafinch"
     lsd = ("lsd", 400_000)
     asked = ["aclsd", "mtlsd", "acrlsd", "lsd"]
-    expected = [lsd, ("aclsd", None), ("mtlsd", None), ("acrlsd", None), ("lsd", None)]
+    expected = [("mtlsd", None), ("lsd", None), lsd, ("aclsd", None), ("acrlsd", None)]
     assert with_frozen_networks(asked, folder) == expected
 
 

@@ -68,9 +68,9 @@ def refused(ended: Any, line: str, code: int = 2) -> None:
     assert ended.out == ""
 
 
-def nothing_trained(network: Path) -> None:
+def nothing_trained(network: Path, *snapshots: str) -> None:
     assert not list(network.glob("checkpoints/*"))
-    assert not list(network.glob("snapshots/*"))
+    assert sorted(path.name for path in network.glob("snapshots/*")) == list(snapshots)
 
 
 def nothing_predicted(out: Path) -> None:
@@ -103,7 +103,10 @@ GROUND = "volumes/labels/neuron_ids"
         ({"raw": (NO_NUMBER, SIZE, (0,) * 3)}, "volumes/raw: holds NaN, in "),
         ({"raw": (RAW.astype(np.float32), SIZE, (0,) * 3)}, "volumes/raw: floats from 0 to 255, expected 0 to 1"),
         ({"labels": (LABELS[:3, :3, :3], SIZE, (0,) * 3)}, " labels of (3, 3, 3) voxels"),
-        ({"mask": (np.zeros(SHAPE, np.uint8), SIZE, (0,) * 3)}, " labels of (28, 28, 28) voxels, 0% of them masked in"),
+        (
+            {"mask": (np.zeros(SHAPE, np.uint8), SIZE, (0,) * 3)},
+            " all labels are 0 or masked out, expected neurons",
+        ),
         ({"mask": (np.ones((2, 2, 2), np.uint8), SIZE, (0,) * 3)}, "volumes/labels/labels_mask: covers "),
     ],
 )
@@ -218,7 +221,7 @@ def test_a_loss_that_is_no_number(call_script: Callable, network: Path, volume: 
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", 4, "--set",
                         "training.optimizer.learning_rate=1e30")  # fmt: skip
     refused(ended, f"{network}: the loss is nan at iteration 2; nothing was saved since", code=1)
-    nothing_trained(network)
+    nothing_trained(network, "batch_1.zarr")  # the first batch was a good one
 
 
 # ---- checkpoints
@@ -439,10 +442,10 @@ def test_a_full_disk_in_training(call_script: Callable, small_disk: Path, volume
     network = write_network(small_disk / "d/n", unet=wide)
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", 1)
     refused(ended, f"{network}/checkpoints/checkpoint_1.pt: No space left on device", code=1)
-    nothing_trained(network)
+    nothing_trained(network, "batch_1.zarr")
     (small_disk / "rest").write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize))
     refused(call_script(TRAIN, network, "--data", volume), f"{network}: No space left on device", code=1)
-    nothing_trained(network)
+    nothing_trained(network, "batch_1.zarr")
 
 
 def test_a_full_disk_in_prediction(call_script: Callable, small_disk: Path, trained: Path, tmp_path: Path) -> None:

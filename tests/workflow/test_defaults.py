@@ -58,5 +58,5 @@ def test_what_is_missing_is_told(project: Path) -> None:
     with pytest.raises(BadInput, match="small: no checkpoint; train it"):
         prediction_paths(project, folder, config, None, None, None, None)
     shutil.rmtree(project / "data")
-    with pytest.raises(BadInput, match=r"trvol-250-2\.zarr: no such volume; fetch it with 01_data/fetch_data\.py"):
+    with pytest.raises(BadInput, match=r"trvol-250-2\.zarr: no such volume; fetch it, or name an array"):
         prediction_paths(project, folder, config, None, None, None, None)

@@ -43,9 +43,10 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the logits of each head, `(N, channels, Z', Y', X')`, for an input `(N, C, Z, Y, X)` in [-1, 1].
 
-        Outside training, a warning tells once of an input that was not normalized, as raw from 0 to 255.
+        Outside training, on a CPU, a warning tells once of an input that was not normalized, as raw from 0 to 255.
         """
-        if not (self.training or self._warned or torch.compiler.is_compiling()):
+        # on a CPU alone: a GPU would wait for the answer, and shapes without values have none
+        if x.device.type == "cpu" and not (self.training or self._warned or torch.compiler.is_compiling()):
             self._warn_of_raw(x)
         features = self.unet(x)
         return {name: head(features) for name, head in self.heads.items()}

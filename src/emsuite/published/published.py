@@ -78,16 +78,17 @@ def published_networks(store: ObjectStore, dataset: str, folder: Path) -> list[s
 def with_frozen_networks(networks: Sequence[str], folder: Path) -> list[tuple[str, int | None]]:
     """Return the networks and the frozen networks that they read LSDs from, each after its frozen network.
 
-    Each is paired with the iteration to fetch: for a frozen network the one that `autocontext.iteration` names. None
-    is the newest.
+    Networks that read raw alone come first. Each is paired with the iteration to fetch: for a frozen network the one
+    that `autocontext.iteration` names. None is the newest.
     """
-    ordered = list[tuple[str, int | None]]()
+    plain, reading_lsds = list[tuple[str, int | None]](), list[tuple[str, int | None]]()
     for network in networks:
-        config = load_network(folder / network)
-        if config.autocontext:
-            ordered.append((config.autocontext.network, config.autocontext.iteration))
-        ordered.append((network, None))
-    return list(dict.fromkeys(ordered))
+        autocontext = load_network(folder / network).autocontext
+        if autocontext is None:
+            plain.append((network, None))
+        else:
+            reading_lsds += [(autocontext.network, autocontext.iteration), (network, None)]
+    return list(dict.fromkeys([*plain, *reading_lsds]))
 
 
 def fetch_published(

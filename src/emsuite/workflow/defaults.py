@@ -72,5 +72,5 @@ def _test_part(project: Path, config: NetworkConfig) -> VolumePart:
     part = dataset.named_split().test[0]
     path = dataset.volume_path(part.volume, project / DATA)
     if not path.exists():
-        raise BadInput(f"{path}: no such volume; fetch it with 01_data/fetch_data.py, or name an array with --raw")
+        raise BadInput(f"{path}: no such volume; fetch it, or name an array with --raw")
     return VolumePart(path, part.roi)
