@@ -2,11 +2,15 @@
 """Train a network up to an iteration, starting from its newest checkpoint."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
+
+if TYPE_CHECKING:
+    from emsuite.training.resume import IfChanged
 
 
 @stage(
@@ -21,6 +25,13 @@ torchrun --standalone --nproc-per-node 4 02_train/train.py 02_train/fib25/mtlsd 
 @options.training_volumes
 @options.device
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same batches and weights.")
+@click.option(
+    "--if-changed",
+    type=click.Choice(["refuse", "continue", "keep"]),
+    default="refuse",
+    help="If the checkpoint was trained with other settings or data: say what differs and end; go on with the new "
+    "ones; or keep it, if it is trained far enough.",
+)
 @options.overrides
 def main(
     network_dir: Path,
@@ -28,11 +39,13 @@ def main(
     volumes: tuple[str, ...],
     device: str,
     seed: int | None,
+    if_changed: "IfChanged",
     overrides: tuple[str, ...],
 ) -> int:
     """Train the network in NETWORK_DIR (default: the folder you stand in).
 
-    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. SIGTERM and SIGUSR1 save a
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. NETWORK_DIR/runs/NAME trains
+    the same network once more, in this folder. SIGTERM and SIGUSR1 save a
     checkpoint and end the run, with exit code 143 or 138. The same command continues it.
     """
     from emsuite.common.device import pick_device
@@ -47,7 +60,8 @@ def main(
     if config.training.deterministic:
         make_cublas_deterministic()
     with kept_memory():
-        return train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
+        until = iterations or config.training.iterations
+        return train(network_dir, config, loaded, until, pick_device(device), if_changed)
 
 
 if __name__ == "__main__":

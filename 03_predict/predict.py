@@ -61,7 +61,8 @@ def main(
     region = valid_roi(network, raw, region, tiling) if valid else region
     where = pick_device(device)
     workers = count_workers(where, workers)
-    settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling)
+    settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
+                                   checkpoint.last_record)  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
         network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}

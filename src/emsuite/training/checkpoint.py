@@ -11,7 +11,6 @@ A file is a plain dictionary of tensors, numbers and texts. It is read with `wei
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.config.trained_with import Record, differing, is_record, of_earlier_version
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.step import NETWORK
@@ -50,7 +50,17 @@ class Checkpoint:
     """The digest of the frozen network's weights, in an autocontext network."""
     normalization: dict[str, Any] = field(default_factory=lambda: record_normalization(Normalization(), None))
     """See `record_normalization`."""
+    trained_with: list[Record] = field(default_factory=list)
+    """See `emsuite.config.trained_with`; empty for weights that were converted, or trained by an earlier version."""
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last_record(self) -> Record | None:
+        """The record of what the newest iterations were trained with; None if it is unknown."""
+        if self.trained_with:
+            return self.trained_with[-1]
+        settings = self.provenance.get("settings")
+        return of_earlier_version(settings) if isinstance(settings, dict) and "converted" not in settings else None
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -168,7 +178,7 @@ def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, 
         return build_network(config), None
     frozen_config, checkpoint = frozen
     network = build_autocontext(config, frozen_config)
-    path = checkpoint_path(Path(folder).parent / frozen_config.network, checkpoint.iteration)
+    path = checkpoint_path(frozen_network_folder(folder, config) or folder, checkpoint.iteration)
     load_weights(network.frozen, checkpoint.best_weights, path)
     return network, digest(checkpoint.best_weights)
 
@@ -231,6 +241,8 @@ def _checked(content: Any) -> Checkpoint:
     checkpoint = Checkpoint(**(_from_format_1(content) if number == 1 else content))
     if not isinstance(checkpoint.architecture, dict) or not isinstance(checkpoint.networks, dict):
         raise ValueError("its parts are of other types")
+    if not isinstance(checkpoint.trained_with, list) or not all(map(is_record, checkpoint.trained_with)):
+        raise ValueError("its records of training are of other types")
     return checkpoint
 
 
@@ -243,18 +255,8 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
-    for key, value, expected in _differences(saved, config.architecture()):
+    for key, value, expected in differing(saved, config.architecture()):
         raise BadInput(
             f"{path}: a checkpoint of another network: its {key} is {value}, expected {expected} "
             f"for {config.dataset}/{config.network}"
         )
-
-
-def _differences(saved: dict[str, Any], expected: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each key, dotted, with its saved and its expected value, where the two differ."""
-    for key in expected | saved:
-        old, new = saved.get(key), expected.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{above}{key}.")
-        elif old != new:
-            yield above + key, old, new

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from funlib.geometry import Roi
+import numpy as np
+from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
-from emsuite.data.training_volume import TrainingVolume, load_training_volume, memory_needed
-from emsuite.io.volume import LABELS, open_volume, parse_roi
+from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
+from emsuite.io.fingerprint import content
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume, parse_roi
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,38 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         if stream:
             logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
     return [load_training_volume(path, roi, stream) for path, roi in parts]
+
+
+def training_data(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
+    """Return what decides the samples of each volume: its name, and the contents of raw, labels and mask.
+
+    Contents are hashes of voxels, so that a copy of a volume, or the same volume in another format, is the same. Of
+    labels and mask, the region to train in counts.
+    """
+    return [_content(volume) for volume in volumes]
+
+
+def _content(volume: TrainingVolume) -> dict[str, Any]:
+    path = Path(volume.name)
+    told: dict[str, Any] = {"volume": path.stem, "raw": content(open_volume(path / RAW))}
+    if volume.labels is None or volume.mask is None:
+        return told
+    region = Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
+    told["labels"] = content(open_volume(path / LABELS), region)
+    told["mask"] = None if isinstance(volume.mask, Ones) else _mask_content(open_volume(path / MASK), region)
+    return told
+
+
+def _mask_content(mask: Volume, region: Roi) -> str | None:
+    """Return the content of a mask, or None if it is 1 throughout, as in a volume without a mask."""
+    full = list[bool]()
+
+    def binary(voxels: np.ndarray) -> np.ndarray:
+        full.append(bool(voxels.all()))
+        return voxels != 0
+
+    told = content(mask, region, binary)
+    return None if full and all(full) else told
 
 
 def _split(config: NetworkConfig, project: Path) -> list[str]:
