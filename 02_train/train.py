@@ -10,7 +10,7 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 
 if TYPE_CHECKING:
-    from emsuite.training.resume import IfChanged
+    from emsuite.config.trained_with import IfChanged
 
 
 @stage(

@@ -83,7 +83,7 @@ rule evaluate:
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
         edges=f"{RESULT}/graph/edges.manifest.json",
-        masks=lambda wildcards: masks_of([part_of(wildcards)]),
+        masks=lambda wildcards: PLAN.masks([part_of(wildcards)]),
     output:
         csv=f"{RESULT}/scores.csv",
         errors=f"{RESULT}/errors.csv",
@@ -125,15 +125,19 @@ rule evaluate:
         out=subpath(output.csv, parent=True),
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
+        mask=lambda wildcards: PLAN.mask_option(part_of(wildcards)),
+        inputs=lambda wildcards: state_of(
+            part_of(wildcards), RAW, LABELS, MASK, with_skeletons=True
+        ),
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
-        edges=lambda wildcards: PLAN.edges_option(part_of(wildcards)),
+        edges=lambda wildcards: PLAN.edges_option(wildcards.part),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
     shell:
         "mapfile -d '' timings < <("
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
         " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
-        " --labels {params.volume:q}/volumes/labels/neuron_ids --mask {params.volume:q}/volumes/labels/labels_mask"
+        " --labels {params.volume:q}/volumes/labels/neuron_ids {params.mask:q}"
         " --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
         ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 

@@ -27,7 +27,6 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
 
 SMALL_ON_PURPOSE = {
     "published": "a wing of its own: TensorFlow's formats, which nothing else needs",
-    "workflow": "the questions that the Snakefile asks",
 }
 
 

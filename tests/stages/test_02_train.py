@@ -133,7 +133,7 @@ def test_a_checkpoint_of_other_settings_is_not_already_there(
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", until)
     assert ended.code == 2
     path = network / "checkpoints/checkpoint_2.pt"
-    assert ended.err.startswith(f"error: {path}: was trained with other settings: {RATE}; choose one: ")
+    assert ended.err.startswith(f"error: {path}: was trained with other settings or data: {RATE}; choose one: ")
     for choice in ("--if-changed continue", "runs/NAME", "--if-changed keep"):
         assert choice in ended.err
     assert before == {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
@@ -147,7 +147,7 @@ def test_the_user_goes_on_with_other_settings(call_script: Callable, network: Pa
     assert "continue is not possible without iterations left to train" in ended.err
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", 3, "--if-changed", "continue")
     assert ended.code == 0
-    assert f"going on with other settings: {RATE}\n" in ended.err
+    assert f"going on with other settings or data: {RATE}\n" in ended.err
     history = checkpoints.load(network, load_network(network)).trained_with
     rates = [(each["from"], each["settings"]["training"]["optimizer"]["learning_rate"]) for each in history]
     assert rates == [(0, 5e-5), (2, 0.5)]
@@ -161,7 +161,7 @@ def test_the_user_keeps_a_checkpoint_of_other_settings(call_script: Callable, ne
     set_rate(network, 0.5)
     ended = call_script(TRAIN, network, "--data", volume, "--if-changed", "keep")
     assert ended.code == 0
-    assert f"kept, trained with other settings: {RATE}\n" in ended.err
+    assert f"kept, trained with other settings or data: {RATE}\n" in ended.err
     assert (network / "checkpoints/checkpoint_2.pt").read_bytes() == before
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", 3, "--if-changed", "keep")
     assert ended.code == 2
@@ -189,7 +189,7 @@ def test_a_checkpoint_of_other_data_is_not_already_there(
     stored[3, 4, 5] = 9
     ended = call_script(TRAIN, network, "--data", volume, "--iterations", 4)
     assert ended.code == 2
-    assert f"was trained with other settings: v: {array.partition('/')[0]} changed; choose" in ended.err
+    assert f"was trained with other settings or data: v: {array.partition('/')[0]} changed; choose" in ended.err
     assert call_script(TRAIN, network, "--data", volume, "--iterations", 4, "--if-changed", "continue").code == 0
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from builders import ROOT
 from emsuite.common.errors import BadInput
-from emsuite.workflow.plan import VolumePart, load_plan
+from emsuite.config.parts import VolumePart
+from emsuite.workflow.plan import load_plan
 
 FIB25 = {"dataset": "fib25", "network": "small"}
 
@@ -15,8 +16,8 @@ FIB25 = {"dataset": "fib25", "network": "small"}
 def test_the_split_of_the_data_set_is_the_default() -> None:
     plan = load_plan(FIB25, ROOT)
     volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
-    assert plan.train_parts == [VolumePart(volume, "0:1040,:,:")]
-    assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume, "1040:1280,:,:")}
+    assert plan.train_parts == [VolumePart(volume=volume, roi="0:1040,:,:")]
+    assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume=volume, roi="1040:1280,:,:")}
     assert plan.volume_manifest(volume) == [Path(f"{volume}.manifest.json")]
 
 
@@ -26,13 +27,6 @@ def test_own_volumes_replace_the_split() -> None:
     assert list(plan.test_parts) == ["d"]
     assert plan.volume_manifest(Path("a/b.zarr")) == []
     assert plan.results == Path("results/fib25/small/7")
-
-
-def test_parts_of_one_volume_have_different_names() -> None:
-    names = {
-        VolumePart(Path("v.zarr"), roi).name for roi in (None, "0:8,:,:", ":,0:8,:", ":,:,0:8", "0:8,0:8,:", "8:,:,:")
-    }
-    assert len(names) == 6
 
 
 def test_autocontext_waits_for_its_frozen_network() -> None:

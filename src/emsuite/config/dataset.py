@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, as_options, load
+from emsuite.config.parts import Region
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
-_RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -35,13 +35,6 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _roi(text: str) -> str:
-    ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
-    if len(ranges) != 3 or not all(ranges):
-        raise ValueError("expected three ranges in nm, as 0:1040,:,:")
-    return text
-
-
 VolumeName = Annotated[str, AfterValidator(volume_name)]
 Nanometres = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -51,7 +44,7 @@ class Part(Settings):
     """A volume, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`)."""
 
     volume: VolumeName
-    roi: Annotated[str, AfterValidator(_roi)] | None = None
+    roi: Region | None = None
 
 
 class Split(Settings):

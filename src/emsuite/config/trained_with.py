@@ -6,12 +6,15 @@ A checkpoint holds one such record for each change: the next one begins `from` t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from emsuite.config.network import NetworkConfig, upgraded
 
 Record = dict[str, Any]
 """`settings`: as `weight_settings`; `data`: a mapping for each training volume; `code`: the commit, None if unknown."""
+
+IfChanged = Literal["refuse", "continue", "keep"]
+"""What to do with a checkpoint that was trained with other settings or data, see `training.resume.check_record`."""
 
 _NO_INFLUENCE = {"iterations", "stream", "compile", "deterministic", "accumulate"}
 """Keys of `training` that change where, how long or how fast weights are trained, up to rounding."""

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from emsuite.common.device import check_compiler
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
-from emsuite.config.trained_with import Record, continued, differences
+from emsuite.config.trained_with import IfChanged, Record, continued, differences
 from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
@@ -20,9 +19,6 @@ from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
 
 logger = logging.getLogger(__name__)
-
-IfChanged = Literal["refuse", "continue", "keep"]
-"""What to do with a checkpoint that was trained with other settings or data."""
 
 _CHOICES = (
     "--if-changed continue goes on from it with the new ones, NETWORK_DIR/runs/NAME starts anew in a run folder, "
@@ -128,12 +124,12 @@ def check_record(
         return
     told = "; ".join(differences(earlier, now))
     if told and if_changed == "keep" and not goes_on:
-        logger.info("%s: kept, trained with other settings: %s", path, told)
+        logger.info("%s: kept, trained with other settings or data: %s", path, told)
     elif told and if_changed == "continue" and goes_on:
-        logger.info("%s: going on with other settings: %s", path, told)
+        logger.info("%s: going on with other settings or data: %s", path, told)
     elif told:
         why = "" if if_changed == "refuse" else f"{if_changed} is not possible {_WHY_NOT[goes_on]}; "
-        raise BadInput(f"{path}: was trained with other settings: {told}; {why}choose one: {_CHOICES}")
+        raise BadInput(f"{path}: was trained with other settings or data: {told}; {why}choose one: {_CHOICES}")
     elif earlier["code"] and now["code"] and earlier["code"] != now["code"]:
         logger.info("%s: was trained by code %s, now %s", path, earlier["code"], now["code"])
 

@@ -15,13 +15,13 @@ from emsuite.common.device import deterministic
 from emsuite.common.errors import RunFailed
 from emsuite.common.provenance import git_commit
 from emsuite.config.network import NetworkConfig
-from emsuite.config.trained_with import record
+from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
 from emsuite.training.registry import STEPS
-from emsuite.training.resume import IfChanged, save, start_or_resume, trained_already
+from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.signals import StopRequest, stop_requests
 from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.volumes import training_data

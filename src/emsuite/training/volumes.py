@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from funlib.geometry import Coordinate, Roi
+from pydantic import ValidationError
 
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
+from emsuite.config.parts import VolumePart
 from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume, parse_roi
@@ -35,7 +37,8 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
     Raises:
         BadInput: a volume is missing, or has another voxel size.
     """
-    parts = [_part(config, text) for text in volumes or _split(config, project)]
+    chosen = [_read_part(text) for text in volumes] or _split(config, project)
+    parts = [_checked(config, part) for part in chosen]
     stream = config.training.stream
     if stream is None:
         needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
@@ -77,23 +80,32 @@ def _mask_content(mask: Volume, region: Roi) -> str | None:
     return None if full and all(full) else told
 
 
-def _split(config: NetworkConfig, project: Path) -> list[str]:
+def _read_part(text: str) -> VolumePart:
+    try:
+        return VolumePart.model_validate(text)
+    except ValidationError as error:
+        raise BadInput(f"--data {text}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def _split(config: NetworkConfig, project: Path) -> list[VolumePart]:
     dataset = load_dataset(config.dataset, project / DATASETS)
-    parts = [(dataset.volume_path(part.volume, project / DATA), part.roi) for part in dataset.split.train]
-    present = [(path, roi) for path, roi in parts if path.is_dir()]
+    parts = [
+        VolumePart(volume=dataset.volume_path(part.volume, project / DATA), roi=part.roi)
+        for part in dataset.split.train
+    ]
+    present = [part for part in parts if part.volume.is_dir()]
     if not present:
         raise BadInput(
-            f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
+            f"{parts[0].volume if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
             "fetch one, or name one with --data"
         )
-    return [f"{path}@{roi}" if roi else str(path) for path, roi in present]
+    return present
 
 
-def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:
-    path, at, roi = text.partition("@")
-    labels = open_volume(Path(path) / LABELS)
+def _checked(config: NetworkConfig, part: VolumePart) -> tuple[str, Roi | None]:
+    labels = open_volume(part.volume / LABELS)
     if tuple(labels.voxel_size) != config.voxel_size:
         raise BadInput(
             f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
         )
-    return path, parse_roi(roi, labels) if at else None
+    return str(part.volume), parse_roi(part.roi, labels) if part.roi else None

@@ -3,14 +3,15 @@
 The rules in *.smk files ask this plan; it starts nothing itself, except that `prepare_image` fetches the image.
 """
 
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from emsuite.common.container_image import Image, check_image, container_program, parse_image
 from emsuite.common.errors import BadInput
@@ -18,48 +19,52 @@ from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
 from emsuite.common.settings import Settings, validate
 from emsuite.config.dataset import Dataset, load_dataset
-from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS
+from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.config.parts import Parts, VolumePart
+from emsuite.config.trained_with import IfChanged, weight_settings
+from emsuite.data.labels_mask import masks_path
+from emsuite.io.volume import MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
 from emsuite.workflow.container_images import fetch_image, find_image
 
 
+def _for_snakemake(name: Any) -> Any:
+    """Return a name or path that Snakemake can use; raise ValueError for one that it reads as a pattern."""
+    name = str(name) if isinstance(name, int) else name  # a network may be called 32
+    if isinstance(name, str | Path) and any(c in "{}" or not c.isprintable() for c in str(name)):
+        raise ValueError("expected a name without braces and line breaks, which Snakemake cannot use")
+    return name
+
+
+def _no_option(folder: Path) -> Path:
+    folder = folder.expanduser()
+    return folder.absolute() if str(folder).startswith("-") else folder
+
+
+Name = Annotated[str, BeforeValidator(_for_snakemake)]
+Folder = Annotated[Path, BeforeValidator(_for_snakemake), AfterValidator(_no_option)]
+
+
 class WorkflowConfig(Settings):
     """The keys of config/config.yaml, which explains them."""
 
-    dataset: str
-    network: str
+    dataset: Name
+    network: Name
+    run: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     iterations: PositiveInt | None = None
-    train: tuple[str, ...] | None = Field(None, min_length=1)
-    test: tuple[str, ...] | None = Field(None, min_length=1)
-    data: Path = DATA
-    shared: tuple[Path, ...] = ()
-    results: Path = Path("results")
+    if_changed: IfChanged = "refuse"
+    train: Parts | None = Field(None, min_length=1)
+    test: Parts | None = Field(None, min_length=1)
+    data: Folder = DATA
+    shared: tuple[Folder, ...] = ()
+    results: Folder = Path("results")
     seed: int | None = Field(None, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = 8
     segmentation: dict[str, Any] = Field(default_factory=dict)
     container: str = str(CONTAINERS / "emsuite.sif")
-
-
-@dataclass(frozen=True)
-class VolumePart:
-    """A volume to train or to score on, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`)."""
-
-    volume: Path
-    roi: str | None
-
-    @property
-    def name(self) -> str:
-        """A name for folders: that of the volume, with the region if there is one, as `trvol-250-2_z1040-1280`."""
-        ranges = zip("zyx", (self.roi or ":,:,:").split(","), strict=False)
-        return "_".join([self.volume.stem, *(axis + r.replace(":", "-") for axis, r in ranges if r != ":")])
-
-    @property
-    def argument(self) -> str:
-        """The part as `VOLUME.zarr[@ROI]`, for the option `--data` of training scripts."""
-        return f"{self.volume}@{self.roi}" if self.roi else str(self.volume)
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,25 @@ class WorkflowPlan:
         return self.config.iterations or self.network.training.iterations
 
     @property
+    def networks(self) -> Path:
+        """The folder of all networks of the data set."""
+        return NETWORKS / self.dataset.name
+
+    @property
+    def network_name(self) -> str:
+        """The network, as a path below `networks`: its own folder, or a run folder."""
+        run = f"/{RUNS}/{self.config.run}" if self.config.run else ""
+        return self.config.network + run
+
+    @property
     def network_folder(self) -> Path:
-        """The folder of the network."""
-        return NETWORKS / self.config.dataset / self.config.network
+        """The folder of the network, or the run folder."""
+        return self.networks / self.network_name
+
+    @property
+    def dataset_option(self) -> str:
+        """The data set as stage scripts take it: its name, or the path of a file elsewhere."""
+        return self.config.dataset
 
     @property
     def segmentation(self) -> SegmentationSettings:
@@ -106,7 +127,7 @@ class WorkflowPlan:
     @property
     def results(self) -> Path:
         """The folder of this network's results at this iteration; it holds a folder for each scored part."""
-        return self.config.results / self.config.dataset / self.config.network / str(self.iterations)
+        return self.config.results / self.dataset.name / self.network_name / str(self.iterations)
 
     @property
     def train_parts(self) -> list[VolumePart]:
@@ -115,8 +136,16 @@ class WorkflowPlan:
 
     @property
     def test_parts(self) -> dict[str, VolumePart]:
-        """The parts that the network is scored on, by name."""
-        return {part.name: part for part in self._parts(self.config.test, "test")}
+        """The parts that the network is scored on, by name; volumes of one name get that of their folder too."""
+        parts = list(dict.fromkeys(self._parts(self.config.test, "test")))
+        names = [part.name for part in parts]
+        longer = [f"{part.volume.absolute().parent.name}_{name}" if names.count(name) > 1 else name
+                  for part, name in zip(parts, names, strict=True)]  # fmt: skip
+        if len(set(longer)) < len(longer):
+            raise BadInput(
+                f"test: several volumes are called {parts[0].volume.name}, in folders of one name; rename one"
+            )
+        return dict(zip(longer, parts, strict=True))
 
     @property
     def outside_folders(self) -> list[Path]:
@@ -142,10 +171,34 @@ class WorkflowPlan:
         is_synthesized = bool(self.dataset.synthesis) and self.is_managed(part.volume)
         return ["--skeletons", str(folder)] if is_synthesized or folder.exists() else []
 
-    def edges_option(self, part: VolumePart) -> list[str]:
-        """Return `--edges FOLDER`, to count edits by, if there are skeletons, which this needs; or nothing."""
-        edges = self.results / part.name / "graph" / "edges"
-        return ["--edges", str(edges)] if self.skeletons_option(part) else []
+    def edges_option(self, name: str) -> list[str]:
+        """Return `--edges FOLDER`, to count edits by, if the part has skeletons, which this needs; or nothing."""
+        edges = self.results / name / "graph" / "edges"
+        return ["--edges", str(edges)] if self.skeletons_option(self.test_parts[name]) else []
+
+    def mask_option(self, part: VolumePart) -> list[str]:
+        """Return `--mask ARRAY`, or nothing for a volume that masks are not written into, and that has none."""
+        has_mask = is_writable(part.volume) or holds_array(part.volume / MASK)
+        return ["--mask", str(part.volume / MASK)] if has_mask else []
+
+    @property
+    def masked_volumes(self) -> list[Path]:
+        """The volumes that masks are written into."""
+        parts = (*self.train_parts, *self.test_parts.values())
+        return sorted({part.volume for part in parts if is_writable(part.volume)})
+
+    def masks(self, parts: Iterable[VolumePart]) -> list[str]:
+        """Return the files whose presence says that the volumes of these parts exist and are masked."""
+        return sorted({str(masks_path(part.volume)) for part in parts if is_writable(part.volume)})
+
+    def training_settings(self, network: str) -> str:
+        """Return the settings that influence the weights of a network, `small` or `small/runs/NAME`, as text."""
+        return json.dumps(weight_settings(load_network(self.project / self.networks / network)), sort_keys=True)
+
+    @property
+    def prediction_settings(self) -> str:
+        """The settings of the prediction, as text."""
+        return self.network.prediction.model_dump_json()
 
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
@@ -162,12 +215,12 @@ class WorkflowPlan:
 
     def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
         """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""
-        folder = self.network_folder.parent / (network or self.config.network)
+        folder = self.networks / (network or self.network_name)
         return manifest_path(folder / "checkpoints" / f"checkpoint_{iterations or self.iterations}.pt")
 
     def frozen_manifest(self, network: str) -> list[str]:
         """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
-        folder = self.project / NETWORKS / self.config.dataset / network
+        folder = self.project / self.networks / network
         config = load_network(folder)
         frozen = frozen_network_folder(folder, config)
         if frozen is None or config.autocontext is None:
@@ -175,16 +228,17 @@ class WorkflowPlan:
         iterations = config.autocontext.iteration or load_network(frozen).training.iterations
         return [str(self.checkpoint_manifest(frozen.name, iterations))]
 
-    def _parts(self, volumes: tuple[str, ...] | None, which: str) -> list[VolumePart]:
-        if volumes is not None:
-            pairs = [text.partition("@") for text in volumes]
-            return [VolumePart(Path(path), roi or None) for path, _, roi in pairs]
+    def _parts(self, chosen: tuple[VolumePart, ...] | None, which: str) -> list[VolumePart]:
+        if chosen is not None:
+            return list(chosen)
         split = getattr(self.dataset.split, which)
         if not split:
             raise BadInput(
                 f"data set {self.dataset.name}: has no {which} split; name volumes with --config {which}=..."
             )
-        return [VolumePart(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in split]
+        return [
+            VolumePart(volume=self.dataset.volume_path(part.volume, self.config.data), roi=part.roi) for part in split
+        ]
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
@@ -204,8 +258,26 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
         names = sorted(path.parent.name for path in folder.parent.glob("*/network.yaml"))
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(names) or 'none'}")
     plan = WorkflowPlan(checked, dataset, load_network(folder), project)
-    _ = plan.segmentation, plan.image  # errors in these keys show at the start, not hours later
+    # errors in these keys show at the start, not hours later
+    _ = plan.segmentation, plan.image, plan.frozen_manifest(plan.network_name)
+    for part in (*plan.train_parts, *plan.test_parts.values()):
+        _check_part(plan, part)
     return plan
+
+
+def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
+    try:
+        _for_snakemake(part.volume)
+    except ValueError as error:
+        raise BadInput(f"{part.volume}: {error}") from None
+    if is_writable(part.volume):
+        return
+    open_volume(part.volume / RAW)
+    if plan.dataset.mask.unlabelled and not holds_array(part.volume / MASK):
+        raise BadInput(
+            f"{part.volume}: has no {MASK}, which the data set {plan.dataset.name} needs; masks are written into zarr "
+            "volumes alone: convert it"
+        )
 
 
 def prepare_image(plan: WorkflowPlan) -> None:
@@ -219,6 +291,9 @@ def prepare_image(plan: WorkflowPlan) -> None:
         RunFailed: fetching failed.
     """
     bind = f"{container_program().upper()}_BIND"
+    for folder in plan.outside_folders:
+        if {",", ":"} & set(str(folder)):
+            raise BadInput(f"{folder}: cannot be shown inside an image, expected a folder without commas and colons")
     folders = [os.environ.get(bind, ""), *map(str, plan.outside_folders)]
     os.environ[bind] = ",".join(filter(None, folders))
     if commit := git_commit():
@@ -238,5 +313,5 @@ def run_with_own_python() -> None:
 
 def _with_lists(config: Mapping[str, Any]) -> dict[str, Any]:
     # on the command line a list of one can be written without brackets: --config test=VOLUME.zarr
-    lists = ("train", "test", "shared")
+    lists = ("shared",)
     return {key: [value] if key in lists and isinstance(value, str) else value for key, value in config.items()}
