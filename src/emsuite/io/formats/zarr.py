@@ -18,7 +18,7 @@ def open_array(container: str, name: str, mode: Mode) -> StoredArray:
     if not Path(container).is_dir():
         raise BadInput(f"{container}: no such volume; expected a zarr folder")
     try:
-        group = zarr.open_group(container, mode=mode)
+        group = zarr.open_group(Path(container), mode=mode)  # a text is read as an address
         array = group[name] if name else group
     except KeyError:
         raise BadInput(f"{container}: has no array '{name}'; it holds {_first_arrays(container)}") from None
@@ -36,7 +36,7 @@ def array_names(container: str) -> list[str]:
     if not Path(container).is_dir():
         raise BadInput(f"{container}: no such volume; expected a zarr folder")
     try:
-        members = zarr.open_group(container, mode="r").members(max_depth=None)
+        members = zarr.open_group(Path(container), mode="r").members(max_depth=None)
         return sorted(name for name, member in members if isinstance(member, zarr.Array))
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError) as error:
         raise BadInput(f"{container}: cannot be read as a zarr group: {error}") from None
@@ -54,7 +54,9 @@ def fingerprint(container: str, name: str) -> str:
 
 def create_array(container: str, name: str, new: NewArray) -> StoredArray:
     """See `WritableFormat.create_array`; a container that exists keeps its version of zarr."""
-    group = zarr.open_group(container, mode="a", zarr_format=None if Path(container).exists() else new.zarr_format)
+    group = zarr.open_group(
+        Path(container), mode="a", zarr_format=None if Path(container).exists() else new.zarr_format
+    )
     array = group.create_array(
         name,
         shape=new.shape,
@@ -74,8 +76,8 @@ def rename_array(container: str, old: str, new: str) -> None:
     remove(Path(container) / new)
     (Path(container) / old).rename(Path(container) / new)
     # Readers of consolidated metadata see only the arrays that are listed there.
-    if zarr.open_group(container, mode="r").metadata.consolidated_metadata is not None:
-        zarr.consolidate_metadata(container)
+    if zarr.open_group(Path(container), mode="r").metadata.consolidated_metadata is not None:
+        zarr.consolidate_metadata(Path(container))
 
 
 def _first_arrays(container: str) -> str:
