@@ -59,8 +59,7 @@ def main(
     network, checkpoint = load_trained(network_dir, config, iteration)
     region = raw.roi if roi is None else parse_roi(roi, raw)
     region = valid_roi(network, raw, region, tiling) if valid else region
-    where = pick_device(device)
-    workers = count_workers(where, workers)
+    workers = count_workers(where := pick_device(device), workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record)  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(

@@ -14,6 +14,21 @@ import yaml
 from emsuite.io.volume import Volume, create_volume
 
 ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ("fib25", "hemi", "phantom", "zebrafinch")
+"""The data sets of the suite; users add others beside them."""
+PUBLISHED_NETWORKS = ("baseline", "malis", "long_range", "lsd", "mtlsd", "aclsd", "acrlsd")
+NETWORKS = [
+    ROOT / "02_train" / dataset / name
+    for dataset in DATASETS
+    for name in ("small", *(() if dataset == "phantom" else PUBLISHED_NETWORKS))
+]
+"""The folders of the suite's networks; users add others beside them."""
+SETTINGS = [
+    *(ROOT / f"01_data/datasets/{name}.yaml" for name in DATASETS),
+    *(ROOT / f"02_train/{name}/dataset.yaml" for name in DATASETS),
+    *(folder / "network.yaml" for folder in NETWORKS),
+]
+"""The yaml files of both."""
 RECORDED = ROOT / "tests/fixtures/tensorflow"
 
 

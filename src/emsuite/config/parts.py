@@ -18,6 +18,7 @@ from emsuite.common.settings import Settings
 
 _RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
 _LIKE_A_REGION = re.compile(r"[-+\d.:,\s]*")
+_THREE_RANGES = re.compile(r"[^,/]*:[^,/]*(,[^,/]*:[^,/]*){2}")
 _NOTHING = (None, "null", "~", "")  # as config.yaml and --config read it
 _EXPECTED = "expected three ranges in nm, as 0:1040,:,:"
 
@@ -89,10 +90,11 @@ def split_part(text: str) -> tuple[str, str | None]:
     """Return the volume and the region of a text such as `VOLUME.zarr@z0:z1,y0:y1,x0:x1`; None: the whole volume.
 
     Raises:
-        ValueError: a region is meant, as it consists of numbers and colons, but it is none.
+        ValueError: a region is meant, by its numbers, colons and commas, but it is none.
     """
     volume, at, roi = text.rpartition("@")
-    if not at or not volume or not _LIKE_A_REGION.fullmatch(roi):
+    is_meant = _LIKE_A_REGION.fullmatch(roi) or _THREE_RANGES.fullmatch(roi)
+    if not at or not volume or not is_meant:
         return text, None
     if _is_region(roi):
         return volume, roi

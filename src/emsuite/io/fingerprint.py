@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from funlib.geometry import Coordinate, Roi
 
-from emsuite.io.formats.zarr import METADATA
 from emsuite.io.volume import Volume, fingerprint
 
 MOST_FILES = 200_000
@@ -24,6 +23,8 @@ MOST_FILES = 200_000
 
 MOST_BYTES = 4 * 2**30
 """Voxels of larger arrays are not read: names and sizes of their files stand for them."""
+
+_METADATA = (".zarray", ".zattrs", "zarr.json")
 
 
 def state(path: Path) -> tuple[str, int]:
@@ -47,7 +48,7 @@ def state(path: Path) -> tuple[str, int]:
         entries = list(islice(os.scandir(folder), left + 1))
         if len(entries) > left:
             left = 0
-            known = [folder, *(folder / name for name in METADATA if (folder / name).is_file())]
+            known = [folder, *(folder / name for name in _METADATA if (folder / name).is_file())]
         else:
             left -= len(entries)
             folders += sorted(Path(entry.path) for entry in entries if entry.is_dir())

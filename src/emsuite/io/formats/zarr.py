@@ -10,7 +10,7 @@ from emsuite.common.files import remove
 from emsuite.common.provenance import checksum
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
 
-METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json")
+_METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json")
 
 
 def open_array(container: str, name: str, mode: Mode) -> StoredArray:
@@ -49,7 +49,7 @@ def holds_array(container: str, name: str) -> bool:
 
 def fingerprint(container: str, name: str) -> str:
     """See `Format.fingerprint`: the names and sizes of all files, and the content of the metadata."""
-    return checksum(Path(container) / name, read_whole=METADATA)
+    return checksum(Path(container) / name, read_whole=_METADATA)
 
 
 def create_array(container: str, name: str, new: NewArray) -> StoredArray:
