@@ -35,11 +35,16 @@ rule all:
         expand(f"{RESULT}/segmentation.zarr.manifest.json", part=PLAN.test_parts),
 
 
+onstart:
+    note_inputs(PLAN, only_if_new=True)
+
+
 onsuccess:
+    note_inputs(PLAN)
     if any(Path(PLAN.results).glob("*/scores.json")):
-        shell("python 04_segment/summary.py {PLAN.results:q}")
+        shell("python 04_segment/summary.py -- {PLAN.results:q}")
 
 
 onerror:
-    for reason in failed_steps(log, PROJECT):
+    for reason in failed_steps(ERRORS.text, PROJECT):
         print(f"error: {reason}", file=sys.stderr)

@@ -12,10 +12,16 @@ sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.process import ends_with_this_process
 from emsuite.common.settings import as_options
-from emsuite.workflow.failed_steps import failed_steps
-from emsuite.workflow.plan import load_plan, prepare_image, run_with_own_python
+from emsuite.config.parts import VolumePart
+from emsuite.data.labels_mask import masks_path
+from emsuite.io.volume import LABELS, MASK, RAW
+from emsuite.workflow.environment import prepare_image, run_with_own_python
+from emsuite.workflow.failed_steps import collect_errors, failed_steps
+from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states
+from emsuite.workflow.plan import load_plan
 
 run_with_own_python()
+ERRORS = collect_errors()
 
 if workflow.exec_mode != ExecMode.SUBPROCESS:
     os.environ.update(ends_with_this_process())
@@ -30,6 +36,12 @@ try:
     PLAN = load_plan(config, PROJECT)
     if IN_IMAGE and workflow.exec_mode == ExecMode.DEFAULT:
         prepare_image(PLAN)
+    if workflow.exec_mode == ExecMode.DEFAULT:
+        for path in changed_inputs(PLAN):
+            print(
+                f"{path}: changed since the last run; the steps that read it run again",
+                file=sys.stderr,
+            )
 except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -65,6 +77,11 @@ def source_option(wildcards, resources):
     return PLAN.source_option(wildcards.volume)
 
 
-def masks_of(parts):
-    """Return the files whose presence says that the volumes of these parts exist and are masked."""
-    return sorted({str(path) for part in parts for path in PLAN.masks_manifest(part)})
+def if_changed(wildcards, resources):
+    """Return what happens to checkpoints of other settings."""
+    return PLAN.config.if_changed
+
+
+def state_of(part, *arrays, with_skeletons=False):
+    """Return the states of arrays of a part, which Snakemake compares with those of the last run."""
+    return states(PLAN, [part], *arrays, with_skeletons=with_skeletons)

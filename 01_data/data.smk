@@ -32,7 +32,7 @@ elif PLAN.dataset.bucket:
         benchmark:
             f"{LOG}/fetch_{{volume}}.tsv"
         params:
-            dataset=PLAN.dataset.name,
+            dataset=PLAN.dataset_option,
             data=PLAN.config.data,
             source=source_option,
         shell:
@@ -40,16 +40,23 @@ elif PLAN.dataset.bucket:
             " --out {params.data:q} {params.source:q} 2>&1 | tee {log:q}"
 
 
-rule create_masks:
-    input:
-        lambda wildcards: PLAN.volume_manifest(Path(f"{wildcards.volume}.zarr")),
-    output:
-        "{volume}.zarr.masks.json",
-    log:
-        f"{LOG}/masks/{{volume}}.log",
-    benchmark:
-        f"{LOG}/masks/{{volume}}.tsv"
-    params:
-        dataset=PLAN.dataset.name,
-    shell:
-        "python 01_data/create_masks.py {wildcards.volume:q}.zarr --dataset {params.dataset:q} 2>&1 | tee {log:q}"
+# A rule for each volume, so that its logs have the name of the volume, wherever it lies.
+for number, volume in enumerate(PLAN.masked_volumes, start=1):
+
+    rule:
+        name:
+            f"create_masks_{number}" if number > 1 else "create_masks"
+        input:
+            PLAN.volume_manifest(volume),
+        output:
+            str(masks_path(volume)),
+        log:
+            f"{LOG}/masks/{log_name(PLAN, volume)}.log",
+        benchmark:
+            f"{LOG}/masks/{log_name(PLAN, volume)}.tsv"
+        params:
+            dataset=PLAN.dataset_option,
+            volume=volume,
+            inputs=state_of(VolumePart(volume=volume), LABELS),
+        shell:
+            "python 01_data/create_masks.py --dataset {params.dataset:q} -- {params.volume:q} 2>&1 | tee {log:q}"

@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 try:
     import click
@@ -13,6 +14,9 @@ except ModuleNotFoundError as error:
     if "EMSUITE_IMAGE" in os.environ:  # the image tells more
         raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
+
+if TYPE_CHECKING:
+    from emsuite.config.trained_with import IfChanged
 
 
 @stage(
@@ -28,6 +32,13 @@ torchrun --nnodes 1 --rdzv-backend c10d --rdzv-conf store_type=file --nproc-per-
 @options.training_volumes
 @options.device
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same batches and weights.")
+@click.option(
+    "--if-changed",
+    type=click.Choice(["refuse", "continue", "keep"]),
+    default="refuse",
+    help="If the checkpoint was trained with other settings or data: say what differs and end; go on with the new "
+    "ones; or keep it, if it is trained far enough.",
+)
 @options.overrides
 def main(
     network_dir: Path,
@@ -35,13 +46,14 @@ def main(
     volumes: tuple[str, ...],
     device: str,
     seed: int | None,
+    if_changed: "IfChanged",
     overrides: tuple[str, ...],
 ) -> int:
     """Train the network in NETWORK_DIR (default: the folder you stand in) up to ITERATIONS.
 
-    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. Ctrl-C, SIGTERM and
-    SIGUSR1 save a checkpoint and end the run, with exit code 130, 143 or 138; a second Ctrl-C ends it at once. The same
-    command continues it.
+    Checkpoints, snapshots and losses go to its folders checkpoints/, snapshots/ and log/. NETWORK_DIR/runs/NAME trains
+    the same network once more, in this folder. Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and end the run, with exit
+    code 130, 143 or 138; a second Ctrl-C ends it at once. The same command continues it.
     """
     from emsuite.common.device import pick_device
     from emsuite.common.process import kept_memory, make_cublas_deterministic, stay_on_loopback
@@ -58,7 +70,8 @@ def main(
     if config.training.deterministic:
         make_cublas_deterministic()
     with kept_memory():
-        return train(network_dir, config, loaded, iterations or config.training.iterations, pick_device(device))
+        until = iterations or config.training.iterations
+        return train(network_dir, config, loaded, until, pick_device(device), if_changed)
 
 
 if __name__ == "__main__":

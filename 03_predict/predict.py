@@ -59,7 +59,8 @@ def main(
     from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
     from emsuite.prediction.region import valid_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
-    from emsuite.training.checkpoint import checkpoint_path, digest, load_trained
+    from emsuite.training.checkpoint import checkpoint_path, digest
+    from emsuite.training.trained_network import load_trained
     from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
@@ -69,7 +70,8 @@ def main(
     region = raw.roi if roi is None else parse_roi(roi, raw)
     region = valid_roi(network, raw, region, tiling) if valid else region
     workers = count_workers(where := pick_device(device), workers)
-    settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling)
+    settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
+                                   checkpoint.last_record)  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
         network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}

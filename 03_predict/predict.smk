@@ -4,7 +4,9 @@
 rule predict:
     input:
         trained=str(PLAN.checkpoint_manifest()),
-        masks=lambda wildcards: masks_of([part_of(wildcards)]),
+        volume=lambda wildcards: PLAN.volume_manifest(part_of(wildcards).volume),
+        # Masks are not read. They are waited for, as they are written into the volume.
+        masks=ancient(lambda wildcards: PLAN.masks([part_of(wildcards)])),
     output:
         f"{RESULT}/prediction.zarr.manifest.json",
     log:
@@ -16,6 +18,8 @@ rule predict:
         gpu=1,
     params:
         network=PLAN.network_folder,
+        settings=PLAN.prediction_settings,
+        inputs=lambda wildcards: state_of(part_of(wildcards), RAW),
         iterations=PLAN.iterations,
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),

@@ -83,7 +83,7 @@ rule evaluate:
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
         edges=f"{RESULT}/graph/edges.manifest.json",
-        masks=lambda wildcards: masks_of([part_of(wildcards)]),
+        masks=lambda wildcards: PLAN.masks([part_of(wildcards)]),
     output:
         csv=f"{RESULT}/scores.csv",
         errors=f"{RESULT}/errors.csv",
@@ -126,8 +126,11 @@ rule evaluate:
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
         truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
+        inputs=lambda wildcards: state_of(
+            part_of(wildcards), RAW, LABELS, MASK, with_skeletons=True
+        ),
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
-        edges=lambda wildcards: PLAN.edges_option(part_of(wildcards)),
+        edges=lambda wildcards: PLAN.edges_option(wildcards.part),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
     shell:

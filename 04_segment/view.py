@@ -42,7 +42,9 @@ python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/
 )
 @options.bind
 def main(results: Path | None, position: str | None, bind: str, **arrays: Path | None) -> None:
-    """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr.
+    """Show RESULTS, a folder that holds prediction.zarr, fragments.zarr or segmentation.zarr, or any folder above.
+
+    Of several, the newest is shown.
 
     Options name further arrays by container and name, such as VOLUME.zarr/volumes/raw. Each replaces that of RESULTS.
     Prints the address to open in a browser and serves until Ctrl-C.

@@ -150,7 +150,7 @@ def trained(folder: Path, config):
     """Return the network in evaluation mode."""
     import torch
 
-    from emsuite.training.checkpoint import load_trained
+    from emsuite.training.trained_network import load_trained
 
     return load_trained(folder, config)[0].eval().to(memory_format=torch.channels_last_3d)
 

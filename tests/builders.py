@@ -17,17 +17,23 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "tests/fixtures/tensorflow"
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file below `folder`, by its place there."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def of_project(pattern: str) -> list[Path]:
     """The paths of the project that match `pattern` and that git knows, in order; a user's own files are not ours."""
     command = ["git", "ls-files", "-z"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     known = {ROOT / name for name in done.stdout.split("\0")}
     return sorted(path for path in ROOT.glob(pattern) if done.returncode or path in known)
+
+
+PUBLISHED_NETWORKS = ("baseline", "malis", "long_range", "lsd", "mtlsd", "aclsd", "acrlsd")
+NETWORKS = [path.parent for path in of_project("02_train/*/*/network.yaml")]
+SETTINGS = of_project("01_data/datasets/*.yaml") + of_project("02_train/*/dataset.yaml")
+SETTINGS += [folder / "network.yaml" for folder in NETWORKS]
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file below `folder`, by its place there."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def copy_project(folder: Path) -> Path:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from builders import ROOT, copy_project
+from builders import ROOT, SETTINGS, copy_project
 
 # A run in the background begins with SIGINT ignored, which the scripts that tests interrupt would inherit.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -262,7 +262,7 @@ def thin_networks(tmp_path: Path) -> Path:
     """A copy of 02_train/*/*.yaml with few feature maps, as the recorded TensorFlow checkpoints have them."""
     root = tmp_path / "02_train"
     shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
-    for path in (ROOT / "02_train").glob("*/**/*.yaml"):
+    for path in (path for path in SETTINGS if path.is_relative_to(ROOT / "02_train")):
         text = re.sub(r"num_fmaps: \d+", "num_fmaps: 1", path.read_text())
         text = re.sub(r"fmap_inc_factor: \d+", "fmap_inc_factor: 2", text)
         copy = root / path.relative_to(ROOT / "02_train")

@@ -7,12 +7,10 @@ import pytest
 import torch
 import yaml
 
-from builders import ROOT, of_project
+from builders import NETWORKS, ROOT, SETTINGS
 from emsuite.common.errors import BadInput
 from emsuite.config import network as module
 from emsuite.config.network import build_network, frozen_network_folder, load_network, parameter_count
-
-NETWORKS = [path.parent for path in of_project("02_train/*/*/network.yaml")]
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def test_what_is_no_network_is_refused(folder: Path) -> None:
 
 def test_yaml_of_the_suite_keeps_to_what_yaml_says_today() -> None:
     """PyYAML reads 1e-4 as a text and 010 as 8: neither may be in our files."""
-    for path in ROOT.glob("0[0-9]_*/**/*.yaml"):
+    for path in SETTINGS:
         for token in yaml.scan(path.read_text()):
             if isinstance(token, yaml.ScalarToken) and token.plain:
                 assert not (token.value[:1].isdigit() and "e" in token.value and "." not in token.value), path

@@ -12,7 +12,7 @@ from builders import ROOT, command_of, of_project
 from emsuite.cli.schema import SchemaOption
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.segmentation.settings import SegmentationSettings
-from emsuite.workflow.plan import WorkflowConfig
+from emsuite.workflow.settings import WorkflowConfig
 
 SCRIPTS = of_project("0[0-9]_*/*.py")
 SCHEMAS = (SegmentationSettings, PhantomSettings)

@@ -28,7 +28,7 @@ from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
-from emsuite.workflow.plan import WorkflowConfig
+from emsuite.workflow.settings import WorkflowConfig
 
 DOCS = ROOT / "docs"
 LIBRARY = ROOT / "src/emsuite"

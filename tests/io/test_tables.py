@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -70,3 +71,14 @@ assert read_columns(Path({str(tmp_path)!r}, "a.parquet"), ["a"])[0].tolist() == 
 assert "pandas" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("folder", ["s3:cube", "a::b", "C:", "größe, @=1"])
+def test_a_path_is_no_address(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    path = Path(folder) / "nodes.parquet"
+    write_columns(path, COLUMNS)
+    assert (tmp_path / path).exists()
+    assert column_names(path) == list(COLUMNS)
+    assert number_of_rows(path) == 3
+    assert read_columns(path, ["size"])[0].tolist() == COLUMNS["size"].tolist()

@@ -325,3 +325,16 @@ def test_the_real_slab(fib25_slab: Path) -> None:
     assert (raw.shape, raw.dtype, labels.dtype) == ((160, 250, 250), np.uint8, np.uint64)
     assert raw.voxel_size == labels.voxel_size == Coordinate(8, 8, 8)
     assert raw.roi == labels.roi
+
+
+@pytest.mark.parametrize(
+    "name", ["a::b.zarr", "s3:cube.zarr", "C:cube.zarr", "user@host:v.zarr", "größe, =1.zarr", "-x.zarr"]
+)
+def test_a_path_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    created = create_volume(Path(name) / "volumes/raw", (4, 4, 4), np.uint8, (8, 8, 8), (0, 0, 0))
+    created.array[...] = 7
+    assert open_volume(Path(name) / "volumes/raw").read().min() == 7
+    assert array_names(Path(name)) == ["volumes/raw"]
+    rename_array(Path(name), "volumes/raw", "volumes/other")
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -11,9 +11,10 @@ from funlib.geometry import Roi
 from emsuite.common.files import write_json
 from emsuite.common.outputs import is_finished, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.config.trained_with import record
 from emsuite.io.volume import create_volume
 from emsuite.prediction.blending import Blended
-from emsuite.prediction.settings import earlier_input_shape, prediction_settings
+from emsuite.prediction.settings import earlier_input_shape, prediction_settings, same_weights
 from emsuite.prediction.tiling import BY_STRIDE, Original
 
 CONTENT: dict[str, Any] = {
@@ -50,6 +51,31 @@ def test_settings_are_as_ever_and_in_the_same_order(tmp_path: Path) -> None:
     names = [prediction_settings(config, 7, "", raw, raw.roi, tiling)["tiles"]
              for tiling in (Original(), Original(valid=True), Blended("linear"))]  # fmt: skip
     assert names == ["original", "original, valid", "stride, linear"]
+
+
+def test_the_checkpoint_says_what_it_was_trained_with(tmp_path: Path) -> None:
+    raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
+    before = NetworkConfig.model_validate(CONTENT)
+    now = NetworkConfig.model_validate(
+        CONTENT | {"training": CONTENT["training"] | {"optimizer": {"learning_rate": 0.5}, "log_every": 3}}
+    )
+    trained_with = {"from": 0, **record(before, [], None)}
+    told = prediction_settings(now, 7, "abc", raw, raw.roi, BY_STRIDE, trained_with)
+    assert told["network"]["training"]["optimizer"]["learning_rate"] == 5e-5
+    assert prediction_settings(now, 7, "abc", raw, raw.roi, BY_STRIDE)["network"]["training"]["log_every"] == 3
+    assert told["network"]["prediction"] == now.model_dump(mode="json")["prediction"]
+
+
+def test_for_the_same_weights_training_settings_decide_nothing() -> None:
+    other = today()
+    other["network"]["training"]["optimizer"]["learning_rate"] = 0.5
+    assert same_weights(today())(other) == today() == same_weights(today())(earlier())
+    assert same_weights(today())(other | {"weights": "other"}) != today() | {"weights": "other"}
+    other["network"]["prediction"]["precision"] = "bfloat16"
+    assert same_weights(today())(other) != today()
+    networks: list[Any] = [None, "small", {}]
+    for network in networks:
+        assert same_weights(today())(today() | {"network": network}) != today()
 
 
 def test_earlier_settings_are_put_in_the_words_of_today() -> None:

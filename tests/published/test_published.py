@@ -21,6 +21,7 @@ from emsuite.published.published import (
 )
 from emsuite.published.tensorflow_bundle import Bundle
 from emsuite.training import checkpoint as checkpoints
+from emsuite.training.trained_network import load_trained
 
 pytestmark = pytest.mark.usefixtures("short_delays")
 
@@ -180,7 +181,7 @@ def test_autocontext_remembers_the_frozen_weights(thin_networks: Path) -> None:
     assert not (aclsd / "checkpoints").exists()
     convert(recorded("zebrafinch", "lsd"), lsd)
     convert(recorded("zebrafinch", "aclsd"), aclsd)
-    _, saved = checkpoints.load_trained(aclsd, load_network(aclsd))
+    _, saved = load_trained(aclsd, load_network(aclsd))
     assert saved.iteration == 163_000
     assert saved.frozen_digest == checkpoints.digest(checkpoints.load(lsd, load_network(lsd)).weights)
 

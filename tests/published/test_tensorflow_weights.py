@@ -29,6 +29,7 @@ from emsuite.published.tensorflow_weights import (
 )
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.optimizer import make_optimizer
+from emsuite.training.trained_network import load_trained
 
 FROM_RAW = [("zebrafinch", name) for name in ("baseline", "long_range", "malis", "lsd", "mtlsd")] + [("fib25", "mtlsd")]
 AUTOCONTEXT = [("zebrafinch", "aclsd"), ("zebrafinch", "acrlsd")]
@@ -52,7 +53,7 @@ def raw_of(expected: dict[str, np.ndarray]) -> Tensor:
 def converted(networks: Path, dataset: str, network: str) -> AnyNetwork:
     folder = networks / dataset / network
     convert(recorded(dataset, network), folder)
-    return checkpoints.load_trained(folder, load_network(folder))[0].eval()
+    return load_trained(folder, load_network(folder))[0].eval()
 
 
 def farthest(network: AnyNetwork, raw: Tensor, expected: dict[str, np.ndarray]) -> float:
@@ -106,7 +107,7 @@ def test_one_more_step_of_adam_equals_tensorflows(thin_networks: Path) -> None:
     folder = thin_networks / "zebrafinch" / "mtlsd"
     convert(prefix, folder, optimizer=True)
     config = load_network(folder)
-    network, checkpoint = checkpoints.load_trained(folder, config)
+    network, checkpoint = load_trained(folder, config)
     optimizer = make_optimizer(list(network.parameters()), config.training.optimizer)
     assert checkpoint.optimizer is not None
     checkpoints.load_optimizer(optimizer, checkpoint.optimizer, prefix)

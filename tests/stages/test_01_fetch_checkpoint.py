@@ -15,6 +15,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.training import checkpoint as checkpoints
+from emsuite.training.trained_network import load_trained
 
 SCRIPT = "01_data/fetch_checkpoint.py"
 PLACE = "funke/zebrafinch/training/checkpoints"
@@ -70,7 +71,7 @@ def test_the_frozen_network_comes_along(s3: Any, call_script: Run, thin_networks
     assert sorted(made) == ["zebrafinch/acrlsd/checkpoints/checkpoint_190000.pt",
                             "zebrafinch/lsd/checkpoints/checkpoint_400000.pt"]  # fmt: skip
     folder = thin_networks / "zebrafinch/acrlsd"
-    checkpoints.load_trained(folder, load_network(folder))
+    load_trained(folder, load_network(folder))
 
 
 def test_the_network_of_the_folder_is_the_default(

@@ -123,7 +123,7 @@ def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-d", "mouse"], "no data set 'mouse'; there are fib25, hemi, phantom, zebrafinch"),
+        (["-d", "mouse"], "no data set 'mouse'; there are "),
         (["-d", "fib25", "--volume", "x"], "fib25 has no volume 'x'; it has tstvol-520-1"),
         (["-d", "fib25", "--volume", "trvol-250-1", "--all"], "expected one of the two"),
         (["-d", "phantom"], "phantom is not fetched but made: python 01_data/synthesize.py --out"),

@@ -113,12 +113,151 @@ def test_inside_a_networks_folder_the_folder_may_be_left_out(
 def test_a_trained_network_says_so(call_script: Callable, network: Path, volume: Path) -> None:
     assert call_script(TRAIN, network, "--data", volume).code == 0
     before = {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
-    for until in ([], ["--iterations", 1]):
-        ended = call_script(TRAIN, network, "--data", volume, *until)
+    ended = call_script(TRAIN, network, "--data", volume)
+    assert ended.code == 0
+    assert f"{network} is at iteration 2 already: nothing to do\n" in ended.err
+    assert before == {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
+
+
+def test_fewer_iterations_than_trained_take_the_checkpoint_if_it_is_there(
+    call_script: Callable, volume: Path, tmp_path: Path
+) -> None:
+    network = write_network(tmp_path / "d/n", iterations=5, checkpoint_every=2)
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    (network / "checkpoints/checkpoint_2.pt.manifest.json").unlink()
+    assert call_script(TRAIN, network, "--data", volume, "--iterations", 2).code == 0
+    assert manifest(network, 2)["iteration"] == 2
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", 3)
+    assert (ended.code, ended.err) == (2, f"error: {network}: no checkpoint of iteration 3; it has 2, 4, 5\n")
+
+
+def set_rate(network: Path, rate: float) -> None:
+    content = yaml.safe_load((network / "network.yaml").read_text())
+    content["training"] |= {"optimizer": {"learning_rate": rate}}
+    (network / "network.yaml").write_text(yaml.safe_dump(content))
+
+
+RATE = "training.optimizer.learning_rate 5e-05 -> 0.5"
+
+
+@pytest.mark.parametrize("until", [2, 4])
+def test_a_checkpoint_of_other_settings_is_not_already_there(
+    call_script: Callable, network: Path, volume: Path, until: int
+) -> None:
+    """Neither as the last one, nor to go on from: the user chooses."""
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    set_rate(network, 0.5)
+    before = {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", until)
+    assert ended.code == 2
+    path = network / "checkpoints/checkpoint_2.pt"
+    assert ended.err.startswith(f"error: {path}: was trained with other settings or data: {RATE}; choose one: ")
+    for choice in ("--if-changed continue", "runs/NAME", "--if-changed keep"):
+        assert choice in ended.err
+    assert before == {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
+
+
+def test_the_user_goes_on_with_other_settings(call_script: Callable, network: Path, volume: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    set_rate(network, 0.5)
+    ended = call_script(TRAIN, network, "--data", volume, "--if-changed", "continue")
+    assert ended.code == 2
+    assert "continue is not possible without iterations left to train" in ended.err
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", 3, "--if-changed", "continue")
+    assert ended.code == 0
+    assert f"going on with other settings or data: {RATE}\n" in ended.err
+    history = checkpoints.load(network, load_network(network)).trained_with
+    rates = [(each["from"], each["settings"]["training"]["optimizer"]["learning_rate"]) for each in history]
+    assert rates == [(0, 5e-5), (2, 0.5)]
+    assert call_script(TRAIN, network, "--data", volume, "--iterations", 4).code == 0, "these settings are its own now"
+    assert call_script(TRAIN, network, "--data", volume, "--iterations", 2).code == 2, "that one is of the old ones"
+
+
+def test_the_user_keeps_a_checkpoint_of_other_settings(call_script: Callable, network: Path, volume: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    before = (network / "checkpoints/checkpoint_2.pt").read_bytes()
+    set_rate(network, 0.5)
+    ended = call_script(TRAIN, network, "--data", volume, "--if-changed", "keep")
+    assert ended.code == 0
+    assert f"kept, trained with other settings or data: {RATE}\n" in ended.err
+    assert (network / "checkpoints/checkpoint_2.pt").read_bytes() == before
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", 3, "--if-changed", "keep")
+    assert ended.code == 2
+    assert "keep is not possible before its last iteration" in ended.err
+
+
+def test_the_user_starts_anew_in_a_run_folder(call_script: Callable, network: Path, volume: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    before = (network / "checkpoints/checkpoint_2.pt").read_bytes()
+    set_rate(network, 0.5)
+    run = network / "runs/fast"
+    assert call_script(TRAIN, run, "--data", volume).code == 0
+    assert checkpoints.iterations(run) == [2]
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "log"}
+    assert (network / "checkpoints/checkpoint_2.pt").read_bytes() == before
+    assert manifest(run, 2)["settings"]["training"]["optimizer"]["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize("array", ["raw", "labels/neuron_ids"])
+def test_a_checkpoint_of_other_data_is_not_already_there(
+    call_script: Callable, network: Path, volume: Path, array: str
+) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    stored = open_volume(volume / "volumes" / array, "r+").array
+    stored[3, 4, 5] = 9
+    ended = call_script(TRAIN, network, "--data", volume, "--iterations", 4)
+    assert ended.code == 2
+    assert f"was trained with other settings or data: v: {array.partition('/')[0]} changed; choose" in ended.err
+    assert call_script(TRAIN, network, "--data", volume, "--iterations", 4, "--if-changed", "continue").code == 0
+
+
+def test_edits_outside_the_region_and_a_mask_of_ones_are_no_change(
+    call_script: Callable, network: Path, volume: Path
+) -> None:
+    region = f"{volume}@0:200,:,:"
+    assert call_script(TRAIN, network, "--data", region).code == 0
+    open_volume(volume / "volumes/labels/neuron_ids", "r+").array[25, 4, 5] = 9
+    builders.write_array(volume / "volumes/labels/labels_mask", np.ones((28, 28, 28), np.uint8), SIZE)
+    for stream in ("false", "true"):
+        ended = call_script(TRAIN, network, "--data", region, "--set", f"training.stream={stream}")
+        assert ended.code == 0, ended.err
+    assert call_script(TRAIN, network, "--data", volume).code == 2, "another region is other data"
+
+
+def test_another_seed_is_another_training(call_script: Callable, network: Path, volume: Path) -> None:
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    ended = call_script(TRAIN, network, "--data", volume, "--seed", 7)
+    assert ended.code == 2
+    assert "training.sampling.seed 0 -> 7" in ended.err
+
+
+def test_other_code_is_told(
+    call_script: Callable, network: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code, told in (("abc", False), ("abc", False), ("def", True)):
+        monkeypatch.setattr("emsuite.training.trainer.git_commit", lambda code=code: code)
+        ended = call_script(TRAIN, network, "--data", volume)
         assert ended.code == 0
-        assert f"{network} is at iteration 2 already: nothing to do\n" in ended.err
-        after = {path: path.read_bytes() for path in network.rglob("*") if path.is_file()}
-        assert after == before
+        assert ("was trained by code abc, now def" in ended.err) == told
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_checkpoints_of_earlier_versions_are_taken(
+    call_script: Callable, network: Path, volume: Path, known: bool
+) -> None:
+    """They tell the settings in their provenance, or nothing, as converted ones."""
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    path = network / "checkpoints/checkpoint_2.pt"
+    content = torch.load(path, weights_only=True)
+    del content["trained_with"]
+    if not known:
+        content["provenance"] = {}
+    torch.save(content, path)
+    assert call_script(TRAIN, network, "--data", volume).code == 0
+    set_rate(network, 0.5)
+    ended = call_script(TRAIN, network, "--data", volume)
+    assert ended.code == (2 if known else 0)
+    assert (RATE if known else f"{path}: does not tell what it was trained with; taken as it is") in ended.err
 
 
 def test_it_goes_on_where_it_stood(call_script: Callable, network: Path, volume: Path, tmp_path: Path) -> None:

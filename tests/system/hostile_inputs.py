@@ -39,7 +39,8 @@ from emsuite.published.published import convert
 from emsuite.segmentation.graph_tables import write_block
 from emsuite.segmentation.region_graph import Edges, Nodes
 from emsuite.targets.heads import AffinitiesHead, LsdsHead
-from emsuite.workflow.plan import WorkflowConfig, load_plan
+from emsuite.workflow.plan import load_plan
+from emsuite.workflow.settings import WorkflowConfig
 
 SECONDS, BYTES = 10, 2**30
 MANY = int(os.environ.get("EMSUITE_HOSTILE_INPUTS", "1"))

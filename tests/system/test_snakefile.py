@@ -162,6 +162,34 @@ def test_a_volume_with_skeletons_alone_is_scored_by_them(project: Path) -> None:
     assert "Nothing to be done" in again.stdout + again.stderr
 
 
+def test_an_edited_volume_runs_again_and_a_failed_step_is_named_when_quiet(project: Path, tmp_path: Path) -> None:
+    volume = tmp_path / "own volumes/a@b, c=d.zarr"
+    for name in ("raw", "labels/neuron_ids"):
+        write_array(volume / "volumes" / name, np.arange(8**3, dtype=np.uint8).reshape(8, 8, 8))
+    config = ("dataset=fib25", "network=small", f"train=['{volume}']", f"test=['{volume}']")
+    masks = f"{volume}.masks.json"
+    options = ("--quiet", "rules", "--", masks)
+    done = snakemake(project, *config, options=options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "double" not in done.stderr
+    assert [log.name for log in project.glob("results/fib25/small/*/log/masks/*.log")] == ["a@b, c=d.log"]
+    assert "Nothing to be done" in snakemake(project, *config, options=("-n", "--", masks)).stdout
+    if shutil.which("apptainer"):
+        in_image = snakemake(
+            project, *config, "container=docker://debian", options=("-n", "--use-singularity", "--", masks)
+        )
+        assert "Nothing to be done" in in_image.stdout, in_image.stderr
+    open_volume(volume / "volumes/labels/neuron_ids", "r+").array[3, 4, 5] = 9
+    labels = volume / "volumes/labels/neuron_ids"
+    told = snakemake(project, *config, options=("-n", "--", masks))
+    assert f"{labels}: changed since the last run; the steps that read it run again\n" in told.stderr
+    assert "create_masks" in told.stdout
+    shutil.rmtree(labels)
+    failed = snakemake(project, *config, options=options)
+    assert failed.returncode != 0
+    assert f"error: create_masks: {volume}: has no array 'volumes/labels/neuron_ids'" in failed.stderr
+
+
 @pytest.mark.slow
 def test_paths_with_spaces_stay_whole(project: Path, logger: None) -> None:
     (project / "my shared/funke/fib25/training/trvol-250-2.zarr").mkdir(parents=True)

@@ -29,6 +29,7 @@ from emsuite.training import trainer
 from emsuite.training.log import read_losses
 from emsuite.training.registry import STEPS
 from emsuite.training.step import StepResult
+from emsuite.training.trained_network import load_trained
 from emsuite.training.volumes import load_training_data
 
 CPU = torch.device("cpu")
@@ -345,11 +346,11 @@ def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Pat
         train(both, volume, 1, "training.input_shape=[32, 32, 32]")
     weights = train(both, volume, 2)
     assert weights["unet.layer_0_left_0.weight"].shape[1] == (11 if with_raw else 10)
-    network, _ = checkpoints.load_trained(both, load_network(both))
+    network, _ = load_trained(both, load_network(both))
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.frozen.state_dict().items())
     train(lsd, volume, 6)  # now other LSD weights lie beside it
     with pytest.raises(BadInput, match="other weights of 'lsd'"):
-        checkpoints.load_trained(both, load_network(both))
+        load_trained(both, load_network(both))
     with pytest.raises(BadInput, match="other weights of 'lsd'"):
         train(both, volume, 4)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import h5py
@@ -157,3 +158,22 @@ def test_no_results_are_refused(cube: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInput, match=complaint):
             result_layers(folder, given)
+
+
+def test_a_folder_above_shows_the_newest_results(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = {}
+    for number, name in enumerate(["net/90/a", "net/9/a", "net/9/b"]):
+        made[name] = tmp_path / name
+        for inside in ("prediction.zarr/affs", "segmentation.zarr/segmentation"):
+            put(made[name] / inside, *((3,) if inside.endswith("affs") else ()), dtype="uint8")
+            os.utime((made[name] / inside).parent, ns=(number, number))
+    caplog.set_level("INFO", "emsuite")
+    for folder in (tmp_path, tmp_path / "net", tmp_path / "net/9"):
+        paths = {layer.volume.path.parents[1] for layer in result_layers(folder, {})}
+        assert paths == {made["net/9/b"]}
+    assert f"{made['net/9/b']}; older: {made['net/9/a']}, {made['net/90/a']}" in caplog.text
+    paths = {layer.volume.path.parents[1] for layer in result_layers(made["net/90/a"], {})}
+    assert paths == {made["net/90/a"]}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="holds no finished"):
+        result_layers(tmp_path / "empty", {})

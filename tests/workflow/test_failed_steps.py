@@ -41,8 +41,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def reasons(project: Path, text: str) -> list[str]:
-    (project / "log").write_text(text)
-    return failed_steps([project / "log"], project)
+    return failed_steps(text, project)
 
 
 @pytest.mark.parametrize("text", [LOCAL, SLURM.format(message=FAILED)])

@@ -8,7 +8,8 @@ import pytest
 
 from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
-from emsuite.workflow.plan import VolumePart, load_plan
+from emsuite.config.parts import VolumePart
+from emsuite.workflow.plan import load_plan
 
 FIB25 = {"dataset": "fib25", "network": "small"}
 
@@ -16,8 +17,8 @@ FIB25 = {"dataset": "fib25", "network": "small"}
 def test_the_split_of_the_data_set_is_the_default() -> None:
     plan = load_plan(FIB25, ROOT)
     volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
-    assert plan.train_parts == [VolumePart(volume, "0:1040,:,:")]
-    assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume, "1040:1280,:,:")}
+    assert plan.train_parts == [VolumePart(volume=volume, roi="0:1040,:,:")]
+    assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume=volume, roi="1040:1280,:,:")}
     assert plan.volume_manifest(volume) == [Path(f"{volume}.manifest.json")]
 
 
@@ -25,7 +26,7 @@ def test_published_networks_train_on_all_that_was_published() -> None:
     plan = load_plan({"dataset": "fib25", "network": "mtlsd", "test": "v.zarr"}, ROOT)
     folder = Path("data/funke/fib25/training")
     volumes = [folder / f"{name}.zarr" for name in ("trvol-250-1", "trvol-250-2", "tstvol-520-1", "tstvol-520-2")]
-    assert plan.train_parts == [VolumePart(volume, None) for volume in volumes]
+    assert plan.train_parts == [VolumePart(volume=volume) for volume in volumes]
     data = [word for volume in volumes for word in ("--data", str(volume))]
     chances = ["--set", "training.sampling.probabilities=[0.05, 0.05, 0.45, 0.45]"]
     assert plan.training_data_options == data + chances
@@ -56,13 +57,6 @@ def test_own_volumes_replace_the_split() -> None:
     assert plan.results == Path("results/fib25/small/7")
 
 
-def test_parts_of_one_volume_have_different_names() -> None:
-    names = {
-        VolumePart(Path("v.zarr"), roi).name for roi in (None, "0:8,:,:", ":,0:8,:", ":,:,0:8", "0:8,0:8,:", "8:,:,:")
-    }
-    assert len(names) == 6
-
-
 def test_autocontext_waits_for_its_frozen_network() -> None:
     plan = load_plan({"dataset": "zebrafinch", "network": "aclsd", "split": "held_out"}, ROOT)
     assert plan.frozen_manifest("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
@@ -87,9 +81,9 @@ def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Pat
     parts = plan.test_parts
     assert {name: plan.has_labels(part) for name, part in parts.items()} == {
         "traced": False, "labelled": True, "bare": True}  # fmt: skip
-    assert plan.truth_option(parts["traced"]) == plan.masks_manifest(parts["traced"]) == []
+    assert plan.truth_option(parts["traced"]) == plan.masks([parts["traced"]]) == []
     assert plan.truth_option(parts["labelled"])[0] == "--labels"
-    assert plan.masks_manifest(parts["labelled"]) == [tmp_path / "labelled.zarr.masks.json"]
+    assert plan.masks([parts["labelled"]]) == [f"{labelled}.masks.json"]
     mask = write_array(traced / "volumes/labels/labels_mask", np.ones((4, 4, 4), np.uint8))
     assert plan.truth_option(parts["traced"]) == ["--mask", str(mask.path)]
 

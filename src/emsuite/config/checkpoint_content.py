@@ -15,13 +15,15 @@ from typing import Any
 
 from torch import Tensor, strided
 
+from emsuite.config.trained_with import is_record
+
 FORMAT = 2
 _NETWORK = "network"
 """The name of the only network in format 1."""
 _MOST_PICKLE = 64 * 2**20
 """Bytes of all values that are no weights."""
 _MOST_LEVELS = 50
-_OPTIONAL = {"averages": dict, "optimizers": dict, "normalization": dict, "provenance": dict}
+_OPTIONAL = {"averages": dict, "optimizers": dict, "normalization": dict, "provenance": dict, "trained_with": list}
 
 
 def check_archive(path: Path) -> None:
@@ -58,8 +60,10 @@ def check_content(content: Any, most_bytes: int) -> dict[str, Any]:
             raise ValueError(f"its {key} are of another type")
     for weights in (*parts["networks"].values(), *parts.get("averages", {}).values()):
         _check_weights(weights, most_bytes)
-    for key in ("architecture", "provenance", "frozen_digest"):
+    for key in ("architecture", "provenance", "frozen_digest", "trained_with"):
         _check_plain(parts.get(key))
+    if not all(map(is_record, parts.get("trained_with", []))):
+        raise ValueError("its records of training are of other types")
     _check_normalization(parts.get("normalization"))
     return parts
 

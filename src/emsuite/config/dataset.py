@@ -14,10 +14,10 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import NonNegative, Settings, as_options, load
+from emsuite.config.parts import Region
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
-_RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
 _DEFAULT = "fib25"  # the smallest published volume: enough to train `small` and to score it
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -36,13 +36,6 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _roi(text: str) -> str:
-    ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
-    if len(ranges) != 3 or not all(ranges):
-        raise ValueError("expected three ranges in nm, as 0:1040,:,:")
-    return text
-
-
 VolumeName = Annotated[str, AfterValidator(volume_name)]
 Nanometres = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0)]
@@ -55,7 +48,7 @@ class Part(Settings):
     """
 
     volume: VolumeName
-    roi: Annotated[str, AfterValidator(_roi)] | None = None
+    roi: Region | None = None
     probability: NonNegative | None = None
 
     def shares_voxels(self, other: "Part") -> bool:

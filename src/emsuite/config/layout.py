@@ -8,6 +8,9 @@ DATASETS = Path("01_data/datasets")
 NETWORKS = Path("02_train")
 """Holds `<dataset>/<network>/network.yaml`."""
 
+RUNS = "runs"
+"""Holds, in the folder of a network, a folder for each further training of it."""
+
 DATA = Path("data")
 """Holds volumes, unless the workflow's configuration names another folder."""
 

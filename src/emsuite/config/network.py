@@ -19,7 +19,7 @@ from emsuite.augment.registry import Augmentations
 from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Settings, load, read_yaml
-from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK
+from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
@@ -175,13 +175,14 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     The voxel size is that of the data set, unless the files of the network say another.
 
     Args:
-        folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set.
+        folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set. Or a
+            run folder, as `config_folder` says.
         overrides: `key=value` texts over both files, as `training.batch_size=2`.
 
     Raises:
         BadInput: a file is missing, or a key is unknown or holds a wrong value.
     """
-    folder = Path(folder).resolve()
+    folder = config_folder(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected a network's, as {EXAMPLE_NETWORK}")
     if not (folder / "network.yaml").exists():
@@ -189,6 +190,16 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
     return load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
+
+
+def config_folder(folder: Path) -> Path:
+    """Return the folder that holds the network.yaml of a network's folder, or of a run folder `NETWORK_DIR/runs/NAME`.
+
+    A run folder holds checkpoints, snapshots and log of another training of the same network. It need not exist yet.
+    """
+    folder = Path(folder).resolve()
+    above = folder.parents[1] if folder.parent.name == RUNS else folder
+    return above if (above / "network.yaml").exists() else folder
 
 
 def _of_data_set(folder: Path) -> dict[str, Any]:
@@ -200,7 +211,7 @@ def _of_data_set(folder: Path) -> dict[str, Any]:
 
 def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
     """Return the folder of the frozen network that `config` reads LSDs from; None if it reads raw alone."""
-    return Path(folder).resolve().parent / config.autocontext.network if config.autocontext else None
+    return config_folder(folder).parent / config.autocontext.network if config.autocontext else None
 
 
 def build_network(config: NetworkConfig) -> Network:

@@ -24,7 +24,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Write arrays of numbers, all of shape (N,), as the columns of a table, atomically."""
     table = pa.table({name: _column(values) for name, values in columns.items()})
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, _local(temporary))
 
 
 def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
@@ -41,7 +41,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
         BadInput: The file is no table, lacks a column, or a column holds missing values or no numbers.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(_local(path)) as file:
             columns = file.schema_arrow.names
             table = file.read(columns=list(names)) if set(names) <= set(columns) else None
     except (pa.ArrowException, OSError) as error:
@@ -54,7 +54,7 @@ def read_columns(path: Path, names: Sequence[str]) -> list[np.ndarray]:
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns of a table; raise BadInput if the file is no table."""
     try:
-        return pq.read_schema(path).names
+        return pq.read_schema(_local(path)).names
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read as Parquet: {error}") from None
 
@@ -62,9 +62,14 @@ def column_names(path: Path) -> list[str]:
 def number_of_rows(path: Path) -> int:
     """Return the number of rows of a table; raise BadInput if the file is no table."""
     try:
-        return pq.read_metadata(path).num_rows
+        return pq.read_metadata(_local(path)).num_rows
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _local(path: Path) -> Path:
+    # pyarrow takes a relative path such as `s3:cube/nodes.parquet` for an address
+    return path.absolute()
 
 
 def _column(values: np.ndarray) -> pa.Array:

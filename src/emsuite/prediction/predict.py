@@ -25,13 +25,13 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
-from emsuite.config.network import upgraded
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.predictor import Predicted, Predictor
 from emsuite.prediction.region import in_nm, in_voxels
+from emsuite.prediction.settings import same_weights
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
@@ -69,9 +69,10 @@ def predict_to(
         False if the prediction was there already, made with the same settings.
     """
     _check_name(out)
-    if is_finished(out, settings, upgraded):
+    upgrade = same_weights(settings)
+    if is_finished(out, settings, upgrade):
         return False
-    with output(out, settings, inputs=inputs, upgrade=upgraded, fingerprint=fingerprint) as prediction:
+    with output(out, settings, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint) as prediction:
         predict_volume(predictor, raw, roi, prediction, workers)
     return True
 

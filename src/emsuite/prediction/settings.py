@@ -8,15 +8,22 @@ from typing import Any
 from funlib.geometry import Roi
 
 from emsuite.common.arrays import Shape
-from emsuite.common.outputs import read_manifest, unfinished_settings
+from emsuite.common.outputs import Upgrade, read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.config.trained_with import Record
 from emsuite.io.volume import Volume, format_roi
 from emsuite.prediction.tiling import Tiling
 
 
 def prediction_settings(
-    config: NetworkConfig, iteration: int, weights: str, raw: Volume, roi: Roi, tiling: Tiling
+    config: NetworkConfig,
+    iteration: int,
+    weights: str,
+    raw: Volume,
+    roi: Roi,
+    tiling: Tiling,
+    trained_with: Record | None = None,
 ) -> dict[str, Any]:
     """Return the settings of a prediction that are known before its tiles, see `Predictor.settings` for the others.
 
@@ -27,10 +34,31 @@ def prediction_settings(
         raw: the volume.
         roi: the region that is predicted, nm.
         tiling: where tiles lie and how their outputs are put together.
+        trained_with: what the checkpoint was trained with, which may differ from `config` of today; None: unknown.
     """
     network = config.model_dump(mode="json")
+    if trained_with is not None:
+        network["training"] |= trained_with["settings"].get("training", {})
     rest = {"weights": weights, "raw": str(raw.path), "roi": format_roi(roi), "tiles": tiling.name}
     return {"network": network, "iteration": iteration} | rest
+
+
+def same_weights(settings: Mapping[str, Any]) -> Upgrade:
+    """Return a function that puts earlier settings in today's words and, for the same weights, in today's `training`.
+
+    How weights were trained is recorded. What decides the bytes of a prediction are the weights, by their digest.
+    """
+
+    def upgrade(earlier: dict[str, Any]) -> dict[str, Any]:
+        earlier = upgraded(earlier)
+        before, now = earlier.get("network"), settings.get("network")
+        if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+            return earlier
+        if earlier.get("weights") != settings.get("weights"):
+            return earlier
+        return earlier | {"network": {**before, "training": now.get("training")}}
+
+    return upgrade
 
 
 def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
@@ -40,10 +68,10 @@ def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:
     """
     if settings["tiles"].startswith("original"):
         return None
-    today = json.loads(json.dumps(settings))
+    today, upgrade = json.loads(json.dumps(settings)), same_weights(settings)
     for earlier in (recorded_settings(read_manifest(out)), unfinished_settings(out)):
         if not isinstance(earlier, dict) or not isinstance(earlier.get("input_shape"), list):
             continue
-        if upgraded(earlier) | today == upgraded(earlier):
+        if upgrade(earlier) | today == upgrade(earlier):
             return tuple(earlier["input_shape"])
     return None

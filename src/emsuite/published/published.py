@@ -28,6 +28,7 @@ from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, r
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.step import NETWORK
+from emsuite.training.trained_network import load_frozen
 
 _FILE = re.compile(r"(?P<prefix>train_net_checkpoint_(?P<iteration>\d+))\.(index|data-\d{5}-of-(?P<shards>\d{5}))")
 
@@ -170,7 +171,7 @@ def _convert(bundle: Bundle, folder: Path, optimizer: bool, source: dict[str, An
 def _checkpoint(
     bundle: Bundle, folder: Path, config: NetworkConfig, iteration: int, optimizer: bool, settings: dict[str, Any]
 ) -> Checkpoint:
-    frozen = checkpoints.load_frozen(folder, config)
+    frozen = load_frozen(folder, config)
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
     digest = checkpoints.digest(frozen[1].best_weights) if frozen else None

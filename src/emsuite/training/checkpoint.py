@@ -32,9 +32,9 @@ from emsuite.common.lock import Lock, owned
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import reproducible
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
-from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.config.network import NetworkConfig
+from emsuite.config.trained_with import Record, differing, of_earlier_version
 from emsuite.data.normalization import GreyScale, Normalization
-from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,17 @@ class Checkpoint:
     """The digest of the frozen network's weights, in an autocontext network."""
     normalization: dict[str, Any] = field(default_factory=lambda: record_normalization(Normalization(), None))
     """See `record_normalization`."""
+    trained_with: list[Record] = field(default_factory=list)
+    """See `emsuite.config.trained_with`; empty for weights that were converted, or trained by an earlier version."""
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last_record(self) -> Record | None:
+        """The record of what the newest iterations were trained with; None if it is unknown."""
+        if self.trained_with:
+            return self.trained_with[-1]
+        settings = self.provenance.get("settings")
+        return of_earlier_version(settings) if isinstance(settings, dict) and "converted" not in settings else None
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -227,53 +237,6 @@ def read(path: Path) -> Checkpoint:
         raise BadInput(f"{path}: not a whole checkpoint of this suite: cut off, or another program's") from None
 
 
-def load_trained(folder: Path, config: NetworkConfig, iteration: int | None = None) -> tuple[AnyNetwork, Checkpoint]:
-    """Return the network of a folder, ready to predict, with its frozen network if it has one, and its checkpoint."""
-    checkpoint = load(folder, config, iteration)
-    network, frozen_digest = build_with_frozen(folder, config)
-    check_frozen(folder, config, checkpoint, frozen_digest)
-    load_weights(trained_part(network), checkpoint.best_weights, checkpoint_path(folder, checkpoint.iteration))
-    return network, checkpoint
-
-
-def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
-    """Return a network with fresh weights behind its frozen network, loaded, if it has one; and the latter's digest."""
-    frozen = load_frozen(folder, config)
-    if frozen is None:
-        return build_network(config), None
-    frozen_config, checkpoint = frozen
-    network = build_autocontext(config, frozen_config)
-    path = checkpoint_path(Path(folder).parent / frozen_config.network, checkpoint.iteration)
-    load_weights(network.frozen, checkpoint.best_weights, path)
-    return network, digest(checkpoint.best_weights)
-
-
-def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, Checkpoint] | None:
-    """Return configuration and checkpoint of the frozen network that `folder` reads LSDs from; None without one."""
-    frozen_folder = frozen_network_folder(folder, config)
-    if frozen_folder is None or config.autocontext is None:
-        return None
-    frozen_config = load_network(frozen_folder)
-    if frozen_config.context_head is None or frozen_config.autocontext is not None:
-        raise BadInput(f"{frozen_folder}: does not predict LSDs from raw, which '{config.network}' reads")
-    if frozen_config.normalization != config.normalization:
-        raise BadInput(f"{frozen_folder}: its normalization differs from that of '{config.network}', which reads both")
-    wanted, saved = config.autocontext.iteration, iterations(frozen_folder)
-    if wanted is not None and saved and wanted not in saved:
-        raise BadInput(
-            f"{frozen_folder}: no checkpoint of iteration {wanted}, which autocontext.iteration of '{config.network}' "
-            f"names; it has {', '.join(map(str, saved))}: train it to {wanted}, or change autocontext.iteration"
-        )
-    return frozen_config, load(frozen_folder, frozen_config, wanted)
-
-
-def check_frozen(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, frozen_digest: str | None) -> None:
-    """Refuse a checkpoint trained on other weights of the frozen network than those of `frozen_digest`."""
-    if checkpoint.frozen_digest != frozen_digest:
-        name = config.autocontext.network if config.autocontext else "?"
-        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
-
-
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], path: Path) -> None:
     """Load the saved `state` into `optimizer`; raise BadInput if it does not fit."""
     try:
@@ -329,18 +292,8 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
-    for key, value, expected in _differences(saved, config.architecture()):
+    for key, value, expected in differing(saved, config.architecture()):
         raise BadInput(
-            f"{path}: a checkpoint of another network: its {key} is {value}, expected {expected} "
-            f"for {config.dataset}/{config.network}"
+            f"{path}: a checkpoint of another network: its {key} is {shortened(str(value))}, "
+            f"expected {shortened(str(expected))} for {config.dataset}/{config.network}"
         )
-
-
-def _differences(saved: dict[str, Any], expected: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each key, dotted, with its saved and its expected value, where the two differ."""
-    for key in expected | saved:
-        old, new = saved.get(key), expected.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{above}{key}.")
-        elif old != new:
-            yield f"{above}{key}", shortened(str(old)), shortened(str(new))

@@ -11,13 +11,21 @@ from emsuite.common.device import check_compiler
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
+from emsuite.config.trained_with import IfChanged, Record, continued, differences
 from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
+from emsuite.training.trained_network import check_frozen
 
 logger = logging.getLogger(__name__)
+
+_CHOICES = (
+    "--if-changed continue goes on from it with the new ones, NETWORK_DIR/runs/NAME starts anew in a run folder, "
+    "--if-changed keep takes it as it is (in the workflow: --config if_changed=continue, run=NAME, if_changed=keep)"
+)
+_WHY_NOT = {True: "before its last iteration", False: "without iterations left to train"}
 
 
 def start(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
@@ -37,13 +45,33 @@ def start(folder: Path, config: NetworkConfig, device: torch.device) -> Training
     return state
 
 
-def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
-    """Return the newest checkpoint of `folder` as a state on `device`, or a fresh state if there is none."""
+def start_or_resume(
+    folder: Path,
+    config: NetworkConfig,
+    device: torch.device,
+    now: Record | None = None,
+    if_changed: IfChanged = "refuse",
+) -> TrainingState:
+    """Return the newest checkpoint of `folder` as a state on `device`, or a fresh state if there is none.
+
+    Args:
+        folder: that of the network, or a run folder.
+        config: the resolved configuration.
+        device: of the state.
+        now: what the next iterations are trained with; None: unknown, any checkpoint will do.
+        if_changed: what happens if the checkpoint was trained with other settings or data, see `check_record`.
+
+    Raises:
+        BadInput: as `check_record`, or the checkpoint does not fit.
+    """
     saved = checkpoints.load_newest(folder, config)
+    if saved is not None:
+        check_record(folder, saved, now, if_changed, goes_on=True)
     state = start(folder, config, device)
+    state.trained_with = continued(saved.trained_with if saved else [], now, saved.iteration if saved else 0)
     if saved is None:
         return state
-    checkpoints.check_frozen(folder, config, saved, state.frozen_digest)
+    check_frozen(folder, config, saved, state.frozen_digest)
     path = checkpoints.checkpoint_path(folder, saved.iteration)
     for name, part in state.trained_parts().items():
         weights = saved.weights_of(name)
@@ -62,6 +90,55 @@ def start_or_resume(folder: Path, config: NetworkConfig, device: torch.device) -
     state.iteration, state.grey_scale = saved.iteration, saved.grey_scale
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return state
+
+
+def trained_already(
+    folder: Path, config: NetworkConfig, until: int, now: Record, if_changed: IfChanged
+) -> Checkpoint | None:
+    """Return the checkpoint of iteration `until`, or None if the network is not trained that far.
+
+    Raises:
+        BadInput: the network is trained further and has no checkpoint of `until`, or as `check_record`.
+    """
+    saved = checkpoints.iterations(folder)
+    if not saved or until > saved[-1]:
+        return None
+    checkpoint = checkpoints.load(folder, config, until)
+    check_record(folder, checkpoint, now, if_changed, goes_on=False)
+    return checkpoint
+
+
+def check_record(
+    folder: Path, checkpoint: Checkpoint, now: Record | None, if_changed: IfChanged, *, goes_on: bool
+) -> None:
+    """Compare what a checkpoint was trained with to what the run would train with; other code is only told.
+
+    Args:
+        folder: that of the network.
+        checkpoint: to go on from, or to take.
+        now: what the run trains with; None: not compared.
+        if_changed: `refuse`, or `continue` with other settings and data, or `keep` the checkpoint as it is.
+        goes_on: whether iterations are left to train; else the checkpoint is taken.
+
+    Raises:
+        BadInput: settings or data differ, and `if_changed` does not allow for it.
+    """
+    path, earlier = checkpoints.checkpoint_path(folder, checkpoint.iteration), checkpoint.last_record
+    if now is None:
+        return
+    if earlier is None:
+        logger.info("%s: does not tell what it was trained with; taken as it is", path)
+        return
+    told = "; ".join(differences(earlier, now))
+    if told and if_changed == "keep" and not goes_on:
+        logger.info("%s: kept, trained with other settings or data: %s", path, told)
+    elif told and if_changed == "continue" and goes_on:
+        logger.info("%s: going on with other settings or data: %s", path, told)
+    elif told:
+        why = "" if if_changed == "refuse" else f"{if_changed} is not possible {_WHY_NOT[goes_on]}; "
+        raise BadInput(f"{path}: was trained with other settings or data: {told}; {why}choose one: {_CHOICES}")
+    elif earlier["code"] and now["code"] and earlier["code"] != now["code"]:
+        logger.info("%s: was trained by code %s, now %s", path, earlier["code"], now["code"])
 
 
 def save(
@@ -97,6 +174,7 @@ def save(
         optimizers={name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         frozen_digest=state.frozen_digest,
         normalization=checkpoints.record_normalization(config.normalization, state.grey_scale),
+        trained_with=state.trained_with,
         provenance=about,
     )
     path = checkpoints.save(folder, content, interim)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from emsuite.config.network import NetworkConfig
+from emsuite.config.trained_with import Record
 from emsuite.data.normalization import GreyScale
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.target import HeadOutput
@@ -38,6 +39,8 @@ class TrainingState:
     iteration: int = 0
     frozen_digest: str | None = None
     """The digest of the frozen network's weights, in an autocontext network."""
+    trained_with: list[Record] = field(default_factory=list)
+    """What it was trained with so far, see `emsuite.config.trained_with`."""
     forwards: dict[str, nn.Module] = field(default_factory=dict)
     """The networks as they are called: compiled, or shared with other processes."""
     grey_scale: GreyScale | None = None

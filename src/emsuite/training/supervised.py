@@ -20,10 +20,10 @@ from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.registry import LOSSES
 from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AnyNetwork, trained_part
-from emsuite.training import checkpoint as checkpoints
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
 from emsuite.training.optimizer import learning_rate, make_optimizer, update_average
 from emsuite.training.step import NETWORK, StepResult, TrainingState
+from emsuite.training.trained_network import build_with_frozen
 
 
 class Supervised:
@@ -31,7 +31,7 @@ class Supervised:
 
     def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], str | None]:
         """See `TrainingStep.build`: one network, behind its frozen network if it has one."""
-        network, frozen_digest = checkpoints.build_with_frozen(folder, config)
+        network, frozen_digest = build_with_frozen(folder, config)
         return {NETWORK: network}, frozen_digest
 
     def make_optimizers(

@@ -13,19 +13,22 @@ from pathlib import Path
 import torch
 
 from emsuite.common.device import deterministic
-from emsuite.common.errors import RunFailed
+from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.lock import Lock
 from emsuite.common.outputs import manifest_path
+from emsuite.common.provenance import git_commit
 from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
+from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
 from emsuite.training.registry import STEPS
-from emsuite.training.resume import save, start_or_resume
+from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.signals import StopRequest, stop_requests
 from emsuite.training.step import StepResult, TrainingState
+from emsuite.training.volumes import training_data
 
 logger = logging.getLogger(__name__)
 
@@ -47,43 +50,49 @@ class Run:
 
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
-          device: torch.device) -> int:  # fmt: skip
+          device: torch.device, if_changed: IfChanged = "refuse") -> int:  # fmt: skip
     """Train the network of `folder` up to iteration `until`, from its newest checkpoint if it has one.
 
     Processes that `torchrun` has started share every batch; the first of them writes.
 
     Args:
-        folder: that of the network; checkpoints, snapshots and the log go there.
+        folder: that of the network, or a run folder; checkpoints, snapshots and the log go there.
         config: the resolved configuration.
         volumes: to train on.
         until: the last iteration.
         device: to train on.
+        if_changed: what happens if its checkpoint was trained with other settings or data, see `resume.check_record`.
 
     Returns:
         the exit code of the run: 0, or 128 + the signal that ended it early. Then the run has saved a checkpoint, and
         the same call continues from it.
 
     Raises:
+        BadInput: a checkpoint was trained with other settings or data, or does not fit, or there is none of iteration
+            `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
+    now = record(config, training_data(volumes), git_commit())
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
+        if finished := trained_already(folder, config, until, now, if_changed):
+            logger.info("%s is at iteration %d already: nothing to do", folder, until)
+            path = checkpoints.checkpoint_path(folder, until)
+            if group.is_main and not manifest_path(path).exists():
+                checkpoints.write_manifest(path, finished)
+            return 0
         check_memory(config, group.device, group.count)
-        state = start_or_resume(folder, config, group.device)
+        state = start_or_resume(folder, config, group.device, now, if_changed)
+        if state.iteration > until:
+            raise BadInput(f"{folder}: is at iteration {state.iteration} already, and has no checkpoint of {until}")
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
-        if state.iteration < until:
-            state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
-            _train(run, state, on_device(volumes, group.device))
-            return request.exit_code
-        logger.info("%s is at iteration %d already: nothing to do", folder, state.iteration)
-        path = checkpoints.checkpoint_path(folder, until)
-        if group.is_main and path.exists() and not manifest_path(path).exists():
-            checkpoints.write_manifest(path, checkpoints.load(folder, config, until))
-    return 0
+        state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
+        _train(run, state, on_device(volumes, group.device))
+        return request.exit_code
 
 
 def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) -> None:

@@ -3,17 +3,22 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from funlib.geometry import Roi
+import numpy as np
+from funlib.geometry import Coordinate, Roi
+from pydantic import ValidationError
 
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
+from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import MaskRule
-from emsuite.data.training_volume import TrainingVolume, load_training_volume, memory_needed
-from emsuite.io.volume import LABELS, open_volume, parse_roi
+from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
+from emsuite.io.fingerprint import content
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume, parse_roi
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +41,8 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         BadInput: a volume is missing, has another voxel size, or no volume holds a label; the data set has no split of
             the network's name.
     """
-    parts = [_part(config, text) for text in volumes or _split(config, project)]
+    chosen = [_read_part(text) for text in volumes] or _split(config, project)
+    parts = [_checked(config, part) for part in chosen]
     stream = config.training.stream
     if stream is None:
         needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
@@ -72,7 +78,46 @@ def _check_labels(volumes: Sequence[TrainingVolume]) -> None:
         logger.warning("%s: all labels are 0 or masked out; this volume teaches background alone", name)
 
 
-def _split(config: NetworkConfig, project: Path) -> list[str]:
+def training_data(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
+    """Return what decides the samples of each volume: its name, and the contents of raw, labels and mask.
+
+    Contents are hashes of voxels, so that a copy of a volume, or the same volume in another format, is the same. Of
+    labels and mask, the region to train in counts.
+    """
+    return [_content(volume) for volume in volumes]
+
+
+def _content(volume: TrainingVolume) -> dict[str, Any]:
+    path = Path(volume.name)
+    told: dict[str, Any] = {"volume": path.stem, "raw": content(open_volume(path / RAW))}
+    if volume.labels is None or volume.mask is None:
+        return told
+    region = Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
+    told["labels"] = content(open_volume(path / LABELS), region)
+    told["mask"] = None if isinstance(volume.mask, Ones) else _mask_content(open_volume(path / MASK), region)
+    return told
+
+
+def _mask_content(mask: Volume, region: Roi) -> str | None:
+    """Return the content of a mask, or None if it is 1 throughout, as in a volume without a mask."""
+    full = list[bool]()
+
+    def binary(voxels: np.ndarray) -> np.ndarray:
+        full.append(bool(voxels.all()))
+        return voxels != 0
+
+    told = content(mask, region, binary)
+    return None if full and all(full) else told
+
+
+def _read_part(text: str) -> VolumePart:
+    try:
+        return VolumePart.model_validate(text)
+    except ValidationError as error:
+        raise BadInput(f"--data {text}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def _split(config: NetworkConfig, project: Path) -> list[VolumePart]:
     parts = _parts_of_split(config, project)
     missing = [path.stem for path, _ in parts if not path.is_dir()]
     if len(missing) == len(parts):
@@ -83,7 +128,7 @@ def _split(config: NetworkConfig, project: Path) -> list[str]:
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         logger.warning("%d of %d volumes to train on are missing, and left out: %s", len(missing), len(parts), names)
-    return [f"{path}@{part.roi}" if part.roi else str(path) for path, part in parts if path.is_dir()]
+    return [VolumePart(volume=path, roi=part.roi) for path, part in parts if path.is_dir()]
 
 
 def _parts_of_split(config: NetworkConfig, project: Path) -> list[tuple[Path, Part]]:
@@ -99,11 +144,10 @@ def _mask_rule(config: NetworkConfig, project: Path) -> MaskRule:
     return load_dataset(config.dataset, project / DATASETS).mask if is_described else MaskRule()
 
 
-def _part(config: NetworkConfig, text: str) -> tuple[str, Roi | None]:
-    path, at, roi = text.partition("@")
-    labels = open_volume(Path(path) / LABELS)
+def _checked(config: NetworkConfig, part: VolumePart) -> tuple[str, Roi | None]:
+    labels = open_volume(part.volume / LABELS)
     if tuple(labels.voxel_size) != config.voxel_size:
         raise BadInput(
             f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
         )
-    return path, parse_roi(roi, labels) if at else None
+    return str(part.volume), parse_roi(part.roi, labels) if part.roi else None

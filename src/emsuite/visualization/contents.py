@@ -1,6 +1,7 @@
 """The layers to show: the arrays of volumes, of training snapshots and of a results folder."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -103,7 +104,8 @@ def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> lis
     The manifest of a prediction names the raw volume that it was made from.
 
     Args:
-        folder: Holds `prediction.zarr`, `fragments.zarr` or `segmentation.zarr`; None: only `arrays` are shown.
+        folder: Holds `prediction.zarr`, `fragments.zarr` or `segmentation.zarr`, or lies above such folders: the newest
+            is shown, and the log names the others. None: only `arrays` are shown.
         arrays: Paths of arrays by raw, affs, lsds, segmentation, fragments or labels. Each replaces that of the folder.
 
     Raises:
@@ -111,6 +113,7 @@ def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> lis
     """
     if folder is not None and not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one that holds prediction.zarr or segmentation.zarr")
+    folder = folder and _newest_results(folder)
     layers: list[Layer] = []
     for name, (inside, kind) in _RESULTS.items():
         if path := arrays.get(name):
@@ -124,6 +127,22 @@ def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> lis
             else "nothing to show; expected a results folder or an array, as --raw VOLUME.zarr/volumes/raw"
         )
     return layers
+
+
+def _newest_results(folder: Path) -> Path:
+    """Return the folder of results that is `folder` or lies below it, by the newest of its containers."""
+    names = {inside.split("/")[0] for inside, _ in _RESULTS.values() if inside}
+    ages: dict[Path, int] = {}
+    for path, below, _ in os.walk(folder):
+        if here := names.intersection(below):
+            ages[Path(path)] = max((Path(path) / name).stat().st_mtime_ns for name in here)
+        below[:] = [name for name in below if not name.endswith(".zarr")]
+    if not ages or folder in ages:
+        return folder
+    newest, *others = sorted(ages, key=lambda path: ages[path], reverse=True)
+    more = f"; older: {', '.join(map(str, others[:8]))}" if others else ""
+    _log.info("%s%s", newest, more)
+    return newest
 
 
 def _container_layers(container: Path, prefix: str) -> list[Layer]:

@@ -14,9 +14,10 @@ from emsuite.common.errors import BadInput
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
+from emsuite.config.parts import VolumePart
 from emsuite.io.volume import RAW, split_path
 from emsuite.training import checkpoint as checkpoints
-from emsuite.workflow.plan import VolumePart, WorkflowConfig
+from emsuite.workflow.settings import WorkflowConfig
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def prediction_paths(
         number = iteration or (checkpoints.iterations(folder) or [0])[-1]
         if not number:
             raise BadInput(f"{folder}: no checkpoint; train it, or fetch its published weights")
-        name = VolumePart(split_path(raw)[0], roi).name
+        name = VolumePart(volume=split_path(raw)[0], roi=roi).name
         results = project / WorkflowConfig.model_fields["results"].default
         out = results / config.dataset / config.network / str(number) / name / "prediction.zarr"
         words += ["--out", str(out)]
@@ -73,4 +74,4 @@ def _test_part(project: Path, config: NetworkConfig) -> VolumePart:
     path = dataset.volume_path(part.volume, project / DATA)
     if not path.exists():
         raise BadInput(f"{path}: no such volume; fetch it, or name an array with --raw")
-    return VolumePart(path, part.roi)
+    return VolumePart(volume=path, roi=part.roi)

@@ -1,7 +1,7 @@
 """The reasons why steps of the workflow failed, from Snakemake's logs: one line each, shown at the end of a run."""
 
+import logging
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from emsuite.common.errors import one_line
@@ -12,14 +12,35 @@ _LOG = re.compile(r"^    log: (.+?)(?: \(check log file.*)?$", re.MULTILINE)
 _SEE = re.compile(r"For further error details see .*|^ +sbatch call:.*", re.MULTILINE | re.DOTALL)
 
 
-def failed_steps(logs: Sequence[Path | str], project: Path) -> list[str]:
+class ErrorLog(logging.Handler):
+    """Collects what Snakemake says of failed steps, even if it is told to be quiet about rules."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a record, if it tells of a failed step or group."""
+        if str(getattr(record, "event", "")).endswith(("JOB_ERROR", "GROUP_ERROR", "job_error", "group_error")):
+            self.text += self.format(record) + "\n"
+
+
+def collect_errors() -> ErrorLog:
+    """Return a collection of errors that Snakemake's logger, of this process, fills from now on."""
+    # imported here because the stages' environment has no Snakemake
+    from snakemake.logging import DefaultFormatter, logger
+
+    errors = ErrorLog()
+    errors.setFormatter(DefaultFormatter(quiet=set()))
+    logger.addHandler(errors)
+    return errors
+
+
+def failed_steps(text: str, project: Path) -> list[str]:
     """Return a text `step: reason` for each failed step, without duplicates.
 
     Args:
-        logs: the logs of one run of Snakemake.
-        project: the folder from which these logs name the logs of steps.
+        text: what Snakemake says of failed steps in its log.
+        project: the folder from which this text names the logs of steps.
     """
-    text = "\n".join(Path(log).read_text(encoding="utf-8", errors="replace") for log in logs)
     reasons = [one_line(f"{step}: {_reason(block, project)}") for step, block in _FAILED.findall(text)]
     return list(dict.fromkeys(reasons))
 

@@ -1,67 +1,28 @@
 """The plan of one run of the workflow: the checked settings of config/config.yaml, and the paths of its files.
 
-The rules in *.smk files ask this plan; it starts nothing itself, except that `prepare_image` fetches the image.
+The rules in *.smk files ask this plan; it starts nothing itself.
 """
 
-import os
-import sys
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, PositiveInt
-
-from emsuite.common.container_image import Image, check_image, container_program, parse_image
+from emsuite.common.container_image import Image, parse_image
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
-from emsuite.common.provenance import git_commit
-from emsuite.common.settings import Settings, validate
+from emsuite.common.settings import validate
 from emsuite.config.dataset import Dataset, Split, load_dataset
-from emsuite.config.layout import CONTAINERS, DATA, DATASETS, NETWORKS
+from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
-from emsuite.io.volume import LABELS, MASK, holds_array
+from emsuite.config.parts import VolumePart
+from emsuite.config.trained_with import weight_settings
+from emsuite.data.labels_mask import masks_path
+from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
-from emsuite.workflow.container_images import fetch_image, find_image
-
-
-class WorkflowConfig(Settings):
-    """The keys of config/config.yaml, which explains them."""
-
-    dataset: str
-    network: str
-    iterations: PositiveInt | None = None
-    split: str | None = None
-    train: tuple[str, ...] | None = Field(None, min_length=1)
-    test: tuple[str, ...] | None = Field(None, min_length=1)
-    data: Path = DATA
-    shared: tuple[Path, ...] = ()
-    results: Path = Path("results")
-    seed: int | None = Field(None, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt = Field(8, le=1024)
-    segmentation: dict[str, Any] = Field(default_factory=dict)
-    container: str = str(CONTAINERS / "emsuite.sif")
-
-
-@dataclass(frozen=True)
-class VolumePart:
-    """A volume to train or to score on, or the region `roi` of it (nm, `z0:z1,y0:y1,x0:x1`)."""
-
-    volume: Path
-    roi: str | None
-
-    @property
-    def name(self) -> str:
-        """A name for folders: that of the volume, with the region if there is one, as `trvol-250-2_z1040-1280`."""
-        ranges = zip("zyx", (self.roi or ":,:,:").split(","), strict=False)
-        return "_".join([self.volume.stem, *(axis + r.replace(":", "-") for axis, r in ranges if r != ":")])
-
-    @property
-    def argument(self) -> str:
-        """The part as `VOLUME.zarr[@ROI]`, for the option `--data` of training scripts."""
-        return f"{self.volume}@{self.roi}" if self.roi else str(self.volume)
+from emsuite.workflow.settings import WorkflowConfig, for_snakemake
 
 
 @dataclass(frozen=True)
@@ -79,9 +40,25 @@ class WorkflowPlan:
         return self.config.iterations or self.network.training.iterations
 
     @property
+    def networks(self) -> Path:
+        """The folder of all networks of the data set."""
+        return NETWORKS / self.dataset.name
+
+    @property
+    def network_name(self) -> str:
+        """The network, as a path below `networks`: its own folder, or a run folder."""
+        run = f"/{RUNS}/{self.config.run}" if self.config.run else ""
+        return self.config.network + run
+
+    @property
     def network_folder(self) -> Path:
-        """The folder of the network."""
-        return NETWORKS / self.config.dataset / self.config.network
+        """The folder of the network, or the run folder."""
+        return self.networks / self.network_name
+
+    @property
+    def dataset_option(self) -> str:
+        """The data set as stage scripts take it: its name, or the path of a file elsewhere."""
+        return self.config.dataset
 
     @property
     def segmentation(self) -> SegmentationSettings:
@@ -108,7 +85,7 @@ class WorkflowPlan:
     @property
     def results(self) -> Path:
         """The folder of this network's results at this iteration; it holds a folder for each scored part."""
-        return self.config.results / self.config.dataset / self.config.network / str(self.iterations)
+        return self.config.results / self.dataset.name / self.network_name / str(self.iterations)
 
     @property
     def train_parts(self) -> list[VolumePart]:
@@ -117,8 +94,16 @@ class WorkflowPlan:
 
     @property
     def test_parts(self) -> dict[str, VolumePart]:
-        """The parts that the network is scored on, by name."""
-        return {part.name: part for part in self._parts(self.config.test, "test")}
+        """The parts that the network is scored on, by name; volumes of one name get that of their folder too."""
+        parts = list(dict.fromkeys(self._parts(self.config.test, "test")))
+        names = [part.name for part in parts]
+        longer = [f"{part.volume.absolute().parent.name}_{name}" if names.count(name) > 1 else name
+                  for part, name in zip(parts, names, strict=True)]  # fmt: skip
+        if len(set(longer)) < len(longer):
+            raise BadInput(
+                f"test: several volumes are called {parts[0].volume.name}, in folders of one name; rename one"
+            )
+        return dict(zip(longer, parts, strict=True))
 
     @property
     def split(self) -> Split:
@@ -161,6 +146,11 @@ class WorkflowPlan:
         is_synthesized = bool(self.dataset.synthesis) and self.is_managed(part.volume)
         return ["--skeletons", str(folder)] if is_synthesized or folder.exists() else []
 
+    def edges_option(self, name: str) -> list[str]:
+        """Return `--edges FOLDER`, to count edits by, if the part has skeletons, which this needs; or nothing."""
+        edges = self.results / name / "graph" / "edges"
+        return ["--edges", str(edges)] if self.skeletons_option(self.test_parts[name]) else []
+
     def has_labels(self, part: VolumePart) -> bool:
         """Return whether labels are the ground truth; if not, the skeletons beside a volume without labels are.
 
@@ -170,20 +160,35 @@ class WorkflowPlan:
         return not (is_complete and self.skeletons_option(part) and not holds_array(part.volume / LABELS))
 
     def truth_option(self, part: VolumePart) -> list[str]:
-        """Return `--labels` and `--mask` to score by; without labels at most `--mask`."""
-        if self.has_labels(part):
-            return ["--labels", str(part.volume / LABELS), "--mask", str(part.volume / MASK)]
-        return ["--mask", str(part.volume / MASK)] if holds_array(part.volume / MASK) else []
+        """Return `--labels` and `--mask` to score by, of the arrays that the volume has or that the workflow writes."""
+        has_labels, mask = self.has_labels(part), part.volume / MASK
+        has_mask = (has_labels and is_writable(part.volume)) or holds_array(mask)
+        labels = ["--labels", str(part.volume / LABELS)] if has_labels else []
+        return [*labels, *(["--mask", str(mask)] if has_mask else [])]
 
-    def masks_manifest(self, part: VolumePart) -> list[Path]:
-        """Return the files whose presence says that a volume exists and, if it has labels, is masked."""
-        has_mask = self.has_labels(part)
-        return [Path(f"{part.volume}.masks.json")] if has_mask else self.volume_manifest(part.volume)
+    @property
+    def masked_volumes(self) -> list[Path]:
+        """The volumes that masks are written into."""
+        return sorted({part.volume for part in (*self.train_parts, *self.test_parts.values()) if self._is_masked(part)})
 
-    def edges_option(self, part: VolumePart) -> list[str]:
-        """Return `--edges FOLDER`, to count edits by, if there are skeletons, which this needs; or nothing."""
-        edges = self.results / part.name / "graph" / "edges"
-        return ["--edges", str(edges)] if self.skeletons_option(part) else []
+    def _is_masked(self, part: VolumePart) -> bool:
+        return is_writable(part.volume) and self.has_labels(part)
+
+    def masks(self, parts: Iterable[VolumePart]) -> list[str]:
+        """Return the files whose presence says that the volumes of these parts exist, and are masked if they can be."""
+        files = set[Path]()
+        for part in parts:
+            files.update([masks_path(part.volume)] if self._is_masked(part) else self.volume_manifest(part.volume))
+        return sorted(map(str, files))
+
+    def training_settings(self, network: str) -> str:
+        """Return the settings that influence the weights of a network, `small` or `small/runs/NAME`, as text."""
+        return json.dumps(weight_settings(load_network(self.project / self.networks / network)), sort_keys=True)
+
+    @property
+    def prediction_settings(self) -> str:
+        """The settings of the prediction, as text."""
+        return self.network.prediction.model_dump_json()
 
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
@@ -200,12 +205,12 @@ class WorkflowPlan:
 
     def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
         """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""
-        folder = self.network_folder.parent / (network or self.config.network)
+        folder = self.networks / (network or self.network_name)
         return manifest_path(folder / "checkpoints" / f"checkpoint_{iterations or self.iterations}.pt")
 
     def frozen_manifest(self, network: str) -> list[str]:
         """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
-        folder = self.project / NETWORKS / self.config.dataset / network
+        folder = self.project / self.networks / network
         config = load_network(folder)
         frozen = frozen_network_folder(folder, config)
         if frozen is None or config.autocontext is None:
@@ -213,10 +218,9 @@ class WorkflowPlan:
         iterations = config.autocontext.iteration or load_network(frozen).training.iterations
         return [str(self.checkpoint_manifest(frozen.name, iterations))]
 
-    def _parts(self, volumes: tuple[str, ...] | None, which: str) -> list[VolumePart]:
-        if volumes is not None:
-            pairs = [text.partition("@") for text in volumes]
-            return [VolumePart(Path(path), roi or None) for path, _, roi in pairs]
+    def _parts(self, chosen: tuple[VolumePart, ...] | None, which: str) -> list[VolumePart]:
+        if chosen is not None:
+            return list(chosen)
         parts = getattr(self.split, which)
         if not parts:
             named = self.config.split or self.network.training.split
@@ -226,7 +230,9 @@ class WorkflowPlan:
                 f"data set {self.dataset.name}: its {where} has no part to {which} on; name volumes with "
                 f"--config {which}=..." + (f", or another split with --config split=..., of {others}" if others else "")
             )
-        return [VolumePart(self.dataset.volume_path(part.volume, self.config.data), part.roi) for part in parts]
+        return [
+            VolumePart(volume=self.dataset.volume_path(part.volume, self.config.data), roi=part.roi) for part in parts
+        ]
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
@@ -247,39 +253,28 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
         raise BadInput(f"no network '{checked.network}' for {dataset.name}; there are {', '.join(names) or 'none'}")
     plan = WorkflowPlan(checked, dataset, load_network(folder), project)
     # errors in these keys show at the start, not hours later
-    _ = plan.segmentation, plan.image, plan.train_parts, plan.test_parts
+    _ = plan.segmentation, plan.image, plan.frozen_manifest(plan.network_name)
+    for part in (*plan.train_parts, *plan.test_parts.values()):
+        _check_part(plan, part)
     return plan
 
 
-def prepare_image(plan: WorkflowPlan) -> None:
-    """Fetch the image if it comes from S3, and check that it can be used.
-
-    Steps learn its digest and the git commit from environment variables, and see the folders outside the project that
-    the configuration names. An image that Apptainer fetches from a URI is checked by the steps alone.
-
-    Raises:
-        BadInput: the image is missing, or is of another version than the project.
-        RunFailed: fetching failed.
-    """
-    bind = f"{container_program().upper()}_BIND"
-    folders = [os.environ.get(bind, ""), *map(str, plan.outside_folders)]
-    os.environ[bind] = ",".join(filter(None, folders))
-    if commit := git_commit():
-        os.environ["EMSUITE_GIT_COMMIT"] = commit
-    file = plan.image.file
-    if file is None:
+def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
+    try:
+        for_snakemake(part.volume)
+    except ValueError as error:
+        raise BadInput(f"{part.volume}: {error}") from None
+    if is_writable(part.volume):
         return
-    if plan.image.s3 and not file.exists():
-        fetch_image(find_image(plan.image.s3, plan.project / CONTAINERS / "images.yaml"), file)
-    os.environ["EMSUITE_IMAGE_DIGEST"] = check_image(file, plan.project)
-
-
-def run_with_own_python() -> None:
-    """Make stage scripts run with the Python that runs Snakemake, even if its environment is not active."""
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    open_volume(part.volume / RAW)
+    if plan.dataset.mask.unlabelled and not holds_array(part.volume / MASK):
+        raise BadInput(
+            f"{part.volume}: has no {MASK}, which the data set {plan.dataset.name} needs; masks are written into zarr "
+            "volumes alone: convert it"
+        )
 
 
 def _with_lists(config: Mapping[str, Any]) -> dict[str, Any]:
     # on the command line a list of one can be written without brackets: --config test=VOLUME.zarr
-    lists = ("train", "test", "shared")
+    lists = ("shared",)
     return {key: [value] if key in lists and isinstance(value, str) else value for key, value in config.items()}

@@ -1,0 +1,107 @@
+"""The record of what weights were trained with: settings, data and code. Checkpoints hold it, and resuming compares it.
+
+    {"from": 0, "settings": {...}, "data": [{"volume": "cube", "raw": "sha256:..."}], "code": "3f2a..."}
+
+A checkpoint holds one such record for each change: the next one begins `from` the iteration that it goes on from.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from emsuite.config.network import NetworkConfig, upgraded
+
+Record = dict[str, Any]
+"""`settings`: as `weight_settings`; `data`: a mapping for each training volume; `code`: the commit, None if unknown."""
+
+IfChanged = Literal["refuse", "continue", "keep"]
+"""What to do with a checkpoint that was trained with other settings or data, see `training.resume.check_record`."""
+
+_NO_INFLUENCE = {"iterations", "stream", "compile", "deterministic", "accumulate", "split"}
+"""Keys of `training` that change where, how long or how fast weights are trained, up to rounding; `split` names data,
+which the record holds."""
+
+
+def weight_settings(config: NetworkConfig) -> dict[str, Any]:
+    """Return the settings that influence weights, ready for JSON.
+
+    How often a run reports and saves does not count, nor how it reads volumes. `iterations` counts where the learning
+    rate falls towards them.
+    """
+    settings = config.model_dump(mode="json", exclude={"dataset", "network", "prediction"})
+    training = settings["training"]
+    uncounted = {key for key in training if key in _NO_INFLUENCE or "_every" in key}
+    if config.training.optimizer.schedule != "constant":
+        uncounted.discard("iterations")
+    return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
+
+
+def record(config: NetworkConfig, data: Sequence[Mapping[str, Any]], code: str | None) -> Record:
+    """Return the record of training with a configuration, data as `training_data` describes them, and a commit."""
+    return {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
+
+
+def is_record(given: Any) -> bool:
+    """Return whether a value that was read from a file has the parts of a record."""
+    if not isinstance(given, dict) or not {"settings", "data", "code"} <= given.keys():
+        return False
+    data = given["data"] if isinstance(given["data"], list) else [] if given["data"] is None else [None]
+    return isinstance(given["settings"], dict) and all(isinstance(part, dict) and "volume" in part for part in data)
+
+
+def of_earlier_version(network: Any) -> Record | None:
+    """Return the record of a checkpoint that has none, from the `network` settings of its provenance.
+
+    None if there are none, or today's schema refuses them. What is unknown is None.
+    """
+    settings = upgraded({"network": network})["network"] if isinstance(network, Mapping) else None
+    try:
+        return {"settings": weight_settings(NetworkConfig.model_validate(settings)), "data": None, "code": None}
+    except ValueError:
+        return None
+
+
+def differences(earlier: Record, now: Record) -> list[str]:
+    """Return a text `key: earlier -> now` for each setting in which two records differ, and one for each volume.
+
+    Parts that a record does not know do not differ. The code is not compared.
+    """
+    told = [
+        f"{key} {_short(old)} -> {_short(new)}" for key, old, new in differing(earlier["settings"], now["settings"])
+    ]
+    return told + list(_other_data(earlier.get("data"), now.get("data")))
+
+
+def differing(earlier: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each key, dotted, with its values in `earlier` and `now`, where the two differ; None stands for no key."""
+    for key in {**now, **earlier}:
+        old, new = earlier.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from differing(old, new, f"{above}{key}.")
+        elif old != new:
+            yield f"{above}{key}", old, new
+
+
+def continued(history: Sequence[Record], now: Record | None, iteration: int) -> list[Record]:
+    """Return the records of a run that goes on from `iteration`: a new one if settings, data or code differ."""
+    if now is None:
+        return list(history)
+    last = {key: value for key, value in history[-1].items() if key != "from"} if history else None
+    return list(history) if last == now else [*history, {"from": iteration, **now}]
+
+
+def _other_data(earlier: Sequence[Record] | None, now: Sequence[Record] | None) -> Iterator[str]:
+    if earlier is None or now is None:
+        return
+    names = [[part["volume"] for part in parts] for parts in (earlier, now)]
+    if names[0] != names[1]:
+        yield f"volumes {', '.join(names[0])} -> {', '.join(names[1])}"
+        return
+    for old, new in zip(earlier, now, strict=True):
+        keys = [key for key in new if old.get(key) != new[key]]
+        if keys:
+            yield f"{new['volume']}: {' and '.join(keys)} changed"
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,83 @@
+"""The volumes, masks and skeletons that a run of the workflow reads, and whether they have changed since the last run.
+
+Snakemake compares the states of arrays, see `emsuite.io.fingerprint.state`, as params of the rules that read them. An
+array that a rule has written counts as it was written, until it is newer than the record behind it.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from emsuite.common.files import write_json
+from emsuite.common.outputs import manifest_path, read_json
+from emsuite.config.parts import VolumePart
+from emsuite.data.labels_mask import masks_path
+from emsuite.io.fingerprint import state
+from emsuite.io.volume import LABELS, MASK, RAW, is_writable
+from emsuite.workflow.plan import WorkflowPlan
+
+AS_WRITTEN = "as written"
+
+
+@functools.cache
+def input_state(path: Path, record: Path | None = None) -> str:
+    """Return a text that changes when a user changes an array or a folder. Each is looked at once.
+
+    Args:
+        path: of the array or folder.
+        record: the file that a rule writes behind it; None: no rule writes it.
+
+    Returns:
+        `as written` for an array that a rule has written or is still to write; `missing` for nothing.
+    """
+    if record is not None and not record.exists():
+        return AS_WRITTEN
+    told, newest = state(path)
+    return AS_WRITTEN if record is not None and newest <= record.stat().st_mtime_ns else told
+
+
+def states(
+    plan: WorkflowPlan, parts: Iterable[VolumePart], *arrays: str, with_skeletons: bool = False
+) -> dict[str, str]:
+    """Return the states of some arrays of some parts, by path, and those of the skeletons beside them."""
+    told = {}
+    for volume in dict.fromkeys(part.volume for part in parts):
+        manifest = manifest_path(volume) if plan.is_managed(volume) else None
+        for array in arrays:
+            record = masks_path(volume) if array == MASK and is_writable(volume) else manifest
+            told[str(volume / array)] = input_state(volume / array, record)
+        if with_skeletons and plan.skeletons_option(VolumePart(volume=volume)):
+            skeletons = volume.with_suffix(".skeletons")
+            is_written = plan.is_managed(volume) and plan.dataset.synthesis
+            told[str(skeletons)] = input_state(skeletons, manifest_path(skeletons) if is_written else None)
+    return told
+
+
+def all_states(plan: WorkflowPlan) -> dict[str, str]:
+    """Return the states of all inputs of a run, by path."""
+    tested = plan.test_parts.values()
+    return states(plan, [*plan.train_parts, *tested], RAW, LABELS, MASK) | states(plan, tested, with_skeletons=True)
+
+
+def seen_path(plan: WorkflowPlan) -> Path:
+    """Return the file that holds the states that the last run of this plan has seen."""
+    return plan.results / "log" / "inputs.json"
+
+
+def changed_inputs(plan: WorkflowPlan) -> list[str]:
+    """Return the paths of the inputs that have changed since the last run of this plan that ended well."""
+    earlier, now = read_json(seen_path(plan)), all_states(plan)
+    return [path for path in now if isinstance(earlier, Mapping) and earlier.get(path, now[path]) != now[path]]
+
+
+def note_inputs(plan: WorkflowPlan, only_if_new: bool = False) -> None:
+    """Write the states of all inputs, as this process has seen them, for `changed_inputs` of the next run."""
+    if not only_if_new or not seen_path(plan).exists():
+        write_json(seen_path(plan), all_states(plan))
+
+
+def log_name(plan: WorkflowPlan, volume: Path) -> str:
+    """Return a name for the logs of a volume: its own, with that of its folder where two volumes have the same."""
+    others = {part.volume for part in (*plan.train_parts, *plan.test_parts.values())} - {volume}
+    is_unique = volume.stem not in {other.stem for other in others}
+    return volume.stem if is_unique else f"{volume.absolute().parent.name}_{volume.stem}"

@@ -1,0 +1,49 @@
+"""The settings of a run of the workflow: the keys of config/config.yaml, which explains them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+
+from emsuite.common.settings import Settings
+from emsuite.config.layout import CONTAINERS, DATA
+from emsuite.config.parts import Parts
+from emsuite.config.trained_with import IfChanged
+
+
+def for_snakemake(name: Any) -> Any:
+    """Return a name or path that Snakemake can use; raise ValueError for one that it reads as a pattern."""
+    name = str(name) if isinstance(name, int) else name  # a network may be called 32
+    if isinstance(name, str | Path) and any(c in "{}" or not c.isprintable() for c in str(name)):
+        raise ValueError("expected a name without braces and line breaks, which Snakemake cannot use")
+    return name
+
+
+def _no_option(folder: Path) -> Path:
+    folder = folder.expanduser()
+    return folder.absolute() if str(folder).startswith("-") else folder
+
+
+Name = Annotated[str, BeforeValidator(for_snakemake)]
+Folder = Annotated[Path, BeforeValidator(for_snakemake), AfterValidator(_no_option)]
+
+
+class WorkflowConfig(Settings):
+    """The keys of config/config.yaml, which explains them."""
+
+    dataset: Name
+    network: Name
+    run: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    iterations: PositiveInt | None = None
+    if_changed: IfChanged = "refuse"
+    split: str | None = None
+    train: Parts | None = Field(None, min_length=1)
+    test: Parts | None = Field(None, min_length=1)
+    data: Folder = DATA
+    shared: tuple[Folder, ...] = ()
+    results: Folder = Path("results")
+    seed: int | None = Field(None, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt = Field(8, le=1024)
+    segmentation: dict[str, Any] = Field(default_factory=dict)
+    container: str = str(CONTAINERS / "emsuite.sif")

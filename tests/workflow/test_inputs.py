@@ -1,0 +1,93 @@
+"""A user's inputs: an edit is seen and named, and what rules write is no edit."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from builders import ROOT, write_array
+from emsuite.data.labels_mask import MaskRule, create_mask
+from emsuite.io.volume import LABELS, MASK, RAW, open_volume
+from emsuite.workflow import inputs
+from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states
+from emsuite.workflow.plan import WorkflowPlan, load_plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkflowPlan:
+    """One volume of a user's own, with skeletons."""
+    monkeypatch.setattr(inputs, "input_state", inputs.input_state.__wrapped__)  # each look is a new run's
+    rng = np.random.default_rng(0)
+    write_array(tmp_path / "v.zarr" / RAW, rng.integers(0, 255, (16, 16, 16)).astype(np.uint8))
+    write_array(tmp_path / "v.zarr" / LABELS, rng.integers(0, 9, (16, 16, 16)).astype(np.uint64))
+    (tmp_path / "v.skeletons").mkdir()
+    (tmp_path / "v.skeletons/1.swc").write_text("1 0 0 0 0 1 -1\n")
+    volume = str(tmp_path / "v.zarr")
+    config: dict[str, Any] = {"dataset": "fib25", "network": "small", "train": volume, "test": f"{volume}@0:80,:,:"}
+    return load_plan(config | {"results": str(tmp_path / "results")}, ROOT)
+
+
+def test_nothing_has_changed_without_a_run_or_an_edit(plan: WorkflowPlan, tmp_path: Path) -> None:
+    assert changed_inputs(plan) == []
+    note_inputs(plan)
+    create_mask(tmp_path / "v.zarr", MaskRule())  # the workflow's own work
+    assert changed_inputs(plan) == []
+
+
+@pytest.mark.parametrize("array", [RAW, LABELS, MASK])
+def test_an_edit_of_an_array_is_seen_and_named(plan: WorkflowPlan, tmp_path: Path, array: str) -> None:
+    create_mask(tmp_path / "v.zarr", MaskRule())
+    before = states(plan, plan.train_parts, RAW, LABELS, MASK)
+    note_inputs(plan)
+    open_volume(tmp_path / "v.zarr" / array, "r+").array[3, 4, 5] = 0
+    assert changed_inputs(plan) == [str(tmp_path / "v.zarr" / array)]
+    after = states(plan, plan.train_parts, RAW, LABELS, MASK)
+    assert {path for path in after if before[path] != after[path]} == {str(tmp_path / "v.zarr" / array)}
+    note_inputs(plan, only_if_new=True)
+    assert changed_inputs(plan), "a run that failed does not count as one that has seen the edit"
+    note_inputs(plan)
+    assert changed_inputs(plan) == []
+
+
+def test_an_edit_of_skeletons_is_seen(plan: WorkflowPlan, tmp_path: Path) -> None:
+    note_inputs(plan)
+    (tmp_path / "v.skeletons/1.swc").write_text("1 0 0 0 9 1 -1\n")
+    assert changed_inputs(plan) == [str(tmp_path / "v.skeletons")]
+    (tmp_path / "v.skeletons/2.swc").write_text("")
+    assert changed_inputs(plan) == [str(tmp_path / "v.skeletons")]
+
+
+def test_volumes_that_the_workflow_writes_count_from_their_manifest_on(
+    plan: WorkflowPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WorkflowPlan, "is_managed", lambda _plan, _volume: True)
+    part, path = plan.train_parts[0], str(tmp_path / "v.zarr" / RAW)
+    assert states(plan, [part], RAW) == {path: "as written"}, "it is still being written"
+    (tmp_path / "v.zarr.manifest.json").write_text("{}")
+    assert states(plan, [part], RAW) == {path: "as written"}
+    manifest = tmp_path / "v.zarr.manifest.json"
+    os.utime(manifest, ns=(1, 1))
+    assert states(plan, [part], RAW)[path].startswith("state:")
+
+
+def test_logs_bear_the_name_of_the_volume(plan: WorkflowPlan, tmp_path: Path) -> None:
+    assert log_name(plan, tmp_path / "v.zarr") == "v"
+    config = {"dataset": "fib25", "network": "small", "train": [str(tmp_path / "v.zarr"), "a/v.zarr"], "test": "b.zarr"}
+    plan = load_plan(config, ROOT)
+    assert [log_name(plan, part.volume) for part in plan.train_parts] == [f"{tmp_path.name}_v", "a_v"]
+
+
+def test_an_hdf5_file_is_a_volume_without_a_mask_of_its_own(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "v.h5", "w") as file:
+        for name in (RAW, LABELS):
+            file[name] = np.ones((8, 8, 8), np.uint8)
+            file[name].attrs["resolution"] = [8, 8, 8]
+    config = {"dataset": "phantom", "network": "small", "train": str(tmp_path / "v.h5"), "test": str(tmp_path / "v.h5")}
+    plan = load_plan(config, ROOT)
+    assert plan.masks(plan.train_parts) == []
+    assert plan.mask_option(plan.train_parts[0]) == []
+    told = states(plan, plan.train_parts, RAW)
+    assert told[str(tmp_path / "v.h5" / RAW)].startswith("state:")
