@@ -53,11 +53,10 @@ def main(
     from emsuite.common.device import count_workers, memory_to_use, pick_device
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
-    from emsuite.io.volume import parse_roi
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.predict import predict_to
     from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
-    from emsuite.prediction.region import valid_roi
+    from emsuite.prediction.region import predicted_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
     from emsuite.training.checkpoint import checkpoint_path, digest
     from emsuite.training.trained_network import load_trained
@@ -67,8 +66,7 @@ def main(
     tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
     raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
     raw, (network, checkpoint) = open_raw(raw_path, config.voxel_size), load_trained(network_dir, config, iteration)
-    region = raw.roi if roi is None else parse_roi(roi, raw)
-    region = valid_roi(network, raw, region, tiling) if valid else region
+    region = predicted_roi(network, raw, roi, tiling, valid)
     workers = count_workers(where := pick_device(device), workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record)  # fmt: skip

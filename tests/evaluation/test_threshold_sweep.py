@@ -31,7 +31,7 @@ def write_lookup(folder, tables, digest="of the fragments"):
     columns |= {repr(threshold): list(table.values()) for threshold, table in tables.items()}
     columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "segments.parquet")
-    write_json(manifest_path(folder), {"settings": {}, "fragments_digest": digest})
+    write_json(manifest_path(folder), {"settings": {}, "fragments_digest": digest, "merge_function": "mean"})
     return folder
 
 
@@ -220,7 +220,7 @@ def test_tables_of_another_run_are_refused(scene, tmp_path):
     write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of the fragments"})
     check_lookup(lookup, fragments)
     (tmp_path / "edges").mkdir()
-    write_json(manifest_path(tmp_path / "edges"), {"fragments_digest": "of others"})
+    write_json(manifest_path(tmp_path / "edges"), {"settings": {}, "blocks": 1, "fragments_digest": "of others"})
     with pytest.raises(BadInput, match=r"edges: was made from other fragments than .*lookup"):
         check_lookup(lookup, fragments, tmp_path / "edges")
     write_json(tmp_path / "v.zarr.manifest.json", {"digest": "of others"})
@@ -255,7 +255,7 @@ def write_edges(folder, scores):
     u = np.arange(11, 18, dtype=np.uint64)
     columns = {"u": u, "v": u + np.uint64(1), "score": np.array(scores, np.float32), "contact": np.ones(7, np.int64)}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "0.parquet")
-    write_json(manifest_path(folder), {"blocks": 1, "fragments_digest": "of the fragments"})
+    write_json(manifest_path(folder), {"settings": {}, "blocks": 1, "fragments_digest": "of the fragments"})
     return folder
 
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "blockwise.fork_server": "in processes that it has forked, which are nobody else's",
     "common.device": "torch's threads of the calling thread, on request, and as before behind a `with`",
     "training.signals": "within a `with`, which only training enters: signals end a run well",
-    "workflow.plan": "Snakemake's own process, whose jobs inherit the environment",
+    "workflow.environment": "Snakemake's own process, whose jobs inherit the environment",
 }
 ENTRIES = {"blockwise.worker", "cli.command"}
 """Modules where processes begin: they call what `common.process` offers."""

@@ -52,7 +52,9 @@ def declared(path: Path, n: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("tiling", [BY_STRIDE, Original(), Original(valid=True), Blended("linear")], ids=str)
+@pytest.mark.parametrize(
+    "tiling", [BY_STRIDE, Original(), Original(valid=True), Blended("linear")], ids=lambda tiling: tiling.name
+)
 def test_a_volume_of_a_million_voxels_an_axis(tmp_path: Path, tiling: Tiling) -> None:
     raw = open_volume(declared(tmp_path / "v.zarr/raw", 10**6))
     whole, shape = Roi((0, 0, 0), raw.shape), (110, 110, 110)

@@ -193,7 +193,7 @@ def test_the_user_starts_anew_in_a_run_folder(call_script: Callable, network: Pa
     run = network / "runs/fast"
     assert call_script(TRAIN, run, "--data", volume).code == 0
     assert checkpoints.iterations(run) == [2]
-    assert {path.name for path in run.iterdir()} == {"checkpoints", "log"}
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "log", "snapshots"}
     assert (network / "checkpoints/checkpoint_2.pt").read_bytes() == before
     assert manifest(run, 2)["settings"]["training"]["optimizer"]["learning_rate"] == 0.5
 

@@ -32,7 +32,7 @@ def sweep(fib25_slab, tmp_path_factory):
     table = pyarrow.table({"fragment": ids, "0.1": ids, "0.3": (ids - 1) // 50 + 1, "0.6": ids * 0 + 1})
     (folder / "lookup").mkdir()
     pyarrow.parquet.write_table(table, folder / "lookup/segments.parquet")
-    (folder / "lookup.manifest.json").write_text('{"settings": {}}')
+    (folder / "lookup.manifest.json").write_text('{"settings": {}, "fragments_digest": "d", "merge_function": "mean"}')
     return folder
 
 

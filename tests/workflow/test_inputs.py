@@ -88,6 +88,6 @@ def test_an_hdf5_file_is_a_volume_without_a_mask_of_its_own(tmp_path: Path) -> N
     config = {"dataset": "phantom", "network": "small", "train": str(tmp_path / "v.h5"), "test": str(tmp_path / "v.h5")}
     plan = load_plan(config, ROOT)
     assert plan.masks(plan.train_parts) == []
-    assert plan.mask_option(plan.train_parts[0]) == []
+    assert "--mask" not in plan.truth_option(plan.train_parts[0])
     told = states(plan, plan.train_parts, RAW)
     assert told[str(tmp_path / "v.h5" / RAW)].startswith("state:")

@@ -3,7 +3,7 @@
 from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
-from emsuite.io.volume import Volume
+from emsuite.io.volume import Volume, parse_roi
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
 
@@ -31,6 +31,12 @@ def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_ST
     if valid.intersect(roi).empty:
         raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
     return valid.intersect(roi)
+
+
+def predicted_roi(network: AnyNetwork, raw: Volume, roi: str | None, tiling: Tiling, valid: bool) -> Roi:
+    """Return the region to predict, nm: `roi` as the user wrote it, None for all of raw; see `valid_roi` too."""
+    region = raw.roi if roi is None else parse_roi(roi, raw)
+    return valid_roi(network, raw, region, tiling) if valid else region
 
 
 def in_voxels(raw: Volume, roi: Roi) -> Roi:

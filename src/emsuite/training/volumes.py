@@ -18,7 +18,7 @@ from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume, parse_roi
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume, parse_roi
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,12 @@ def _content(volume: TrainingVolume) -> dict[str, Any]:
         return told
     region = Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
     told["labels"] = content(open_volume(path / LABELS), region)
-    told["mask"] = None if isinstance(volume.mask, Ones) else _mask_content(open_volume(path / MASK), region)
+    if isinstance(volume.mask, Ones):
+        told["mask"] = None
+    elif holds_array(path / MASK):
+        told["mask"] = _mask_content(open_volume(path / MASK), region)
+    else:
+        told["mask"] = "unlabelled voxels"
     return told
 
 
