@@ -26,8 +26,10 @@ ERRORS = collect_errors()
 if workflow.exec_mode != ExecMode.SUBPROCESS:
     os.environ.update(ends_with_this_process())
 
-# A Ctrl-C would end `tee` too, before the step has saved its work.
-shell.prefix('tee() {{ command tee -i "$@"; }}; ')
+# A prefix replaces that of Snakemake: without `pipefail`, a step would end as well as its `tee`. A Ctrl-C would end `tee`
+# too, before the step has saved its work.
+BEFORE_STEPS = 'set -euo pipefail; tee() {{ command tee -i "$@"; }}; '
+shell.prefix(BEFORE_STEPS)
 
 # Whether steps run in an image. The main process checks the image once; jobs on a cluster need not check it again.
 IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
@@ -49,8 +51,8 @@ except EmsuiteError as error:
 # Each step checks the image that it runs in. Commands of onsuccess and onerror run outside the image.
 if IN_IMAGE:
     shell.prefix(
-        'tee() {{ command tee -i "$@"; }}; '
-        '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
+        BEFORE_STEPS
+        + '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
     )
 
 RESULT = f"{PLAN.results}/{{part}}"

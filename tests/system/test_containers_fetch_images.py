@@ -30,7 +30,7 @@ def bucket(s3: Any, request: pytest.FixtureRequest) -> str:
 
 
 def leftovers(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+    return {path.name for path in folder.glob("*")}
 
 
 def test_by_key_with_its_digest_under_faults(s3: Any, bucket: str, call_script: Callable, tmp_path: Path) -> None:

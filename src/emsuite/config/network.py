@@ -216,15 +216,13 @@ def frozen_network_folder(folder: Path, config: NetworkConfig) -> Path | None:
 
 def build_network(config: NetworkConfig) -> Network:
     """Build the network of `config` with fresh weights, from torch's random state, without its frozen network."""
-    channels = {name: head.channels for name, head in config.heads.items()}
-    if torch.get_default_device().type != "meta":
-        needed, free = 4 * parameter_count(config), free_memory()
-        if needed > free:
-            raise BadInput(
-                f"{config.dataset}/{config.network}: its weights take {needed / 2**30:.1f} GiB, of which this machine "
-                f"has {free / 2**30:.1f} free; expected fewer feature maps (unet.num_fmaps, unet.fmap_inc_factor)"
-            )
-    network = Network(config.unet, config.in_channels, channels)
+    needed, free = 4 * parameter_count(config), free_memory()
+    if needed > free:
+        raise BadInput(
+            f"{config.dataset}/{config.network}: its weights take {needed / 2**30:.1f} GiB, of which this machine "
+            f"has {free / 2**30:.1f} free; expected fewer feature maps (unet.num_fmaps, unet.fmap_inc_factor)"
+        )
+    network = _network(config)
     if config.training.initial_weights == "glorot":
         draw_glorot_weights(network)
     return network
@@ -233,7 +231,11 @@ def build_network(config: NetworkConfig) -> Network:
 def parameter_count(config: NetworkConfig) -> int:
     """Return the number of trained parameters of the network of `config`; allocates nothing, draws nothing."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_network(config).parameters())
+        return sum(parameter.numel() for parameter in _network(config).parameters())
+
+
+def _network(config: NetworkConfig) -> Network:
+    return Network(config.unet, config.in_channels, {name: head.channels for name, head in config.heads.items()})
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:
