@@ -351,10 +351,8 @@ def test_a_volume_that_was_cut_off(
     chunk = next(path for path in raw.rglob("*") if path.is_file() and path.name != "zarr.json")
     chunk.write_bytes(chunk.read_bytes()[: int(chunk.stat().st_size * left)])
     arguments = {TRAIN: ["--data", volume], PREDICT: ["--raw", raw, "--out", tmp_path / "p.zarr"]}[script]
-    refused(
-        call_script(script, trained, *arguments),
-        f"{chunk}: {'is damaged: it is empty' if left == 0 else 'the chunk is damaged'}",
-    )
+    told = "the chunk is damaged" if left else "is damaged: it is empty"
+    refused(call_script(script, trained, *arguments), f"{chunk}: {told}")
     nothing_predicted(tmp_path / "p.zarr")
     (raw / "zarr.json").write_text('{"shape": [28')
     refused(call_script(script, trained, *arguments), f"{raw}: its metadata cannot be read")
