@@ -22,7 +22,12 @@ def test_each_gets_one_line(tmp_path: Path, kinds: tuple[str, ...], least: int) 
     """`EMSUITE_HOSTILE_INPUTS=20` searches longer, and elsewhere in each run."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, PROGRAM, tmp_path, *kinds], env=environment, capture_output=True, text=True, timeout=1200
+        [sys.executable, PROGRAM, tmp_path, *kinds],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
     last = (tmp_path / "input").read_text() if (tmp_path / "input").exists() else "none"
     assert run.returncode == 0, f"{run.returncode} at {last[:1000]}: {run.stderr[-3000:]}"
