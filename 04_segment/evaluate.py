@@ -42,7 +42,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
 @click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
-@click.option("--block-size", type=options.VOXELS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
+@click.option("--block-size", type=options.LENGTHS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
 @options.workers
 def main(
     lookup: Path | None,

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Roi
 from pydantic import ValidationError
 from scipy.ndimage import zoom
 from scipy.stats import chi2_contingency, chisquare, ks_2samp
@@ -14,6 +13,7 @@ from scipy.stats import chi2_contingency, chisquare, ks_2samp
 from emsuite.augment.elastic import Elastic
 from emsuite.augment.resample import read_linear, read_nearest
 from emsuite.augment.warp import Warp
+from emsuite.common.geometry import Roi
 
 PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers_elastic.npz"
 SHAPE = (12, 32, 32)

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Roi
 from pydantic import ValidationError
 
 from emsuite.augment.mirror import MirrorTranspose
 from emsuite.augment.resample import read_linear
 from emsuite.augment.warp import Warp
+from emsuite.common.geometry import Roi
 
 
 def draw(settings: MirrorTranspose, seed: int, shape=(4, 6, 6)):

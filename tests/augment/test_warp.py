@@ -5,10 +5,10 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Roi
 
 from emsuite.augment.resample import read_linear, read_nearest
 from emsuite.augment.warp import AxisPermutation, ControlPointField, SectionShifts, Warp, WarpStep
+from emsuite.common.geometry import Roi
 
 CPU = torch.device("cpu")
 BOX = Roi((-2, -3, 1), (4, 5, 6))

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise import gateway as module
 from emsuite.blockwise.gateway import Gateway, open_gateway
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.slurm_settings import SlurmSettings
+from emsuite.common.geometry import Coordinate, Roi
 
 
 @pytest.fixture

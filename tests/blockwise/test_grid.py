@@ -2,10 +2,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid, block_aligned_chunk_shape, make_grid
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 
 
 def volume(shape, voxel_size=(40, 8, 8), offset=(80, 0, 16)):

@@ -11,12 +11,12 @@ from random import Random
 
 import psutil
 import pytest
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.geometry import Coordinate, Roi
 
 GRID = BlockGrid(Roi((0, 80), (100, 70)), Coordinate(32, 32), Coordinate(16, 16))
 
@@ -97,7 +97,7 @@ def test_a_block_that_kills_its_workers_is_named(tmp_path):
 EARLY = """
 import os, signal, sys
 from pathlib import Path
-from funlib.geometry import Coordinate, Roi
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.blockwise import run
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.common.errors import EmsuiteError
@@ -195,7 +195,7 @@ def test_nothing_listens_beyond_loopback(tmp_path):
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from funlib.geometry import Coordinate, Roi
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.worker import Work
 from emsuite.blockwise.grid import BlockGrid
@@ -239,7 +239,7 @@ def wait_for(what, seconds=60.0):
 KILLED_RUN = """
 import os, sys, time
 from pathlib import Path
-from funlib.geometry import Coordinate, Roi
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.worker import Work
 from emsuite.blockwise.grid import BlockGrid

@@ -63,7 +63,7 @@ def workers() -> list[psutil.Process]:
 RUN = """
 import sys, time
 from pathlib import Path
-from funlib.geometry import Coordinate, Roi
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.slurm_settings import SlurmSettings

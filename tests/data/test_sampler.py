@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Coordinate
 from scipy.stats import chisquare
 
 from emsuite.augment.elastic import Elastic
@@ -15,6 +14,7 @@ from emsuite.augment.interpolate import linear_torch, nearest_torch
 from emsuite.augment.mirror import MirrorTranspose
 from emsuite.augment.noise import Noise
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate
 from emsuite.common.pipelining import prefetch
 from emsuite.data.sampler import Sampler, SamplingSettings
 from emsuite.data.training_volume import TrainingVolume, load_training_volume

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, load_training_volume, memory_needed
 from emsuite.io.volume import create_volume

@@ -4,10 +4,10 @@ import pickle
 import numpy as np
 import pytest
 import skimage.metrics
-from funlib.geometry import Roi
 
 from builders import write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from builders import write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.evaluation.ground_truth import GroundTruth
 
 SIZE = (20, 4, 5)

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
+from emsuite.common.geometry import Roi
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.plots import curves

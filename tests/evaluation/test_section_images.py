@@ -2,11 +2,11 @@ import io
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 from PIL import Image
 
 from builders import write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import write_pictures

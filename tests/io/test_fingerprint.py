@@ -7,9 +7,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from builders import write_array
+from emsuite.common.geometry import Roi
 from emsuite.io import fingerprint
 from emsuite.io.fingerprint import content, state
 from emsuite.io.volume import open_volume

@@ -1,8 +1,8 @@
 """Sums of a row of blocks: what is written when, and how much lies in memory."""
 
 import numpy as np
-from funlib.geometry import Roi
 
+from emsuite.common.geometry import Roi
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights, linear
 from emsuite.prediction.tile_grid import Tile, TileGrid

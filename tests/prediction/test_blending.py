@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.blending import BLENDINGS, Blended, GridWeights, gaussian, linear, make_tiling, weights_along
 from emsuite.prediction.tile_grid import TileGrid

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Coordinate, Roi
 from torch.backends import cuda, cudnn
 
 from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import Output, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, build_network
 from emsuite.data.raw import check_raw

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from emsuite.common.files import write_json
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import is_finished, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import record

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
+from emsuite.common.geometry import Roi
 from emsuite.io.volume import create_volume
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.blending import Blended

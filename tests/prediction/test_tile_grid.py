@@ -6,8 +6,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from funlib.geometry import Coordinate, Roi
 
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import open_volume
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.blending import Blended, GridWeights, linear

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.io.volume import create_volume
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tiling import (

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import BlockGrid
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.segmentation.region_graph import are_in_block, ids_of_block, to_volume_ids
 
 VOXEL_SIZE = Coordinate(8, 4, 4)

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from funlib.geometry import Coordinate
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from builders import ROOT
 from emsuite.augment import intensity
+from emsuite.common.geometry import Coordinate
 from emsuite.config.network import NetworkConfig, build_network, load_network
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import TrainingVolume

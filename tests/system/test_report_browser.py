@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from funlib.geometry import Roi
 
 from conftest import need
+from emsuite.common.geometry import Roi
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.report import Timing, write_report

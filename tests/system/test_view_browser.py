@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import neuroglancer
 import numpy as np
 import pytest
-from funlib.geometry import Coordinate
 
+from emsuite.common.geometry import Coordinate
 from emsuite.io.volume import Volume
 from emsuite.visualization.contents import data_layers
 from emsuite.visualization.layers import Kind, Layer

@@ -4,8 +4,8 @@ from threading import Event
 
 import pytest
 import torch
-from funlib.geometry import Coordinate
 
+from emsuite.common.geometry import Coordinate
 from emsuite.config.network import NetworkConfig
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.data.training_volume import Ones, TrainingVolume

@@ -15,10 +15,10 @@ import neuroglancer
 import numpy as np
 import psutil
 import pytest
-from funlib.geometry import Coordinate
 from neuroglancer.local_volume import MeshesNotSupportedForVolume
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate
 from emsuite.io.volume import Volume
 from emsuite.visualization.layers import Kind, Layer, kind_of, neuroglancer_layer
 from emsuite.visualization.viewer import open_viewer, parse_position, viewer_state

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
 
 from emsuite.augment.warp import WarpStep
+from emsuite.common.geometry import Roi
 from emsuite.common.settings import Settings
 
 

@@ -5,12 +5,12 @@ from math import cos, sin
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from funlib.geometry import Roi
 from pydantic import Field, PositiveInt, model_validator
 from scipy.ndimage import zoom
 
 from emsuite.augment.augmentation import GeometricAugmentation
 from emsuite.augment.warp import ControlPointField, SectionShifts, WarpStep
+from emsuite.common.geometry import Roi
 from emsuite.common.settings import NonNegative, Probability, Range
 
 

@@ -3,11 +3,11 @@
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from funlib.geometry import Roi
 from pydantic import AfterValidator, Field
 
 from emsuite.augment.augmentation import GeometricAugmentation
 from emsuite.augment.warp import WarpStep
+from emsuite.common.geometry import Roi
 
 
 def _once(axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
 from pydantic import AfterValidator, Field
 
 from emsuite.augment.augmentation import GeometricAugmentation, ValueAugmentation
 from emsuite.augment.warp import Warp
+from emsuite.common.geometry import Roi
 
 MODULES = (
     "elastic",

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
 
 from emsuite.augment.interpolate import linear, nearest
 from emsuite.augment.sampling_grid import SamplingGrid
 from emsuite.augment.warp import Warp
+from emsuite.common.geometry import Roi
 
 
 class Source(Protocol):

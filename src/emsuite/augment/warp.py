@@ -29,9 +29,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
 
 from emsuite.augment.sampling_grid import SamplingGrid, make_sampling_grid
+from emsuite.common.geometry import Roi
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi, on_grid
 from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
@@ -53,9 +53,8 @@ class BlockGrid:
         write = Roi(self.total.offset + position * self.block_size, self.block_size).intersect(self.total)
         return Block(index, write, write.grow(self.context, self.context).intersect(self.total))
 
-    def index_at(self, begin: Sequence[int]) -> int:
-        """Return the number of the block whose write region begins at `begin` (nm)."""
-        position = (Coordinate(begin) - self.total.offset) / self.block_size
+    def index_at(self, position: Sequence[int]) -> int:
+        """Return the number of the block at a position, counted in blocks along each axis."""
         return int(np.ravel_multi_index(tuple(position), tuple(self.shape)))
 
 
@@ -75,7 +74,7 @@ def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequenc
         return BlockGrid(whole, Coordinate(whole.shape), voxel_size * 0)
     size = _whole_voxels("block size", block_size, voxel_size, at_least=1)
     if context is None:
-        margin = size / (voxel_size * 4) * voxel_size
+        margin = size // (voxel_size * 4) * voxel_size
     else:
         margin = _whole_voxels("context", context, voxel_size, at_least=0)
     size = Coordinate(min(s, n) for s, n in zip(size, whole.shape, strict=True))
@@ -83,12 +82,11 @@ def make_grid(volume: Volume, block_size: Sequence[int] | None, context: Sequenc
 
 
 def _whole_voxels(name: str, length: Sequence[int], voxel_size: Coordinate, at_least: int) -> Coordinate:
-    fits = len(length) == voxel_size.dims and all(
-        n % v == 0 and n >= at_least for n, v in zip(length, voxel_size, strict=True)
-    )
-    if not fits:
-        raise BadInput(f"{name} {tuple(length)} nm: expected multiples of the voxel size {tuple(voxel_size)} nm")
-    return Coordinate(length)
+    given = Coordinate(length)
+    near = on_grid(given, voxel_size) if given.dims == voxel_size.dims else given
+    if near.dims != voxel_size.dims or any(near % voxel_size) or min(near) < at_least:
+        raise BadInput(f"{name} {given} nm: expected multiples of the voxel size {voxel_size} nm")
+    return near
 
 
 def block_aligned_chunk_shape(grid: BlockGrid, voxel_size: Coordinate) -> list[int]:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from funlib.geometry import Roi
 
 from emsuite.blockwise.fork_server import start_fork_server
 from emsuite.blockwise.gateway import open_gateway
@@ -123,17 +122,18 @@ def _run_on_workers(
     """Let daisy hand out the waiting blocks; return how the last worker died, or an empty text."""
     from daisy.logging import set_log_basedir, set_log_level
     from daisy.v2 import Task, run_blockwise
+    from funlib.geometry import Coordinate, Roi
 
     set_log_basedir(None)
     set_log_level(logging.CRITICAL)
-    grid, origin = work.grid, work.grid.context * 0
+    grid, origin = work.grid, Coordinate(work.grid.shape) * 0
     skip = np.ones(len(grid), np.uint8)
     skip[waiting] = 0
     task = Task(
         name,
-        grid.total.grow(grid.context, grid.context),
-        Roi(origin - grid.context, grid.block_size + grid.context * 2),
-        Roi(origin, grid.block_size),
+        Roi(origin, grid.shape),  # daisy counts in blocks; their regions in nm need not be integers
+        Roi(origin, origin + 1),
+        Roi(origin, origin + 1),
         process_function=launch,
         read_write_conflict=False,
         fit="shrink",

@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 
-from emsuite.cli.types import Voxels, Workers
+from emsuite.cli.types import Lengths, Voxels, Workers
 from emsuite.common.errors import BadInput
 from emsuite.config.layout import EXAMPLE_NETWORK
 
 FILE = click.Path(path_type=Path)
-VOXELS = Voxels()
+VOXELS, LENGTHS = Voxels(), Lengths()
 
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto takes the GPU if there is one."

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from emsuite.cli.types import Voxels
+from emsuite.cli.types import Lengths, Voxels
 
 _NUMBERS = {"PositiveInt": ("int", 1), "NonNegativeInt": ("int", 0)}
 _LIMITS = {"ge": "low", "le": "high", "gt": "low", "lt": "high"}
@@ -52,6 +52,8 @@ class Kind(NamedTuple):
             return click.Choice(list(self.members))
         if self.name == "tuple":
             kinds = {member.name for member in self.members}
+            if kinds == {"length"}:
+                return Lengths()
             return Voxels() if kinds == {"int"} else tuple(member.click_type() for member in self.members)
         if self.name in ("int", "float") and (self.low is not None or self.high is not None):
             limited: Any = click.IntRange if self.name == "int" else click.FloatRange
@@ -73,7 +75,7 @@ class Key(NamedTuple):
         if self.kind.name == "bool":
             return click.option(name, cls=SchemaOption, is_flag=True, default=default, help=self.description)
         kind = self.kind.click_type()
-        if isinstance(kind, Voxels) and default is not None:
+        if isinstance(kind, Lengths | Voxels) and default is not None:
             default = ",".join(map(str, default))
         return click.option(name, cls=SchemaOption, type=kind, default=default, help=self.description)
 
@@ -138,6 +140,8 @@ def _field(value: ast.expr | None) -> tuple[Any, dict[str, Any]]:
 
 def _kind(node: ast.expr, aliases: dict[str, ast.expr]) -> Kind:
     if isinstance(node, ast.Name):
+        if node.id == "Lengths":  # of `emsuite.common.settings`
+            return Kind("tuple", members=(Kind("length"),) * 3)
         if node.id in aliases:
             return _kind(aliases[node.id], aliases)
         name, low = _NUMBERS.get(node.id, (node.id, None))

@@ -1,4 +1,4 @@
-"""The types of options that click lacks: three whole numbers, and a number of workers."""
+"""The types of options that click lacks: three whole numbers, three lengths, and a number of workers."""
 
 from typing import Any
 
@@ -32,6 +32,24 @@ class Voxels(click.ParamType):
         if max(numbers) > _MOST:
             self.fail(f"{shortened(value)}: expected three whole numbers up to {_MOST}", param, ctx)
         return numbers
+
+
+class Lengths(click.ParamType):
+    """Three lengths above 0 in nm as `z,y,x`; whole numbers stay integers."""
+
+    name = "z,y,x"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int | float, ...]:
+        """Return the numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != 3 or not all(0 < number <= _MOST for number in numbers):
+            self.fail(f"{shortened(value)}: expected three lengths in nm, above 0, as 60,270,270", param, ctx)
+        return tuple(int(number) if number == int(number) else number for number in numbers)
 
 
 class Workers(click.ParamType):

@@ -246,6 +246,11 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 _Bounded = Annotated[float, Field(ge=-1e6, le=1e6)]  # so that products and squares stay numbers in float32
 Range = Annotated[tuple[_Bounded, _Bounded], AfterValidator(_ascending)]
+Length = Annotated[int | float, Field(gt=0, le=1_000_000_000)]
+"""nm: a voxel size, a block. Whole numbers stay integers."""
+Distance = Annotated[int | float, Field(ge=0, le=1_000_000_000)]
+"""nm, 0 as well."""
+Lengths = tuple[Length, Length, Length]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -254,8 +259,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list[str]:
     """Return the command-line words that pass settings on to a script.
 
-    `min_seed_distance` becomes `--min-seed-distance VALUE`. Three whole numbers become one word, `z,y,x`; the members
-    of other tuples become a word each. True becomes the option without a value; False and None become no words.
+    `min_seed_distance` becomes `--min-seed-distance VALUE`. Lengths along axes, or whole numbers, become one word,
+    `z,y,x`; the members of other tuples become a word each. True becomes the option without a value; False and None
+    become no words.
 
     Args:
         settings: an object with an attribute for each of the keys.
@@ -268,8 +274,13 @@ def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list
             continue
         if value is True:
             words.append(option)
-        elif isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+        elif isinstance(value, tuple) and (_are_lengths(settings, key) or {*map(type, value)} == {int}):
             words += [option, ",".join(map(str, value))]
         else:
             words += [option, *map(str, value if isinstance(value, tuple) else (value,))]
     return words
+
+
+def _are_lengths(settings: Any, key: str) -> bool:
+    fields = getattr(type(settings), "model_fields", {})
+    return key in fields and fields[key].annotation in (Lengths, Lengths | None)

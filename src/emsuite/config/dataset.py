@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import NonNegative, Settings, as_options, load
+from emsuite.common.settings import Lengths, NonNegative, Settings, as_options, load
 from emsuite.config.parts import Region
 from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
@@ -37,7 +37,6 @@ def _prefix(text: str) -> str:
 
 
 VolumeName = Annotated[str, AfterValidator(volume_name)]
-Nanometres = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -110,7 +109,7 @@ class Dataset(Settings):
 
     name: Annotated[str, Field(pattern=f"^{_WORD.pattern}$")]
     title: str = ""
-    voxel_size: tuple[Nanometres, Nanometres, Nanometres]
+    voxel_size: Lengths
     bucket: str | None = None
     prefix: Annotated[str, AfterValidator(_prefix)] = ""
     folder: Path | None = None

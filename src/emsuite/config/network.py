@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from emsuite.augment.registry import Augmentations
 from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings, load, read_yaml
+from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
@@ -123,7 +123,7 @@ class NetworkConfig(Settings):
 
     dataset: str = Field(description="name of the data set, whose yaml file describes it")
     network: str = Field(description="name of the network's folder")
-    voxel_size: Triple = Field(description="nm, z y x")
+    voxel_size: Lengths = Field(description="nm, z y x")
     step: StepName = Field("supervised", description="the kind of training")
     normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
     unet: UNetSettings

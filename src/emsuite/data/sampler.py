@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
@@ -23,7 +22,8 @@ from emsuite.augment.resample import Source, read_linear, read_nearest
 from emsuite.common.arrays import stacked
 from emsuite.common.device import one_core
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import NonNegative, Probability, Settings
+from emsuite.common.geometry import Coordinate, Roi, on_grid
+from emsuite.common.settings import Distance, NonNegative, Probability, Settings
 from emsuite.data.sampling_locations import Locations
 from emsuite.data.training_volume import Ones, TrainingVolume
 
@@ -31,7 +31,7 @@ from emsuite.data.training_volume import Ones, TrainingVolume
 class SamplingSettings(Settings):
     """Where samples are taken from."""
 
-    label_padding: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (0, 0, 0)
+    label_padding: tuple[Distance, Distance, Distance] = (0, 0, 0)
     """How far the output may reach beyond the labels, nm, z y x. Labels and mask are 0 there."""
     min_masked: Probability = 0.5
     """Least share of the output, before augmentation, in which the mask is 1."""
@@ -147,19 +147,17 @@ class Sampler:
 def _check_volumes(volumes: Sequence[TrainingVolume], settings: SamplingSettings) -> None:
     if not volumes:
         raise BadInput("no volumes to train on, expected at least one")
-    first, padding = volumes[0], Coordinate(settings.label_padding)
+    first = volumes[0]
+    padding = on_grid(Coordinate(settings.label_padding), first.voxel_size)
     for volume in volumes:
         if volume.voxel_size != first.voxel_size:
             raise BadInput(
-                f"{volume.name}: voxels of {tuple(volume.voxel_size)} nm, expected those of {first.name}, "
-                f"{tuple(first.voxel_size)}"
+                f"{volume.name}: voxels of {volume.voxel_size} nm, expected those of {first.name}, {first.voxel_size}"
             )
         if (volume.labels is None) != (first.labels is None):
             raise BadInput(f"{volume.name}: labels in one volume alone, expected labels in all volumes or in none")
     if padding % first.voxel_size != padding * 0:
-        raise BadInput(
-            f"sampling.label_padding: {tuple(padding)} nm, expected multiples of the voxels {tuple(first.voxel_size)}"
-        )
+        raise BadInput(f"sampling.label_padding: {padding} nm, expected multiples of the voxels {first.voxel_size}")
     if settings.probabilities is not None:
         if len(settings.probabilities) != len(volumes):
             raise BadInput(
@@ -177,13 +175,13 @@ def _check_steps(steps: tuple[Augmentation, ...], volume: TrainingVolume) -> Non
     for step in steps:
         if isinstance(step, MirrorTranspose) and len({volume.voxel_size[axis] for axis in step.transpose}) > 1:
             raise BadInput(
-                f"augment: transpose {list(step.transpose)} with voxels of {tuple(volume.voxel_size)} nm, expected axes"
+                f"augment: transpose {list(step.transpose)} with voxels of {volume.voxel_size} nm, expected axes"
                 " (0 z, 1 y, 2 x) of the same voxel size"
             )
 
 
 def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSettings) -> Locations:
-    padding = Coordinate(settings.label_padding)
+    padding = on_grid(Coordinate(settings.label_padding), volume.voxel_size)
     mask = Ones(tuple(volume.raw.shape)) if volume.mask is None else volume.mask
     if isinstance(mask, Tensor):
         mask = mask.cpu()
@@ -192,7 +190,7 @@ def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSet
         what = "raw" if volume.labels is None else "labels"
         raise BadInput(
             f"{volume.name}: {what} of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "
-            f"by {tuple(padding)} nm; expected room for an output of {tuple(output)} voxels with "
+            f"by {padding} nm; expected room for an output of {tuple(output)} voxels with "
             f"{settings.min_masked:.0%} masked in"
         )
     return locations

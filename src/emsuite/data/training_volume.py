@@ -9,10 +9,10 @@ from pathlib import Path
 import fastremap
 import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.labels_mask import MaskRule, mask_of
 from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
@@ -143,13 +143,10 @@ def _check_axes(*volumes: Volume) -> None:
         if volume.voxel_size.dims != 3 or volume.channels is not None:
             raise BadInput(f"{volume.path}: has {len(volume.shape)} axes {volume.shape}, expected 3: z, y, x")
         if volume.voxel_size != first.voxel_size:
-            raise BadInput(
-                f"{volume.path}: voxels of {tuple(volume.voxel_size)} nm, expected raw's, {tuple(first.voxel_size)} nm"
-            )
+            raise BadInput(f"{volume.path}: voxels of {volume.voxel_size} nm, expected raw's, {first.voxel_size} nm")
         if (volume.offset - first.offset) % first.voxel_size != first.voxel_size * 0:
             raise BadInput(
-                f"{volume.path}: begins at {tuple(volume.offset)} nm, which is not whole voxels from raw's "
-                f"{tuple(first.offset)}"
+                f"{volume.path}: begins at {volume.offset} nm, which is not whole voxels from raw's {first.offset}"
             )
 
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
+from emsuite.common.geometry import Coordinate, Roi, plain
 from emsuite.common.outputs import output
 from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
@@ -87,7 +87,7 @@ def compare(
     inputs = {name: split_path(array.path)[0] for name, array in arrays.items()}
     settings = {
         "roi": format_roi(roi),
-        "block_size": list(grid.block_size),
+        "block_size": plain(grid.block_size),
         "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
@@ -173,7 +173,7 @@ def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> B
 
 def _nodes_by_block(skeletons: Skeletons | None, grid: BlockGrid, voxel_size: Coordinate) -> _BlockNodes:
     positions = np.empty((0, 3)) if skeletons is None else skeletons.positions
-    voxels = np.floor((positions - np.array(grid.total.begin)) / np.array(voxel_size)).astype(np.int64)
+    voxels = np.floor((positions - np.array(grid.total.begin, float)) / np.array(voxel_size, float)).astype(np.int64)
     inside = np.flatnonzero(((voxels >= 0) & (voxels < np.array(grid.total.shape / voxel_size))).all(axis=1))
     block, in_block = np.divmod(voxels[inside], np.array(grid.block_size / voxel_size))
     index = np.ravel_multi_index(tuple(block.T), tuple(grid.shape))

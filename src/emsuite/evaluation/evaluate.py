@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from funlib.geometry import Roi
-
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove_leftovers
+from emsuite.common.geometry import Roi
 from emsuite.common.lock import owned
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.compare import compare

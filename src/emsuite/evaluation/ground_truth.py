@@ -11,9 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.values import check_not_empty
 from emsuite.io.volume import Volume
@@ -78,7 +78,7 @@ class GroundTruth:
                 )
             roi = roi.intersect(array.roi)
         if self.labels is not None and roi != self.labels.roi:
-            share = math.prod(roi.shape) / math.prod(self.labels.roi.shape)
+            share = float(math.prod(roi.shape) / math.prod(self.labels.roi.shape))
             _log.warning(f"{self.labels.path}: {share:.0%} of it is scored, the part that all arrays cover: {roi} nm")
         return roi
 
@@ -91,11 +91,10 @@ def _check(array: Volume, reference: Volume) -> None:
         raise BadInput(f"{array.path}: holds {array.dtype}, expected integer ids")
     if array.voxel_size != reference.voxel_size:
         raise BadInput(
-            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(reference.voxel_size)} in "
-            f"{reference.path}"
+            f"{array.path}: voxel size {array.voxel_size} nm, but {reference.voxel_size} in {reference.path}"
         )
     if (array.offset - reference.offset) % reference.voxel_size != Coordinate(0, 0, 0):
         raise BadInput(
-            f"{array.path}: offset {tuple(array.offset)} nm is not a whole number of voxels from "
-            f"{tuple(reference.offset)} of {reference.path}"
+            f"{array.path}: offset {array.offset} nm is not a whole number of voxels from "
+            f"{reference.offset} of {reference.path}"
         )

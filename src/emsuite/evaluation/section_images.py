@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 from PIL import Image
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Number, Roi, plain
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import VoxelError, voxel_errors
@@ -85,8 +85,7 @@ def id_colors(ids: np.ndarray) -> np.ndarray:
 def _overlap(roi: Roi, array: Volume, segmentation: Volume) -> Roi:
     if array.voxel_size != segmentation.voxel_size:
         raise BadInput(
-            f"{array.path}: voxel size {tuple(array.voxel_size)} nm, but {tuple(segmentation.voxel_size)} in "
-            f"{segmentation.path}"
+            f"{array.path}: voxel size {array.voxel_size} nm, but {segmentation.voxel_size} in {segmentation.path}"
         )
     if not roi.intersects(array.roi):
         raise BadInput(f"{array.path}: covers {array.roi} nm, which does not overlap the scored region {roi}")
@@ -101,7 +100,7 @@ class _Plane(NamedTuple):
 
     @property
     def caption(self) -> str:
-        return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {self.roi.begin[self.axis]:,} nm"
+        return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {plain(self.roi.begin)[self.axis]:,} nm"
 
 
 def _plane(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Plane:
@@ -170,7 +169,7 @@ def _overlay(grey: np.ndarray, colors: np.ndarray, mask: np.ndarray, opacity: fl
     return ((1 - alpha) * grey + alpha * colors).astype(np.uint8)
 
 
-def _jpeg(picture: np.ndarray, voxel_size: Sequence[int]) -> bytes:
+def _jpeg(picture: np.ndarray, voxel_size: Sequence[Number]) -> bytes:
     # draw anisotropic voxels in their proportions
     finest = min(voxel_size)
     for axis, size in enumerate(voxel_size):

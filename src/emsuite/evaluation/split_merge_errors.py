@@ -146,7 +146,7 @@ def locate_errors(
         segments = evaluation.segments_of(segmentation.read(block.write))
         for error in errors_in_block:
             voxel, touching = _find_voxel(error, labels, segments)
-            center_nm = np.array(block.write.begin) + (voxel + 0.5) * np.array(segmentation.voxel_size)
+            center_nm = np.array(block.write.begin, float) + (voxel + 0.5) * np.array(segmentation.voxel_size, float)
             located[error] = replace(error, position=tuple(int(nm) for nm in center_nm), touching=touching)
     return [located[error] for error in errors]
 

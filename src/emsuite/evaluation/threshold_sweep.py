@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json, write_table
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import read_manifest
 from emsuite.common.progress import progress
 from emsuite.evaluation.compare import Comparison, node_table

@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import Volume, fingerprint
 
 MOST_FILES = 200_000
@@ -77,7 +77,7 @@ def content(volume: Volume, roi: Roi | None = None, convert: Callable[[np.ndarra
     channels = volume.channels or 1
     if int(np.prod([*shape])) * channels * volume.dtype.itemsize > MOST_BYTES:
         return fingerprint(volume.path)
-    digest = hashlib.sha256(f"{tuple(region.offset)} {tuple(shape)}".encode())
+    digest = hashlib.sha256(f"{region.offset} {tuple(shape)}".encode())
     step = max(1, 2**26 // max(1, int(np.prod([*shape[1:]])) * channels * volume.dtype.itemsize))
     for begin in range(0, shape[0], step):
         thickness = min(step, shape[0] - begin)

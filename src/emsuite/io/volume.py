@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Number, Roi, exact, on_grid, plain
 from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
 from emsuite.io.formats.base import NewArray, WritableFormat
 from emsuite.io.formats.registry import find_format
-from emsuite.io.formats.voxel_grid import voxel_grid, whole_nanometres
+from emsuite.io.formats.voxel_grid import nanometres, voxel_grid
 from emsuite.io.formats.voxel_grid import voxel_size as check_voxel_size
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
@@ -82,8 +82,7 @@ class Volume:
         Raises:
             BadInput: As `check`, and for damaged chunks.
         """
-        region = self.roi if roi is None else roi
-        return self[self._index(region)]
+        return self[self._index(self.roi if roi is None else roi)]
 
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return voxels of `dtype` by slices of the array; raise BadInput for damaged chunks."""
@@ -103,15 +102,11 @@ class Volume:
         if not self.roi.contains(roi):
             raise BadInput(f"{self.path}: covers {self.roi} nm, but {roi} was asked for")
         if any((roi.offset - self.offset) % self.voxel_size) or any(roi.shape % self.voxel_size):
-            raise BadInput(
-                f"{self.path}: {roi} nm does not lie on the voxels, which are {tuple(self.voxel_size)} nm wide"
-            )
+            raise BadInput(f"{self.path}: {roi} nm does not lie on the voxels, which are {self.voxel_size} nm wide")
 
     def _index(self, roi: Roi) -> tuple[Any, ...]:
         self.check(roi)
-        begin = (roi.offset - self.offset) / self.voxel_size
-        end = begin + roi.shape / self.voxel_size
-        return (..., *(slice(int(b), int(e)) for b, e in zip(begin, end, strict=True)))
+        return (..., *Roi((roi.offset - self.offset) / self.voxel_size, roi.shape / self.voxel_size).to_slices())
 
 
 def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
@@ -147,8 +142,8 @@ def create_volume(
     path: str | Path,
     shape: Sequence[int],
     dtype: Any,
-    voxel_size: Sequence[int],
-    offset: Sequence[int],
+    voxel_size: Sequence[Number | float],
+    offset: Sequence[Number | float],
     chunks: Sequence[int] | None = None,
     zarr_format: Literal[2, 3] = 3,
     shards: Sequence[int] | None = None,
@@ -169,20 +164,22 @@ def create_volume(
         **attributes: Further attributes of the array.
 
     Raises:
-        BadInput: The format is read only, or the voxel size or the offset is not in whole nm.
+        BadInput: The format is read only, or the voxel size is not above 0.
     """
     stored_as, container, name = find_format(path)
     path = Path(path)
     if not isinstance(stored_as, WritableFormat):
         raise BadInput(f"{path}: arrays are written as zarr, expected a path as VOLUME.zarr/volumes/raw")
     spatial = len(tuple(voxel_size))
-    size_nm, offset_nm = check_voxel_size(path, voxel_size), whole_nanometres(path, "offset", offset)
+    size = Coordinate(check_voxel_size(path, plain(voxel_size)))
+    position = on_grid(Coordinate(nanometres(path, "offset", plain(offset))), size)
+    size_nm, offset_nm = plain(size), plain(position)
     if chunks is None:
         chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
     all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
     new = NewArray(tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format)
     stored = stored_as.create_array(container, name, new)
-    return Volume(path, stored.array, Coordinate(size_nm), Coordinate(offset_nm), stored.attributes)
+    return Volume(path, stored.array, size, position, stored.attributes)
 
 
 def split_path(path: Path) -> tuple[Path, str]:
@@ -254,19 +251,20 @@ def parse_roi(text: str, within: Volume) -> Roi:
         )
     begin, end = [], []  # nm
     for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
-        first, colon, last = part.strip().partition(":")
+        low_text, colon, high_text = part.strip().partition(":")
         try:
-            begin.append(int(first) if first else low)
-            end.append(int(last) if last else high)
-        except ValueError:
+            begin.append(exact(float(low_text)) if low_text else low)
+            end.append(exact(float(high_text)) if high_text else high)
+        except (ValueError, OverflowError):
             raise BadInput(f"ROI {text!r}: {part!r} is no range of nm, expected as 0:1040 or :") from None
         if not colon or begin[-1] >= end[-1]:
             raise BadInput(f"ROI {text!r}: {part!r} is empty or no range, expected as 0:1040 or :")
-    roi = Roi(begin, [e - b for b, e in zip(begin, end, strict=True)])
+    first, last = (on_grid(Coordinate(side), within.voxel_size, within.offset) for side in (begin, end))
+    roi = Roi(first, last - first)
     within.check(roi)
     return roi
 
 
 def format_roi(roi: Roi) -> str:
     """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
-    return ",".join(f"{begin}:{end}" for begin, end in zip(roi.begin, roi.end, strict=True))
+    return ",".join(f"{begin}:{end}" for begin, end in zip(plain(roi.begin), plain(roi.end), strict=True))

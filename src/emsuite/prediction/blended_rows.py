@@ -14,8 +14,8 @@ outputs in this order, whatever the rows: neither rows nor workers change a byte
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from funlib.geometry import Roi
 
+from emsuite.common.geometry import Roi
 from emsuite.prediction.tile_grid import Tile
 
 Write = Callable[[Roi, dict[str, np.ndarray]], None]

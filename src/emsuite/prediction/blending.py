@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from funlib.geometry import Roi
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tiling, Window, even_input_shape

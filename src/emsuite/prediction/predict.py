@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from funlib.geometry import Roi
 
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.scratch import scratch_folder
 from emsuite.common.device import claim_gpu, one_core
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress

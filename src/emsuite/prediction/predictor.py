@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
 from emsuite.common.device import Precision, computing_in
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, normalized, to_unit_range
 from emsuite.data.raw import check_range

@@ -1,8 +1,7 @@
 """The region that is predicted: in nm at the door, in voxels of raw inside."""
 
-from funlib.geometry import Coordinate, Roi
-
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import Volume, parse_roi
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
@@ -24,7 +23,7 @@ def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_ST
     shape = raw.spatial_shape - context
     if min(shape) <= 0:
         raise BadInput(
-            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {tuple(context)}; "
+            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {context}; "
             "leave out --valid to predict with context made up"
         )
     valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from funlib.geometry import Roi
-
 from emsuite.common.arrays import Shape
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import Upgrade, read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded

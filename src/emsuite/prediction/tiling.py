@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import Volume
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tile_grid import TileGrid

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from funlib.geometry import Roi
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Roi
 from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import Volume
 from emsuite.segmentation.region_graph import NEAR

@@ -21,6 +21,7 @@ from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
+from emsuite.common.geometry import plain
 from emsuite.common.outputs import output
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
@@ -58,11 +59,11 @@ def agglomerate_fragments(
     _check_fit(volume, affinity_volume(open_volume(affs)).volume)
     grid = make_grid(volume, origin["settings"]["block_size"], context)
     if len(grid) > 1 and min(grid.context / volume.voxel_size) < 1:
-        raise BadInput(f"context {tuple(grid.context)} nm: expected at least a voxel, {tuple(volume.voxel_size)} nm")
+        raise BadInput(f"context {grid.context} nm: expected at least a voxel, {volume.voxel_size} nm")
     inputs = {"affs": split_path(affs)[0], "fragments": split_path(fragments)[0]}
     settings = {
         "merge_function": merge_function,
-        "context": list(grid.context),
+        "context": plain(grid.context),
         "affs": str(affs.resolve()),
         "fragments": str(fragments.resolve()),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
@@ -122,6 +123,6 @@ def _check_fit(fragments: Volume, affs: Volume) -> None:
         raise BadInput(f"{fragments.path}: {fragments.dtype} {fragments.shape}, expected fragments, uint64 (z, y, x)")
     if fragments.voxel_size != affs.voxel_size or fragments.roi != affs.roi:
         raise BadInput(
-            f"{fragments.path}: covers {fragments.roi} nm with voxels of {tuple(fragments.voxel_size)}, expected what "
-            f"{affs.path} covers, {affs.roi} with {tuple(affs.voxel_size)}"
+            f"{fragments.path}: covers {fragments.roi} nm with voxels of {fragments.voxel_size}, expected what "
+            f"{affs.path} covers, {affs.roi} with {affs.voxel_size}"
         )

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 
 from emsuite.blockwise.grid import Block, BlockGrid, block_aligned_chunk_shape, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
+from emsuite.common.geometry import Coordinate, Roi, plain
 from emsuite.common.outputs import Output, output
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
@@ -87,8 +87,8 @@ def _manifest_settings(
     return {
         **masked,
         **options.model_dump(),
-        "block_size": list(grid.block_size),
-        "context": list(grid.context),
+        "block_size": plain(grid.block_size),
+        "context": plain(grid.context),
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
@@ -160,7 +160,7 @@ def _nodes(labels: np.ndarray, ids: range, roi: Roi, voxel_size: Coordinate) -> 
 
     statistics: Any = cc3d.statistics(np.ascontiguousarray(labels), no_slice_conversion=True)
     size = statistics["voxel_counts"][1:].astype(np.int64)
-    centres_nm = (statistics["centroids"][1:] + 0.5) * np.array(voxel_size) + np.array(roi.begin)
+    centres_nm = (statistics["centroids"][1:] + 0.5) * np.array(voxel_size, float) + np.array(roi.begin, float)
     numbers = np.arange(1, size.size + 1, dtype=np.uint64)
     return Nodes(to_volume_ids(numbers, ids), centres_nm[:, 0], centres_nm[:, 1], centres_nm[:, 2], size)
 
@@ -171,8 +171,8 @@ def _open_mask(mask: Path | None, affs: AffinityVolume) -> Volume | None:
     volume, reference = open_volume(mask), affs.volume
     if volume.channels is not None or volume.voxel_size != reference.voxel_size:
         raise BadInput(
-            f"{mask}: shape {volume.shape}, voxel size {tuple(volume.voxel_size)} nm, expected a mask (z, y, x) with "
-            f"the affinities' {tuple(reference.voxel_size)} nm"
+            f"{mask}: shape {volume.shape}, voxel size {volume.voxel_size} nm, expected a mask (z, y, x) with "
+            f"the affinities' {reference.voxel_size} nm"
         )
     if not volume.roi.intersects(reference.roi):
         raise BadInput(f"{mask}: covers {volume.roi} nm, none of the affinities' {reference.roi} nm")

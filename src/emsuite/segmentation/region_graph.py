@@ -11,9 +11,9 @@ knows this rule.
 from typing import NamedTuple
 
 import numpy as np
-from funlib.geometry import Coordinate
 
 from emsuite.blockwise.grid import BlockGrid
+from emsuite.common.geometry import Coordinate
 
 NEAR = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 """Offsets in voxels of the three affinities that decide on contacts: to the previous voxel in z, y and x."""

@@ -12,10 +12,8 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Settings
+from emsuite.common.settings import Lengths, Settings
 
-_Length = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Nanometres = tuple[_Length, _Length, _Length]
 _MOST_THRESHOLDS = 10_001
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -108,7 +106,7 @@ class SweepSettings(Settings):
 class ContextSettings(Settings):
     """The surroundings that are read with a block."""
 
-    context: Nanometres | None = Field(
+    context: Lengths | None = Field(
         None, description="Width of the surroundings read with a block, z,y,x in nm. [default: a quarter of the block]"
     )
 
@@ -116,7 +114,7 @@ class ContextSettings(Settings):
 class BlockSettings(ContextSettings):
     """How a volume is cut into blocks."""
 
-    block_size: Nanometres | None = Field(
+    block_size: Lengths | None = Field(
         None, description="Size of a block, z,y,x in nm. [default: the whole volume at once]"
     )
 

@@ -43,7 +43,7 @@ class LabelCrop:
     """(B, Z, Y, X) uint8 {0, 1}, 0 where nobody labelled; None where the mask is 1 throughout."""
     inner: tuple[slice, ...]
     """The region that the network predicts, a slice for each of z, y, x."""
-    voxel_size: Sequence[int]
+    voxel_size: Sequence[float]
     """nm, z y x."""
 
 
@@ -80,10 +80,10 @@ class Head(Settings):
         """The number of channels that the head predicts."""
 
     @abstractmethod
-    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+    def label_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
         """Return the voxels of labels, z y x, that the target needs before and behind the predicted region."""
 
-    def mask_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+    def mask_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
         """Return, as `label_context`, how far around the predicted region the target reads the labels mask."""
         nowhere = (0,) * len(voxel_size)
         return nowhere, nowhere
@@ -153,12 +153,12 @@ class AffinitiesHead(Head):
         """One per offset."""
         return len(self.neighborhood)
 
-    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+    def label_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
         """See `Head.label_context`: as far as the offsets reach."""
         axes = list(zip(*self.neighborhood, strict=True))
         return tuple(max(0, -min(offsets)) for offsets in axes), tuple(max(0, *offsets) for offsets in axes)
 
-    def mask_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+    def mask_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
         """See `Head.mask_context`: as far as the offsets reach, unless nothing is masked."""
         return self.label_context(voxel_size) if self.masked else super().mask_context(voxel_size)
 
@@ -197,7 +197,7 @@ class LsdsHead(Head):
         """See `CHANNELS`."""
         return self.CHANNELS
 
-    def label_context(self, voxel_size: Sequence[int]) -> tuple[Shape, Shape]:
+    def label_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
         """See `Head.label_context`: three sigma on each side."""
         context = tuple(math.ceil(3 * self.sigma / size) for size in voxel_size)
         return context, context

@@ -29,7 +29,7 @@ class TargetMaker:
 
     heads: Mapping[str, Head]
     """By name."""
-    voxel_size: Sequence[int]
+    voxel_size: Sequence[float]
     """nm, z y x."""
     boundary: GrowBoundary | None = None
     """How the boundary grows before targets are computed; None: not at all."""

@@ -200,7 +200,7 @@ def save_snapshot(
     unfinished.rename(path)
 
 
-def _write(path: Path, voxels: Tensor, around: tuple[int, ...], voxel_size: tuple[int, ...]) -> None:
+def _write(path: Path, voxels: Tensor, around: tuple[int, ...], voxel_size: tuple[float, ...]) -> None:
     array = voxels.detach().cpu().numpy()
     array = array.astype(np.uint64) if path.name == "labels" else array.astype(np.float32)
     offset = [(n - m) // 2 * size for n, m, size in zip(around, array.shape[-3:], voxel_size, strict=True)]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from funlib.geometry import Coordinate, Roi
 from pydantic import ValidationError
 
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
@@ -151,8 +151,6 @@ def _mask_rule(config: NetworkConfig, project: Path) -> MaskRule:
 
 def _checked(config: NetworkConfig, part: VolumePart) -> tuple[str, Roi | None]:
     labels = open_volume(part.volume / LABELS)
-    if tuple(labels.voxel_size) != config.voxel_size:
-        raise BadInput(
-            f"{labels.path}: voxel size {tuple(labels.voxel_size)} nm, expected the network's {config.voxel_size}"
-        )
+    if labels.voxel_size != Coordinate(config.voxel_size):
+        raise BadInput(f"{labels.path}: voxel size {labels.voxel_size} nm, expected the network's {config.voxel_size}")
     return str(part.volume), parse_roi(part.roi, labels) if part.roi else None

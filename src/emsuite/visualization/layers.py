@@ -13,6 +13,7 @@ import numpy as np
 from neuroglancer.local_volume import MeshesNotSupportedForVolume
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import plain
 from emsuite.io.volume import Volume
 from emsuite.visualization.shaders import DESCRIPTOR_GROUPS, MASK_SHADER, channel_shader, gray_shader, triples
 
@@ -85,7 +86,7 @@ def axis_names(volume: Volume) -> list[str]:
 
 def coordinate_space(volume: Volume) -> neuroglancer.CoordinateSpace:
     """Return the voxel grid of a volume for neuroglancer: axes z, y, x, each with its voxel size in nm."""
-    return neuroglancer.CoordinateSpace(names=axis_names(volume), units="nm", scales=list(volume.voxel_size))
+    return neuroglancer.CoordinateSpace(names=axis_names(volume), units="nm", scales=plain(volume.voxel_size))
 
 
 def neuroglancer_layer(layer: Layer) -> neuroglancer.Layer:
@@ -126,11 +127,13 @@ def _source(layer: Layer) -> neuroglancer.LayerDataSource:
     volume, space = layer.volume, coordinate_space(layer.volume)
     if volume.channels is not None:
         space = neuroglancer.CoordinateSpace(
-            names=["c^", *space.names], units=["", *["nm"] * len(space.names)], scales=[1, *volume.voxel_size]
+            names=["c^", *space.names], units=["", *["nm"] * len(space.names)], scales=[1, *plain(volume.voxel_size)]
         )
     rank = len(volume.shape)
     matrix = np.eye(rank, rank + 1)
-    matrix[-volume.voxel_size.dims :, -1] = [o / s for o, s in zip(volume.offset, volume.voxel_size, strict=True)]
+    matrix[-volume.voxel_size.dims :, -1] = [
+        float(o / s) for o, s in zip(volume.offset, volume.voxel_size, strict=True)
+    ]
     return neuroglancer.LayerDataSource(
         url=_LocalVolume(
             _Pieces(volume, _shown_dtype(layer)),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import neuroglancer
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import plain
 from emsuite.visualization.layers import Layer, axis_names, coordinate_space, neuroglancer_layer
 
 LOOPBACK = "127.0.0.1"
@@ -46,12 +47,12 @@ def viewer_state(
     first = columns[0][0].volume
     if position is not None and len(position) != first.voxel_size.dims:
         raise BadInput(f"{first.path}: has {first.voxel_size.dims} axes, expected the three that a position is in")
-    centre = position or [(begin + end) / 2 for begin, end in zip(first.roi.begin, first.roi.end, strict=True)]
-    largest = max(first.roi.shape) / min(first.voxel_size)
+    centre = position or plain(first.roi.begin + first.roi.shape / 2)
+    largest = float(max(first.roi.shape) / min(first.voxel_size))
     state = neuroglancer.ViewerState(
         dimensions=coordinate_space(first),
         display_dimensions=axis_names(first)[::-1],
-        position=[nm / size for nm, size in zip(centre, first.voxel_size, strict=True)],
+        position=[float(nm / size) for nm, size in zip(centre, first.voxel_size, strict=True)],
         cross_section_scale=min(1.0, largest / _PIXELS),
         hide_cross_section_background_3d=True,
         projection_scale=1.6 * min(largest, _PIXELS),
@@ -102,8 +103,8 @@ def serve(columns: Sequence[Sequence[Layer]], bind: str = LOOPBACK, position: Se
     for layer in (layer for column in columns for layer in column):
         volume = layer.volume
         print(
-            f"{layer.name:24} {layer.kind:12} {volume.dtype} {volume.shape}, voxels of {tuple(volume.voxel_size)} nm "
-            f"from {tuple(volume.offset)} nm"
+            f"{layer.name:24} {layer.kind:12} {volume.dtype} {volume.shape}, voxels of {volume.voxel_size} nm "
+            f"from {volume.offset} nm"
         )
     print(f"Open {viewer.get_viewer_url()} in a browser; Ctrl-C ends it.", flush=True)
     try:

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import zarr as zarr_python
-from funlib.geometry import Coordinate
 
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate
 from emsuite.data.raw import open_raw
 from emsuite.io.formats import hdf5, zarr
 from emsuite.io.formats.base import StoredArray, WritableFormat

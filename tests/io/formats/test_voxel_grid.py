@@ -8,7 +8,7 @@ import pytest
 
 from emsuite.common.errors import BadInput
 from emsuite.io.formats.base import StoredArray
-from emsuite.io.formats.voxel_grid import voxel_grid, voxel_size, whole_nanometres
+from emsuite.io.formats.voxel_grid import nanometres, voxel_grid, voxel_size
 
 PATH = Path("v.zarr/raw")
 GOOD = {"resolution": [8, 8, 8]}
@@ -82,7 +82,7 @@ def test_lengths_that_overflow_are_refused() -> None:
 
 def test_new_arrays_are_checked_the_same_way() -> None:
     assert voxel_size(PATH, (8, 4.0, 4)) == [8, 4, 4]
-    assert whole_nanometres(PATH, "offset", (-8, 0, 4)) == [-8, 0, 4]
-    for bad in ((0, 4, 4), (4.6, 4, 4), (float("nan"), 4, 4)):
+    assert nanometres(PATH, "offset", (-8, 0, 4)) == [-8, 0, 4]
+    for bad in ((0, 4, 4), (1e-9, 4, 4), (float("nan"), 4, 4)):
         with pytest.raises(BadInput):
             voxel_size(PATH, bad)

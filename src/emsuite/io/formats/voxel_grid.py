@@ -1,18 +1,17 @@
-"""The voxel size and the offset of an array in whole nanometres, from all that its attributes say."""
+"""The voxel size and the offset of an array in nanometres, from all that its attributes say."""
 
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from funlib.geometry import Coordinate
-
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Number, exact, on_grid, plain, rounded
 from emsuite.io.formats.axes import Scaled, check_axes, elements_of, numbers, scaled_by_others, unit_factors
 from emsuite.io.formats.base import StoredArray
 
 _KEYS = ("voxel_size", "resolution")
-_WIDEST = 10**9  # nm: voxels of a metre
+_FINEST, _WIDEST = Fraction(1, 1000), 10**9  # nm: voxels of a picometre, of a metre
 _FARTHEST = 2**53  # nm: floats count as far
 
 
@@ -22,13 +21,17 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
     `voxel_size` or `resolution` of the array itself says them, in nm or in the unit that `units` names, else
     `multiscales` of a group above, `transform`, `element_size_um` or `pixelResolution`.
 
+    Both are exact, see `emsuite.common.geometry`. Sizes have the seven digits of float32, so that arrays of 4.6 nm and
+    of 4.5999999 nm have one grid. An offset within a thousandth of a voxel from the grid lies on it.
+
     Raises:
-        BadInput: They are missing, odd, no whole nm, of axes that are not z, y, x, or contradict each other.
+        BadInput: They are missing, odd, of axes that are not z, y, x, or contradict each other.
     """
     attributes = stored.attributes
     own = {key: _size(path, key, attributes[key], stored) for key in _KEYS if key in attributes}
     if len({tuple(size) for size in own.values()}) > 1:
-        raise BadInput(f"{path}: 'voxel_size' {own['voxel_size']} and 'resolution' {own['resolution']} disagree")
+        said, resolution = plain(own["voxel_size"]), plain(own["resolution"])
+        raise BadInput(f"{path}: 'voxel_size' {said} and 'resolution' {resolution} disagree")
     dims = len(next(iter(own.values()))) if own else min(stored.array.ndim, 3)
     check_axes(path, dims, stored)
     others = list(scaled_by_others(path, dims, stored))
@@ -41,61 +44,54 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
         raise BadInput(f"{path}: no attribute 'resolution' or 'voxel_size'; expected one, in nm, as [40, 4, 4]")
     _check_agree(path, size, others, stored)
     _check_reach(path, size, offset_nm, stored.array.shape)
-    return Coordinate(size), Coordinate(offset_nm)
+    return Coordinate(size), on_grid(Coordinate(offset_nm), Coordinate(size))
 
 
-def whole_nanometres(path: Path, key: str, value: Any, factors: Iterable[Fraction] = ()) -> list[int]:
-    """Return whole nm for an attribute, or for numbers times the nm in their unit; raise BadInput for others."""
+def nanometres(path: Path, key: str, value: Any, factors: Iterable[Fraction] = ()) -> list[Number]:
+    """Return nm for an attribute, or for numbers times the nm in their unit; raise BadInput for others."""
     written = numbers(path, key, value)
     factors = list(factors) or [Fraction(1)] * len(written)
     if len(factors) != len(written):
         factors = [Fraction(1)] * len(written)  # the number of axes is refused elsewhere
-    return _whole(path, f"'{key}' holds", [n * factor for n, factor in zip(written, factors, strict=True)])
+    return [exact(n * factor) for n, factor in zip(written, factors, strict=True)]
 
 
-def voxel_size(path: Path, value: Any, key: str = "voxel_size", factors: Iterable[Fraction] = ()) -> list[int]:
-    """Return a voxel size in whole nm above 0, as `whole_nanometres`."""
-    size = whole_nanometres(path, key, value, factors)
-    if not size or not 1 <= min(size) <= max(size) <= _WIDEST:
-        raise BadInput(f"{path}: '{key}' holds {size}, expected nm above 0 per axis, as [40, 4, 4]")
+def voxel_size(path: Path, value: Any, key: str = "voxel_size", factors: Iterable[Fraction] = ()) -> list[Number]:
+    """Return a voxel size above 0, as `nanometres`."""
+    return _checked_size(path, f"'{key}' holds", nanometres(path, key, value, factors))
+
+
+def _checked_size(path: Path, source: str, nm: Iterable[Number]) -> list[Number]:
+    size = [rounded(n) for n in nm]
+    if not size or not _FINEST <= min(size) <= max(size) <= _WIDEST:
+        raise BadInput(f"{path}: {source} {plain(size)}, expected nm above 0 per axis, as [40, 4, 4]")
     return size
 
 
-def _whole(path: Path, source: str, nm: list[Fraction]) -> list[int]:
-    whole = [round(number) for number in nm]
-    # what was converted from another unit carries the rounding of floats
-    if any(abs(number - near) * 10**9 > abs(near) for number, near in zip(nm, whole, strict=True)):
-        shown = [float(number) for number in nm]
-        raise BadInput(f"{path}: {source} {shown}, expected whole nm (funlib.geometry counts in integers)")
-    return whole
-
-
-def _size(path: Path, key: str, value: Any, stored: StoredArray) -> list[int]:
+def _size(path: Path, key: str, value: Any, stored: StoredArray) -> list[Number]:
     written = numbers(path, key, value)
     return voxel_size(path, value, key, unit_factors(path, len(written), stored) if written else ())
 
 
-def _offset(path: Path, value: Any, dims: int, stored: StoredArray) -> list[int]:
+def _offset(path: Path, value: Any, dims: int, stored: StoredArray) -> list[Number]:
     if value is None:
         return [0] * dims
-    offset_nm = whole_nanometres(path, "offset", value, unit_factors(path, dims, stored))
+    offset_nm = nanometres(path, "offset", value, unit_factors(path, dims, stored))
     if len(offset_nm) != dims:
         raise BadInput(f"{path}: offset of {len(offset_nm)} and voxel size of {dims} differ in their number of axes")
     return offset_nm
 
 
-def _from_other(path: Path, other: Scaled, offset: Any, stored: StoredArray) -> tuple[list[int], list[int]]:
-    size = _whole(path, f"{other.source} says voxels of", other.size)
-    if not size or not 1 <= min(size) <= max(size) <= _WIDEST:
-        raise BadInput(f"{path}: {other.source} says voxels of {size} nm, expected nm above 0 per axis")
+def _from_other(path: Path, other: Scaled, offset: Any, stored: StoredArray) -> tuple[list[Number], list[Number]]:
+    size = _checked_size(path, f"{other.source} says voxels of", map(exact, other.size))
     if offset is not None:
         return size, _offset(path, offset, len(size), stored)
-    return size, _whole(path, f"{other.source} says an offset of", other.offset or [Fraction(0)] * len(size))
+    return size, [exact(n) for n in other.offset or [Fraction(0)] * len(size)]
 
 
-def _check_agree(path: Path, size: list[int], others: list[Scaled], stored: StoredArray) -> None:
+def _check_agree(path: Path, size: list[Number], others: list[Scaled], stored: StoredArray) -> None:
     for other in others:
-        if [float(n) for n in other.size] != [float(n) for n in size]:
+        if [rounded(n) for n in other.size] != size:
             raise _disagree(path, size, other)
     for _, attributes in stored.groups:
         for above in elements_of(path, len(size), attributes):
@@ -105,12 +101,12 @@ def _check_agree(path: Path, size: list[int], others: list[Scaled], stored: Stor
                 raise _disagree(path, size, above._replace(source=f"{above.source} of the group above"))
 
 
-def _disagree(path: Path, size: list[int], other: Scaled) -> BadInput:
-    nm = [float(n) for n in other.size]
-    return BadInput(f"{path}: voxels of {size} nm, but {other.source} says {nm} nm; remove one of them")
+def _disagree(path: Path, size: list[Number], other: Scaled) -> BadInput:
+    said, nm = plain(size), [float(n) for n in other.size]
+    return BadInput(f"{path}: voxels of {said} nm, but {other.source} says {nm} nm; remove one of them")
 
 
-def _check_reach(path: Path, size: list[int], offset: list[int], shape: tuple[int, ...]) -> None:
+def _check_reach(path: Path, size: list[Number], offset: list[Number], shape: tuple[int, ...]) -> None:
     for width, begin, n in zip(size, offset, shape[-len(size) :], strict=False):
-        if max(abs(begin), abs(begin + width * n)) > _FARTHEST:
+        if max(abs(float(begin)), abs(float(begin + width * n))) > _FARTHEST:
             raise BadInput(f"{path}: reaches from {begin} to {begin + width * n} nm, expected at most {_FARTHEST} nm")
