@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from emsuite.common.settings import Settings
 
-_RANGE = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
+_END = r"\s*(-?\d+(?:\.\d+)?|)\s*"
+_RANGE = re.compile(f"{_END}:{_END}")
 _LIKE_A_REGION = re.compile(r"[-+\d.:,\s]*")
 _THREE_RANGES = re.compile(r"[^,/]*:[^,/]*(,[^,/]*:[^,/]*){2}")
 _NOTHING = (None, "null", "~", "")  # as config.yaml and --config read it

@@ -93,12 +93,16 @@ def fragments_manifest(fragments: Path) -> Mapping[str, Any]:
     container = next((part for part in (fragments, *fragments.parents) if part.suffix == ".zarr"), fragments)
     manifest = read_manifest(container, settings=dict, digest=str)
     size = manifest.get("settings", {}).get("block_size")
-    if not isinstance(size, list) or len(size) != 3 or not all(isinstance(n, int) and 0 < n < 2**53 for n in size):
+    if not isinstance(size, list) or len(size) != 3 or not all(map(_is_length, size)):
         raise BadInput(
             f"{fragments}: has no {manifest_path(container).name} that tells its blocks; expected fragments that "
             "extract_fragments wrote"
         )
     return manifest
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**53
 
 
 def _read_tables(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
