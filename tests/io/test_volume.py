@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from funlib import geometry
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
@@ -354,3 +355,9 @@ def test_a_path_is_no_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     assert array_names(Path(name)) == ["volumes/raw"]
     rename_array(Path(name), "volumes/raw", "volumes/other")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_regions_of_funlib_will_do(tmp_path: Path) -> None:
+    volume = made(tmp_path)
+    region = geometry.Roi(tuple(volume.offset), tuple(volume.voxel_size))
+    assert volume.read(region).shape[-3:] == (1, 1, 1)

@@ -99,6 +99,7 @@ class Volume:
 
     def check(self, roi: Roi) -> None:
         """Raise BadInput for a `roi` (nm) that is not inside the volume, or whose faces cut voxels."""
+        roi = Roi(roi.offset, roi.shape)  # that of funlib.geometry will do
         if not self.roi.contains(roi):
             raise BadInput(f"{self.path}: covers {self.roi} nm, but {roi} was asked for")
         if any((roi.offset - self.offset) % self.voxel_size) or any(roi.shape % self.voxel_size):
@@ -106,6 +107,7 @@ class Volume:
 
     def _index(self, roi: Roi) -> tuple[Any, ...]:
         self.check(roi)
+        roi = Roi(roi.offset, roi.shape)
         return (..., *Roi((roi.offset - self.offset) / self.voxel_size, roi.shape / self.voxel_size).to_slices())
 
 
