@@ -93,7 +93,7 @@ def _manifest_settings(
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
-        "files": {str(path): state(path)[0] for path in (affs, mask) if path},
+        "files": [state(path)[0] for path in (affs, mask) if path],
     }
 
 
