@@ -8,7 +8,7 @@ import zarr
 from emsuite.common.errors import BadInput
 from emsuite.data import labels_mask as masks
 from emsuite.data.labels_mask import MaskRule, create_mask, mask_of, masks_path
-from emsuite.io.volume import LABELS, MASK, create_volume, open_volume
+from emsuite.io.volume import LABELS, MASK, create_volume, fingerprint, open_volume
 
 ONES = MaskRule()
 HEMI = MaskRule(unlabelled=(2**64 - 3,))
@@ -105,6 +105,27 @@ def test_other_labels_make_another_mask(tmp_path: Path) -> None:
     container = volume(tmp_path, np.ones((12, 9, 7), np.uint64))
     assert create_mask(container, HEMI) is True
     assert read(container).shape == (12, 9, 7)
+
+
+def test_labels_edited_in_files_of_the_same_size_make_another_mask(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "v.zarr", mode="w", zarr_format=2)
+    array = group.create_array(LABELS, shape=(8, 8, 8), dtype="u8", chunks=(8, 8, 8), compressors=None)
+    array.attrs.update(resolution=[8, 8, 8])
+    array[...] = 1
+    assert create_mask(tmp_path / "v.zarr", MaskRule(unlabelled=(7,))) is True
+    array[:2] = 7
+    assert create_mask(tmp_path / "v.zarr", MaskRule(unlabelled=(7,))) is True
+    assert read(tmp_path / "v.zarr").sum() == 6 * 64
+
+
+def test_a_mask_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
+    container = volume(tmp_path, some_labels())
+    create_mask(container, HEMI)
+    mask = open_volume(container / MASK, "r+").array
+    mask.attrs["labels_checksum"] = fingerprint(container / LABELS)
+    assert create_mask(container, HEMI) is False
+    mask.attrs["labels_checksum"] = "listing:of others"
+    assert create_mask(container, HEMI) is True
 
 
 def test_a_run_that_broke_off_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

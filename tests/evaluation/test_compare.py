@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import skimage.metrics
+import zarr
 
 from builders import write_array
 from emsuite.common.errors import BadInput
@@ -21,6 +22,7 @@ from emsuite.evaluation.scores import (
     variation_of_information_of,
 )
 from emsuite.io.skeletons import Skeletons
+from emsuite.io.volume import open_volume
 
 SIZE = (20, 4, 5)
 BLOCK = (140, 28, 35)  # nm: 7 voxels per axis
@@ -174,6 +176,29 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
     compared = compare(found, truth, found.roi, tmp_path / "out", block_size=BLOCK)
     assert len(counted) == len(compared.grid) == 2 * 5 * 6
     assert table_of(compared.table) == table_of(contingency(random_ids(0), random_ids(1)))
+
+
+def test_a_stopped_run_over_labels_that_were_edited_begins_anew(tmp_path, monkeypatch):
+    group = zarr.open_group(tmp_path / "w.zarr", mode="w")  # files of one size, whatever they hold:
+    array = group.create_array("labels", shape=(10, 30, 40), chunks=(10, 30, 40), dtype="u8", compressors=None)
+    array.attrs.update(voxel_size=SIZE)
+    array[...] = random_ids(1)
+    labels, found = open_volume(tmp_path / "w.zarr/labels"), volume(tmp_path, "seg", random_ids(0))
+    counted = []
+
+    def count_twice(a, b):
+        if len(counted) == 2:
+            raise KeyboardInterrupt
+        counted.append(a.shape)
+        return contingency(a, b)
+
+    monkeypatch.setattr("emsuite.evaluation.compare.contingency", count_twice)
+    with pytest.raises(KeyboardInterrupt):
+        compare(found, GroundTruth(labels), found.roi, tmp_path / "out", block_size=BLOCK)
+    array[...] = random_ids(2)
+    monkeypatch.setattr("emsuite.evaluation.compare.contingency", contingency)
+    compared = compare(found, GroundTruth(labels), found.roi, tmp_path / "out", block_size=BLOCK)
+    assert table_of(compared.table) == table_of(contingency(random_ids(0), random_ids(2)))
 
 
 def test_what_a_block_needs_can_be_sent_to_another_machine(tmp_path, monkeypatch):

@@ -46,11 +46,35 @@ def test_settings_are_as_ever_and_in_the_same_order(tmp_path: Path) -> None:
     raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
     config = NetworkConfig.model_validate(CONTENT)
     settings = prediction_settings(config, 7, "abc", raw, Roi((0, 0, 0), (80, 80, 40)), BY_STRIDE)
-    assert list(settings) == ["network", "iteration", "weights", "raw", "roi", "tiles"]
-    assert list(settings.values())[1:] == [7, "abc", str(raw.path), "0:80,0:80,0:40", "stride"]
+    assert list(settings) == ["network", "iteration", "weights", "raw", "raw_voxels", "roi", "tiles"]
+    assert list(settings.values())[1:4] == [7, "abc", str(raw.path)]
+    assert list(settings.values())[5:] == ["0:80,0:80,0:40", "stride"]
     names = [prediction_settings(config, 7, "", raw, raw.roi, tiling)["tiles"]
              for tiling in (Original(), Original(valid=True), Blended("linear"))]  # fmt: skip
     assert names == ["original", "original, valid", "stride, linear"]
+
+
+def test_other_voxels_at_the_same_place_make_another_prediction(tmp_path: Path) -> None:
+    raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
+    config = NetworkConfig.model_validate(CONTENT)
+    before = prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE)
+    assert prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE) == before
+    raw.array[0, 0, 0] = 1
+    now = prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE)
+    assert {key for key in now if now[key] != before[key]} == {"raw_voxels"}
+    assert same_weights(now)(before) != now
+    of_earlier_version = {key: value for key, value in before.items() if key != "raw_voxels"}
+    assert same_weights(now)(of_earlier_version) == now
+
+
+def test_a_damaged_chunk_outside_the_region_does_not_count(tmp_path: Path) -> None:
+    raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0), chunks=(4, 8, 8))
+    raw.array[...] = 5
+    chunk = next((tmp_path / "v.zarr/raw").rglob("c/1/0/0"))
+    chunk.write_bytes(b"damaged")
+    config = NetworkConfig.model_validate(CONTENT)
+    told = prediction_settings(config, 7, "", raw, Roi((0, 0, 0), (40, 80, 80)), BY_STRIDE)["raw_voxels"]
+    assert told.startswith("listing:")
 
 
 def test_the_checkpoint_says_what_it_was_trained_with(tmp_path: Path) -> None:

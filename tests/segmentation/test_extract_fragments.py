@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -113,3 +116,18 @@ def test_a_mask_that_does_not_fit_is_refused(cells, tmp_path, voxel_size, offset
     with pytest.raises(BadInput, match=line):
         extract_fragments(cells.path / "affs", tmp_path, DISTANCE, mask=tmp_path / "mask.zarr/mask")
     assert not (tmp_path / "fragments.zarr").exists()
+
+
+def test_affinities_written_again_are_others_to_a_stopped_run_and_no_path_is_public(cells, tmp_path):
+    (affs := tmp_path / "a.zarr").mkdir()
+    shutil.copytree(cells.path / "affs", affs / "affs")
+    files = []
+    for _ in range(2):
+        extract_fragments(affs / "affs", tmp_path, DISTANCE)
+        record = json.loads(manifest_path(tmp_path / "fragments.zarr").read_text())
+        assert str(tmp_path) in str(record.pop("private"))
+        assert str(tmp_path) not in str(record)
+        files.append(record["settings"]["files"])
+        for chunk in sorted(path for path in (affs / "affs").rglob("*") if path.is_file()):
+            chunk.write_bytes(chunk.read_bytes())  # of the same size
+    assert files[0] != files[1]

@@ -398,7 +398,9 @@ def main() -> None:
     """Run the kinds of the command line; print how many inputs there were, and how many of them were refused."""
     torch.set_num_threads(1)
     faulthandler.enable()
-    folder, kinds = Path(sys.argv[1]), sys.argv[2:]
+    folder, kinds = Path(sys.argv[1]).resolve(), sys.argv[2:]
+    (folder / "here").mkdir()
+    os.chdir(folder / "here")  # outputs with odd names lie here, not in the project
     run = Runner(folder)
     # what is only reserved does not count, as it would for RLIMIT_AS
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -16,6 +16,7 @@ from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
+from emsuite.io.fingerprint import content_or_files
 from emsuite.io.volume import (
     LABELS,
     MASK,
@@ -85,7 +86,7 @@ def _create_mask(container: Path, rule: MaskRule) -> bool:
     labels = open_volume(container / LABELS)
     if labels.channels is not None or labels.dtype.kind not in "iub":
         raise BadInput(f"{labels.path}: {labels.dtype} {labels.shape}, expected integer labels without channels")
-    settings = {_RULE: rule.model_dump(mode="json"), _LABELS_CHECKSUM: fingerprint(container / LABELS)}
+    settings = {_RULE: rule.model_dump(mode="json"), _LABELS_CHECKSUM: content_or_files(labels)}
     is_kept = _keeps_mask(container, labels, settings)
     if not is_kept:
         try:
@@ -108,6 +109,8 @@ def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bo
         return False
     mask = open_volume(container / MASK)
     if _RULE in mask.attributes:
+        if str(mask.attributes.get(_LABELS_CHECKSUM)).startswith("listing:"):  # of an earlier version
+            settings = settings | {_LABELS_CHECKSUM: fingerprint(labels.path)}
         return {key: mask.attributes.get(key) for key in settings} == settings
     if mask.roi != labels.roi or mask.voxel_size != labels.voxel_size or mask.dtype.kind not in "iub":
         raise BadInput(

@@ -27,6 +27,7 @@ from emsuite.common.outputs import output
 from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
+from emsuite.io.fingerprint import state
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
 from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, split_path
@@ -90,6 +91,7 @@ def compare(
         "block_size": plain(grid.block_size),
         "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
+        "files": {name: state(array.path)[0] for name, array in arrays.items()},
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }
     with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:

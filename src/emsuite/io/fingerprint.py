@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import Volume, fingerprint
 
@@ -89,6 +90,14 @@ def content(volume: Volume, roi: Roi | None = None, convert: Callable[[np.ndarra
         voxels = convert(voxels) if convert else voxels
         digest.update(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data)
     return "sha256:" + digest.hexdigest()
+
+
+def content_or_files(volume: Volume) -> str:
+    """Return `content` of a whole array, or the fingerprint of its files if a part of it cannot be read."""
+    try:
+        return content(volume)
+    except BadInput:
+        return fingerprint(volume.path)
 
 
 def _of(about: os.stat_result) -> str:

@@ -11,8 +11,11 @@ from emsuite.common.outputs import Upgrade, read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import Record
+from emsuite.io.fingerprint import content_or_files
 from emsuite.io.volume import Volume, format_roi
 from emsuite.prediction.tiling import Tiling
+
+_VOXELS = "raw_voxels"
 
 
 def prediction_settings(
@@ -38,7 +41,8 @@ def prediction_settings(
     network = config.model_dump(mode="json")
     if trained_with is not None:
         network["training"] |= trained_with["settings"].get("training", {})
-    rest = {"weights": weights, "raw": str(raw.path), "roi": format_roi(roi), "tiles": tiling.name}
+    rest = {"weights": weights, "raw": str(raw.path), _VOXELS: content_or_files(raw)}
+    rest |= {"roi": format_roi(roi), "tiles": tiling.name}
     return {"network": network, "iteration": iteration} | rest
 
 
@@ -46,10 +50,11 @@ def same_weights(settings: Mapping[str, Any]) -> Upgrade:
     """Return a function that puts earlier settings in today's words and, for the same weights, in today's `training`.
 
     How weights were trained is recorded. What decides the bytes of a prediction are the weights, by their digest.
+    Earlier versions did not record the voxels of raw: they count as today's.
     """
 
     def upgrade(earlier: dict[str, Any]) -> dict[str, Any]:
-        earlier = upgraded(earlier)
+        earlier = {key: settings[key] for key in (_VOXELS,) if key in settings} | upgraded(earlier)
         before, now = earlier.get("network"), settings.get("network")
         if not isinstance(before, Mapping) or not isinstance(now, Mapping):
             return earlier

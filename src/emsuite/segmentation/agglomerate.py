@@ -23,6 +23,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import plain
 from emsuite.common.outputs import output
+from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
@@ -67,6 +68,7 @@ def agglomerate_fragments(
         "affs": str(affs.resolve()),
         "fragments": str(fragments.resolve()),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
+        "files": state(affs)[0],
     }
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
         done_folder = out / ".blocks"

@@ -24,6 +24,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, plain
 from emsuite.common.outputs import Output, output
+from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, write_block
@@ -92,6 +93,7 @@ def _manifest_settings(
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
+        "files": [state(path)[0] for path in (affs, mask) if path],
     }
 
 
