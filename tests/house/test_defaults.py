@@ -23,7 +23,8 @@ BY_HAND = {
     ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",
     ("train", "seed"): "the key training.sampling.seed of a network",
 } | {(stage, "slurm"): "KEY=VALUE for each key of the settings for Slurm"
-     for stage in ("extract_fragments", "agglomerate", "extract_segmentation", "evaluate")}  # fmt: skip
+     for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
+                   "evaluate")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

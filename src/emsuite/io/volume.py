@@ -8,7 +8,9 @@ offset (nm)
   +--------------------+      channels, if any, come first
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,8 @@ from emsuite.common.geometry import Coordinate, Number, Roi, exact, on_grid, pla
 from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
+from emsuite.io.formats.axes import plain
+from emsuite.io.formats.axis_order import in_order
 from emsuite.io.formats.base import NewArray, WritableFormat
 from emsuite.io.formats.registry import find_format
 from emsuite.io.formats.voxel_grid import nanometres, voxel_grid
@@ -27,6 +31,9 @@ from emsuite.io.formats.voxel_grid import voxel_size as check_voxel_size
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
 """Names of arrays in the containers of a data set."""
+
+_OF_THE_GRID = {"voxel_size", "resolution", "offset", "units", "unit", "axis_names", "axes", "_ARRAY_DIMENSIONS"}
+_OF_THE_GRID |= {"axistags", "transform", "element_size_um", "pixelResolution", "DIMENSION_LIST", "DIMENSION_LABELS"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
     path = Path(path)
     if mode == "r":
         check_finished(path)
-    stored = stored_as.open_array(container, name, mode)
+    stored = in_order(path, stored_as.open_array(container, name, mode))
     voxel_size, offset = voxel_grid(path, stored)
     array = stored.array
     if not 0 <= array.ndim - voxel_size.dims <= 1:
@@ -149,6 +156,7 @@ def create_volume(
     chunks: Sequence[int] | None = None,
     zarr_format: Literal[2, 3] = 3,
     shards: Sequence[int] | None = None,
+    is_image: bool = True,
     **attributes: Any,
 ) -> Volume:
     """Create an array filled with 0; replace an array of that name.
@@ -163,6 +171,7 @@ def create_volume(
         zarr_format: The version of zarr for a new container; an older container keeps its own.
         shards: Voxels per axis that are stored in one file, multiples of `chunks`; None: one file per chunk.
             Only zarr 3 has shards.
+        is_image: Whether the metadata of its group list the array; not for coarser levels of another.
         **attributes: Further attributes of the array.
 
     Raises:
@@ -179,9 +188,21 @@ def create_volume(
     if chunks is None:
         chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
     all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
-    new = NewArray(tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format)
+    new = NewArray(
+        tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format, is_image
+    )
     stored = stored_as.create_array(container, name, new)
     return Volume(path, stored.array, size, position, stored.attributes)
+
+
+def further_attributes(volume: Volume) -> dict[str, Any]:
+    """Return the attributes of an array that JSON can hold, without those of its grid and its axes."""
+    kept = {}
+    for key, value in volume.attributes.items():
+        if key not in _OF_THE_GRID:
+            with suppress(TypeError, ValueError):
+                kept[key] = json.loads(json.dumps(plain(value)))
+    return kept
 
 
 def split_path(path: Path) -> tuple[Path, str]:

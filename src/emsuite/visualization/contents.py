@@ -9,6 +9,7 @@ from pathlib import Path
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished, read_manifest, unfinished_path
 from emsuite.common.provenance import input_path
+from emsuite.io.levels import is_coarser_level
 from emsuite.io.volume import array_names, open_volume
 from emsuite.visualization.layers import Kind, Layer, kind_of
 
@@ -150,6 +151,7 @@ def _container_layers(container: Path, prefix: str) -> list[Layer]:
     layers = [
         layer
         for name in array_names(container)
+        if not is_coarser_level(container / name)
         for layer in _layer_if_showable(prefix + (name.removeprefix("volumes/") or container.stem), container / name)
     ]
     if not layers:

@@ -58,7 +58,7 @@ def check_axes(path: Path, dims: int, stored: StoredArray) -> None:
         stored: The array with its attributes.
     """
     expected = ["z", "y", "x"][-dims:]
-    for source, names in _axis_names(stored):
+    for source, names in axis_names(stored):
         spatial = [name for name in names if name in ("z", "y", "x")]
         if not spatial:
             continue
@@ -141,7 +141,8 @@ def _nm_per(path: Path, source: str, unit: Any) -> Fraction | None:
     return Fraction(10) ** power
 
 
-def _axis_names(stored: StoredArray) -> Iterator[tuple[str, list[str]]]:
+def axis_names(stored: StoredArray) -> Iterator[tuple[str, list[str]]]:
+    """Yield the names of axes that each attribute says, in lower case, and words for the attribute."""
     yield "dimension_names", _names(list(stored.dimension_names))
     for group, attributes in (("", stored.attributes), *stored.groups):
         for key in _AXIS_KEYS:
@@ -187,20 +188,30 @@ def _multiscale(path: Path, dims: int, name: str, image: Mapping[str, Any]) -> I
         return
     axes = image.get("axes")
     units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes] if isinstance(axes, list) else []
-    sizes, offset = [Fraction(1)] * len(units), [Fraction(0)] * len(units)
-    steps: list[Any] = [*_steps(datasets[name]), *_steps(image)]
+    sizes, offset = _placed(path, len(units), [*_steps(datasets[name]), *_steps(image)])
+    finest = next(iter(datasets.values()))
+    fine, begin = _placed(path, len(units), [*_steps(finest), *_steps(image)])
+    half = [(a - b) / 2 for a, b in zip(sizes, fine, strict=True)]
+    if all(abs(o - b - h) <= s / 10**6 for o, b, h, s in zip(offset, begin, half, sizes, strict=True)):
+        offset = begin  # the centres of the first voxels are told; they begin together
+    yield from _in_nm(path, "'multiscales' of the group above", dims, units, sizes, offset)
+
+
+def _placed(path: Path, number: int, steps: list[Any]) -> tuple[list[Fraction], list[Fraction]]:
+    """Return scale and translation of `number` axes after all steps."""
+    sizes, offset = [Fraction(1)] * number, [Fraction(0)] * number
     for step in steps:
         kind = step.get("type") if isinstance(step, Mapping) else None
         if kind not in ("scale", "translation", "identity") or (kind != "identity" and kind not in step):
             raise BadInput(f"{path}: 'multiscales' of the group above has a transformation {kind!r}, expected a scale")
-        values = numbers(path, "multiscales", step.get(kind, [1] * len(units)))
-        if len(values) != len(units):
-            raise BadInput(f"{path}: 'multiscales' of the group above has {len(values)} numbers for {len(units)} axes")
+        values = numbers(path, "multiscales", step.get(kind, [1] * number))
+        if len(values) != number:
+            raise BadInput(f"{path}: 'multiscales' of the group above has {len(values)} numbers for {number} axes")
         if kind == "scale":
             sizes, offset = ([a * b for a, b in zip(old, values, strict=True)] for old in (sizes, offset))
         elif kind == "translation":
             offset = [a + b for a, b in zip(offset, values, strict=True)]
-    yield from _in_nm(path, "'multiscales' of the group above", dims, units, sizes, offset)
+    return sizes, offset
 
 
 def _steps(item: Mapping[str, Any]) -> list[Any]:

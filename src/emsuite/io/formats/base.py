@@ -41,6 +41,8 @@ class NewArray:
     attributes: dict[str, Any]
     zarr_format: Literal[2, 3]
     """For new zarr containers; other formats ignore it."""
+    is_image: bool = True
+    """Whether the metadata of the group above list the array as an image of its own; not those of coarser levels."""
 
 
 class Format(Protocol):

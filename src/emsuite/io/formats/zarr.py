@@ -17,6 +17,7 @@ from zarr.storage import LocalStore
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.provenance import checksum
+from emsuite.io.formats import ome_ngff
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
 from emsuite.io.formats.zarr_chunks import PlainFiles, checked, read_plain
 
@@ -27,10 +28,12 @@ _log = logging.getLogger(__name__)
 
 
 def open_array(container: str, name: str, mode: Mode) -> StoredArray:
-    """See `Format.open_array`."""
+    """See `Format.open_array`; a group that is an image of OME-NGFF is its finest array."""
     folder = Path(container) / name
     if not Path(container).is_dir():
         raise BadInput(f"{container}: no such volume; expected a zarr folder")
+    if not _is_array(folder):
+        folder = _finest(folder)
     if not _is_array(folder):
         raise BadInput(_no_array(container, name))
     try:
@@ -66,9 +69,13 @@ def fingerprint(container: str, name: str) -> str:
 
 def create_array(container: str, name: str, new: NewArray) -> StoredArray:
     """See `WritableFormat.create_array`; a container that exists keeps its version of zarr."""
-    version = None if _is_group(Path(container)) else new.zarr_format
+    wanted = None if _is_group(Path(container)) else new.zarr_format
     # a store, not a text, which zarr would take for an address if it has :: or :// in it
-    group = zarr.open_group(LocalStore(container), mode="a", zarr_format=version, use_consolidated=False)
+    group = zarr.open_group(LocalStore(container), mode="a", zarr_format=wanted, use_consolidated=False)
+    names: Any = ome_ngff.axis_names(len(new.shape), len(new.attributes["voxel_size"]))
+    version = group.metadata.zarr_format
+    if new.shards and version == 2:
+        raise BadInput(f"{container}: is zarr 2, which has no shards; expected chunks alone, or another container")
     array = group.create_array(
         name,
         shape=new.shape,
@@ -78,17 +85,28 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
         compressors="auto",
         fill_value=0,
         overwrite=True,
+        dimension_names=names if version == 3 else None,
+        chunk_key_encoding=None if version == 3 else {"name": "v2", "separator": "/"},  # as OME-NGFF wants it
     )
     array.attrs.update(new.attributes)
+    if new.is_image:
+        ome_ngff.describe(Path(container) / name, new)
     _renew_listings(Path(container) / name)
     return StoredArray(checked(array), dict(new.attributes))
 
 
 def rename_array(container: str, old: str, new: str) -> None:
     """See `WritableFormat.rename_array`."""
+    ome_ngff.rename(Path(container), old, new)
     remove(Path(container) / new)
     (Path(container) / old).rename(Path(container) / new)
     _renew_listings(Path(container) / new)
+
+
+def set_levels(array: Path, *of_image: Any) -> None:
+    """See `ome_ngff.set_levels`; listings of groups above are renewed."""
+    ome_ngff.set_levels(array, *of_image)
+    _renew_listings(array)
 
 
 def is_zarr(folder: Path) -> bool:
@@ -98,6 +116,11 @@ def is_zarr(folder: Path) -> bool:
 
 def _is_array(folder: Path) -> bool:
     return (folder / ".zarray").exists() or _node(folder) == "array"
+
+
+def _finest(folder: Path) -> Path:
+    names = ome_ngff.level_names(_group_attributes(folder)) if folder.is_dir() else []
+    return folder / names[0] if names else folder
 
 
 def _is_group(folder: Path) -> bool:

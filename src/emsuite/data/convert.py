@@ -1,0 +1,213 @@
+"""Copies of volumes in another format, type or layout: block by block, each block read back and compared.
+
+    FROM    any array that can be opened
+    TO      an array in a format that can be written; it bears another name until it is complete
+
+The record, with the digest of the voxels, lies beside the container of TO: `x.zarr.volumes.raw.manifest.json` for
+`x.zarr/volumes/raw`. A folder of that name, without the ending, keeps the state of a run.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from emsuite.blockwise.grid import Block, BlockGrid
+from emsuite.blockwise.run import BlockWorkers, run_blocks
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.files import remove, write_text
+from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.outputs import manifest_path, output, unfinished_path
+from emsuite.data.pyramid import record_path
+from emsuite.io.chunks import chunk_length
+from emsuite.io.levels import levels_folder
+from emsuite.io.values import fitted
+from emsuite.io.volume import (
+    Volume,
+    create_volume,
+    fingerprint,
+    format_roi,
+    further_attributes,
+    holds_array,
+    is_writable,
+    open_volume,
+    parse_roi,
+    rename_array,
+    split_path,
+)
+
+_BLOCK_BYTES = 2**26
+"""Of one block, unless a chunk or a shard is larger."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How voxels are stored; None keeps what the source has, or the suite's default."""
+
+    dtype: str | None = None
+    """The type of the voxels; each must have the same value in it."""
+    chunks: tuple[int, ...] | None = None
+    """Voxels along each axis of space that are compressed together."""
+    shards: tuple[int, ...] | None = None
+    """Voxels along each axis of space that are stored in one file, multiples of `chunks`; zarr 3 alone has shards."""
+    zarr_format: Literal[2, 3] = 3
+    """For a new container of zarr."""
+
+
+def convert(
+    source: Path, to: Path, *, roi: str | None = None, layout: Layout | None = None, workers: BlockWorkers = 1
+) -> str:
+    """Copy an array, with its voxel size, its offset and its other attributes.
+
+    The blocks that a stopped run with the same settings has copied are kept. An array at `to` is replaced if it is an
+    earlier copy; others are refused.
+
+    Args:
+        source: The array to read.
+        to: The array to write.
+        roi: The region to copy, as `parse_roi` reads it; None: all.
+        layout: How the voxels are stored.
+        workers: Processes on this machine, or jobs of Slurm.
+
+    Returns:
+        The digest: SHA-256 of the SHA-256 (hexadecimal, joined) of each block's voxels, little-endian in C order; the
+        manifest says the shape of blocks.
+
+    Raises:
+        BadInput: The source is missing, `to` cannot be written or is not a copy, or a voxel does not fit the type.
+        RunFailed: Voxels that were read back differ.
+    """
+    to, layout = Path(to), layout or Layout()
+    volume = open_volume(source)
+    region = volume.roi if roi is None else parse_roi(roi, volume)
+    new = _NewVolume.of(volume, region, to, layout)
+    record, container = record_path(to), split_path(to)[0]
+    _check_target(volume, to, record)
+    settings = {"from": fingerprint(Path(source)), "roi": format_roi(region), **new.settings()}
+    with output(record, settings, inputs={"from": Path(source)}, fingerprint=fingerprint) as out:
+        unfinished = to.with_name(to.name + "_unfinished")
+        digests = [_digest_path(record, index) for index in range(len(new.grid))]
+        written = container.exists() and (holds_array(unfinished) or all(path.exists() for path in digests))
+        if not (out.resumed and record.exists() and written):
+            remove(record)
+            new.create(unfinished)
+            record.mkdir()
+        if holds_array(unfinished):
+            process = _CopyBlock(Path(source), unfinished, record)
+            run_blocks("convert", new.grid, process, workers, record, run=out.run)
+            rename_array(container, split_path(unfinished)[1], split_path(to)[1])
+        remove(levels_folder(to))  # of an earlier copy
+        joined = "".join(path.read_text() for path in digests)
+        out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
+        remove(record)
+    return str(out.notes["digest"])
+
+
+def _check_target(volume: Volume, to: Path, record: Path) -> None:
+    container, name = split_path(to)
+    if not is_writable(container) or not name:
+        raise BadInput(f"{to}: expected an array in a format that can be written, as VOLUME.zarr/volumes/raw")
+    if container.exists() and holds_array(to):
+        if to.resolve() == volume.path.resolve() or volume.path.resolve().is_relative_to(to.resolve()):
+            raise BadInput(f"{to}: is the array to copy, expected another")
+        if not manifest_path(record).exists() and not unfinished_path(record).exists():
+            raise BadInput(f"{to}: exists but is no copy that this suite made; remove it or choose another name")
+
+
+@dataclass(frozen=True)
+class _NewVolume:
+    """The array to write, and the blocks in which it is written: no two write into the same file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    voxel_size: Coordinate
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    zarr_format: Literal[2, 3]
+    attributes: dict[str, Any]
+    grid: BlockGrid
+    block: tuple[int, ...]
+
+    @classmethod
+    def of(cls, volume: Volume, roi: Roi, to: Path, layout: Layout) -> "_NewVolume":
+        spatial = tuple(int(n) for n in roi.shape / volume.voxel_size)
+        channels = volume.shape[: len(volume.shape) - len(spatial)]
+        dtype = volume.dtype if layout.dtype is None else np.dtype(layout.dtype)
+        chunks = _lengths("chunks", layout.chunks or tuple(map(chunk_length, spatial)), spatial)
+        shards = None if layout.shards is None else _lengths("shards", layout.shards, spatial)
+        if shards and (layout.zarr_format == 2 or any(s % c for s, c in zip(shards, chunks, strict=True))):
+            raise BadInput(f"shards of {shards} voxels: expected multiples of the chunks {chunks}, in zarr 3")
+        block = _block(shards or chunks, spatial, dtype.itemsize * math.prod(channels))
+        size_nm = Coordinate(min(b, n) for b, n in zip(block, spatial, strict=True)) * volume.voxel_size
+        grid = BlockGrid(roi, size_nm, volume.voxel_size * 0)
+        stored = (*channels, *chunks), (*channels, *shards) if shards else None
+        kept = further_attributes(volume)
+        shape = (*channels, *spatial)
+        return cls(shape, dtype, volume.voxel_size, *stored, layout.zarr_format, kept, grid, block)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the bytes."""
+        return {
+            "dtype": self.dtype.name,
+            "chunks": self.chunks,
+            "shards": self.shards,
+            "zarr_format": self.zarr_format,
+            "block": self.block,
+        }
+
+    def create(self, path: Path) -> None:
+        """Create the array, filled with 0."""
+        create_volume(
+            path,
+            self.shape,
+            self.dtype,
+            self.voxel_size,
+            self.grid.total.offset,
+            self.chunks,
+            self.zarr_format,
+            self.shards,
+            **self.attributes,
+        )
+
+
+def _lengths(name: str, lengths: Sequence[int], spatial: Sequence[int]) -> tuple[int, ...]:
+    if len(lengths) != len(spatial):
+        raise BadInput(f"{name} of {tuple(lengths)} voxels: expected {len(spatial)} lengths")
+    return tuple(lengths)
+
+
+def _block(file: Sequence[int], spatial: Sequence[int], voxel_bytes: int) -> tuple[int, ...]:
+    """Return whole files, doubled along the shortest axis as long as they stay below `_BLOCK_BYTES`."""
+    block = list(file)
+    while True:
+        growing = [axis for axis, n in enumerate(spatial) if block[axis] < n]
+        if not growing or 2 * math.prod(block) * voxel_bytes > _BLOCK_BYTES:
+            return tuple(block)
+        block[min(growing, key=lambda axis: block[axis])] *= 2
+
+
+@dataclass(frozen=True)
+class _CopyBlock:
+    """Copies one block. It holds paths, not open arrays, so that it can be sent to workers."""
+
+    source: Path
+    to: Path
+    record: Path
+
+    def __call__(self, block: Block) -> None:
+        new = open_volume(self.to, "r+")
+        voxels = fitted(self.source, open_volume(self.source).read(block.write), new.dtype)
+        new.write(block.write, voxels)
+        voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
+        back = np.ascontiguousarray(open_volume(self.to, "r+").read(block.write), voxels.dtype)
+        if not np.array_equal(voxels.reshape(-1).view(np.uint8), back.reshape(-1).view(np.uint8)):
+            raise RunFailed(f"{self.to}: voxels at {block.write} nm that were read back differ from those written")
+        write_text(_digest_path(self.record, block.index), hashlib.sha256(voxels.data).hexdigest())
+
+
+def _digest_path(record: Path, index: int) -> Path:
+    return record / f"{index}.sha256"

@@ -1,0 +1,222 @@
+"""Copies between formats: a matrix of types, orders and layouts, and all that cannot be copied."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from builders import files_in
+from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.outputs import read_manifest
+from emsuite.data import convert as module
+from emsuite.data.convert import Layout, convert
+from emsuite.io.volume import Volume, create_volume, open_volume
+
+SIZE, OFFSET = (40, 8, 4), (400, -8, 12)
+TYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i8", ">f4"]
+
+
+def voxels_of(dtype: str, shape: tuple[int, ...] = (5, 6, 7)) -> np.ndarray:
+    """Voxels that reach the ends of their type."""
+    kind = np.dtype(dtype)
+    voxels = np.random.default_rng(0).integers(0, 100, shape).astype(kind)
+    if kind.kind in "iu":
+        voxels.flat[:2] = np.iinfo(kind).min, np.iinfo(kind).max
+    if kind.kind == "f":
+        voxels.flat[:3] = np.nan, np.inf, -0.0
+    return voxels
+
+
+def stored(folder: Path, form: str, voxels: np.ndarray, **attributes: Any) -> Path:
+    """An array in a container of that form, as another program writes it."""
+    about = {"resolution": SIZE, "offset": OFFSET, **attributes}
+    if form == "hdf5":
+        with h5py.File(folder / "from.h5", "w") as file:
+            file.create_dataset("volumes/raw", data=voxels).attrs.update(about)
+        return folder / "from.h5/volumes/raw"
+    root = zarr.open_group(folder / "from.zarr", mode="w", zarr_format=int(form[-1]))  # type: ignore[arg-type]
+    array = root.create_array("volumes/raw", shape=voxels.shape, dtype=voxels.dtype, chunks=(3,) * voxels.ndim)
+    array[...] = voxels
+    array.attrs.update({key: list(value) if isinstance(value, tuple) else value for key, value in about.items()})
+    return folder / "from.zarr/volumes/raw"
+
+
+def same_bits(copy: Volume, voxels: np.ndarray) -> bool:
+    return copy.read().tobytes() == voxels.astype(voxels.dtype.newbyteorder("=")).tobytes()
+
+
+@pytest.mark.parametrize("to_format", [2, 3])
+@pytest.mark.parametrize("form", ["zarr2", "zarr3", "hdf5"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_voxels_grid_and_attributes_are_copied(tmp_path: Path, dtype: str, form: str, to_format: Any) -> None:
+    voxels = voxels_of(dtype)
+    source = stored(tmp_path, form, voxels, of="me", numbers=[1, 2.5])
+    to = tmp_path / "to.zarr/volumes/raw"
+    digest = convert(source, to, layout=Layout(zarr_format=to_format))
+    copy = open_volume(to)
+    assert same_bits(copy, voxels)
+    assert (copy.dtype, tuple(copy.voxel_size), tuple(copy.offset)) == (np.dtype(dtype).newbyteorder("="), SIZE, OFFSET)
+    assert {key: copy.attributes[key] for key in ("of", "numbers")} == {"of": "me", "numbers": [1, 2.5]}
+    assert zarr.open_array(to, mode="r").metadata.zarr_format == to_format
+    manifest = read_manifest(tmp_path / "to.zarr.volumes.raw")
+    blocks = hashlib.sha256(voxels.astype(voxels.dtype.newbyteorder("<")).tobytes()).hexdigest()
+    assert manifest["digest"] == digest == hashlib.sha256(blocks.encode()).hexdigest()
+    assert not list(tmp_path.rglob("*unfinished*"))
+    assert not (tmp_path / "to.zarr.volumes.raw").exists()
+
+
+@pytest.mark.parametrize("order", ["zyx", "xyz", "czyx", "zyxc"])
+@pytest.mark.parametrize("form", ["zarr2", "zarr3", "hdf5"])
+def test_every_order_of_axes_becomes_c_z_y_x(tmp_path: Path, form: str, order: str) -> None:
+    seen = voxels_of("u2", (2, 5, 6, 7) if "c" in order else (5, 6, 7))
+    names = "czyx" if "c" in order else "zyx"
+    spatial = [axis for axis in order if axis != "c"]
+    about = {key: tuple(dict(zip("zyx", v, strict=True))[a] for a in spatial) for key, v in
+             (("resolution", SIZE), ("offset", OFFSET))}  # fmt: skip
+    source = stored(tmp_path, form, seen.transpose([names.index(a) for a in order]), axis_names=list(order), **about)
+    convert(source, tmp_path / "to.zarr/raw")
+    copy = open_volume(tmp_path / "to.zarr/raw")
+    assert same_bits(copy, seen)
+    assert (tuple(copy.voxel_size), tuple(copy.offset)) == (SIZE, OFFSET)
+    assert "axis_names" not in copy.attributes
+
+
+@pytest.mark.parametrize(("dtype", "other"), [*itertools.product(["?", "u1", "i4", "u8", "f4", "f8"], repeat=2)])
+def test_another_type_holds_each_value_or_is_refused(tmp_path: Path, dtype: str, other: str) -> None:
+    voxels = (np.arange(60).reshape(3, 4, 5) % 2).astype(dtype)
+    to = tmp_path / "to.zarr/raw"
+    convert(stored(tmp_path, "zarr3", voxels), to, layout=Layout(np.dtype(other).name))
+    assert open_volume(to).dtype == np.dtype(other)
+    np.testing.assert_array_equal(open_volume(to).read(), voxels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "other"),
+    [
+        ("u2", 256, "u1"),
+        ("i1", -1, "u8"),
+        ("i8", -1, "u8"),
+        ("u8", 2**63, "i8"),
+        ("u8", 2**53 + 1, "f8"),
+        ("i4", 2**24 + 1, "f4"),
+        ("u1", 2, "?"),
+        ("f4", 0.5, "u1"),
+        ("f4", np.nan, "i8"),
+        ("f8", 2.0**64, "u8"),
+        ("f8", 0.1, "f4"),
+        ("f8", 1e300, "f4"),
+        ("f4", 70000.0, "f2"),
+    ],
+)
+def test_a_type_that_does_not_hold_a_voxel_is_refused(tmp_path: Path, dtype: str, value: Any, other: str) -> None:
+    voxels = np.zeros((3, 4, 5), dtype)
+    voxels[1, 2, 3] = value
+    name = np.dtype(other).name
+    with pytest.raises(BadInput, match=f"do not all fit {name}, expected a type that holds them"):
+        convert(stored(tmp_path, "zarr3", voxels), tmp_path / "to.zarr/raw", layout=Layout(name))
+    assert not (tmp_path / "to.zarr/raw").exists()
+
+
+def test_a_region_chunks_and_shards(tmp_path: Path) -> None:
+    voxels = voxels_of("u2", (20, 30, 40))
+    source, to = stored(tmp_path, "hdf5", voxels), tmp_path / "to.zarr/raw"
+    convert(source, to, roi="440:800,:,20:", layout=Layout(None, (4, 8, 8), (8, 16, 16)), workers=2)
+    copy, array = open_volume(to), zarr.open_array(to, mode="r")
+    assert same_bits(copy, voxels[1:10, :, 2:])
+    assert tuple(copy.offset) == (440, -8, 20)
+    assert (array.chunks, array.shards) == ((4, 8, 8), (8, 16, 16))
+
+
+def test_blocks_are_whole_files_and_not_too_large() -> None:
+    assert module._block((64, 64, 64), (1000, 1000, 1000), 8) == (256, 256, 128)
+    assert module._block((64, 64, 64), (10, 1000, 1000), 8) == (64, 512, 256)
+    assert module._block((512, 512, 512), (1000, 1000, 1000), 8) == (512, 512, 512)
+
+
+def test_the_number_of_workers_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = stored(tmp_path, "zarr2", voxels_of("f4", (20, 30, 40)))
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    layout = Layout(chunks=(8, 8, 8))
+    digests = [convert(source, tmp_path / f"{n}.zarr/raw", layout=layout, workers=n) for n in (1, 2)]
+    assert digests[0] == digests[1]
+    assert files_in(tmp_path / "1.zarr") == files_in(tmp_path / "2.zarr")
+
+
+def test_two_arrays_in_one_container_and_a_copy_again(tmp_path: Path) -> None:
+    raw = stored(tmp_path, "hdf5", voxels_of("u1"))
+    to = tmp_path / "to.zarr/volumes"
+    convert(raw, to / "raw")
+    convert(raw, to / "labels", layout=Layout("uint64"))
+    assert open_volume(to / "raw").dtype == np.uint8, "stays"
+    convert(raw, to / "raw", layout=Layout("uint16"))
+    assert (open_volume(to / "raw").dtype, open_volume(to / "labels").dtype) == (np.uint16, np.uint64)
+    group = json.loads((to / "zarr.json").read_text())["attributes"]["ome"]
+    assert [image["name"] for image in group["multiscales"]] == ["raw", "labels"]
+    create_volume(tmp_path / "two.zarr/raw", (3, 4, 5), np.uint8, SIZE, OFFSET, zarr_format=2)
+    with pytest.raises(BadInput, match="is zarr 2, which has no shards"):
+        convert(raw, tmp_path / "two.zarr/other", layout=Layout(None, (4, 4, 4), (8, 8, 8)))
+
+
+def test_what_cannot_be_copied_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    source = stored(tmp_path, "zarr3", voxels_of("u1"))
+    mine = create_volume(tmp_path / "mine.zarr/raw", (3, 4, 5), np.uint8, SIZE, OFFSET).path
+    cases: list[tuple[Path, Path, dict[str, Any], str]] = [
+        (tmp_path / "no.zarr/raw", tmp_path / "to.zarr/raw", {}, "no.zarr: no such volume"),
+        (source, mine, {}, "raw: exists but is no copy that this suite made; remove it or choose another name"),
+        (source, source, {}, "is the array to copy, expected another"),
+        (source, tmp_path / "to.zarr", {}, "expected an array in a format that can be written"),
+        (source, tmp_path / "to.h5/raw", {}, "expected an array in a format that can be written"),
+        (source, tmp_path / "to/raw", {}, "not in a .zarr"),
+        (source, tmp_path / "to.zarr/raw", {"roi": "0:40,:,:"}, "but [0:40"),
+        (source, tmp_path / "to.zarr/raw", {"roi": "401:441,:,:"}, "does not lie on the voxels"),
+        (source, tmp_path / "to.zarr/raw", {"layout": Layout(chunks=(4, 4))}, "chunks of (4, 4) voxels: expected 3"),
+        (source, tmp_path / "to.zarr/raw", {"layout": Layout(None, (4, 4, 4), (6, 8, 8))}, "multiples of the chunks"),
+        (source, tmp_path / "to.zarr/raw", {"layout": Layout(None, (4, 4, 4), (8, 8, 8), 2)}, "in zarr 3"),
+    ]
+    for one, to, options, complaint in cases:
+        before = files_in(tmp_path)
+        with pytest.raises(BadInput) as error:
+            convert(one, to, **options)
+        assert complaint in str(error.value)
+        assert files_in(tmp_path) == before, complaint
+
+
+def test_a_block_that_reads_back_as_another_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = stored(tmp_path, "zarr3", voxels_of("u1"))
+    write = Volume.write
+    monkeypatch.setattr(Volume, "write", lambda volume, roi, voxels: write(volume, roi, voxels ^ 1))
+    with pytest.raises(RunFailed, match="that were read back differ from those written"):
+        convert(source, tmp_path / "to.zarr/raw")
+    assert not (tmp_path / "to.zarr/raw").exists()
+
+
+def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)))
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    layout = Layout(chunks=(8, 8, 8))
+    digest = convert(source, tmp_path / "whole/v.zarr/volumes/raw", layout=layout)
+    to = tmp_path / "stopped/v.zarr/volumes/raw"
+    for name in ("create_volume", "fitted", "write_text", "rename_array", "remove"):
+        real = getattr(module, name)
+        for stop in itertools.count(1):
+            calls = itertools.count(1)
+
+            def stopping(*args: Any, real: Any = real, calls: Any = calls, stop: int = stop, **more: Any) -> Any:
+                if next(calls) == stop:
+                    raise KeyboardInterrupt
+                return real(*args, **more)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(module, name, stopping)
+                try:
+                    assert convert(source, to, layout=layout) == digest
+                    break
+                except KeyboardInterrupt:
+                    pass
+        assert files_in(to.parents[1]) == files_in(tmp_path / "whole/v.zarr"), name
