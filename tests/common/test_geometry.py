@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from funlib import geometry as whole
 
-from emsuite.common.geometry import Coordinate, Roi, exact, on_grid, plain, rounded
+from emsuite.common.geometry import Coordinate, Roi, exact, json_numbers, on_grid, rounded
 
 
 def test_voxels_of_a_fraction_of_a_nanometre_add_up() -> None:
@@ -29,8 +29,8 @@ def test_floats_are_the_numbers_that_they_are_printed_as() -> None:
     assert rounded(np.float32(4.6)) == Fraction(23, 5)
     assert rounded(float(np.float32(29.4))) == Fraction(147, 5)
     assert rounded(123456789) == 123456789
-    assert plain(Coordinate(4.6, 8, Fraction(1, 4))) == [4.6, 8, 0.25]
-    assert [type(n) for n in plain((4.6, 8))] == [float, int]
+    assert json_numbers(Coordinate(4.6, 8, Fraction(1, 4))) == [4.6, 8, 0.25]
+    assert [type(n) for n in json_numbers((4.6, 8))] == [float, int]
 
 
 def test_a_position_close_to_the_grid_lies_on_it() -> None:

@@ -34,7 +34,7 @@ def rounded(value: Any, digits: int = _DIGITS) -> Number:
     return exact(value) if exact(value) == int(exact(value)) else exact(float(f"{float(value):.{digits}g}"))
 
 
-def plain(numbers: Iterable[Any]) -> list[int | float]:
+def json_numbers(numbers: Iterable[Any]) -> list[int | float]:
     """Return numbers as JSON knows them: integers where they are whole, else floats."""
     return [number if isinstance(number, int) else float(number) for number in map(exact, numbers)]
 
@@ -82,7 +82,7 @@ class Coordinate(tuple[Any, ...]):
         return self * -1
 
     def __repr__(self) -> str:
-        return f"({', '.join(map(str, plain(self)))})"
+        return f"({', '.join(map(str, json_numbers(self)))})"
 
     def _with(self, operation: Callable[[Any, Any], Any], other: Any) -> "Coordinate":
         others = map(exact, other) if isinstance(other, Sequence) else [exact(other)] * len(self)
@@ -156,5 +156,5 @@ class Roi:
         return Roi(self.offset - shift, self.shape)
 
     def __str__(self) -> str:
-        ranges = (f"{b}:{e}" for b, e in zip(plain(self.begin), plain(self.end), strict=True))
+        ranges = (f"{b}:{e}" for b, e in zip(json_numbers(self.begin), json_numbers(self.end), strict=True))
         return f"[{', '.join(ranges)}] {self.shape}"

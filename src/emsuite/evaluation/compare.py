@@ -22,7 +22,7 @@ from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
-from emsuite.common.geometry import Coordinate, Roi, plain
+from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import output
 from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
@@ -88,7 +88,7 @@ def compare(
     inputs = {name: split_path(array.path)[0] for name, array in arrays.items()}
     settings = {
         "roi": format_roi(roi),
-        "block_size": plain(grid.block_size),
+        "block_size": json_numbers(grid.block_size),
         "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "files": {name: state(array.path)[0] for name, array in arrays.items()},

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Number, Roi, plain
+from emsuite.common.geometry import Coordinate, Number, Roi, json_numbers
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.split_merge_errors import VoxelError, voxel_errors
@@ -100,7 +100,7 @@ class _Plane(NamedTuple):
 
     @property
     def caption(self) -> str:
-        return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {plain(self.roi.begin)[self.axis]:,} nm"
+        return f"x, {'yz'[self.axis]} at {'zy'[self.axis]} = {json_numbers(self.roi.begin)[self.axis]:,} nm"
 
 
 def _plane(roi: Roi, voxel_size: Coordinate, axis: int, depth: float) -> _Plane:

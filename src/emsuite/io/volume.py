@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Number, Roi, exact, on_grid, plain
+from emsuite.common.geometry import Coordinate, Number, Roi, exact, json_numbers, on_grid
 from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
@@ -182,9 +182,9 @@ def create_volume(
     if not isinstance(stored_as, WritableFormat):
         raise BadInput(f"{path}: arrays are written as zarr, expected a path as VOLUME.zarr/volumes/raw")
     spatial = len(tuple(voxel_size))
-    size = Coordinate(check_voxel_size(path, plain(voxel_size)))
-    position = on_grid(Coordinate(nanometres(path, "offset", plain(offset))), size)
-    size_nm, offset_nm = plain(size), plain(position)
+    size = Coordinate(check_voxel_size(path, json_numbers(voxel_size)))
+    position = on_grid(Coordinate(nanometres(path, "offset", json_numbers(offset))), size)
+    size_nm, offset_nm = json_numbers(size), json_numbers(position)
     if chunks is None:
         chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
     all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
@@ -290,4 +290,4 @@ def parse_roi(text: str, within: Volume) -> Roi:
 
 def format_roi(roi: Roi) -> str:
     """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
-    return ",".join(f"{begin}:{end}" for begin, end in zip(plain(roi.begin), plain(roi.end), strict=True))
+    return ",".join(f"{begin}:{end}" for begin, end in zip(json_numbers(roi.begin), json_numbers(roi.end), strict=True))

@@ -21,7 +21,7 @@ from emsuite.blockwise.grid import Block, BlockGrid, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
-from emsuite.common.geometry import plain
+from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import output
 from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
@@ -64,7 +64,7 @@ def agglomerate_fragments(
     inputs = {"affs": split_path(affs)[0], "fragments": split_path(fragments)[0]}
     settings = {
         "merge_function": merge_function,
-        "context": plain(grid.context),
+        "context": json_numbers(grid.context),
         "affs": str(affs.resolve()),
         "fragments": str(fragments.resolve()),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},

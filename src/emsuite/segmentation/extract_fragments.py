@@ -22,7 +22,7 @@ from emsuite.blockwise.grid import Block, BlockGrid, block_aligned_chunk_shape, 
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
-from emsuite.common.geometry import Coordinate, Roi, plain
+from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import Output, output
 from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
@@ -88,8 +88,8 @@ def _manifest_settings(
     return {
         **masked,
         **options.model_dump(),
-        "block_size": plain(grid.block_size),
-        "context": plain(grid.context),
+        "block_size": json_numbers(grid.block_size),
+        "context": json_numbers(grid.context),
         "affs": str(affs.resolve()),
         "mask": mask and str(mask.resolve()),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},

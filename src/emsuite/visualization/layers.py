@@ -13,7 +13,7 @@ import numpy as np
 from neuroglancer.local_volume import MeshesNotSupportedForVolume
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import plain
+from emsuite.common.geometry import json_numbers
 from emsuite.io.volume import Volume
 from emsuite.visualization.shaders import DESCRIPTOR_GROUPS, MASK_SHADER, channel_shader, gray_shader, triples
 
@@ -86,7 +86,7 @@ def axis_names(volume: Volume) -> list[str]:
 
 def coordinate_space(volume: Volume) -> neuroglancer.CoordinateSpace:
     """Return the voxel grid of a volume for neuroglancer: axes z, y, x, each with its voxel size in nm."""
-    return neuroglancer.CoordinateSpace(names=axis_names(volume), units="nm", scales=plain(volume.voxel_size))
+    return neuroglancer.CoordinateSpace(names=axis_names(volume), units="nm", scales=json_numbers(volume.voxel_size))
 
 
 def neuroglancer_layer(layer: Layer) -> neuroglancer.Layer:
@@ -127,7 +127,9 @@ def _source(layer: Layer) -> neuroglancer.LayerDataSource:
     volume, space = layer.volume, coordinate_space(layer.volume)
     if volume.channels is not None:
         space = neuroglancer.CoordinateSpace(
-            names=["c^", *space.names], units=["", *["nm"] * len(space.names)], scales=[1, *plain(volume.voxel_size)]
+            names=["c^", *space.names],
+            units=["", *["nm"] * len(space.names)],
+            scales=[1, *json_numbers(volume.voxel_size)],
         )
     rank = len(volume.shape)
     matrix = np.eye(rank, rank + 1)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import neuroglancer
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import plain
+from emsuite.common.geometry import json_numbers
 from emsuite.visualization.layers import Layer, axis_names, coordinate_space, neuroglancer_layer
 
 LOOPBACK = "127.0.0.1"
@@ -47,7 +47,7 @@ def viewer_state(
     first = columns[0][0].volume
     if position is not None and len(position) != first.voxel_size.dims:
         raise BadInput(f"{first.path}: has {first.voxel_size.dims} axes, expected the three that a position is in")
-    centre = position or plain(first.roi.begin + first.roi.shape / 2)
+    centre = position or json_numbers(first.roi.begin + first.roi.shape / 2)
     largest = float(max(first.roi.shape) / min(first.voxel_size))
     state = neuroglancer.ViewerState(
         dimensions=coordinate_space(first),

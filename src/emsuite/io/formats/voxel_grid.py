@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Number, exact, on_grid, plain, rounded
+from emsuite.common.geometry import Coordinate, Number, exact, json_numbers, on_grid, rounded
 from emsuite.io.formats.axes import Scaled, check_axes, elements_of, numbers, scaled_by_others, unit_factors
 from emsuite.io.formats.base import StoredArray
 
@@ -30,7 +30,7 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
     attributes = stored.attributes
     own = {key: _size(path, key, attributes[key], stored) for key in _KEYS if key in attributes}
     if len({tuple(size) for size in own.values()}) > 1:
-        said, resolution = plain(own["voxel_size"]), plain(own["resolution"])
+        said, resolution = json_numbers(own["voxel_size"]), json_numbers(own["resolution"])
         raise BadInput(f"{path}: 'voxel_size' {said} and 'resolution' {resolution} disagree")
     dims = len(next(iter(own.values()))) if own else min(stored.array.ndim, 3)
     check_axes(path, dims, stored)
@@ -64,7 +64,7 @@ def voxel_size(path: Path, value: Any, key: str = "voxel_size", factors: Iterabl
 def _checked_size(path: Path, source: str, nm: Iterable[Number]) -> list[Number]:
     size = [rounded(n) for n in nm]
     if not size or not _FINEST <= min(size) <= max(size) <= _WIDEST:
-        raise BadInput(f"{path}: {source} {plain(size)}, expected nm above 0 per axis, as [40, 4, 4]")
+        raise BadInput(f"{path}: {source} {json_numbers(size)}, expected nm above 0 per axis, as [40, 4, 4]")
     return size
 
 
@@ -102,7 +102,7 @@ def _check_agree(path: Path, size: list[Number], others: list[Scaled], stored: S
 
 
 def _disagree(path: Path, size: list[Number], other: Scaled) -> BadInput:
-    said, nm = plain(size), [float(n) for n in other.size]
+    said, nm = json_numbers(size), [float(n) for n in other.size]
     return BadInput(f"{path}: voxels of {said} nm, but {other.source} says {nm} nm; remove one of them")
 
 
