@@ -25,6 +25,7 @@ python 01_data/create_masks.py /lab/mine.zarr --dataset mine.yaml
 )
 @click.argument("volumes", metavar="VOLUME.zarr ...", nargs=-1, required=True, type=options.FILE)
 @click.option("-d", "--dataset", help="Name or yaml file of the data set. [default: from the volume's path]")
+@options.stated_grid("volumes")
 def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
     """Write volumes/labels/labels_mask into each VOLUME.zarr that has none yet.
 

@@ -29,6 +29,7 @@ python 01_data/view_data.py -d data/funke/fib25/training/trvol-250-1.zarr
     metavar="VOLUME.zarr",
     help="A volume to show, zarr or HDF5. The option can be repeated.",
 )
+@options.stated_grid("data")
 @options.bind
 def main(data: tuple[Path, ...], bind: str) -> None:
     """Show every array of the given volumes at its position in nm.

@@ -26,6 +26,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 )
 @options.network_and("iteration")
 @click.option("--raw", "raw_path", type=options.FILE, help="Raw array, as V.zarr/volumes/raw. [default: test split]")
+@options.stated_grid("raw_path")
 @click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")

@@ -25,6 +25,7 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @click.option("--affs", type=options.FILE, metavar="ARRAY", required=True, help="Affinities, as for the fragments.")
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", required=True, help="From extract_fragments.py.")
 @click.option("--out", type=options.FILE, required=True, help="Folder for the tables of edges.")
+@options.stated_grid("affs")
 @options.agglomeration_settings
 @options.context_settings
 @options.workers

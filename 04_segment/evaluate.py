@@ -40,6 +40,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--roi", metavar="NM", help="Score only z0:z1,y0:y1,x0:x1.", show_default="the whole overlap")
 @click.option("--raw", type=options.FILE, metavar="ARRAY", help="The raw volume, for the report's pictures.")
 @click.option("--affs", type=options.FILE, metavar="ARRAY", help="Affinities, for the report's pictures.")
+@options.stated_grid("fragments", "segmentation", "labels", "mask", "raw", "affs")
 @click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @click.option("--block-size", type=options.LENGTHS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")

@@ -31,6 +31,7 @@ python 04_segment/extract_fragments.py --affs prediction.zarr/affs --out results
     metavar="ARRAY",
     help="Where this array is 0, affinities count as 0 and no fragment lies.",
 )
+@options.stated_grid("affs", "mask")
 @options.fragment_settings
 @options.block_settings
 @options.workers

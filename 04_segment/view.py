@@ -34,6 +34,7 @@ python 04_segment/view.py results/fib25/small --labels trvol-250-2.zarr/volumes/
 @array_option("fragments", "Fragments (supervoxels)")
 @array_option("segmentation", "A segmentation")
 @array_option("labels", "The ground truth")
+@options.stated_grid("raw", "affs", "lsds", "fragments", "segmentation", "labels")
 @click.option(
     "--position",
     metavar="NM",

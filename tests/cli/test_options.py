@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import click
@@ -107,3 +109,47 @@ def test_connections() -> None:
     assert CliRunner().invoke(fetching, ["--insecure"]).output == "None None True 16\n"
     assert CliRunner().invoke(fetching, ["--insecure", "--ca-bundle", "ca.pem"]).exit_code == 2
     assert CliRunner().invoke(fetching, ["--workers", "257"]).exit_code == 2
+
+
+@click.command()
+@click.option("--raw", "raw_path", type=options.FILE)
+@click.option("--labels", type=options.FILE, multiple=True)
+@options.stated_grid("raw_path", "labels")
+def gridded(raw_path: Path | None, labels: tuple[Path, ...]) -> None:
+    """Print what is stated for the paths."""
+    click.echo(os.environ.get("EMSUITE_STATED_GRIDS", "{}"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {}),
+        (["--voxel-size", "40,4.6,4.6"], {path: [[40, 4.6, 4.6], None] for path in ("/a", "/b", "/c")}),
+        (["--offset", "labels=-8,0,8"], {path: [None, [-8, 0, 8]] for path in ("/b", "/c")}),
+        (["--voxel-size", "8,8,8", "--voxel-size", "raw=4,4,4", "--offset", "raw=1,2,3"],
+         {"/a": [[4, 4, 4], [1, 2, 3]], "/b": [[8, 8, 8], None], "/c": [[8, 8, 8], None]}),
+    ],
+)  # fmt: skip
+def test_a_grid_is_stated_for_all_volumes_or_for_one(words: list[str], expected: dict[str, object]) -> None:
+    paths = ["--raw", "/a", "--labels", "/b", "--labels", "/c"]
+    result = CliRunner().invoke(gridded, [*paths, *words], catch_exceptions=False)
+    assert json.loads(result.output) == expected
+    assert "EMSUITE_STATED_GRIDS" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--voxel-size", "8,8"], "expected three lengths in nm, as 40,4.6,4.6"),
+        (["--voxel-size", "8,8,x"], "expected three lengths in nm"),
+        (["--voxel-size", "-8,8,8"], "expected three lengths above 0 nm"),
+        (["--offset", "1e300,0,0"], "expected three lengths in nm"),
+        (["--raw", "/a", "--offset", "affs=0,0,0"], "--offset affs=: expected raw or labels before ="),
+        (["--raw", "/a", "--offset", "labels=0,0,0"], "--offset goes with a volume that is named in the command line"),
+        (["--voxel-size", "8,8,8"], "--voxel-size goes with a volume that is named"),
+    ],
+)
+def test_an_odd_grid_is_refused(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(gridded, words)
+    assert result.exit_code == 2
+    assert message in result.output

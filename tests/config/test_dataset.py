@@ -6,7 +6,8 @@ from pydantic import ValidationError
 from builders import ROOT, of_project
 from emsuite.common.errors import BadInput
 from emsuite.config.dataset import Dataset, Split, dataset_names, dataset_of, load_dataset, volume_name
-from emsuite.io.volume import open_volume, parse_roi
+from emsuite.io.regions import parse_roi
+from emsuite.io.volume import open_volume
 
 FOLDER = ROOT / "01_data/datasets"
 

@@ -25,7 +25,7 @@ ALLOWED = {
     "training.signals": "within a `with`, which only training enters: signals end a run well",
     "workflow.environment": "Snakemake's own process, whose jobs inherit the environment",
 }
-ENTRIES = {"blockwise.worker", "cli.command"}
+ENTRIES = {"blockwise.worker", "cli.command", "cli.options"}
 """Modules where processes begin: they call what `common.process` offers."""
 LOOK = """
 import importlib, json, os, signal, sys

@@ -13,16 +13,15 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import unfinished_path
 from emsuite.common.provenance import checksum
+from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import (
     Volume,
     array_names,
     create_volume,
     fingerprint,
-    format_roi,
     holds_array,
     is_writable,
     open_volume,
-    parse_roi,
     rename_array,
     split_path,
 )
@@ -125,7 +124,7 @@ def test_what_is_not_there_or_no_array_is_named_with_what_there_is(tmp_path: Pat
         assert refused(tmp_path / name).endswith("it holds volumes/raw")
     assert "no such volume" in refused(tmp_path / "none.zarr/raw")
     assert "no such volume" in refused(tmp_path / "none.hdf/raw")
-    assert "not in a .zarr, .h5, .hdf or .hdf5 container" in refused(tmp_path / "folder/raw")
+    assert "not in a .zarr, .h5, .hdf, .hdf5, .tif or .tiff container" in refused(tmp_path / "folder/raw")
     (tmp_path / "empty.zarr").mkdir()
     assert "not a zarr group" in refused(tmp_path / "empty.zarr/raw")
     (tmp_path / "text.hdf").write_text("no HDF5")

@@ -125,7 +125,7 @@ def test_volumes_that_are_not_there(call_script: Callable, network: Path, tmp_pa
     refused(call_script(TRAIN, network, "--data", empty), f"{empty}: has no array '{GROUND}'; it holds other")
     refused(
         call_script(TRAIN, network, "--data", tmp_path),
-        f"{tmp_path / GROUND}: not in a .zarr, .h5, .hdf or .hdf5 container",
+        f"{tmp_path / GROUND}: not in a .zarr, .h5, .hdf, .hdf5, .tif or .tiff container",
     )
     refused(call_script(TRAIN, network), "no data set 'd'; there are ")
     nothing_trained(network)

@@ -2,6 +2,7 @@
 
 @options.network             NETWORK_DIR          the folder of a network
 @options.network_and(...)    ... [ITERATIONS]     the same, and a number behind it, as the published scripts take it
+@options.stated_grid(...)    --voxel-size, --offset   of volumes whose files say none
 @options.workers             --workers, --slurm   processes, or jobs of a cluster
 @options.endpoint            --endpoint-url ...   an S3 endpoint
 @options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
@@ -10,15 +11,18 @@
 import functools
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from emsuite.cli.types import Lengths, Voxels, Workers
+from emsuite.cli.types import Lengths, Nanometres, Voxels, Workers
 from emsuite.common.errors import BadInput
+from emsuite.common.process import environment_with
 from emsuite.config.layout import EXAMPLE_NETWORK
 
+NamedLengths = tuple[tuple[str, list[float]], ...]
 FILE = click.Path(path_type=Path)
 VOXELS, LENGTHS = Voxels(), Lengths()
 
@@ -32,7 +36,7 @@ overrides = click.option(
     multiple=True,
     help="Set a key of the network's configuration, as training.batch_size=2; may be repeated.",
 )
-training_volumes = click.option(
+_training_volumes = click.option(
     "--data",
     "volumes",
     metavar="VOLUME.zarr[@ROI]",
@@ -47,6 +51,11 @@ bind = click.option(
     metavar="ADDRESS",
     help="The address to listen on; with any other than the default, other machines can connect.",
 )
+
+
+def training_volumes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--data`, volumes to train on, with `--voxel-size` and `--offset` of those whose files say none."""
+    return _training_volumes(stated_grid("volumes")(command))
 
 
 def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,6 +135,47 @@ def network_and(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return with_network
 
     return decorate
+
+
+def stated_grid(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds `--voxel-size` and `--offset`, for volumes whose files say none.
+
+    The function gets no argument of them: `open_volume` takes them for the paths that the options or arguments `names`
+    give, in this process and in its workers. With several names, `NAME=` before the lengths means one of them alone.
+    """
+    name_of = {name.removesuffix("_path"): name for name in names}
+    one_of = f" NAME= before it, of {', '.join(name_of)}, means one volume alone; may be repeated." if names[1:] else ""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--voxel-size", type=Nanometres(True), multiple=True, metavar="Z,Y,X",
+                      help=f"Voxel size in nm, where a file says none, as 40,4.6,4.6.{one_of}")  # fmt: skip
+        @click.option("--offset", type=Nanometres(False), multiple=True, metavar="Z,Y,X",
+                      help="Position in nm of the first voxel, where a file says none.")  # fmt: skip
+        @functools.wraps(function)
+        def with_grid(*args: Any, voxel_size: NamedLengths, offset: NamedLengths, **others: Any) -> Any:
+            said = [("--voxel-size", *pair) for pair in voxel_size] + [("--offset", *pair) for pair in offset]
+            with ExitStack() as stack:
+                for option, name, lengths in said:
+                    if name not in ("", *name_of):
+                        raise click.UsageError(f"{option} {name}=: expected {' or '.join(name_of)} before =")
+                    values = [others[name_of[name]]] if name else [others[each] for each in names]
+                    stack.enter_context(environment_with(*_stated(option, lengths, values)))
+                return function(*args, **others)
+
+        return with_grid
+
+    return decorate
+
+
+def _stated(option: str, lengths: list[float], values: list[Any]) -> tuple[str, str]:
+    from emsuite.io.volume import stated_grid  # needs NumPy, which is loaded when the process is set up
+
+    each = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    # a text is VOLUME or VOLUME@ROI
+    paths = [part.partition("@")[0] if isinstance(part, str) else part for part in filter(None, each)]
+    if not paths:
+        raise click.UsageError(f"{option} goes with a volume that is named in the command line")
+    return stated_grid(paths, *((lengths, None) if option == "--voxel-size" else (None, lengths)))
 
 
 def workers(function: Callable[..., Any]) -> Callable[..., Any]:

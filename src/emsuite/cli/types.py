@@ -1,11 +1,13 @@
-"""The types of options that click lacks: three whole numbers, three lengths, and a number of workers."""
+"""The types of options that click lacks: three whole numbers, lengths in nm, and a number of workers."""
 
+import math
 from typing import Any
 
 import click
 
 _MOST = 1_000_000_000
 _MOST_WORKERS = 1024
+_FARTHEST = 2.0**53  # nm
 
 
 def shortened(value: Any) -> str:
@@ -50,6 +52,30 @@ class Lengths(click.ParamType):
         if len(numbers) != 3 or not all(0 < number <= _MOST for number in numbers):
             self.fail(f"{shortened(value)}: expected three lengths in nm, above 0, as 60,270,270", param, ctx)
         return tuple(int(number) if number == int(number) else number for number in numbers)
+
+
+class Nanometres(click.ParamType):
+    """Three lengths as `z,y,x`, or `NAME=z,y,x` for the volume that the option `--NAME` gives."""
+
+    name = "[name=]z,y,x"
+
+    def __init__(self, above_zero: bool):
+        self._above_zero = above_zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, list[float]]:
+        """Return the name, or nothing, and the lengths."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).rpartition("=")
+        try:
+            numbers = [float(part) for part in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != 3 or not all(math.isfinite(number) and abs(number) <= _FARTHEST for number in numbers):
+            self.fail(f"{shortened(value)}: expected three lengths in nm, as 40,4.6,4.6", param, ctx)
+        if self._above_zero and min(numbers) <= 0:
+            self.fail(f"{shortened(value)}: expected three lengths above 0 nm, as 40,4.6,4.6", param, ctx)
+        return name.replace("-", "_"), [int(number) if number.is_integer() else number for number in numbers]
 
 
 class Workers(click.ParamType):

@@ -70,6 +70,20 @@ def take_out_of_environment(name: str) -> str:
     return os.environ.pop(name)
 
 
+@contextmanager
+def environment_with(name: str, text: str) -> Iterator[None]:
+    """Set an environment variable within the block, for processes that are started there; it is as before behind it."""
+    before = os.environ.get(name)
+    os.environ[name] = text
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def make_cublas_deterministic() -> None:
     """Have cuBLAS compute the same bytes in every run; call this before the GPU is first used."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

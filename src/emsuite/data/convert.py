@@ -25,17 +25,16 @@ from emsuite.common.outputs import manifest_path, output, unfinished_path
 from emsuite.data.pyramid import record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.levels import levels_folder
+from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import fitted
 from emsuite.io.volume import (
     Volume,
     create_volume,
     fingerprint,
-    format_roi,
     further_attributes,
     holds_array,
     is_writable,
     open_volume,
-    parse_roi,
     rename_array,
     split_path,
 )

@@ -9,12 +9,12 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.io.values import check_not_empty, in_unit_range
-from emsuite.io.volume import Volume, open_volume
+from emsuite.io.volume import Volume, is_url, open_volume
 
 
 def open_raw(path: Path, voxel_size: Sequence[float]) -> Volume:
     """Open raw for a network of this voxel size (nm); raise BadInput if the network cannot read it."""
-    raw = open_volume(os.path.realpath(path))
+    raw = open_volume(path if is_url(path) else os.path.realpath(path))
     check_raw(raw, voxel_size)
     return raw
 

@@ -28,9 +28,10 @@ from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.io.fingerprint import state
+from emsuite.io.regions import format_roi
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
-from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 
 _BLOCK = 256  # default block size, voxels per axis
 _PAIRS, _NODES = ("segment", "label", "voxels"), ("node", "segment")

@@ -18,8 +18,9 @@ from emsuite.evaluation.report import read_timings, write_pictures, write_report
 from emsuite.evaluation.section_images import common_roi_of_pictures, draw_sections
 from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, locate_on_skeletons, write_errors
 from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
+from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.skeletons import load_skeletons
-from emsuite.io.volume import Volume, fingerprint, format_roi, open_volume, parse_roi, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 
 _WRITTEN = ("scores.json", "scores.csv", "errors.csv", "report.html")
 _LISTED = 20  # errors of each kind in errors.csv and in the report

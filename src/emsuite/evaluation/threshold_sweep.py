@@ -23,9 +23,10 @@ from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.min_cut import count_edits
 from emsuite.evaluation.run_length import expected_run_length
 from emsuite.evaluation.scores import METRICS, Measurements, Scores, compute_metrics
+from emsuite.io.regions import format_roi
 from emsuite.io.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.volume import Volume, format_roi, split_path
+from emsuite.io.volume import Volume, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, read_thresholds
 from emsuite.segmentation.graph_tables import graph_manifest, read_edges
 

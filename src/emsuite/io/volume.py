@@ -9,7 +9,7 @@ offset (nm)
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +18,17 @@ from typing import Any, Literal
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Number, Roi, exact, json_numbers, on_grid
+from emsuite.common.geometry import Coordinate, Number, Roi, json_numbers, on_grid
 from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
 from emsuite.io.formats.axes import plain
 from emsuite.io.formats.axis_order import in_order
-from emsuite.io.formats.base import NewArray, WritableFormat
-from emsuite.io.formats.registry import find_format
-from emsuite.io.formats.voxel_grid import nanometres, voxel_grid
+from emsuite.io.formats.base import NewArray, StoredArray, WritableFormat
+from emsuite.io.formats.registry import as_url, find_format
+from emsuite.io.formats.stated_grid import Stated, grid_of, stated_for, stating
+from emsuite.io.formats.stated_grid import StatedOtherwise as StatedOtherwise
+from emsuite.io.formats.voxel_grid import nanometres
 from emsuite.io.formats.voxel_grid import voxel_size as check_voxel_size
 
 RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/labels_mask"
@@ -118,7 +120,12 @@ class Volume:
         return (..., *Roi((roi.offset - self.offset) / self.voxel_size, roi.shape / self.voxel_size).to_slices())
 
 
-def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
+def open_volume(
+    path: str | Path,
+    mode: Literal["r", "r+"] = "r",
+    voxel_size: Sequence[float] | None = None,
+    offset: Sequence[float] | None = None,
+) -> Volume:
     """Open an array.
 
     The voxel size comes from the attribute `resolution` or `voxel_size` (z y x, nm unless `units` says another length),
@@ -128,23 +135,46 @@ def open_volume(path: str | Path, mode: Literal["r", "r+"] = "r") -> Volume:
         path: The container and the name of the array in it, such as `fib25.zarr/volumes/raw` or
             `cremi.hdf/volumes/raw`.
         mode: "r" reads, "r+" also writes. Reading is refused while a run has not finished the array.
+        voxel_size: For an array that says none, nm, z y x; None: as `stated_grid` said for this path.
+        offset: The same for the position of the first voxel.
 
     Returns:
         The volume; no voxel is read yet.
 
     Raises:
-        BadInput: The container or the array is missing or unfinished, or an attribute is missing or odd.
+        BadInput: The container or the array is missing or unfinished, an attribute is missing or odd, or says another
+            voxel size or offset than the arguments (then a `StatedOtherwise`).
     """
-    stored_as, container, name = find_format(path)
-    path = Path(path)
-    if mode == "r":
-        check_finished(path)
-    stored = in_order(path, stored_as.open_array(container, name, mode))
-    voxel_size, offset = voxel_grid(path, stored)
+    stored, path = open_stored(path, mode), Path(path)
+    given, known = _stated(voxel_size, offset), stated_for(path)
+    stated = Stated(given.voxel_size or known.voxel_size, given.offset or known.offset)
+    size_nm, offset_nm = grid_of(path, stored, stated)
     array = stored.array
-    if not 0 <= array.ndim - voxel_size.dims <= 1:
-        raise BadInput(f"{path}: {array.ndim} axes {array.shape}, expected {voxel_size.dims}, or one more for channels")
-    return Volume(path, array, voxel_size, offset, stored.attributes)
+    if not 0 <= array.ndim - size_nm.dims <= 1:
+        raise BadInput(f"{path}: {array.ndim} axes {array.shape}, expected {size_nm.dims}, or one more for channels")
+    return Volume(path, array, size_nm, offset_nm, stored.attributes)
+
+
+def open_stored(path: str | Path, mode: Literal["r", "r+"] = "r") -> StoredArray:
+    """Open an array that need not have a voxel size, as it is stored; raise BadInput if it is missing or unfinished."""
+    stored_as, container, name = find_format(path)
+    if mode == "r":
+        check_finished(Path(path))
+    return in_order(Path(path), stored_as.open_array(container, name, mode))
+
+
+def stated_grid(
+    paths: Iterable[str | Path], voxel_size: Sequence[float] | None, offset: Sequence[float] | None
+) -> tuple[str, str]:
+    """Return the environment variable, name and text, by which `open_volume` knows grids (nm) that the user states.
+
+    It holds for arrays, or all arrays in containers, that say none, in the process and in those that inherit it.
+    """
+    return stating(paths, _stated(voxel_size, offset))
+
+
+def _stated(voxel_size: Sequence[float] | None, offset: Sequence[float] | None) -> Stated:
+    return Stated(*(None if lengths is None else list(lengths) for lengths in (voxel_size, offset)))
 
 
 def create_volume(
@@ -228,6 +258,21 @@ def holds_array(path: Path) -> bool:
     return stored_as.holds_array(container, name)
 
 
+def name_of_format(path: Path) -> str | None:
+    """Return the name of the format of an array or container, as `zarr` or `image folder`; None if it has none."""
+    try:
+        stored_as, _, _ = find_format(path)
+    except BadInput:
+        return None
+    module = getattr(stored_as, "__name__", type(stored_as).__name__)
+    return module.rpartition(".")[2].replace("_", " ")
+
+
+def is_url(path: str | Path) -> bool:
+    """Return whether the path of an array is a URL, as `dvid://...`, which has no links to follow."""
+    return as_url(str(path)) is not None
+
+
 def is_writable(container: Path) -> bool:
     """Return whether `container` is one that arrays can be written into."""
     try:
@@ -254,40 +299,3 @@ def fingerprint(path: Path) -> str:
     except BadInput:
         return checksum(path)
     return stored_as.fingerprint(container, name)
-
-
-def parse_roi(text: str, within: Volume) -> Roi:
-    """Return the region that a text such as `0:1040,:,520:` describes.
-
-    Args:
-        text: Begin and end of each axis in nm, as `z0:z1,y0:y1,x0:x1`. An end that is left out is that of the volume,
-            so that `1040:1280,:,:` cuts in z alone.
-        within: The volume that the region must be inside of.
-
-    Raises:
-        BadInput: The text is no region, or as `Volume.check`.
-    """
-    parts = text.split(",")
-    if len(parts) != within.voxel_size.dims:
-        raise BadInput(
-            f"ROI {text!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
-        )
-    begin, end = [], []  # nm
-    for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
-        low_text, colon, high_text = part.strip().partition(":")
-        try:
-            begin.append(exact(float(low_text)) if low_text else low)
-            end.append(exact(float(high_text)) if high_text else high)
-        except (ValueError, OverflowError):
-            raise BadInput(f"ROI {text!r}: {part!r} is no range of nm, expected as 0:1040 or :") from None
-        if not colon or begin[-1] >= end[-1]:
-            raise BadInput(f"ROI {text!r}: {part!r} is empty or no range, expected as 0:1040 or :")
-    first, last = (on_grid(Coordinate(side), within.voxel_size, within.offset) for side in (begin, end))
-    roi = Roi(first, last - first)
-    within.check(roi)
-    return roi
-
-
-def format_roi(roi: Roi) -> str:
-    """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
-    return ",".join(f"{begin}:{end}" for begin, end in zip(json_numbers(roi.begin), json_numbers(roi.end), strict=True))

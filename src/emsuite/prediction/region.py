@@ -2,7 +2,8 @@
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import Volume, parse_roi
+from emsuite.io.regions import parse_roi
+from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
 

@@ -12,7 +12,8 @@ from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import Record
 from emsuite.io.fingerprint import content_or_files
-from emsuite.io.volume import Volume, format_roi
+from emsuite.io.regions import format_roi
+from emsuite.io.volume import Volume
 from emsuite.prediction.tiling import Tiling
 
 _VOXELS = "raw_voxels"

@@ -18,7 +18,8 @@ from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume, parse_roi
+from emsuite.io.regions import parse_roi
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 
 logger = logging.getLogger(__name__)
 

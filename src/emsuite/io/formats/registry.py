@@ -6,14 +6,18 @@ import stat
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
-from emsuite.io.formats import hdf5, zarr
+from emsuite.io.formats import dvid, hdf5, zarr
 from emsuite.io.formats.base import Format
+from emsuite.io.formats.sections import image_folder, tiff
 
 FORMATS: dict[str, Format] = {
     ".zarr": zarr,
     ".h5": hdf5,
     ".hdf": hdf5,
     ".hdf5": hdf5,
+    ".tif": tiff,
+    ".tiff": tiff,
+    "dvid://": dvid,
 }
 """A suffix such as `.zarr` ends the name of the container in a path; a scheme such as `precomputed://` begins a URL."""
 
@@ -21,14 +25,14 @@ FORMATS: dict[str, Format] = {
 def find_format(path: str | Path) -> tuple[Format, str, str]:
     """Return the format, the container and the name of the array inside, for the path or URL of an array.
 
-    The innermost container counts. A container is what it holds: an HDF5 file, or a folder with documents of zarr; its
-    suffix decides if it does not exist, or holds nothing yet. All of a URL is the container. A Path that holds a URL,
-    and so has lost one of two slashes, is understood as well.
+    The innermost container counts. A container is what it holds: an HDF5 or TIFF file, a folder with documents of zarr,
+    or one of images; its suffix decides if it does not exist, or holds nothing yet. All of a URL is the container. A
+    Path that holds a URL, and so has lost one of two slashes, is understood as well.
 
     Raises:
         BadInput: No part of the path is a container, or the container is a pipe, a device or a circle of links.
     """
-    if url := _as_url(str(path)):
+    if url := as_url(str(path)):
         return url
     path = Path(path)
     for container in (path, *path.parents):
@@ -37,6 +41,8 @@ def find_format(path: str | Path) -> tuple[Format, str, str]:
     # a folder without an ending: all of zarr's folders above the array belong to one container
     if groups := [folder for folder in (path, *path.parents) if zarr.is_zarr(folder)]:
         return zarr, str(groups[-1]), _name(path, groups[-1])
+    if image_folder.is_image_folder(path):
+        return image_folder, str(path), ""
     *suffixes, last = [suffix for suffix in FORMATS if suffix.startswith(".")]
     raise BadInput(
         f"{path}: not in a {', '.join(suffixes)} or {last} container; expected a path as VOLUME.zarr/volumes/raw"
@@ -60,10 +66,11 @@ def _by_content(container: Path) -> Format | None:
         return zarr if container.suffix in FORMATS and zarr.is_zarr(container) else None
     if not stat.S_ISREG(mode):
         raise BadInput(f"{container}: a pipe, socket or device, expected a file or folder")
-    return hdf5 if hdf5.is_hdf5(container) else None
+    return hdf5 if hdf5.is_hdf5(container) else tiff if tiff.is_tiff(container) else None
 
 
-def _as_url(text: str) -> tuple[Format, str, str] | None:
+def as_url(text: str) -> tuple[Format, str, str] | None:
+    """Return what `find_format` does for a URL; None for another path."""
     url = re.sub(r"\b([a-z][a-z0-9+]+):/+", r"\1://", text)
     for scheme, stored_as in FORMATS.items():
         if scheme.endswith("://") and url.startswith(scheme):

@@ -1,0 +1,42 @@
+"""Regions of volumes as users write them: `z0:z1,y0:y1,x0:x1` in nm."""
+
+from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate, Roi, exact, json_numbers, on_grid
+from emsuite.io.volume import Volume
+
+
+def parse_roi(text: str, within: Volume) -> Roi:
+    """Return the region that a text such as `0:1040,:,520:` describes.
+
+    Args:
+        text: Begin and end of each axis in nm, as `z0:z1,y0:y1,x0:x1`. An end that is left out is that of the volume,
+            so that `1040:1280,:,:` cuts in z alone.
+        within: The volume that the region must be inside of.
+
+    Raises:
+        BadInput: The text is no region, or as `Volume.check`.
+    """
+    parts = text.split(",")
+    if len(parts) != within.voxel_size.dims:
+        raise BadInput(
+            f"ROI {text!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
+        )
+    begin, end = [], []  # nm
+    for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
+        low_text, colon, high_text = part.strip().partition(":")
+        try:
+            begin.append(exact(float(low_text)) if low_text else low)
+            end.append(exact(float(high_text)) if high_text else high)
+        except (ValueError, OverflowError):
+            raise BadInput(f"ROI {text!r}: {part!r} is no range of nm, expected as 0:1040 or :") from None
+        if not colon or begin[-1] >= end[-1]:
+            raise BadInput(f"ROI {text!r}: {part!r} is empty or no range, expected as 0:1040 or :")
+    first, last = (on_grid(Coordinate(side), within.voxel_size, within.offset) for side in (begin, end))
+    roi = Roi(first, last - first)
+    within.check(roi)
+    return roi
+
+
+def format_roi(roi: Roi) -> str:
+    """Return a region (nm) as `z0:z1,y0:y1,x0:x1`, the inverse of `parse_roi`."""
+    return ",".join(f"{begin}:{end}" for begin, end in zip(json_numbers(roi.begin), json_numbers(roi.end), strict=True))
