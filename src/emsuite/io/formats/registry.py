@@ -9,15 +9,20 @@ from emsuite.common.errors import BadInput
 from emsuite.io.formats import dvid, hdf5, zarr
 from emsuite.io.formats.base import Format
 from emsuite.io.formats.sections import image_folder, tiff
+from emsuite.io.formats.tensors import n5, precomputed, remote, servers
 
 FORMATS: dict[str, Format] = {
     ".zarr": zarr,
+    ".n5": n5,
+    ".precomputed": precomputed,
     ".h5": hdf5,
     ".hdf": hdf5,
     ".hdf5": hdf5,
     ".tif": tiff,
     ".tiff": tiff,
     "dvid://": dvid,
+    precomputed.SCHEME: precomputed,
+    **dict.fromkeys(servers.SCHEMES, remote),
 }
 """A suffix such as `.zarr` ends the name of the container in a path; a scheme such as `precomputed://` begins a URL."""
 
@@ -41,6 +46,8 @@ def find_format(path: str | Path) -> tuple[Format, str, str]:
     # a folder without an ending: all of zarr's folders above the array belong to one container
     if groups := [folder for folder in (path, *path.parents) if zarr.is_zarr(folder)]:
         return zarr, str(groups[-1]), _name(path, groups[-1])
+    if groups := [folder for folder in (path, *path.parents) if n5.is_n5(folder)]:
+        return n5, str(groups[-1]), _name(path, groups[-1])
     if image_folder.is_image_folder(path):
         return image_folder, str(path), ""
     *suffixes, last = [suffix for suffix in FORMATS if suffix.startswith(".")]
@@ -71,7 +78,7 @@ def _by_content(container: Path) -> Format | None:
 
 def as_url(text: str) -> tuple[Format, str, str] | None:
     """Return what `find_format` does for a URL; None for another path."""
-    url = re.sub(r"\b([a-z][a-z0-9+]+):/+", r"\1://", text)
+    url = re.sub(r"\b([a-z][a-z0-9+]+):/(?!/)", r"\1://", text)
     for scheme, stored_as in FORMATS.items():
         if scheme.endswith("://") and url.startswith(scheme):
             return stored_as, url, ""

@@ -2,6 +2,7 @@
 
 Arrays and groups are the folders that lie on the disk, with or without a document for each group. Consolidated metadata
 are a copy made by some program at some time: they are never read, and renewed where the suite adds or renames an array.
+zarr-python keeps documents, attributes and groups; voxels go through tensorstore where it can (`tensors.zarr_voxels`).
 """
 
 import json
@@ -19,6 +20,7 @@ from emsuite.common.files import remove
 from emsuite.common.provenance import checksum
 from emsuite.io.formats import ome_ngff
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
+from emsuite.io.formats.tensors.zarr_voxels import TensorZarr
 from emsuite.io.formats.zarr_chunks import PlainFiles, checked, read_plain
 
 _METADATA = (".zarray", ".zattrs", ".zgroup", "zarr.json")
@@ -44,7 +46,9 @@ def open_array(container: str, name: str, mode: Mode) -> StoredArray:
         raise
     except Exception as error:  # zarr raises many kinds for odd metadata
         raise BadInput(f"{folder}: its metadata cannot be read: {str(error) or type(error).__name__}") from None
-    return StoredArray(array, attributes, tuple(dimensions or ()), tuple(_groups_above(Path(container), folder)))
+    return StoredArray(
+        TensorZarr(array, folder), attributes, tuple(dimensions or ()), tuple(_groups_above(Path(container), folder))
+    )
 
 
 def array_names(container: str) -> list[str]:
@@ -92,7 +96,7 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
     if new.is_image:
         ome_ngff.describe(Path(container) / name, new)
     _renew_listings(Path(container) / name)
-    return StoredArray(checked(array), dict(new.attributes))
+    return StoredArray(TensorZarr(checked(array), Path(container) / name), dict(new.attributes))
 
 
 def rename_array(container: str, old: str, new: str) -> None:

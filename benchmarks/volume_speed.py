@@ -1,0 +1,111 @@
+"""Speed of volumes: a prediction's tiles written by the suite and by zarr-python, and random crops from each format.
+
+Affinities are those of random cells, uint8, in the layout of a prediction: a shard for each tile, chunks of about 64
+voxels, channels together. Both write them with two threads. Rounds alternate, so that a busy machine slows all alike.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import click
+import h5py
+import numpy as np
+import zarr
+from volumes import random_cells
+
+from emsuite.io.chunks import dividing_chunk_length
+from emsuite.io.volume import Volume, create_volume, open_volume
+
+_TILE, _TILES, _CROP = (96, 96, 96), (1, 2, 2), (48, 84, 84)
+_READ = ("zarr 2", "zarr 3, shards", "zarr 3 by zarr-python", "HDF5", "N5", "precomputed")
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--crops", default=20, show_default=True)
+def main(rounds: int, crops: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), rounds)
+        read(Path(folder), rounds, crops)
+
+
+def affinities(shape: tuple[int, ...], channels: int) -> np.ndarray:
+    """Return smooth affinities (C, Z, Y, X), high inside cells and low between them."""
+    _, labels = random_cells(shape, 60)
+    raw, _ = random_cells(shape, 60)
+    inside = raw > np.median(raw)
+    return np.stack(
+        [np.where(np.roll(labels, c + 1, c % 3) == labels, 255 - 3 * inside, c) for c in range(channels)]
+    ).astype(np.uint8)
+
+
+def write(folder: Path, rounds: int) -> None:
+    """Print MB/s of both writers, and their ratio."""
+    shape = tuple(n * m for n, m in zip(_TILE, _TILES, strict=True))
+    tiles = [np.s_[:, :, y : y + 96, x : x + 96] for y in range(0, shape[1], 96) for x in range(0, shape[2], 96)]
+    voxels = affinities(shape, 12)
+    copies = [np.ascontiguousarray(voxels[tile]) for tile in tiles]
+    speeds: dict[str, list[float]] = {"the suite": [], "zarr-python": []}
+    for _ in range(rounds):
+        for writer, measured in speeds.items():
+            chunks = (12, *map(dividing_chunk_length, _TILE))
+            volume = create_volume(
+                folder / "p.zarr/affs", voxels.shape, "u1", (8,) * 3, (0,) * 3, chunks, 3, (12, *_TILE)
+            )
+            array: Any = volume.array if writer == "the suite" else zarr.open_array(folder / "p.zarr/affs", mode="r+")
+            begin = time.perf_counter()
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(lambda n: array.__setitem__(tiles[n], copies[n]), range(len(tiles))))  # noqa: B023
+            measured.append(voxels.nbytes / 1e6 / (time.perf_counter() - begin))
+    ratios = [ours / theirs for ours, theirs in zip(*speeds.values(), strict=True)]
+    size = sum(path.stat().st_size for path in (folder / "p.zarr/affs/c").rglob("*") if path.is_file())
+    ours, theirs = (statistics.median(measured) for measured in speeds.values())
+    print(f"written: {ours:.0f} MB/s, zarr-python {theirs:.0f} MB/s, ratio {statistics.median(ratios):.2f} "
+          f"({min(ratios):.2f} to {max(ratios):.2f}); {voxels.nbytes / size:.1f} x smaller")  # fmt: skip
+
+
+def read(folder: Path, rounds: int, crops: int) -> None:
+    """Print the time of a random crop from each format, and its ratio to the fastest."""
+    raw, _ = random_cells((128, 192, 192))
+    sources = {name: store(folder, name, raw) for name in _READ}
+    times: dict[str, list[float]] = {name: [] for name in _READ}
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        at = [[int(random.integers(n - m + 1)) for n, m in zip(raw.shape, _CROP, strict=True)] for _ in range(crops)]
+        for name, source in sources.items():
+            begin = time.perf_counter()
+            for corner in at:
+                source(tuple(slice(low, low + n) for low, n in zip(corner, _CROP, strict=True)))
+            times[name].append((time.perf_counter() - begin) / crops)
+    medians = {name: statistics.median(measured) for name, measured in times.items()}
+    for name, seconds in medians.items():
+        print(f"crop {_CROP} from {name}: {1000 * seconds:.1f} ms, {seconds / min(medians.values()):.2f} x the fastest")
+
+
+def store(folder: Path, name: str, raw: np.ndarray) -> Callable[[Any], np.ndarray]:
+    """Store raw voxels in a format; return what reads a region."""
+    if name == "HDF5":
+        with h5py.File(folder / "raw.h5", "w") as file:
+            array = file.create_dataset("raw", data=raw, chunks=(64,) * 3, compression="gzip", compression_opts=1)
+            array.attrs["resolution"] = [8, 8, 8]
+        return open_volume(folder / "raw.h5/raw").__getitem__
+    path = folder / {"zarr 2": "2.zarr/raw", "N5": "raw.n5/raw", "precomputed": "raw.precomputed"}.get(
+        name, "3.zarr/raw"
+    )
+    shards = (64, 128, 128) if name.startswith("zarr 3") else None
+    volume: Volume = create_volume(
+        path, raw.shape, raw.dtype, (8,) * 3, (0,) * 3, (64,) * 3, 3 if shards else 2, shards
+    )
+    volume.write(volume.roi, raw)
+    if name.endswith("zarr-python"):
+        return open_volume(path).array._array.__getitem__
+    return open_volume(path).__getitem__
+
+
+if __name__ == "__main__":
+    main()
