@@ -58,6 +58,7 @@ def main(
     from emsuite.common.device import pick_device
     from emsuite.common.process import kept_memory, make_cublas_deterministic, stay_on_loopback
     from emsuite.config.network import load_network
+    from emsuite.training.resume import recorded_grey_range
     from emsuite.training.trainer import train
     from emsuite.training.volumes import load_training_data, with_probabilities
 
@@ -65,7 +66,7 @@ def main(
     config = load_network(network_dir, [*overrides, *seeded])
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
-    loaded = load_training_data(config, volumes, project)
+    loaded = load_training_data(config, volumes, project, recorded_grey_range(network_dir, config))
     stay_on_loopback()
     if config.training.deterministic:
         make_cublas_deterministic()

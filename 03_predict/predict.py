@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 try:
     import click
@@ -30,10 +31,10 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
-@click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
 @click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
 @options.tiling_options
+@options.request_options
 @options.device
 @options.overrides
 def main(
@@ -42,11 +43,10 @@ def main(
     out: Path | None,
     iteration: int | None,
     roi: str | None,
-    valid: bool,
     input_shape: tuple[int, ...] | None,
     workers: int | None,
-    tile: str,
-    blend: str,
+    tiles: dict[str, Any],
+    asked: Any,
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
@@ -64,20 +64,21 @@ def main(
     from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
-    tiling, config = make_tiling(tile, valid, blend, input_shape), load_network(network_dir, overrides)
+    tiling, config = make_tiling(**tiles, input_shape=input_shape), load_network(network_dir, overrides)
     raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
-    raw, (network, checkpoint) = open_raw(raw_path, config.voxel_size), load_trained(network_dir, config, iteration)
-    region = predicted_roi(network, raw, roi, tiling, valid)
+    network, checkpoint = load_trained(network_dir, config, iteration)
+    raw = open_raw(raw_path, config.voxel_size, config.normalization, checkpoint.grey_range)
+    region, request = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw)
     workers = count_workers(where := pick_device(device), workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
-                                   checkpoint.last_record)  # fmt: skip
+                                   checkpoint.last_record) | request.settings  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
         network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
-    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path}
+    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
     with kept_memory():
-        if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, region, workers):
+        if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, region, workers, request):
             click.echo(f"{out}: already there, made with the same settings")
 
 

@@ -21,6 +21,8 @@ import zarr
 
 from builders import ROOT, write_array, write_network
 from emsuite.common.errors import BadInput
+from emsuite.data.grey_values import TYPES
+from emsuite.data.raw import SAYS_RANGE
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.prediction.finished_tiles import TileRecord
 
@@ -29,6 +31,7 @@ SIZE, SHAPE = (10, 10, 10), (28, 28, 28)
 RAW = np.random.default_rng(0).integers(0, 256, SHAPE).astype(np.uint8)
 LABELS = np.ones(SHAPE, np.uint64)
 LABELS[:, :, 14:] = 2
+WIDE = RAW.astype(np.float32)
 NO_NUMBER = np.where(RAW == 7, np.nan, RAW / 255).astype(np.float32)
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
 
@@ -89,7 +92,7 @@ GROUND = "volumes/labels/neuron_ids"
 @pytest.mark.parametrize(
     ("arrays", "line"),
     [
-        ({"raw": (RAW.astype(np.uint16), SIZE, (0,) * 3)}, "volumes/raw: holds uint16, expected uint8, or floats"),
+        ({"raw": (RAW.astype(np.uint64), SIZE, (0,) * 3)}, "volumes/raw: holds uint64, expected uint8, uint16"),
         ({"labels": (LABELS.astype(np.float32), SIZE, (0,) * 3)}, f"{GROUND}: holds float32, expected integers"),
         ({"raw": (RAW[0], SIZE[1:], (0, 0))}, "volumes/raw: has 2 axes (28, 28), expected 3: z, y, x"),
         ({"raw": (RAW[None], SIZE, (0,) * 3)}, "volumes/raw: has 4 axes (1, 28, 28, 28), expected 3: z, y, x"),
@@ -316,12 +319,15 @@ def test_weights_that_are_no_numbers(call_script: Callable, trained: Path, volum
 @pytest.mark.parametrize(
     ("raw", "line"),
     [
-        ((RAW.astype(np.uint16), SIZE, (0,) * 3), "uint16, expected uint8, or floats in [0, 1]"),
+        ((RAW.astype(np.uint64), SIZE, (0,) * 3), f"uint64, expected {TYPES}"),
         ((RAW[0], SIZE[1:], (0, 0)), "2 axes (28, 28), expected raw with 3 (z, y, x)"),
         ((RAW[None], SIZE, (0,) * 3), "4 axes (1, 28, 28, 28), expected raw with 3 (z, y, x)"),
         ((RAW, (40, 4, 4), (0,) * 3), "voxel size (40, 4, 4) nm, expected the network's (10, 10, 10)"),
         ((NO_NUMBER, SIZE, (0,) * 3), "holds NaN, expected floats in [0, 1], or uint8"),
-        ((RAW.astype(np.float32), SIZE, (0,) * 3), "holds floats from 0 to 255, expected floats in [0, 1], or uint8"),
+        (
+            (RAW.astype(np.float32), SIZE, (0,) * 3),
+            f"holds floats from 0 to 255, expected floats in [0, 1]{SAYS_RANGE}, or uint8",
+        ),
     ],
 )
 def test_raw_that_cannot_be_predicted(

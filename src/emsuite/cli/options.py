@@ -59,7 +59,10 @@ def training_volumes(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--tile` and `--blend`: where the tiles of a prediction lie, and how overlapping outputs combine."""
+    """Add `--tile`, `--blend` and `--valid`; the function gets one argument `tiles`, a dictionary of them.
+
+    They say where the tiles of a prediction lie, how overlapping outputs combine, and whether context is made up.
+    """
     from emsuite.cli.schema import names_in
 
     blend = click.option(
@@ -76,7 +79,48 @@ def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default="stride",
         help="original: the published experiments' tiles, zeros around the volume, for their bytes.",
     )
-    return tile(blend(command))
+    valid = click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
+
+    @functools.wraps(command)
+    def with_tiles(*args: Any, tile: str, blend: str, valid: bool, **others: Any) -> Any:
+        return command(*args, tiles={"tile": tile, "valid": valid, "blend": blend}, **others)
+
+    return valid(tile(blend(with_tiles)))
+
+
+def request_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--mask`, `--constant` and `--compression`; the function gets `asked`, which turns raw into a `Request`."""
+
+    @click.option(
+        "--mask",
+        type=FILE,
+        help="Array of any voxel size, as V.zarr/volumes/mask: voxels where it is 0, or ends, stay 0; tiles without "
+        "others are skipped.",
+    )
+    @click.option(
+        "--constant",
+        type=click.Choice(["skip", "predict"]),
+        default="skip",
+        show_default=True,
+        help="Tiles whose raw is one value throughout, their surrounding included: skip leaves them 0.",
+    )
+    @click.option(
+        "--compression",
+        metavar="NAME[:LEVEL]",
+        default="zstd",
+        show_default=True,
+        help="Of the arrays: zstd, blosc-lz4 or none, with a level, as zstd:5.",
+    )
+    @functools.wraps(function)
+    def with_request(*args: Any, mask: Path | None, constant: str, compression: str, **others: Any) -> Any:
+        def asked(raw: Any) -> Any:
+            from emsuite.prediction.request import make_request
+
+            return make_request(raw, mask, constant, compression)
+
+        return function(*args, asked=asked, **others)
+
+    return with_request
 
 
 def _settings(module: str, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -101,6 +101,11 @@ def _check_normalization(recorded: dict[str, Any] | None) -> None:
     measured = recorded["grey_scale"]
     if measured is not None and not (len(measured) == 2 and all(map(math.isfinite, measured))):
         raise ValueError("its grey scale is no gain and shift")
+    measured = recorded.get("grey_range")
+    if measured is not None and not (
+        len(measured) == 2 and all(map(math.isfinite, measured)) and measured[0] < measured[1]
+    ):
+        raise ValueError("its range of grey values is no low and high")
 
 
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.data.normalization import Normalization
 
 Record = dict[str, Any]
 """`settings`: as `weight_settings`; `data`: a mapping for each training volume; `code`: the commit, None if unknown."""
@@ -66,9 +67,18 @@ def differences(earlier: Record, now: Record) -> list[str]:
     Parts that a record does not know do not differ. The code is not compared.
     """
     told = [
-        f"{key} {_short(old)} -> {_short(new)}" for key, old, new in differing(earlier["settings"], now["settings"])
+        f"{key} {_short(old)} -> {_short(new)}"
+        for key, old, new in differing(_with_later_keys(earlier["settings"]), now["settings"])
     ]
     return told + list(_other_data(earlier.get("data"), now.get("data")))
+
+
+def _with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings with the keys of `normalization` that earlier versions did not know, by default."""
+    known = settings.get("normalization")
+    if not isinstance(known, Mapping):
+        return dict(settings)
+    return {**settings, "normalization": Normalization().model_dump(mode="json") | dict(known)}
 
 
 def differing(earlier: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,6 +1,6 @@
 """From stored grey values to the range that a network reads, and back.
 
-stored        uint8, or floats in [0, 1]
+stored        uint8, or floats in [0, 1]; other types in a range, see `grey_values.py`
 unit range    float32 in [0, 1]: samples and augmentations
 normalized    unit range * gain + shift: what the network reads
 """
@@ -36,6 +36,7 @@ class GreyScale(NamedTuple):
 
 _FIXED = {"unit_range": GreyScale(1.0, 0.0), "signed_unit_range": GreyScale(2.0, -1.0)}
 _Percent = Annotated[float, Field(ge=0, le=100)]
+_Grey = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Normalization(Settings):
@@ -52,9 +53,16 @@ class Normalization(Settings):
         "checkpoint), from each volume (a field of view), or from each sample and tile",
     )
     percentiles: tuple[_Percent, _Percent] = Field((1.0, 99.0), description="lower and upper, of percentile")
+    grey_range: Literal["dtype", "percentiles"] | tuple[_Grey, _Grey] = Field(
+        "dtype",
+        description="grey values that become 0 and 1, before `method`: dtype: the range of the type of integers, "
+        "floats as they are; percentiles: measured on all training volumes, recorded in the checkpoint; or [low, high]",
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> "Normalization":
+        if isinstance(self.grey_range, tuple) and not self.grey_range[0] < self.grey_range[1]:
+            raise ValueError(f"grey_range: {list(self.grey_range)}, expected the lower value first")
         if self.percentiles[0] >= self.percentiles[1]:
             raise ValueError(f"percentiles: {list(self.percentiles)}, expected the lower one first")
         return self

@@ -13,11 +13,15 @@ import torch
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey
 from emsuite.data.labels_mask import MaskRule, mask_of
+from emsuite.data.normalization import Normalization
+from emsuite.data.raw import SAYS_RANGE
 from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 
 NO_RULE = MaskRule()
+DTYPE = Normalization()
 _SLAB = 16  # sections of labels that are read together to find one
 
 
@@ -40,6 +44,8 @@ class TrainingVolume:
     """Where labels and mask begin, nm; where raw begins in a volume without labels."""
     name: str
     """The path of the volume, for messages."""
+    grey_range: GreyRange | None = None
+    """The range of grey values that was measured on all training volumes, if raw is read in it."""
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -63,18 +69,26 @@ class TrainingVolume:
         return replace(self, raw=raw, labels=labels, mask=mask)
 
 
-def load_unlabelled_volume(path: str | Path, stream: bool = False) -> TrainingVolume:
+def load_unlabelled_volume(
+    path: str | Path, stream: bool = False, normalization: Normalization = DTYPE, measured: GreyRange | None = None
+) -> TrainingVolume:
     """Read `volumes/raw` alone, into memory or, if `stream`, as samples need it; raise BadInput for a wrong type."""
-    raw = open_volume(Path(path) / RAW)
-    _check_axes(raw)
-    _check_raw_type(raw)
+    stored = open_volume(Path(path) / RAW)
+    _check_axes(stored)
+    check_grey(stored)
+    raw = in_grey_range(stored, normalization, measured)
     source = raw_source(raw)
     voxels = source if stream else source[:, :, :]
-    return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path))
+    return TrainingVolume(voxels, None, None, raw.voxel_size, raw.offset, raw.offset, str(path), measured)
 
 
 def load_training_volume(
-    path: str | Path, roi: Roi | None = None, stream: bool = False, rule: MaskRule = NO_RULE
+    path: str | Path,
+    roi: Roi | None = None,
+    stream: bool = False,
+    rule: MaskRule = NO_RULE,
+    normalization: Normalization = DTYPE,
+    measured: GreyRange | None = None,
 ) -> TrainingVolume:
     """Read `volumes/raw`, `volumes/labels/neuron_ids` and, if it exists, `volumes/labels/labels_mask`.
 
@@ -83,6 +97,8 @@ def load_training_volume(
         roi: use the labels inside this region (nm) and inside raw; None: all labels. Raw is kept whole, as context.
         stream: leave the arrays on disk and read pieces as samples need them.
         rule: labels that are no ground truth. They become background, and make the mask of a volume without one.
+        normalization: says which grey values become 0 and 1, see `in_grey_range`.
+        measured: the range for `percentiles`.
 
     Raises:
         BadInput: an array is missing or has a wrong type, arrays differ in their voxels, or do not overlap.
@@ -92,6 +108,7 @@ def load_training_volume(
     mask = open_volume(path / MASK) if holds_array(path / MASK) else None
     _check_axes(raw, labels, *([mask] if mask else []))
     _check_types(raw, labels)
+    raw = in_grey_range(raw, normalization, measured)
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
@@ -106,7 +123,9 @@ def load_training_volume(
     raw_voxels, label_voxels, *masks = sources
     # A mask of ones needs no memory and no reading.
     mask_voxels = masks[0] if masks and not _is_full(masks[0]) else Ones(labelled.shape)
-    return TrainingVolume(raw_voxels, label_voxels, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path))
+    return TrainingVolume(
+        raw_voxels, label_voxels, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path), measured
+    )
 
 
 def _moved(source: Source | None, device: torch.device | str) -> Source | None:
@@ -118,11 +137,15 @@ def raw_source(raw: Volume, mask: Volume | None = None) -> "StoredVoxels":
     return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32, mask)
 
 
-def memory_needed(path: str | Path, roi: Roi | None = None) -> int:
+def memory_needed(path: str | Path, roi: Roi | None = None, normalization: Normalization = DTYPE) -> int:
     """Return the bytes that reading a volume takes in memory at most."""
     raw, labels = open_volume(Path(path) / RAW), open_volume(Path(path) / LABELS)
     used = labels.roi if roi is None else labels.roi.intersect(roi)
-    grey = 1 if raw.dtype == np.uint8 else raw.dtype.itemsize + 4
+    grey = raw.dtype.itemsize + 4  # what is stored, and float32
+    if raw.dtype.kind in "ui" and raw.dtype.itemsize > 2:
+        grey += 8  # float64 on the way
+    if raw.dtype == np.uint8 and normalization.grey_range == "dtype":
+        grey = 1
     labelled = math.prod(used.shape / labels.voxel_size)
     return math.prod(raw.shape) * grey + labelled * (labels.dtype.itemsize + 5)  # an int32 and the mask
 
@@ -150,13 +173,14 @@ def _check_axes(*volumes: Volume) -> None:
             )
 
 
-def _check_raw_type(raw: Volume) -> None:
-    if raw.dtype != np.uint8 and raw.dtype.kind != "f":
-        raise BadInput(f"{raw.path}: holds {raw.dtype}, expected uint8, or floats from 0 to 1")
+def check_grey(raw: Volume) -> None:
+    """Raise BadInput unless the voxels can be grey values."""
+    if not is_grey(raw.dtype):
+        raise BadInput(f"{raw.path}: holds {raw.dtype}, expected {TYPES}")
 
 
 def _check_types(raw: Volume, labels: Volume) -> None:
-    _check_raw_type(raw)
+    check_grey(raw)
     if labels.dtype.kind not in "uib":
         raise BadInput(f"{labels.path}: holds {labels.dtype}, expected integers, one per neuron")
 
@@ -198,7 +222,7 @@ def _check_floats(volume: Volume, odd: np.ndarray) -> None:
         raise BadInput(f"{volume.path}: holds NaN, in {nans} voxels, expected numbers from 0 to 1")
     if odd.size:
         low, high = min(odd.min(), 0), max(odd.max(), 1)
-        raise BadInput(f"{volume.path}: floats from {low:g} to {high:g}, expected 0 to 1")
+        raise BadInput(f"{volume.path}: floats from {low:g} to {high:g}, expected 0 to 1{SAYS_RANGE}")
 
 
 def _mask(_volume: Volume, voxels: np.ndarray, _masked_in: MaskedIn) -> torch.Tensor:

@@ -22,6 +22,7 @@ from emsuite.common.geometry import Coordinate, Number, Roi, json_numbers, on_gr
 from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
 from emsuite.io.chunks import chunk_length
+from emsuite.io.compression import ZSTD, Compression
 from emsuite.io.formats.axes import plain
 from emsuite.io.formats.axis_order import in_order
 from emsuite.io.formats.base import NewArray, StoredArray, WritableFormat
@@ -187,6 +188,7 @@ def create_volume(
     zarr_format: Literal[2, 3] = 3,
     shards: Sequence[int] | None = None,
     is_image: bool = True,
+    compression: Compression = ZSTD,
     **attributes: Any,
 ) -> Volume:
     """Create an array filled with 0; replace an array of that name.
@@ -202,6 +204,7 @@ def create_volume(
         shards: Voxels per axis that are stored in one file, multiples of `chunks`; None: one file per chunk.
             Only zarr 3 has shards.
         is_image: Whether the metadata of its group list the array; not for coarser levels of another.
+        compression: Of the chunks.
         **attributes: Further attributes of the array.
 
     Raises:
@@ -219,8 +222,9 @@ def create_volume(
         chunks = [*(shape[: len(shape) - spatial]), *map(chunk_length, shape[-spatial:])]
     all_attributes = {"voxel_size": size_nm, "resolution": size_nm, "offset": offset_nm} | attributes
     new = NewArray(
-        tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format, is_image
-    )
+        tuple(shape), dtype, tuple(chunks), tuple(shards) if shards else None, all_attributes, zarr_format, is_image,
+        compression,
+    )  # fmt: skip
     stored = stored_as.create_array(container, name, new)
     return Volume(path, stored.array, size, position, stored.attributes)
 

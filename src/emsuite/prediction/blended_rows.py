@@ -39,17 +39,20 @@ class RowSums:
         self._front = region.begin[2]
         self._sums: dict[str, np.ndarray] = {}
 
+    def advance(self, tile: Tile) -> None:
+        """Write the shards that lie before `tile`, which may be left out of the sums."""
+        complete = (tile.begin[2] - self._front) // self._shard * self._shard
+        if complete > 0:
+            self._flush(complete)
+
     def add(self, tile: Tile, weights: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
-        """Write the shards that lie before `tile`, then add its output.
+        """Add the output of `tile`, to which `advance` has come.
 
         Args:
             tile: begins at the x of the tile before, or behind it.
             weights: `(Z, Y, X)`, of the whole output.
             outputs: `(C, Z, Y, X)` float per head, at least as large as `weights`, from the tile's begin on.
         """
-        complete = (tile.begin[2] - self._front) // self._shard * self._shard
-        if complete > 0:
-            self._flush(complete)
         kept = Roi(tile.keep_begin, tile.keep_shape).intersect(self._region)
         of_output = _slices(kept, tile.begin)
         of_sums = _slices(kept, (*self._region.begin[:2], self._front))

@@ -25,16 +25,19 @@ from emsuite.common.geometry import Roi
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
-from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume
+from emsuite.data.grey_values import reopened
+from emsuite.io.volume import Volume, fingerprint, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
 from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.predictor import Predicted, Predictor
 from emsuite.prediction.region import in_nm, in_voxels
+from emsuite.prediction.request import EVERYTHING, Request
 from emsuite.prediction.settings import same_weights
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
+    create_arrays,
     make_blended_layout,
     make_layout,
     share_out,
@@ -53,6 +56,7 @@ def predict_to(
     raw: Volume,
     roi: Roi,
     workers: int = 1,
+    request: Request = EVERYTHING,
 ) -> bool:
     """Predict a region to a zarr container, unless it is there already.
 
@@ -64,6 +68,7 @@ def predict_to(
         raw: the volume.
         roi: the region, nm.
         workers: processes, see `predict_volume`.
+        request: what is left out, and how arrays are compressed; its settings must be among `settings`.
 
     Returns:
         False if the prediction was there already, made with the same settings.
@@ -73,28 +78,36 @@ def predict_to(
     if is_finished(out, settings, upgrade):
         return False
     with output(out, settings, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint) as prediction:
-        predict_volume(predictor, raw, roi, prediction, workers)
+        predict_volume(predictor, raw, roi, prediction, workers, request)
     return True
 
 
-def predict_volume(predictor: Predictor, raw: Volume, roi: Roi, out: Output, workers: int = 1) -> None:
+def predict_volume(
+    predictor: Predictor, raw: Volume, roi: Roi, out: Output, workers: int = 1, request: Request = EVERYTHING
+) -> None:
     """Predict `roi` (nm) of `raw` into one zarr array per head below `out.path`. Continue the work of an earlier run.
 
-    LSDs that are stored for the network to read become the array `input_lsds`, uint8, as far as `roi` needs them.
-    Several workers are processes of their own, on one GPU each, or one core of the CPU; the bytes do not depend on
-    their number.
+    LSDs that are stored for the network to read become the array `input_lsds`, uint8, as far as `roi` needs them; none
+    are left out. Several workers are processes of their own, on one GPU each, or one core of the CPU; the bytes do not
+    depend on their number.
     """
     roi_vx, sources = in_voxels(raw, roi), [raw]
     if predictor.lsds:
         needed = predictor.reads(predictor.grid(raw, roi_vx)).intersect(predictor.whole(raw))
-        sources += _predict(predictor.lsds, [raw], needed, out, workers, "input_").values()
-    _predict(predictor, sources, roi_vx, out, workers)
+        sources += _predict(predictor.lsds, [raw], needed, out, workers, EVERYTHING, "input_").values()
+    _predict(predictor, sources, roi_vx, out, workers, request)
     for record in out.path.glob("done_*tiles*.txt"):
         record.unlink()
 
 
 def _predict(
-    predictor: Predictor, sources: list[Volume], roi: Roi, out: Output, workers: int, prefix: str = ""
+    predictor: Predictor,
+    sources: list[Volume],
+    roi: Roi,
+    out: Output,
+    workers: int,
+    request: Request,
+    prefix: str = "",
 ) -> dict[str, Volume]:
     raw, tiles, tiling = sources[0], predictor.grid(sources[0], roi), predictor.tiling
     if isinstance(tiling, Blended):
@@ -109,11 +122,11 @@ def _predict(
     if out.resumed and record.begun:
         arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
     else:
-        arrays = _create(predictor, raw, roi, paths, layout)
+        arrays = create_arrays(predictor, raw, roi, paths, layout, request.compression)
         record.begin()
     what, done = "predict stored LSDs" if prefix else "predict", record.read()
     kind = _BlendedRun if isinstance(tiling, Blended) else _Run
-    run = kind(predictor, sources, arrays, tiles, record, share, layout)
+    run = kind(predictor, sources, arrays, tiles, record, share, layout, request)
     if workers == 1:
         _predict_here(what, run, done)
     else:
@@ -137,6 +150,7 @@ class _Run:
     record: TileRecord
     share: BlockShare
     layout: Layout
+    request: Request
 
     def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> Iterator[Any]:
         """Yield the tiles of these blocks that are not done, as `predict` takes them; `done` as it was recorded."""
@@ -153,7 +167,7 @@ class _Run:
     def predict(self, numbers: Iterable[Any]) -> Iterator[Any]:
         """Predict tiles and yield once for each of them."""
         readers, writers = self._threads()
-        return overlap(numbers, self._read, lambda read: self.predictor(*read), self._write, writers, readers)
+        return overlap(numbers, self._read, self._compute, self._write, writers, readers)
 
     def _threads(self) -> tuple[int, int]:
         on_gpu = self.predictor.device.type == "cuda"
@@ -161,22 +175,38 @@ class _Run:
         return min(_GPU_READERS, cores), min(_GPU_WRITERS, cores)
 
     def _read(self, number: int) -> Any:
-        return self.predictor.read(self.sources, self.tiles[number])
+        """Return the input of a tile; None if it is left at 0."""
+        tile, raw = self.tiles[number], self.sources[0]
+        masked_in = self.request.masked_in(raw, Roi(tile.keep_begin, tile.keep_shape))
+        if masked_in is not None and not masked_in.any():
+            return None
+        read = self.predictor.read(self.sources, tile)
+        return None if self.request.is_skipped(read[0].numpy()) else read
 
-    def _write(self, number: int, predicted: Predicted) -> None:
+    def _compute(self, read: Any) -> Predicted | None:
+        return None if read is None else self.predictor(*read)
+
+    def _write(self, number: int, predicted: Predicted | None) -> None:
         tile = self.tiles[number]
-        kept_nm = in_nm(self.sources[0], Roi(tile.keep_begin, tile.keep_shape))
-        for name, voxels in predicted.arrays().items():
-            self.arrays[name].write(kept_nm, voxels[tile.kept_of_output])
+        if predicted is not None:
+            kept = {name: voxels[tile.kept_of_output] for name, voxels in predicted.arrays().items()}
+            self._store(Roi(tile.keep_begin, tile.keep_shape), kept)
         self.record.add(number)
+
+    def _store(self, region: Roi, predicted: Mapping[str, np.ndarray]) -> None:
+        """Write a region, in voxels of raw, of each head; 0 where it is masked out."""
+        raw = self.sources[0]
+        region_nm, masked_in = in_nm(raw, region), self.request.masked_in(raw, region)
+        for name, voxels in predicted.items():
+            masked = voxels if masked_in is None else np.where(masked_in, voxels, voxels.dtype.type(0))
+            self.arrays[name].write(region_nm, masked)
 
     def reopened(self, predictor: Predictor) -> "_Run":
         """Return the same run with open files of its own, for another process."""
-        sources = [open_volume(self.sources[0].path), *(open_volume(other.path, "r+") for other in self.sources[1:])]
+        sources = [reopened(self.sources[0]), *(open_volume(other.path, "r+") for other in self.sources[1:])]
         arrays = {name: open_volume(array.path, "r+") for name, array in self.arrays.items()}
-        return replace(
-            self, predictor=predictor, sources=sources, arrays=arrays, record=self.record.open(str(os.getpid()))
-        )
+        record, request = self.record.open(str(os.getpid())), self.request.reopened()
+        return replace(self, predictor=predictor, sources=sources, arrays=arrays, record=record, request=request)
 
 
 @dataclass(frozen=True)
@@ -200,7 +230,7 @@ class _BlendedRun(_Run):
         readers, _ = self._threads()
         write = _RowWriter(self)
         # one writer: it adds outputs in the order of the tiles
-        return overlap(pairs, lambda pair: self._read(pair[1]), lambda read: self.predictor(*read), write, 1, readers)
+        return overlap(pairs, lambda pair: self._read(pair[1]), self._compute, write, 1, readers)
 
 
 class _RowWriter:
@@ -213,24 +243,26 @@ class _RowWriter:
         self._weights = GridWeights(run.tiles, run.predictor.step, window)
         self._sums: RowSums | None = None
 
-    def __call__(self, pair: tuple[int, int], predicted: Predicted) -> None:
-        """Add the output of a tile to the sums of its row. Behind the row's last tile, note the row as done."""
+    def __call__(self, pair: tuple[int, int], predicted: Predicted | None) -> None:
+        """Add the output of a tile, if it has one, to its row's sums. Behind the last tile, note the row as done."""
         row, number = pair
         share, tile = self._run.share, self._run.tiles[number]
         if self._sums is None:
             region = in_voxels(self._run.sources[0], share.grid.block(row).write)
             self._sums = RowSums(region, self._run.layout.shard[2], self._run.predictor.step[2], self._store)
-        self._sums.add(tile, self._weights.of(tile), predicted.arrays())
+        self._sums.advance(tile)
+        if predicted is not None:
+            self._sums.add(tile, self._weights.of(tile), predicted.arrays())
         if number == share.tiles[row].last:
             self._sums.finish()
             self._sums = None
             self._run.record.add(row)
 
     def _store(self, region: Roi, predicted: Mapping[str, np.ndarray]) -> None:
-        region_nm = in_nm(self._run.sources[0], region)
-        for name, values in predicted.items():
-            voxels = self._run.predictor.to_stored(name, torch.from_numpy(values)).numpy()
-            self._run.arrays[name].write(region_nm, voxels)
+        stored = self._run.predictor.to_stored
+        self._run._store(
+            region, {name: stored(name, torch.from_numpy(values)).numpy() for name, values in predicted.items()}
+        )
 
 
 def _predict_here(what: str, run: _Run, done: set[int]) -> None:
@@ -263,27 +295,6 @@ class _Blocks:
         predictor = self.run.predictor
         on_gpu = predictor.device.type == "cuda"
         return predictor.on(claim_gpu(self.folder, self.workers) if on_gpu else predictor.device)
-
-
-def _create(
-    predictor: Predictor, raw: Volume, roi: Roi, paths: Mapping[str, Path], layout: Layout
-) -> dict[str, Volume]:
-    offset, arrays = in_nm(raw, roi).offset, {}
-    shards = None if layout.shard == layout.chunk else layout.shard
-    for name, path in paths.items():
-        head = predictor.config.heads[name]
-        channels = (head.channels,)
-        arrays[name] = create_volume(
-            path,
-            (*channels, *roi.shape),
-            head.stored_as,
-            raw.voxel_size,
-            offset,
-            (*channels, *layout.chunk),
-            shards=shards and (*channels, *shards),
-            **head.array_attributes(),
-        )
-    return arrays
 
 
 def _check_name(out: Path) -> None:

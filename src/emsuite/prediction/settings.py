@@ -14,6 +14,7 @@ from emsuite.config.trained_with import Record
 from emsuite.io.fingerprint import content_or_files
 from emsuite.io.regions import format_roi
 from emsuite.io.volume import Volume
+from emsuite.prediction.request import Request
 from emsuite.prediction.tiling import Tiling
 
 _VOXELS = "raw_voxels"
@@ -51,11 +52,10 @@ def same_weights(settings: Mapping[str, Any]) -> Upgrade:
     """Return a function that puts earlier settings in today's words and, for the same weights, in today's `training`.
 
     How weights were trained is recorded. What decides the bytes of a prediction are the weights, by their digest.
-    Earlier versions did not record the voxels of raw: they count as today's.
     """
 
     def upgrade(earlier: dict[str, Any]) -> dict[str, Any]:
-        earlier = {key: settings[key] for key in (_VOXELS,) if key in settings} | upgraded(earlier)
+        earlier = _with_later_keys(upgraded(earlier), settings)
         before, now = earlier.get("network"), settings.get("network")
         if not isinstance(before, Mapping) or not isinstance(now, Mapping):
             return earlier
@@ -64,6 +64,16 @@ def same_weights(settings: Mapping[str, Any]) -> Upgrade:
         return earlier | {"network": {**before, "training": now.get("training")}}
 
     return upgrade
+
+
+def _with_later_keys(earlier: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return earlier settings with the keys that earlier versions did not know.
+
+    They had no mask and one compression. That they computed tiles of constant raw is no reason to predict once more.
+    The voxels of raw, which they did not record, count as today's.
+    """
+    defaults = Request().settings | {key: settings.get(key) for key in ("constant", _VOXELS)}
+    return {key: default for key, default in defaults.items() if key in settings} | earlier
 
 
 def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:

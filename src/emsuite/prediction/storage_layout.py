@@ -10,8 +10,9 @@ axis. Where outputs are blended, a shard is as wide as tiles advance, and one wo
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +20,11 @@ from emsuite.blockwise.grid import BlockGrid
 from emsuite.common.arrays import Shape
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.chunks import chunk_length, dividing_chunk_length
-from emsuite.io.volume import Volume
+from emsuite.io.compression import Compression
+from emsuite.io.volume import Volume, create_volume
 from emsuite.prediction.blending import SHARDS_PER_ROW
+from emsuite.prediction.predictor import Predictor
+from emsuite.prediction.region import in_nm
 from emsuite.prediction.tile_grid import BlockTiles, TileGrid
 
 
@@ -109,3 +113,26 @@ def _even_width(n: int, shard: int) -> int:
 def _block_grid(size: Coordinate, roi: Roi, raw: Volume) -> BlockGrid:
     total = Roi(raw.offset + roi.offset * raw.voxel_size, roi.shape * raw.voxel_size)
     return BlockGrid(total, size * raw.voxel_size, size * 0)
+
+
+def create_arrays(
+    predictor: Predictor, raw: Volume, roi: Roi, paths: Mapping[str, Path], layout: Layout, compression: Compression
+) -> dict[str, Volume]:
+    """Create the array of each head for the prediction of `roi`, voxels of raw, at its path; return them by head."""
+    offset, arrays = in_nm(raw, roi).offset, {}
+    shards = None if layout.shard == layout.chunk else layout.shard
+    for name, path in paths.items():
+        head = predictor.config.heads[name]
+        channels = (head.channels,)
+        arrays[name] = create_volume(
+            path,
+            (*channels, *roi.shape),
+            head.stored_as,
+            raw.voxel_size,
+            offset,
+            (*channels, *layout.chunk),
+            shards=shards and (*channels, *shards),
+            compression=compression,
+            **head.array_attributes(),
+        )
+    return arrays

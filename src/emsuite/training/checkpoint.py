@@ -34,6 +34,7 @@ from emsuite.common.provenance import reproducible
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version
+from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.training.step import NETWORK
 
@@ -103,11 +104,23 @@ class Checkpoint:
         measured = self.normalization["grey_scale"]
         return None if measured is None else GreyScale(*measured)
 
+    @property
+    def grey_range(self) -> GreyRange | None:
+        """The range of grey values that was measured on the training volumes, if any."""
+        measured = self.normalization.get("grey_range")
+        return None if measured is None else GreyRange(*measured)
 
-def record_normalization(normalization: Normalization, grey_scale: GreyScale | None) -> dict[str, Any]:
-    """Return the normalization of a network's input as a checkpoint records it: settings, measured gain and shift."""
+
+def record_normalization(
+    normalization: Normalization, grey_scale: GreyScale | None, grey_range: GreyRange | None = None
+) -> dict[str, Any]:
+    """Return the normalization of a network's input as a checkpoint records it: settings and measured numbers.
+
+    A checkpoint without a measured range has no key for it, as those of earlier versions.
+    """
     measured = None if grey_scale is None else [float(number) for number in grey_scale]
-    return {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
+    recorded: dict[str, Any] = {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
+    return recorded if grey_range is None else recorded | {"grey_range": list(map(float, grey_range))}
 
 
 def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
@@ -218,7 +231,8 @@ def _fitting(checkpoint: Checkpoint, path: Path, config: NetworkConfig) -> Check
     """Return the checkpoint that was read from `path`; raise BadInput if it does not belong to this network."""
     _check_architecture(path, checkpoint.architecture, config)
     settings = config.normalization.model_dump(mode="json")
-    if checkpoint.normalization["settings"] != settings:
+    earlier = Normalization().model_dump(mode="json") | checkpoint.normalization["settings"]  # with later keys
+    if earlier != settings:
         raise BadInput(
             f"{path}: was trained with the normalization {checkpoint.normalization['settings']}, expected {settings}"
         )

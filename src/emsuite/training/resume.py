@@ -12,6 +12,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, continued, differences
+from emsuite.data.grey_values import GreyRange
 from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
@@ -87,9 +88,17 @@ def start_or_resume(
         checkpoints.load_optimizer(state.optimizers[name], optimizer_state, path)
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
-    state.iteration, state.grey_scale = saved.iteration, saved.grey_scale
+    state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return state
+
+
+def recorded_grey_range(folder: Path, config: NetworkConfig) -> GreyRange | None:
+    """Return the measured range of grey values in the checkpoint that training goes on from; None without one."""
+    if config.normalization.grey_range != "percentiles":
+        return None
+    saved = checkpoints.load_newest(folder, config)
+    return saved.grey_range if saved else None
 
 
 def trained_already(
@@ -173,7 +182,7 @@ def save(
         averages=state.averages,
         optimizers={name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
         frozen_digest=state.frozen_digest,
-        normalization=checkpoints.record_normalization(config.normalization, state.grey_scale),
+        normalization=checkpoints.record_normalization(config.normalization, state.grey_scale, state.grey_range),
         trained_with=state.trained_with,
         provenance=about,
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record
+from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.target import HeadOutput
@@ -45,6 +46,8 @@ class TrainingState:
     """The networks as they are called: compiled, or shared with other processes."""
     grey_scale: GreyScale | None = None
     """The grey scale that was measured on the training volumes; None for normalizations that measure nothing."""
+    grey_range: GreyRange | None = None
+    """The range of grey values that was measured on the training volumes, if any."""
 
     def __post_init__(self) -> None:
         self.forwards = self.forwards or dict(self.networks)

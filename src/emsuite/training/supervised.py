@@ -113,6 +113,7 @@ def _losses(
 
 def _measure(state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume]) -> list[GreyScale] | None:
     """Measure the grey scale of all volumes together into `state`; return those of single volumes, or None."""
+    state.grey_range = state.grey_range or volumes[0].grey_range
     normalization = config.normalization
     if normalization.fixed or normalization.scope == "tile":
         return None

@@ -15,8 +15,9 @@ from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
+from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range, tell_range
 from emsuite.data.labels_mask import MaskRule
-from emsuite.data.training_volume import Ones, TrainingVolume, load_training_volume, memory_needed
+from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
@@ -24,7 +25,9 @@ from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volum
 logger = logging.getLogger(__name__)
 
 
-def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: Path) -> list[TrainingVolume]:
+def load_training_data(
+    config: NetworkConfig, volumes: Sequence[str], project: Path, recorded: GreyRange | None = None
+) -> list[TrainingVolume]:
     """Read the training volumes.
 
     Labels that the data set calls unlabelled are masked out, also if a volume has no mask, and are never objects.
@@ -37,6 +40,8 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
         volumes: `VOLUME.zarr`, or `VOLUME.zarr@z0:z1,y0:y1,x0:x1` to use the labels inside this ROI (nm) alone; none:
             the training split of the data set.
         project: the folder of the project, with its `data` folder.
+        recorded: the range of grey values that a checkpoint to go on from was trained with; None: it is measured, if
+            `normalization.grey_range` says so.
 
     Raises:
         BadInput: a volume is missing, has another voxel size, or no volume holds a label; the data set has no split of
@@ -46,14 +51,28 @@ def load_training_data(config: NetworkConfig, volumes: Sequence[str], project: P
     parts = [_checked(config, part) for part in chosen]
     stream = config.training.stream
     if stream is None:
-        needed, free = sum(memory_needed(path, roi) for path, roi in parts), free_memory()
+        needed = sum(memory_needed(path, roi, config.normalization) for path, roi in parts)
+        free = free_memory()
         stream = needed > free // 2
         if stream:
             logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
     rule = _mask_rule(config, project)
-    loaded = [load_training_volume(path, roi, stream, rule) for path, roi in parts]
+    measured = _grey_range(config, [path for path, _ in parts], recorded)
+    loaded = [load_training_volume(path, roi, stream, rule, config.normalization, measured) for path, roi in parts]
     _check_labels(loaded)
     return loaded
+
+
+def _grey_range(config: NetworkConfig, paths: Sequence[str], recorded: GreyRange | None) -> GreyRange | None:
+    """Return the range that was measured on the volumes, or is recorded, if the network has one; log that of each."""
+    volumes, measured = [open_volume(Path(path) / RAW) for path in paths], None
+    for volume in volumes:
+        check_grey(volume)
+    if config.normalization.grey_range == "percentiles":
+        measured = recorded or measure_range(volumes, config.normalization.percentiles)
+    for volume in volumes:
+        tell_range(volume, in_grey_range(volume, config.normalization, measured))
+    return measured
 
 
 def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: Path) -> NetworkConfig:

@@ -10,6 +10,8 @@ A `container` is the path of a file or folder, or a URL, as text. A `name` leads
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from emsuite.io.compression import ZSTD, Compression
+
 Mode = Literal["r", "r+"]
 """Read, or read and write."""
 
@@ -43,6 +45,8 @@ class NewArray:
     """For new zarr containers; other formats ignore it."""
     is_image: bool = True
     """Whether the metadata of the group above list the array as an image of its own; not those of coarser levels."""
+    compression: Compression = ZSTD
+    """Of the chunks, as far as the format knows it."""
 
 
 class Format(Protocol):

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.provenance import checksum
+from emsuite.io.compression import ZSTD, Compression
 from emsuite.io.formats import ome_ngff
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
 from emsuite.io.formats.tensors.zarr_voxels import TensorZarr
@@ -86,7 +89,7 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
         dtype=new.dtype,
         chunks=new.chunks,
         shards=new.shards,
-        compressors="auto",
+        compressors=_compressors(new.compression, group.metadata.zarr_format),
         fill_value=0,
         overwrite=True,
         dimension_names=names if version == 3 else None,
@@ -97,6 +100,19 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
         ome_ngff.describe(Path(container) / name, new)
     _renew_listings(Path(container) / name)
     return StoredArray(TensorZarr(checked(array), Path(container) / name), dict(new.attributes))
+
+
+def _compressors(compression: Compression, zarr_format: int) -> Any:
+    """Return the codecs of a compression for a version of zarr; that of all arrays is what zarr-python chooses."""
+    name, level = compression
+    if compression == ZSTD:
+        return "auto"
+    if name == "none":
+        return None
+    if zarr_format == 2:
+        shuffle = numcodecs.Blosc.BITSHUFFLE
+        return numcodecs.Zstd(level) if name == "zstd" else numcodecs.Blosc("lz4", level, shuffle)
+    return ZstdCodec(level=level) if name == "zstd" else BloscCodec(cname="lz4", clevel=level, shuffle="bitshuffle")
 
 
 def rename_array(container: str, old: str, new: str) -> None:
