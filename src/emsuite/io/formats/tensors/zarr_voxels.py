@@ -1,7 +1,8 @@
 """The voxels of zarr arrays through tensorstore, at several times zarr-python's speed, with the same promises.
 
     written    whole shards, or chunks where there are none, by tensorstore: nothing is read first
-               parts of them by zarr-python, which checks the old chunk before it decodes it
+               parts of them by zarr-python, which checks the old chunk before it decodes it; a process that cannot use
+               tensorstore, as it was forked from one that does, lets another write, so that the bytes are the same
     read       by tensorstore if it bounds the output of all codecs; whatever it refuses is read again by zarr-python,
                whose checks (see `zarr_chunks`) name the damaged file, or bear with what tensorstore does not know
 
@@ -12,6 +13,7 @@ tensorstore gets the metadata from here, never from the disk, with the shape rou
 end of an axis then counts as whole, too: otherwise tensorstore would read the file that is replaced.
 """
 
+import functools
 import itertools
 import json
 import math
@@ -39,7 +41,6 @@ class TensorZarr:
 
     def __init__(self, array: zarr.Array, folder: Path):
         self._array, self._folder = array, folder
-        self._store: Any = None
         self._is_blosc = False
         self._described: dict[str, Any] | None = _metadata(array)
         self._reads = self._described is not None and _is_bounded(self._described)
@@ -79,33 +80,26 @@ class TensorZarr:
 
     def __setitem__(self, index: Any, voxels: Any) -> None:
         """Write voxels; raise BadInput for a part of a damaged chunk."""
-        whole = None if self._array.read_only else self._whole_blocks(index, voxels)
-        if whole is None or (store := self._tensors()) is None:
-            self._array[index] = voxels
-            return
+        whole = None if self._array.read_only or self._described is None else self._whole_blocks(index, voxels)
         with tensor_store.telling(str(self._folder)):
-            store[whole[0]].write(whole[1]).result()
+            # another process writes for one that cannot: the bytes must not depend on the process
+            written = whole is not None and tensor_store.anywhere(_write, self._spec(), *whole)
+        if not written:
+            self._array[index] = voxels
 
     def _tensors(self) -> Any:
         """Return tensorstore's array; None where it cannot be used, or does not know the array's codecs."""
         if self._described is None or not tensor_store.is_usable():
             return None
-        if self._store is None:
-            ts = tensor_store.library()
-            driver = "zarr3" if self._array.metadata.zarr_format == 3 else "zarr"
-            shape = [-(-n // block) * block for n, block in zip(self._array.shape, self._blocks, strict=True)]
-            spec = {
-                "driver": driver,
-                "kvstore": tensor_store.file_store(self._folder),
-                "metadata": self._described | {"shape": shape},
-            }
-            try:
-                # no attribute and no shape is read from the disk or written to it
-                opened = ts.open(spec, open=True, assume_metadata=True, context=tensor_store.context())
-                self._store = opened.result()
-            except (ValueError, NotImplementedError):
-                self._described = None
-        return self._store
+        return _opened(self._spec())
+
+    def _spec(self) -> str:
+        """Return tensorstore's description of the array, as JSON."""
+        assert self._described is not None
+        driver = "zarr3" if self._array.metadata.zarr_format == 3 else "zarr"
+        shape = [-(-n // block) * block for n, block in zip(self._array.shape, self._blocks, strict=True)]
+        kvstore = tensor_store.file_store(self._folder)
+        return json.dumps({"driver": driver, "kvstore": kvstore, "metadata": self._described | {"shape": shape}})
 
     @property
     def _blocks(self) -> tuple[int, ...]:
@@ -144,6 +138,25 @@ class TensorZarr:
         whole = np.full(padded, self._array.fill_value or 0, self._array.dtype)
         whole[tuple(slice(n) for n in shape)][rest] = given
         return tuple(slice(part.start, end) for part, end in zip(region, ends, strict=True)), whole
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(spec: str) -> Any:
+    """Return tensorstore's array, once for each process; None if it does not know the array's codecs."""
+    ts = tensor_store.library()
+    try:
+        # no attribute and no shape is read from the disk or written to it
+        return ts.open(json.loads(spec), open=True, assume_metadata=True, context=tensor_store.context()).result()
+    except (ValueError, NotImplementedError):
+        return None
+
+
+def _write(spec: str, region: Region, voxels: np.ndarray) -> bool:
+    """Write whole blocks; return whether tensorstore knows the array's codecs."""
+    if (store := _opened(spec)) is None:
+        return False
+    store[region].write(voxels).result()
+    return True
 
 
 def _metadata(array: zarr.Array) -> dict[str, Any] | None:
