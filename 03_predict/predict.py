@@ -77,9 +77,10 @@ def main(
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
-    with kept_memory():
-        if not predict_to(out, settings | predictor.settings, inputs, predictor, raw, region, workers, request):
-            click.echo(f"{out}: already there, made with the same settings")
+    if not kept_memory()(predict_to)(
+        out, settings | predictor.settings, inputs, predictor, raw, region, workers, request
+    ):
+        click.echo(f"{out}: already there, made with the same settings")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def test_blocks_tile_the_volume_and_know_their_number(shape, block):
         begin = (found.write.begin - source.roi.begin) / source.voxel_size
         end = (found.write.end - source.roi.begin) / source.voxel_size
         covered[tuple(slice(b, e) for b, e in zip(begin, end, strict=True))] += 1
-        assert found.index == number == grid.index_at(found.write.begin)
+        assert found.index == number == grid.index_at((found.write.begin - source.roi.begin) / grid.block_size)
         assert found.read == found.write.grow(source.voxel_size, source.voxel_size).intersect(source.roi)
     assert (covered == 1).all()
 

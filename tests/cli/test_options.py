@@ -75,8 +75,9 @@ def test_a_number_behind_the_network_is_the_iteration(tmp_path: Path, monkeypatc
 
 def test_three_numbers() -> None:
     assert chosen("folder", "--block-size", "2048,1024,512")["block_size"] == "(2048, 1024, 512)"
-    for odd in ("1,2", "1,2,3,4", "0,1,1", "-1,2,3", "1,2,x", "1.5,2,3", "", "8"):
-        assert "expected three whole numbers" in refused("folder", "--block-size", odd)
+    assert chosen("folder", "--block-size", "294,4.6,46")["block_size"] == "(294, 4.6, 46)"
+    for odd in ("1,2", "1,2,3,4", "0,1,1", "-1,2,3", "1,2,x", "nan,2,3", "", "8"):
+        assert "expected three lengths in nm" in refused("folder", "--block-size", odd)
 
 
 def test_overrides_may_be_given_again() -> None:

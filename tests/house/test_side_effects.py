@@ -22,6 +22,7 @@ ALLOWED = {
     "common.process": "the switches themselves",
     "blockwise.fork_server": "in processes that it has forked, which are nobody else's",
     "common.device": "torch's threads of the calling thread, on request, and as before behind a `with`",
+    "io.formats.tensors.elsewhere": "in a process of its own, which answers on its output alone",
     "training.signals": "within a `with`, which only training enters: signals end a run well",
     "workflow.environment": "Snakemake's own process, whose jobs inherit the environment",
 }

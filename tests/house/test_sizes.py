@@ -40,7 +40,7 @@ def test_packages_hold_a_handful_of_modules() -> None:
     }
     assert len(sizes) >= 19
     assert {name for name, size in sizes.items() if size > 13} <= LARGE_ON_PURPOSE.keys()
-    assert max(sizes.values()) <= 14
+    assert max(sizes.values()) <= 15
     assert {name for name, size in sizes.items() if size < 4} == set()
 
 

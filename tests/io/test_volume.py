@@ -124,7 +124,9 @@ def test_what_is_not_there_or_no_array_is_named_with_what_there_is(tmp_path: Pat
         assert refused(tmp_path / name).endswith("it holds volumes/raw")
     assert "no such volume" in refused(tmp_path / "none.zarr/raw")
     assert "no such volume" in refused(tmp_path / "none.hdf/raw")
-    assert "not in a .zarr, .h5, .hdf, .hdf5, .tif or .tiff container" in refused(tmp_path / "folder/raw")
+    assert "not in a .zarr, .n5, .precomputed, .h5, .hdf, .hdf5, .tif or .tiff container" in refused(
+        tmp_path / "folder/raw"
+    )
     (tmp_path / "empty.zarr").mkdir()
     assert "not a zarr group" in refused(tmp_path / "empty.zarr/raw")
     (tmp_path / "text.hdf").write_text("no HDF5")

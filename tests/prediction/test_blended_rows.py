@@ -26,6 +26,7 @@ def blended(values: list[float], n: int) -> tuple[np.ndarray, list[tuple[int, in
 
     sums = RowSums(Roi((0, 0, 0), (1, 1, n)), 4, 8, write)
     for tile, value in zip(tiles, values, strict=True):
+        sums.advance(tile)
         sums.add(tile, weights.of(tile), {"affs": np.full((1, 1, 1, 8), value, np.float32)})
         most = max(most, sums._sums["affs"].size)
     sums.finish()

@@ -145,7 +145,7 @@ def test_a_second_run_at_the_same_time_is_refused(run_script: Run, tmp_path: Pat
         (CONVERT, ("no.zarr/raw", "to.zarr/raw"), "no.zarr: no such volume; expected a zarr folder"),
         (CONVERT, ("cremi.hdf", "to.zarr/raw"), "cremi.hdf: has no array ''; it holds"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr"), "to.zarr: expected an array in a format that can be written"),
-        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif"), "to.tif: not in a "),
+        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif"), "to.tif: expected an array in a format that can be written"),
         (CONVERT, ("cremi.hdf/volumes/raw", "cremi.hdf/volumes/raw2"), "expected an array in a format that can be wri"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr/raw", "--level", 1), "has no level 1, expected one of 1"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr/raw", "--roi", "0:9"), "1 ranges, expected 3"),
