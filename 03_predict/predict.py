@@ -68,8 +68,8 @@ def main(
     raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
     network, checkpoint = load_trained(network_dir, config, iteration)
     raw = open_raw(raw_path, config.voxel_size, config.normalization, checkpoint.grey_range)
-    region, request = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw)
-    workers = count_workers(where := pick_device(device), workers)
+    region, request, where = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw), pick_device(device)
+    workers = count_workers(where, workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
@@ -77,9 +77,8 @@ def main(
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
-    if not kept_memory()(predict_to)(
-        out, settings | predictor.settings, inputs, predictor, raw, region, workers, request
-    ):
+    predict, settings = kept_memory()(predict_to), settings | predictor.settings
+    if not predict(out, settings, inputs, predictor, raw, region, workers, request):
         click.echo(f"{out}: already there, made with the same settings")
 
 
