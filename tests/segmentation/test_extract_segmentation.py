@@ -6,7 +6,9 @@ import pytest
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.scores import variation_of_information
 from emsuite.io.relabel import relabel
+from emsuite.io.tables import read_columns, write_columns
 from emsuite.io.volume import open_volume
+from emsuite.segmentation import extract_segmentation as stage
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
 from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
@@ -60,6 +62,29 @@ def test_a_table_of_another_run_is_refused(cells, tmp_path):
     with pytest.raises(BadInput, match=r"no table for threshold 0.7"):
         extract_segmentation(fragments, tmp_path / "a/lookup", 0.7, out)
     assert not out.exists()
+
+
+def test_a_stopped_run_keeps_no_blocks_of_another_table(cells, tmp_path, monkeypatch):
+    segment(cells, tmp_path, threshold=1.0, **BLOCKS)
+    fragments, lookup, out = tmp_path / "fragments.zarr/fragments", tmp_path / "lookup", tmp_path / "stopped.zarr"
+    relabel_block, blocks = stage._RelabelBlock.__call__, []
+
+    def stop(process, block):
+        blocks.append(block)
+        if len(blocks) > 4:
+            raise KeyboardInterrupt
+        relabel_block(process, block)
+
+    monkeypatch.setattr(stage._RelabelBlock, "__call__", stop)
+    with pytest.raises(KeyboardInterrupt):
+        extract_segmentation(fragments, lookup, 1.0, out)
+    assert list((out / ".blocks").iterdir()), "blocks of the first table"
+    monkeypatch.undo()
+    table = lookup / "segments.parquet"
+    ids = read_columns(table, ["fragment"])[0]
+    write_columns(table, {"fragment": ids, "1.0": ids})  # the same fragments, none merged
+    extract_segmentation(fragments, lookup, 1.0, out)
+    assert np.array_equal(open_volume(out / "segmentation").read(), open_volume(fragments).read())
 
 
 def test_relabelling_leaves_0_and_maps_the_rest():

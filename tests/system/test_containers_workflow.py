@@ -190,13 +190,14 @@ def requeue_while_training(project: Path) -> Callable[[], bool]:
     return done
 
 
+@pytest.mark.timeout(1200)
 def test_on_slurm_in_the_image_with_a_job_that_is_requeued(bare: Path, slurm_project: Path, image: Path) -> None:
     change(slurm_project / "profiles/slurm/profile.yaml", "gpu: 1", "gpu: 0")
     command = [sys.executable, "-m", "snakemake", *ON_SLURM, "--config", *CONFIG, f"container={image}"]
     environment = os.environ | {"PYTHONPATH": str(slurm_project / "src")}
     with open(slurm_project / "out.txt", "w") as out:
         run = subprocess.Popen(command, cwd=slurm_project, stdout=out, stderr=out, env=environment)
-        requeued, give_up = requeue_while_training(slurm_project), time.monotonic() + 500
+        requeued, give_up = requeue_while_training(slurm_project), time.monotonic() + 1000
         pending = True
         while run.poll() is None and time.monotonic() < give_up:
             pending = pending and not requeued()

@@ -6,6 +6,7 @@
 The blocks are those in which the fragments were made; the manifest of the fragments tells the block size.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,12 +44,13 @@ def extract_segmentation(
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     if lookup_manifest(lookup)["fragments_digest"] != origin["digest"]:
         raise BadInput(f"{lookup}: was made from other fragments than {fragments}; find their segments first")
-    read_lookup(lookup, threshold)
+    segments = hashlib.sha256(b"".join(column.tobytes() for column in read_lookup(lookup, threshold))).hexdigest()
     grid = make_grid(volume, origin["settings"]["block_size"], volume.voxel_size * 0)
     settings = {
         "threshold": threshold,
         "fragments_digest": origin["digest"],
         "merge_function": lookup_manifest(lookup)["merge_function"],
+        "segments": segments,  # edges of another context give other segments of the same fragments
     }
     inputs = {"fragments": split_path(fragments)[0], "lookup": lookup}
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
@@ -58,6 +60,7 @@ def extract_segmentation(
             chunks = block_aligned_chunk_shape(grid, volume.voxel_size)
             shape = volume.spatial_shape
             create_volume(out / "segmentation", shape, np.uint64, volume.voxel_size, volume.offset, chunks)
+        _cached_lookup.cache_clear()  # an earlier call of this process may have read another table there
         process = _RelabelBlock(fragments, lookup, threshold, out / "segmentation")
         run_blocks("segmentation", grid, process, workers, done_folder, run=segmentation.run)
         remove(done_folder)
