@@ -156,8 +156,8 @@ def test_ids_below_0_are_refused_by_a_worker_as_well(tmp_path):
     assert not manifest_path(tmp_path / "out").exists()
 
 
-def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
-    truth, found = GroundTruth(volume(tmp_path, "labels", random_ids(1))), volume(tmp_path, "seg", random_ids(0))
+def stop_after_two_blocks(monkeypatch):
+    """Interrupt `compare` at its third block; returns the list of the shapes that were counted."""
     counted = []
 
     def count_twice(a, b):
@@ -167,6 +167,12 @@ def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
         return contingency(a, b)
 
     monkeypatch.setattr("emsuite.evaluation.compare.contingency", count_twice)
+    return counted
+
+
+def test_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch):
+    truth, found = GroundTruth(volume(tmp_path, "labels", random_ids(1))), volume(tmp_path, "seg", random_ids(0))
+    counted = stop_after_two_blocks(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         compare(found, truth, found.roi, tmp_path / "out", block_size=BLOCK)
     assert unfinished_path(tmp_path / "out").exists()
@@ -184,15 +190,7 @@ def test_a_stopped_run_over_labels_that_were_edited_begins_anew(tmp_path, monkey
     array.attrs.update(voxel_size=SIZE)
     array[...] = random_ids(1)
     labels, found = open_volume(tmp_path / "w.zarr/labels"), volume(tmp_path, "seg", random_ids(0))
-    counted = []
-
-    def count_twice(a, b):
-        if len(counted) == 2:
-            raise KeyboardInterrupt
-        counted.append(a.shape)
-        return contingency(a, b)
-
-    monkeypatch.setattr("emsuite.evaluation.compare.contingency", count_twice)
+    stop_after_two_blocks(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         compare(found, GroundTruth(labels), found.roi, tmp_path / "out", block_size=BLOCK)
     array[...] = random_ids(2)

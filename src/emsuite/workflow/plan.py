@@ -245,7 +245,7 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
     Raises:
         BadInput: a key is unknown or holds a wrong value; the message names it.
     """
-    checked = validate(WorkflowConfig, _with_lists(config), "config/config.yaml")
+    checked = validate(WorkflowConfig, dict(config), "config/config.yaml")
     dataset = load_dataset(checked.dataset, project / DATASETS)
     folder = project / NETWORKS / dataset.name / checked.network
     if not (folder / "network.yaml").exists():
@@ -272,9 +272,3 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
             f"{part.volume}: has no {MASK}, which the data set {plan.dataset.name} needs; masks are written into zarr "
             "volumes alone: convert it"
         )
-
-
-def _with_lists(config: Mapping[str, Any]) -> dict[str, Any]:
-    # on the command line a list of one can be written without brackets: --config test=VOLUME.zarr
-    lists = ("shared",)
-    return {key: [value] if key in lists and isinstance(value, str) else value for key, value in config.items()}

@@ -19,6 +19,10 @@ def for_snakemake(name: Any) -> Any:
     return name
 
 
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
 def _no_option(folder: Path) -> Path:
     folder = folder.expanduser()
     return folder.absolute() if str(folder).startswith("-") else folder
@@ -26,6 +30,8 @@ def _no_option(folder: Path) -> Path:
 
 Name = Annotated[str, BeforeValidator(for_snakemake)]
 Folder = Annotated[Path, BeforeValidator(for_snakemake), AfterValidator(_no_option)]
+Folders = Annotated[tuple[Folder, ...], BeforeValidator(_listed)]
+"""On the command line, a list of one needs no brackets: `--config shared=FOLDER`."""
 
 
 class WorkflowConfig(Settings):
@@ -40,7 +46,7 @@ class WorkflowConfig(Settings):
     train: Parts | None = Field(None, min_length=1)
     test: Parts | None = Field(None, min_length=1)
     data: Folder = DATA
-    shared: tuple[Folder, ...] = ()
+    shared: Folders = ()
     results: Folder = Path("results")
     seed: int | None = Field(None, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
