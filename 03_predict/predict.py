@@ -77,8 +77,7 @@ def main(
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
-    predict, settings = kept_memory()(predict_to), settings | predictor.settings
-    if not predict(out, settings, inputs, predictor, raw, region, workers, request):
+    if not kept_memory()(predict_to)(out, settings, inputs, predictor, raw, region, workers, request):
         click.echo(f"{out}: already there, made with the same settings")
 
 

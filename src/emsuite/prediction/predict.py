@@ -62,7 +62,7 @@ def predict_to(
 
     Args:
         out: the container; it gets one array per head.
-        settings: what decides the bytes; an earlier prediction with the same settings is continued, or kept.
+        settings: what decides the bytes, beside the settings of `predictor`; an earlier prediction with the same settings is continued, or kept.
         inputs: files that the manifest names, with their digests.
         predictor: predicts the tiles.
         raw: the volume.
@@ -74,6 +74,7 @@ def predict_to(
         False if the prediction was there already, made with the same settings.
     """
     _check_name(out)
+    settings = {**settings, **predictor.settings}
     upgrade = same_weights(settings)
     if is_finished(out, settings, upgrade):
         return False
