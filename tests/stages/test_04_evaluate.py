@@ -111,7 +111,7 @@ def test_scores_a_segmentation_alone(evaluate, tmp_path):
         (["--roi", "0:80,:,:"], {}, "fragments.zarr/fragments: covers"),
         (["--edges", "none"], {}, "--edges needs --skeletons"),
         (["--block-size", "81,80,80"], {}, "block size (81, 80, 80) nm: expected multiples of the voxel size"),
-        (["--block-size", "0,80,80"], {}, "expected three whole numbers above 0"),
+        (["--block-size", "0,80,80"], {}, "expected three lengths in nm, above 0"),
         ([], {"raw": "fragments.zarr/none"}, "has no array 'none'"),
         ([], {"labels": None}, "expected ground truth: --labels, --skeletons or both"),
         ([], {"skeletons": "none"}, "none: no such folder; expected skeletons"),

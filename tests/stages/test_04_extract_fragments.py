@@ -73,7 +73,7 @@ def test_a_killed_run_continues_and_gives_the_same_bytes(run_script, cells, tmp_
         ),
         (("--affs", "{cells}/affs", "--mask", "{cells}/affs"), "affs: shape (3, 40, 48, 56), voxel size"),
         (("--affs", "{cells}/affs", "--min-seed-distance", "0"), "0 is not in the range 1<=x<=10000"),
-        (("--affs", "{cells}/affs", "--block-size", "all"), "'all': expected three whole numbers above 0"),
+        (("--affs", "{cells}/affs", "--block-size", "all"), "'all': expected three lengths in nm, above 0"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(run_script, cells, tmp_path, arguments, line):

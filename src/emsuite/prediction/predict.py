@@ -62,7 +62,8 @@ def predict_to(
 
     Args:
         out: the container; it gets one array per head.
-        settings: what decides the bytes, beside the settings of `predictor`; an earlier prediction with the same settings is continued, or kept.
+        settings: what decides the bytes, beside the settings of `predictor`; an earlier prediction with the same
+            settings is continued, or kept.
         inputs: files that the manifest names, with their digests.
         predictor: predicts the tiles.
         raw: the volume.
