@@ -12,13 +12,12 @@ sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
 from emsuite.common.process import ends_with_this_process
 from emsuite.common.settings import as_options
-from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
-from emsuite.io.volume import LABELS, MASK, RAW
 from emsuite.workflow.environment import prepare_image, run_with_own_python
 from emsuite.workflow.failed_steps import collect_errors, failed_steps
-from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states
+from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs
 from emsuite.workflow.plan import load_plan
+from emsuite.workflow.step_orders import StepOrders
 
 run_with_own_python()
 ERRORS = collect_errors()
@@ -36,9 +35,11 @@ IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment
 
 try:
     PLAN = load_plan(config, PROJECT)
+    ORDERS = StepOrders(PLAN)
     if IN_IMAGE and workflow.exec_mode == ExecMode.DEFAULT:
         prepare_image(PLAN)
     if workflow.exec_mode == ExecMode.DEFAULT:
+        ORDERS.write_all()
         for path in changed_inputs(PLAN):
             print(
                 f"{path}: changed since the last run; the steps that read it run again",
@@ -54,6 +55,19 @@ if IN_IMAGE:
         BEFORE_STEPS
         + '[ -z "${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" ] || python containers/check.py || exit 2; '
     )
+
+# Each rule has the order of its step as an input, and hands its digest on to the manifests of its outputs.
+
+
+def order_file(step):
+    """Return a function of a rule's wildcards that returns the file of its order."""
+    return lambda wildcards: step(wildcards).files
+
+
+def order_digest(step):
+    """Return a function of a rule's wildcards that returns the digest of its order."""
+    return lambda wildcards: step(wildcards).digest
+
 
 RESULT = f"{PLAN.results}/{{part}}"
 LOG = f"{PLAN.results}/log"
@@ -82,8 +96,3 @@ def source_option(wildcards, resources):
 def if_changed(wildcards, resources):
     """Return what happens to checkpoints of other settings."""
     return PLAN.config.if_changed
-
-
-def state_of(part, *arrays, with_skeletons=False):
-    """Return the states of arrays of a part, which Snakemake compares with those of the last run."""
-    return states(PLAN, [part], *arrays, with_skeletons=with_skeletons)

@@ -6,9 +6,16 @@ VOLUME = (
 )
 
 
+def volume_order(wildcards):
+    """Return the order to fetch or synthesize a volume."""
+    return ORDERS.volume(wildcards.volume)
+
+
 if PLAN.dataset.synthesis:
 
     rule synthesize:
+        input:
+            order=order_file(volume_order),
         output:
             f"{VOLUME}.manifest.json",
         log:
@@ -17,14 +24,17 @@ if PLAN.dataset.synthesis:
             f"{LOG}/synthesize_{{volume}}.tsv"
         threads: PLAN.config.threads
         params:
+            order=order_digest(volume_order),
             options=lambda wildcards: PLAN.dataset.synthesis_options(wildcards.volume),
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
-            "python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
+            "EMSUITE_ORDER={params.order} python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
 elif PLAN.dataset.bucket:
 
     rule fetch_data:
+        input:
+            order=order_file(volume_order),
         output:
             f"{VOLUME}.manifest.json",
         log:
@@ -32,11 +42,12 @@ elif PLAN.dataset.bucket:
         benchmark:
             f"{LOG}/fetch_{{volume}}.tsv"
         params:
+            order=order_digest(volume_order),
             dataset=PLAN.dataset_option,
             data=PLAN.config.data,
             source=source_option,
         shell:
-            "python 01_data/fetch_data.py --dataset {params.dataset:q} --volume {wildcards.volume:q}"
+            "EMSUITE_ORDER={params.order} python 01_data/fetch_data.py --dataset {params.dataset:q} --volume {wildcards.volume:q}"
             " --out {params.data:q} {params.source:q} 2>&1 | tee {log:q}"
 
 
@@ -47,7 +58,8 @@ for number, volume in enumerate(PLAN.masked_volumes, start=1):
         name:
             f"create_masks_{number}" if number > 1 else "create_masks"
         input:
-            PLAN.volume_manifest(volume),
+            order=ORDERS.masks(volume).files,
+            volume=PLAN.volume_manifest(volume),
         output:
             str(masks_path(volume)),
         log:
@@ -57,6 +69,6 @@ for number, volume in enumerate(PLAN.masked_volumes, start=1):
         params:
             dataset=PLAN.dataset_option,
             volume=volume,
-            inputs=state_of(VolumePart(volume=volume), LABELS),
+            order=ORDERS.masks(volume).digest,
         shell:
-            "python 01_data/create_masks.py --dataset {params.dataset:q} -- {params.volume:q} 2>&1 | tee {log:q}"
+            "EMSUITE_ORDER={params.order} python 01_data/create_masks.py --dataset {params.dataset:q} -- {params.volume:q} 2>&1 | tee {log:q}"

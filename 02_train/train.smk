@@ -5,8 +5,14 @@ TRAINED = (
 )
 
 
+def training_order(wildcards):
+    """Return the order of a training."""
+    return ORDERS.train(wildcards.network, int(wildcards.iterations))
+
+
 rule train:
     input:
+        order=order_file(training_order),
         masks=lambda wildcards: PLAN.masks(PLAN.train_parts),
         frozen=lambda wildcards: PLAN.frozen_manifest(wildcards.network),
     output:
@@ -20,12 +26,11 @@ rule train:
         gpu=1,
     params:
         folder=lambda wildcards: PLAN.networks / wildcards.network,
-        settings=lambda wildcards: PLAN.training_settings(wildcards.network),
-        inputs=lambda wildcards: states(PLAN, PLAN.train_parts, RAW, LABELS, MASK),
+        order=order_digest(training_order),
         data=PLAN.training_data_options,
         device=device,
         seed=as_options(PLAN.config, ["seed"]),
         if_changed=if_changed,
     shell:
-        "python 02_train/train.py {params.folder:q} --iterations {wildcards.iterations:q} {params.data:q}"
+        "EMSUITE_ORDER={params.order} python 02_train/train.py {params.folder:q} --iterations {wildcards.iterations:q} {params.data:q}"
         " --device {params.device:q} {params.seed:q} --if-changed {params.if_changed} 2>&1 | tee {log:q}"

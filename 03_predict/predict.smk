@@ -1,8 +1,14 @@
 # Prediction of the parts that the network is scored on.
 
 
+def prediction_order(wildcards):
+    """Return the order of a prediction."""
+    return ORDERS.predict(wildcards.part)
+
+
 rule predict:
     input:
+        order=order_file(prediction_order),
         trained=str(PLAN.checkpoint_manifest()),
         volume=lambda wildcards: PLAN.volume_manifest(part_of(wildcards).volume),
         # Masks are not read. They are waited for, as they are written into the volume.
@@ -18,13 +24,12 @@ rule predict:
         gpu=1,
     params:
         network=PLAN.network_folder,
-        settings=PLAN.prediction_settings,
-        inputs=lambda wildcards: state_of(part_of(wildcards), RAW),
+        order=order_digest(prediction_order),
         iterations=PLAN.iterations,
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
-        "python 03_predict/predict.py {params.network:q} --iteration {params.iterations:q} --raw {params.raw:q}"
+        "EMSUITE_ORDER={params.order} python 03_predict/predict.py {params.network:q} --iteration {params.iterations:q} --raw {params.raw:q}"
         " {params.roi:q} --out {params.out:q} --device {params.device:q} 2>&1 | tee {log:q}"

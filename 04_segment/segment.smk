@@ -11,6 +11,7 @@ from emsuite.segmentation.settings import (
 
 rule extract_fragments:
     input:
+        order=order_file(lambda wildcards: ORDERS.extract_fragments(wildcards.part)),
         prediction=f"{RESULT}/prediction.zarr.manifest.json",
     output:
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
@@ -21,6 +22,7 @@ rule extract_fragments:
         f"{RESULT}/log/extract_fragments.tsv"
     threads: PLAN.config.threads
     params:
+        order=order_digest(lambda wildcards: ORDERS.extract_fragments(wildcards.part)),
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         affinities=PLAN.affinities_head,
         out=subpath(output.fragments, parent=True),
@@ -28,12 +30,13 @@ rule extract_fragments:
         + as_options(PLAN.segmentation, BlockSettings),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
-        "python 04_segment/extract_fragments.py --affs {params.prediction:q}/{params.affinities:q}"
+        "EMSUITE_ORDER={params.order} python 04_segment/extract_fragments.py --affs {params.prediction:q}/{params.affinities:q}"
         " --out {params.out:q} {params.options:q} {params.workers:q} 2>&1 | tee {log:q}"
 
 
 rule agglomerate:
     input:
+        order=order_file(lambda wildcards: ORDERS.agglomerate(wildcards.part)),
         prediction=f"{RESULT}/prediction.zarr.manifest.json",
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
     output:
@@ -44,6 +47,7 @@ rule agglomerate:
         f"{RESULT}/log/agglomerate.tsv"
     threads: PLAN.config.threads
     params:
+        order=order_digest(lambda wildcards: ORDERS.agglomerate(wildcards.part)),
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         affinities=PLAN.affinities_head,
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
@@ -52,13 +56,14 @@ rule agglomerate:
         + as_options(PLAN.segmentation, ContextSettings),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
-        "python 04_segment/agglomerate.py --affs {params.prediction:q}/{params.affinities:q}"
+        "EMSUITE_ORDER={params.order} python 04_segment/agglomerate.py --affs {params.prediction:q}/{params.affinities:q}"
         " --fragments {params.fragments:q}/fragments --out {params.out:q} {params.options:q} {params.workers:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule find_segments:
     input:
+        order=order_file(lambda wildcards: ORDERS.find_segments(wildcards.part)),
         nodes=f"{RESULT}/graph/nodes.manifest.json",
         edges=f"{RESULT}/graph/edges.manifest.json",
     output:
@@ -68,17 +73,19 @@ rule find_segments:
     benchmark:
         f"{RESULT}/log/find_segments.tsv"
     params:
+        order=order_digest(lambda wildcards: ORDERS.find_segments(wildcards.part)),
         nodes=subpath(input.nodes, strip_suffix=".manifest.json"),
         edges=subpath(input.edges, strip_suffix=".manifest.json"),
         out=subpath(output.lookup, strip_suffix=".manifest.json"),
         options=as_options(PLAN.segmentation, SweepSettings),
     shell:
-        "python 04_segment/find_segments.py --nodes {params.nodes:q} --edges {params.edges:q}"
+        "EMSUITE_ORDER={params.order} python 04_segment/find_segments.py --nodes {params.nodes:q} --edges {params.edges:q}"
         " --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
+        order=order_file(lambda wildcards: ORDERS.evaluate(wildcards.part)),
         prediction=f"{RESULT}/prediction.zarr.manifest.json",
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
@@ -118,6 +125,7 @@ rule evaluate:
         f"{RESULT}/log/evaluate.tsv"
     threads: PLAN.config.threads
     params:
+        order=order_digest(lambda wildcards: ORDERS.evaluate(wildcards.part)),
         prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         affinities=PLAN.affinities_head,
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
@@ -126,9 +134,6 @@ rule evaluate:
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
         truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
-        inputs=lambda wildcards: state_of(
-            part_of(wildcards), RAW, LABELS, MASK, with_skeletons=True
-        ),
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
         edges=lambda wildcards: PLAN.edges_option(wildcards.part),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
@@ -136,13 +141,14 @@ rule evaluate:
     shell:
         "mapfile -d '' timings < <("
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
-        " python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
+        " EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
         " {params.truth:q} --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
         ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 
 rule extract_segmentation:
     input:
+        order=order_file(lambda wildcards: ORDERS.extract_segmentation(wildcards.part)),
         scores=f"{RESULT}/scores.json",
         fragments=f"{RESULT}/fragments.zarr.manifest.json",
         lookup=f"{RESULT}/lookup.manifest.json",
@@ -154,10 +160,13 @@ rule extract_segmentation:
         f"{RESULT}/log/extract_segmentation.tsv"
     threads: PLAN.config.threads
     params:
+        order=order_digest(
+            lambda wildcards: ORDERS.extract_segmentation(wildcards.part)
+        ),
         fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
         lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
         out=subpath(output.segmentation, strip_suffix=".manifest.json"),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
     shell:
-        "python 04_segment/extract_segmentation.py --fragments {params.fragments:q}/fragments"
+        "EMSUITE_ORDER={params.order} python 04_segment/extract_segmentation.py --fragments {params.fragments:q}/fragments"
         " --lookup {params.lookup:q} --scores {input.scores:q} --out {params.out:q} {params.workers:q} 2>&1 | tee {log:q}"

@@ -25,6 +25,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
 from emsuite.common.lock import owned
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
+from emsuite.common.written import difference, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -96,7 +97,8 @@ def output(
         lock.check()
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
-        write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | unfinished.notes)
+        record = provenance(settings, inputs, seed, fingerprint) | {"written": written(path)}
+        write_json(manifest_path(path), record | unfinished.notes)
         unfinished_path(path).unlink()
 
 
@@ -170,3 +172,15 @@ def check_finished(path: Path) -> None:
             raise BadInput(
                 f"{part}: unfinished (a run is writing it, or was stopped); run its stage again to continue it"
             )
+
+
+def check_whole(path: Path) -> None:
+    """Raise BadInput if `path` is, or lies inside, an output that is unfinished or has lost files since it was written.
+
+    Looks at all files of the output, about 10 us each: for the steps that read it, not for each of their workers.
+    """
+    check_finished(path)
+    for part in (path, *path.parents):
+        changed = difference(part, read_manifest(part).get("written")) if part.name else None
+        if changed:
+            raise BadInput(f"{part}: {changed}; remove {manifest_path(part).name} beside it and run its stage again")

@@ -100,7 +100,7 @@ def provenance(
     paths = {name: Path(path) for name, path in (inputs or {}).items()}
     recorded = as_recorded(settings)
     public = without_paths(recorded)
-    return {
+    return ordered() | {
         "command": without_paths(command),
         "settings": public,
         "seed": seed,
@@ -123,6 +123,12 @@ def provenance(
             "settings": {key: value for key, value in recorded.items() if public[key] != value},
         },
     }
+
+
+def ordered() -> dict[str, str]:
+    """Return the order that the workflow runs this step by, see `emsuite.workflow.orders`; nothing by hand."""
+    order = os.environ.get("EMSUITE_ORDER")
+    return {"order": order} if order else {}
 
 
 def as_recorded(settings: Mapping[str, Any]) -> dict[str, Any]:

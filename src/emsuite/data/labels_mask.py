@@ -16,7 +16,7 @@ from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
-from emsuite.io.fingerprint import content_or_files
+from emsuite.io.fingerprint import content_or_files, seen
 from emsuite.io.volume import (
     LABELS,
     MASK,
@@ -99,7 +99,7 @@ def _create_mask(container: Path, rule: MaskRule) -> bool:
         record = provenance(
             settings | {"kept": is_kept}, inputs={"labels": container / LABELS}, fingerprint=fingerprint
         )
-        write_json(masks_path(container), record)
+        write_json(masks_path(container), record | {"arrays": {MASK: seen(container / MASK)}})
     return not is_kept
 
 

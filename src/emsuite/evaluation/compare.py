@@ -23,7 +23,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
-from emsuite.common.outputs import output
+from emsuite.common.outputs import check_whole, output
 from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
@@ -83,6 +83,7 @@ def compare(
     Raises:
         BadInput: No node of the skeletons lies in `roi`, or the arrays hold no ids (see `contingency`).
     """
+    check_whole(segmentation.path)
     grid = _grid(roi, segmentation, block_size)
     given = {"segmentation": segmentation, "labels": truth.labels, "mask": truth.mask}
     arrays = {name: array for name, array in given.items() if array is not None}

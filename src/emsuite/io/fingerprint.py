@@ -9,15 +9,17 @@ import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import Volume, fingerprint
+from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array, open_volume
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -28,11 +30,12 @@ MOST_BYTES = 4 * 2**30
 _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 
-def state(path: Path) -> tuple[str, int]:
+def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
     """Return a text that changes with any file of an array, and the newest time of change, ns.
 
     Args:
         path: a file, a folder, or an array in a file, as `cube.h5/volumes/raw`.
+        with_numbers: the numbers in the file system count, which a copy does not keep.
 
     Returns:
         `missing` and 0 if there is nothing.
@@ -40,7 +43,7 @@ def state(path: Path) -> tuple[str, int]:
     file = next((part for part in (path, *path.parents) if part.is_file()), None)
     if file is not None:
         about = file.stat()
-        return _text([_of(about)]), about.st_mtime_ns
+        return _text([_of(about, with_numbers)]), about.st_mtime_ns
     if not path.is_dir():
         return "missing", 0
     lines, newest, left, folders = list[str](), 0, MOST_FILES, deque([path])
@@ -56,7 +59,7 @@ def state(path: Path) -> tuple[str, int]:
             known = sorted(Path(entry.path) for entry in entries if not entry.is_dir())
         for item in known:
             about = item.stat() if item.exists() else item.lstat()  # a link may lead nowhere
-            lines.append(f"{item.relative_to(path)} {_of(about)}")
+            lines.append(f"{item.relative_to(path)} {_of(about, with_numbers)}")
             newest = max(newest, about.st_mtime_ns)
     return _text(lines), newest
 
@@ -92,6 +95,40 @@ def content(volume: Volume, roi: Roi | None = None, convert: Callable[[np.ndarra
     return "sha256:" + digest.hexdigest()
 
 
+def seen(path: Path) -> dict[str, str]:
+    """Return what a record keeps of an array, or of a folder of other files, for `is_as_seen`."""
+    return {"files": times(path), "content": _content(path)}
+
+
+def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
+    """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it."""
+    return {array: seen(container / array) for array in (RAW, LABELS) if holds_array(container / array)}
+
+
+def is_as_seen(path: Path, earlier: Mapping[str, Any]) -> bool:
+    """Return whether an array, or a folder, is what `seen` saw. Where only times are new, its content is read."""
+    if times(path) == earlier.get("files"):
+        return True
+    known = str(earlier.get("content"))
+    return known.startswith("sha256:") and _content(path) == known
+
+
+def times(path: Path) -> str:
+    """Return a text that changes with the names, sizes and times of the files of an array or a folder."""
+    # copies that keep the times have other numbers in the file system
+    return state(path, with_numbers=False)[0]
+
+
+def _content(path: Path) -> str:
+    try:
+        return content_or_files(open_volume(path))
+    except BadInput:  # tables or skeletons
+        digest = hashlib.sha256()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
+        return "sha256:" + digest.hexdigest()
+
+
 def content_or_files(volume: Volume) -> str:
     """Return `content` of a whole array, or the fingerprint of its files if a part of it cannot be read."""
     try:
@@ -100,10 +137,10 @@ def content_or_files(volume: Volume) -> str:
         return fingerprint(volume.path)
 
 
-def _of(about: os.stat_result) -> str:
+def _of(about: os.stat_result, with_number: bool) -> str:
     # the size of a folder says nothing of its files
     size = 0 if stat.S_ISDIR(about.st_mode) else about.st_size
-    return f"{size} {about.st_mtime_ns} {about.st_ino}"
+    return f"{size} {about.st_mtime_ns}" + (f" {about.st_ino}" if with_number else "")
 
 
 def _text(lines: list[str]) -> str:

@@ -22,7 +22,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import json_numbers
-from emsuite.common.outputs import output
+from emsuite.common.outputs import check_whole, output
 from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
@@ -56,6 +56,8 @@ def agglomerate_fragments(
     """
     if merge_function not in get_args(MergeFunction):
         raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(get_args(MergeFunction))}")
+    check_whole(affs)
+    check_whole(fragments)
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     _check_fit(volume, affinity_volume(open_volume(affs)).volume)
     grid = make_grid(volume, origin["settings"]["block_size"], context)

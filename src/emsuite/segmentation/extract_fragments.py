@@ -23,7 +23,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
-from emsuite.common.outputs import Output, output
+from emsuite.common.outputs import Output, check_whole, output
 from emsuite.io.fingerprint import state
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
@@ -58,6 +58,7 @@ def extract_fragments(
     Raises:
         BadInput: If the arrays cannot be used, or the affinities are 0 or 1 everywhere.
     """
+    check_whole(affs)
     source = affinity_volume(open_volume(affs))
     grid = make_grid(source.volume, block_size, context)
     inputs = {"affs": split_path(affs)[0]} | ({} if mask is None else {"mask": split_path(mask)[0]})

@@ -17,7 +17,7 @@ from emsuite.blockwise.grid import Block, block_aligned_chunk_shape, make_grid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
-from emsuite.common.outputs import output, read_json
+from emsuite.common.outputs import check_whole, output, read_json
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.find_segments import lookup_manifest, read_lookup
@@ -41,6 +41,7 @@ def extract_segmentation(
     Raises:
         BadInput: If the lookup tables were made from other fragments, or lack the threshold.
     """
+    check_whole(fragments)
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     if lookup_manifest(lookup)["fragments_digest"] != origin["digest"]:
         raise BadInput(f"{lookup}: was made from other fragments than {fragments}; find their segments first")

@@ -30,7 +30,8 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove, write_json
 from emsuite.common.lock import Lock, owned
 from emsuite.common.outputs import manifest_path
-from emsuite.common.provenance import reproducible
+from emsuite.common.provenance import ordered, reproducible
+from emsuite.common.written import written
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version
@@ -163,7 +164,8 @@ def owned_folder(folder: Path) -> Iterator[Lock]:
 
 def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
     """Write the provenance beside the checkpoint. The manifest tells people and the workflow that it is whole."""
-    write_json(manifest_path(path), checkpoint.provenance | {"iteration": checkpoint.iteration})
+    about = {"iteration": checkpoint.iteration, "written": written(path)} | ordered()
+    write_json(manifest_path(path), checkpoint.provenance | about)
 
 
 def _without_identities(value: Any) -> Any:

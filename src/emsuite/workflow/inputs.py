@@ -1,18 +1,21 @@
 """The volumes, masks and skeletons that a run of the workflow reads, and whether they have changed since the last run.
 
 Snakemake compares the states of arrays, see `emsuite.io.fingerprint.state`, as params of the rules that read them. An
-array that a rule has written counts as it was written, until it is newer than the record behind it.
+array that a rule has written counts as it was written, as long as it is what the rule's record saw: a mask of a user's
+own may be older than the record.
 """
 
 import functools
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
-from emsuite.io.fingerprint import state
+from emsuite.io.fingerprint import is_as_seen, state, times
 from emsuite.io.volume import LABELS, MASK, RAW, is_writable
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -20,12 +23,13 @@ AS_WRITTEN = "as written"
 
 
 @functools.cache
-def input_state(path: Path, record: Path | None = None) -> str:
+def input_state(path: Path, record: Path | None = None, name: str = ".") -> str:
     """Return a text that changes when a user changes an array or a folder. Each is looked at once.
 
     Args:
         path: of the array or folder.
         record: the file that a rule writes behind it; None: no rule writes it.
+        name: of the array in the record; a folder is `.`.
 
     Returns:
         `as written` for an array that a rule has written or is still to write; `missing` for nothing.
@@ -33,7 +37,27 @@ def input_state(path: Path, record: Path | None = None) -> str:
     if record is not None and not record.exists():
         return AS_WRITTEN
     told, newest = state(path)
-    return AS_WRITTEN if record is not None and newest <= record.stat().st_mtime_ns else told
+    if record is None:
+        return told
+    content = read_json(record)
+    kept = content.get("arrays", {}).get(name) if isinstance(content, dict) else None
+    if not isinstance(kept, dict):  # of an earlier version, or of a volume without such an array when it was fetched
+        return AS_WRITTEN if newest <= record.stat().st_mtime_ns else told
+    if not is_as_seen(path, kept):
+        return told
+    _note_times(path, record, content, name)
+    return AS_WRITTEN
+
+
+def _note_times(path: Path, record: Path, content: dict[str, Any], name: str) -> None:
+    """Keep the times of a copy in the record, so that its voxels are read once; Snakemake must not see a new record."""
+    now = times(path)
+    if content["arrays"][name].get("files") == now or not os.access(record.parent, os.W_OK):
+        return
+    mtime = record.stat().st_mtime_ns
+    content["arrays"][name]["files"] = now
+    write_json(record, content)
+    os.utime(record, ns=(mtime, mtime))
 
 
 def states(
@@ -45,7 +69,7 @@ def states(
         manifest = manifest_path(volume) if plan.is_managed(volume) else None
         for array in arrays:
             record = masks_path(volume) if array == MASK and is_writable(volume) else manifest
-            told[str(volume / array)] = input_state(volume / array, record)
+            told[str(volume / array)] = input_state(volume / array, record, array)
         if with_skeletons and plan.skeletons_option(VolumePart(volume=volume)):
             skeletons = volume.with_suffix(".skeletons")
             is_written = plan.is_managed(volume) and plan.dataset.synthesis

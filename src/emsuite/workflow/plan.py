@@ -208,15 +208,23 @@ class WorkflowPlan:
         folder = self.networks / (network or self.network_name)
         return manifest_path(folder / "checkpoints" / f"checkpoint_{iterations or self.iterations}.pt")
 
-    def frozen_manifest(self, network: str) -> list[str]:
-        """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
+    @property
+    def trainings(self) -> list[tuple[str, int]]:
+        """The networks that are trained, with their iterations: this run's, and the frozen network that it reads."""
+        return [(self.network_name, self.iterations), *self.frozen_training(self.network_name)]
+
+    def frozen_training(self, network: str) -> list[tuple[str, int]]:
+        """Return the frozen network that `network` reads, and its iteration; nothing if it reads raw only."""
         folder = self.project / self.networks / network
         config = load_network(folder)
         frozen = frozen_network_folder(folder, config)
         if frozen is None or config.autocontext is None:
             return []
-        iterations = config.autocontext.iteration or load_network(frozen).training.iterations
-        return [str(self.checkpoint_manifest(frozen.name, iterations))]
+        return [(frozen.name, config.autocontext.iteration or load_network(frozen).training.iterations)]
+
+    def frozen_manifest(self, network: str) -> list[str]:
+        """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
+        return [str(self.checkpoint_manifest(*training)) for training in self.frozen_training(network)]
 
     def _parts(self, chosen: tuple[VolumePart, ...] | None, which: str) -> list[VolumePart]:
         if chosen is not None:
