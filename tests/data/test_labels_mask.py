@@ -118,6 +118,20 @@ def test_labels_edited_in_files_of_the_same_size_make_another_mask(tmp_path: Pat
     assert read(tmp_path / "v.zarr").sum() == 6 * 64
 
 
+@pytest.mark.parametrize("change", ["labels", "rule"])
+def test_an_edited_mask_is_kept_whatever_changes(tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture) -> None:
+    container = volume(tmp_path, some_labels())
+    create_mask(container, HEMI)
+    open_volume(container / MASK, "r+").array[:4] = 0
+    painted = read(container)
+    if change == "labels":
+        open_volume(container / LABELS, "r+").array[0, 0, 0] = 7
+    masks_path(container).unlink()  # as the workflow does before it runs the step again
+    assert create_mask(container, ONES if change == "rule" else HEMI) is False
+    assert np.array_equal(read(container), painted)
+    assert "labels_mask: was edited since it was written, and is kept" in caplog.text
+
+
 def test_a_mask_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
     container = volume(tmp_path, some_labels())
     create_mask(container, HEMI)

@@ -128,7 +128,7 @@ def test_volumes_that_are_not_there(call_script: Callable, network: Path, tmp_pa
     refused(call_script(TRAIN, network, "--data", empty), f"{empty}: has no array '{GROUND}'; it holds other")
     refused(
         call_script(TRAIN, network, "--data", tmp_path),
-        f"{tmp_path / GROUND}: not in a .zarr, .h5, .hdf, .hdf5, .tif or .tiff container",
+        f"{tmp_path / GROUND}: not in a .zarr, .n5, .precomputed, .h5, .hdf, .hdf5, .tif or .tiff container",
     )
     refused(call_script(TRAIN, network), "no data set 'd'; there are ")
     nothing_trained(network)
@@ -344,7 +344,8 @@ def test_raw_that_is_not_there(call_script: Callable, trained: Path, volume: Pat
 
     refused(predict(tmp_path / "no.zarr/raw"), f"{tmp_path / 'no.zarr'}: no such volume")
     refused(predict(volume / "raw"), f"{volume}: has no array 'raw'; it holds volumes/labels/neuron_ids, volumes/raw")
-    refused(predict(volume / "volumes"), f"{volume}/volumes: is a group, expected an array")
+    zarr.open_group(volume / "parts", mode="w")
+    refused(predict(volume / "parts"), f"{volume}/parts: is a group, expected an array")
     assert not list(tmp_path.glob("*p.zarr*"))
 
 
@@ -461,7 +462,7 @@ def test_a_full_disk_in_prediction(call_script: Callable, small_disk: Path, trai
     path = write_volume(tmp_path / "large.zarr", raw=(raw, SIZE, (0,) * 3)) / "volumes/raw"
     arguments = ["--raw", path, "--input-shape", "48,48,48"]
     out = small_disk / "p.zarr"
-    refused(call_script(PREDICT, trained, *arguments, "--out", out), f"{out}: No space left on device", code=1)
+    refused(call_script(PREDICT, trained, *arguments, "--out", out), f"{out}/affs: No space left on device", code=1)
     nothing_predicted(out)
     assert 0 < len(TileRecord(out, "done_tiles").read()) < 64
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)

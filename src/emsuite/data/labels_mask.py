@@ -1,6 +1,7 @@
 """The labels mask: 1 where the label of a voxel is ground truth, 0 where nobody labelled the voxel."""
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,9 +30,12 @@ from emsuite.io.volume import (
     rename_array,
 )
 
+log = logging.getLogger(__name__)
+
 _UNFINISHED = "volumes/labels/labels_mask_unfinished"
 _RULE = "mask_rule"
 _LABELS_CHECKSUM = "labels_checksum"
+_MASK_CHECKSUM = "mask_checksum"
 
 
 class MaskRule(Settings):
@@ -62,7 +66,7 @@ def create_mask(container: Path, rule: MaskRule) -> bool:
     """Write `volumes/labels/labels_mask` (uint8, 0 or 1) into a container, with the labels' ROI and chunks.
 
     The mask is written block by block under another name and renamed when it is complete. A mask that exists is kept
-    if it was made from these labels by this rule, or by another program.
+    if it was made from these labels by this rule, or by another program, or if somebody has edited it.
 
     Args:
         container: The volume, with labels in `volumes/labels/neuron_ids`.
@@ -108,7 +112,7 @@ def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bo
     if not holds_array(container / MASK):
         return False
     mask = open_volume(container / MASK)
-    if _RULE in mask.attributes:
+    if _RULE in mask.attributes and not _was_edited(mask):
         if str(mask.attributes.get(_LABELS_CHECKSUM)).startswith("listing:"):  # of an earlier version
             settings = settings | {_LABELS_CHECKSUM: fingerprint(labels.path)}
         return {key: mask.attributes.get(key) for key in settings} == settings
@@ -117,7 +121,15 @@ def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bo
             f"{mask.path}: {mask.dtype} over {mask.roi} nm does not fit the labels, which cover {labels.roi} nm; "
             "remove it, and a new one is written"
         )
+    if _RULE in mask.attributes:
+        log.warning("%s: was edited since it was written, and is kept; remove it, and a new one is written", mask.path)
     return True
+
+
+def _was_edited(mask: Volume) -> bool:
+    """Return whether somebody painted into a mask after it was written; earlier versions left no checksum to tell."""
+    checksum = mask.attributes.get(_MASK_CHECKSUM)
+    return checksum is not None and checksum != content_or_files(mask)
 
 
 def _write(container: Path, labels: Volume, rule: MaskRule, settings: dict[str, Any]) -> None:
@@ -135,6 +147,7 @@ def _write(container: Path, labels: Volume, rule: MaskRule, settings: dict[str, 
     blocks = math.prod(-(-n // width) for n, width in zip(labels.shape, block, strict=True))
     for index in progress(_blocks(labels.shape, block), what=f"mask of {container.name}", total=blocks):
         mask.array[index] = mask_of(labels[index], rule)
+    mask.array.attrs[_MASK_CHECKSUM] = content_or_files(open_volume(container / _UNFINISHED))
     rename_array(container, _UNFINISHED, MASK)
 
 
