@@ -56,15 +56,12 @@ def main(out: Path, **chosen: Any) -> None:
     if is_finished(out, record) and is_finished(skeletons, record):
         click.echo(f"{out}: already there, made with the same settings")
         return
-    with (
-        output(out, record, seed=settings.seed) as volume,
-        output(skeletons, record, seed=settings.seed) as neurons,
-    ):
+    with output(out, record, seed=settings.seed) as volume, output(skeletons, record, seed=settings.seed) as lines:
         with progress(total=STEPS, what="synthesize", unit="step") as bar:
             phantom = synthesize(settings, bar.update)
         write(phantom, out, settings.voxel_size)
         phantom.skeletons.save(skeletons)
-        volume.notes["arrays"], neurons.notes["arrays"] = seen_arrays(out), {".": seen(skeletons)}
+        volume.notes["arrays"], lines.notes["arrays"] = seen_arrays(out), {".": seen(skeletons)}
     click.echo(f"{out}: {int(phantom.labels.max())} neurons; skeletons in {skeletons}")
 
 

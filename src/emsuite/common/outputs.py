@@ -10,9 +10,14 @@ A run that finds an unfinished output with its own settings continues it, under 
 of finished parts carry this id: parts of another run do not count. An output with other settings is removed and
 written from the beginning. The `.emsuite` file is needed because the manifest may be gone: Snakemake removes it before
 it runs a rule again.
+
+The manifest also records which files were `written`. A copy that broke off and a program that cleans folders take files
+away, and a chunk that is gone reads as zeros; somebody puts another checkpoint in the place of this one.
 """
 
+import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +27,9 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
+from emsuite.common.files import naming, remove, remove_leftovers, sha256, write_json, write_text
 from emsuite.common.lock import owned
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
-from emsuite.common.written import difference, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -184,3 +188,77 @@ def check_whole(path: Path) -> None:
         changed = difference(part, read_manifest(part).get("written")) if part.name else None
         if changed:
             raise BadInput(f"{part}: {changed}; remove {manifest_path(part).name} beside it and run its stage again")
+
+
+def written(path: Path) -> dict[str, Any]:
+    """Return what a manifest records of the files of its output.
+
+    Args:
+        path: a file, or a folder, or nothing.
+
+    Returns:
+        of nothing, nothing; of a file, `size`, `mtime_ns` and `sha256`; of a folder, for each zarr array in it, or else
+        for the folder itself, under its name: the number of `files`, and a hash of their names and sizes as `listing`.
+    """
+    if path.is_dir():
+        return _listings(path)
+    if not path.exists():  # a record of work inside a volume has no output of its own
+        return {}
+    about = path.stat()
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": sha256(path)}
+
+
+def difference(path: Path, record: Any) -> str | None:
+    """Return how the files of an output differ from their record, in words; None if they do not.
+
+    A file that has another time and the same content does not differ. Files beside the recorded arrays do not count.
+
+    Args:
+        path: a file, or a folder.
+        record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record: None.
+    """
+    if not isinstance(record, Mapping) or not record:
+        return None
+    if "sha256" in record:
+        if not path.is_file():
+            return "is gone"
+        about = path.stat()
+        if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
+            return None
+        return None if sha256(path) == record["sha256"] else "holds something else than was written"
+    now = _listings(path, record)
+    for name, listing in record.items():
+        if isinstance(listing, Mapping) and now.get(name) != listing:
+            count, expected = now.get(name, {}).get("files", 0), listing.get("files")
+            told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
+            return f"{name}: {told}" if name != "." else told
+    return None
+
+
+def _listings(path: Path, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the listing of each array below a folder, or else of the folder; with a record, of what it names."""
+    if record is not None:
+        return {name: _listing(path / name) for name in record}
+    arrays = sorted(_arrays(path))
+    return {array.relative_to(path).as_posix(): _listing(array) for array in arrays or [path]}
+
+
+def _arrays(path: Path) -> list[Path]:
+    found = list[Path]()
+    for folder, names, files in os.walk(path):
+        described = Path(folder) / "zarr.json"
+        if ".zarray" in files or ("zarr.json" in files and b'"array"' in described.read_bytes()):
+            found.append(Path(folder))
+            names.clear()
+    return found
+
+
+def _listing(path: Path) -> dict[str, Any]:
+    digest, count = hashlib.sha256(), 0
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            file = Path(folder) / name
+            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+            count += 1
+    return {"files": count, "listing": digest.hexdigest()[:32]}

@@ -31,7 +31,6 @@ from emsuite.download import resumable
 from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum
 from emsuite.download.retry import Stopped
-from emsuite.io.fingerprint import seen_arrays
 
 WORKERS = 16
 
@@ -115,6 +114,8 @@ def _fetch_prefix(
     with output(folder, settings, keep=True) as copy:  # its files were just verified
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
         by_size += states.count(None)
+        from emsuite.io.fingerprint import seen_arrays  # NumPy, which --help need not wait for
+
         copy.notes.update(contents=contents, verified_by_size_only=by_size, arrays=seen_arrays(folder))
     if by_size:
         log.warning("%s: %d objects have no checksum to go by: verified by size only", folder, by_size)

@@ -19,7 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array, open_volume
+from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -96,7 +96,7 @@ def content(volume: Volume, roi: Roi | None = None, convert: Callable[[np.ndarra
 
 
 def seen(path: Path) -> dict[str, str]:
-    """Return what a record keeps of an array, or of a folder of other files, for `is_as_seen`."""
+    """Return what a record keeps of the files of an array, or of another folder, for `is_as_seen`."""
     return {"files": times(path), "content": _content(path)}
 
 
@@ -106,7 +106,7 @@ def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
 
 
 def is_as_seen(path: Path, earlier: Mapping[str, Any]) -> bool:
-    """Return whether an array, or a folder, is what `seen` saw. Where only times are new, its content is read."""
+    """Return whether an array, or a folder, is what `seen` saw. Where times are new, files are read."""
     if times(path) == earlier.get("files"):
         return True
     known = str(earlier.get("content"))
@@ -120,13 +120,13 @@ def times(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
-    try:
-        return content_or_files(open_volume(path))
-    except BadInput:  # tables or skeletons
-        digest = hashlib.sha256()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
-        return "sha256:" + digest.hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if sum(file.stat().st_size for file in files) > MOST_BYTES:
+        return "too large to be read"
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
+    return "sha256:" + digest.hexdigest()
 
 
 def content_or_files(volume: Volume) -> str:

@@ -29,9 +29,8 @@ from emsuite.common.documents import check_regular, shortened
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove, write_json
 from emsuite.common.lock import Lock, owned
-from emsuite.common.outputs import manifest_path
+from emsuite.common.outputs import manifest_path, written
 from emsuite.common.provenance import ordered, reproducible
-from emsuite.common.written import written
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version

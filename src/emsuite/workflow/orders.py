@@ -18,8 +18,7 @@ from pathlib import Path
 
 from emsuite.common.documents import read_json
 from emsuite.common.files import write_json
-from emsuite.common.outputs import manifest_path
-from emsuite.common.written import difference
+from emsuite.common.outputs import difference, manifest_path
 
 _SECOND = 10**9
 
