@@ -90,7 +90,8 @@ def _ending(log: Path, ended_by: int | None) -> str | None:
     errors, lines = _lines(log)
     if ended_by is not None and not errors:
         return f"ended by signal {ended_by} ({signal.Signals(ended_by).name})" + (f": {lines[-1]}" if lines else "")
-    return (errors or lines or [None])[-1]
+    told = errors or lines
+    return told[-1] if told else None
 
 
 def _lines(log: Path) -> tuple[list[str], list[str]]:
