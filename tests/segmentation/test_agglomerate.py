@@ -62,7 +62,8 @@ def test_affinities_that_the_fragments_were_not_made_from_are_told(cells, fragme
     other = write_array(tmp_path / "other.zarr/affs", cells.affs[:, ::-1], offset=(80, 160, 240))
     agglomerate_fragments(other.path, fragments, tmp_path / "edges", "mean")
     assert read_manifest(tmp_path / "edges")["affinities_of_fragments"] is False
-    told = f"{other.path}: scores the edges of {fragments}, which was made from other affinities, {cells.path / 'affs'}"
+    told = f"Warning: {other.path} scores the edges of {fragments}, which was made from other affinities, "
+    told += str(cells.path / "affs")
     assert warnings_of(caplog) == [told]
 
 
@@ -71,7 +72,7 @@ def test_affinities_that_have_changed_are_told(cells, fragments, tmp_path, caplo
     affs.write(affs.roi, affs.read()[:, ::-1])
     agglomerate_fragments(affs.path, fragments, tmp_path / "edges", "mean")
     assert warnings_of(caplog) == [
-        f"{affs.path}: has changed since {fragments} was made from it; its edges are scored all the same"
+        f"Warning: {affs.path} has changed since {fragments} was made from it; it scores the edges all the same"
     ]
 
 

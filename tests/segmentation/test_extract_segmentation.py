@@ -14,7 +14,7 @@ from emsuite.segmentation import extract_segmentation as stage
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
 from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
-from emsuite.segmentation.find_segments import find_segments, read_lookup, segments_digest
+from emsuite.segmentation.find_segments import find_segments, lookup_digest, read_lookup
 from emsuite.segmentation.fragments import FragmentSettings
 
 BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
@@ -121,18 +121,22 @@ def write_best(path, **content):
     return path
 
 
-def test_the_best_threshold_is_that_of_the_scored_segments(tmp_path, lookup):
-    """Another graph of the same fragments, and other fragments with the same ids, have another best threshold."""
-    scored = {"fragments_digest": "of the fragments", "segments": segments_digest(*read_lookup(lookup, 0.28))}
-    path = write_best(tmp_path / "scores.json", **scored)
+def test_the_best_threshold_is_that_of_the_scored_tables(tmp_path, lookup):
+    """Another graph or sweep of the same fragments, and other fragments with the same ids, have another one."""
+    path = write_best(tmp_path / "scores.json", lookup_digest=lookup_digest(lookup))
     assert best_threshold(path, lookup) == 0.28
-    for other in ({"fragments_digest": "of others"}, {"segments": segments_digest(*read_lookup(lookup, 0.3))}):
-        write_best(path, **scored | other)
-        with pytest.raises(BadInput, match=r"scores.json: scores other segments than .*lookup; .* --threshold 0.28"):
-            best_threshold(path, lookup)
-    write_best(path, **scored, threshold=0.5)
-    with pytest.raises(BadInput, match=r"no table for threshold 0.5"):
+    told = r"scores.json: scores other lookup tables than .*lookup; .* --threshold 0.28"
+    about, table = manifest_path(lookup).read_text(), (lookup / "segments.parquet").read_bytes()
+    manifest_path(lookup).write_text(about.replace("of the fragments", "of others"))
+    with pytest.raises(BadInput, match=told):
         best_threshold(path, lookup)
+    manifest_path(lookup).write_text(about)
+    ids, segments = read_lookup(lookup, 0.28)
+    write_columns(lookup / "segments.parquet", {"fragment": ids, "0.28": segments, "0.3": segments})
+    with pytest.raises(BadInput, match=told):
+        best_threshold(path, lookup)
+    (lookup / "segments.parquet").write_bytes(table)
+    assert best_threshold(path, lookup) == 0.28
 
 
 def test_scores_of_an_earlier_version(tmp_path, lookup):
@@ -142,7 +146,7 @@ def test_scores_of_an_earlier_version(tmp_path, lookup):
     assert best_threshold(path, lookup) == 0.28
     inputs["lookup"]["checksum"] = "listing:of others"
     write_best(path, provenance={"inputs": inputs})
-    with pytest.raises(BadInput, match=r"scores.json: scores other segments than"):
+    with pytest.raises(BadInput, match=r"scores.json: scores other lookup tables than"):
         best_threshold(path, lookup)
 
 

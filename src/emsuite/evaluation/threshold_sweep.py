@@ -28,7 +28,7 @@ from emsuite.io.regions import format_roi
 from emsuite.io.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import Volume, fingerprint, split_path
-from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, read_thresholds, segments_digest
+from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup, read_thresholds
 from emsuite.segmentation.graph_tables import edges_digest, graph_manifest, read_edges
 
 _NEARLY_ALL = 0.95  # a segment that holds this share of several neurons separates nothing
@@ -178,14 +178,13 @@ def add_edits(evaluation: Evaluation, comparison: Comparison, lookup: Path, edge
 def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any], lookup: Path | None = None) -> None:
     """Write `scores.csv` (a row per threshold) and, last, `scores.json` (the best row, and the provenance).
 
-    Of fragments, `scores.json` tells by digests which ones were scored, and which segments of `lookup` are the best.
+    Of fragments, `scores.json` tells by a digest which lookup tables were scored.
     """
     write_table(folder / "scores.csv", ["threshold", *METRICS], evaluation.rows)
     best = {"threshold": evaluation.best["threshold"], "best": evaluation.best, "roi": format_roi(evaluation.roi)}
     about = {"scored": evaluation.scored, "warning": evaluation.warning}
-    if lookup is not None and evaluation.lookup is not None:
-        about |= {"fragments_digest": lookup_manifest(lookup)["fragments_digest"]}
-        about |= {"segments": segments_digest(*evaluation.lookup)}
+    if lookup is not None:
+        about |= {"lookup_digest": lookup_digest(lookup)}
     write_json(folder / "scores.json", best | about | {"provenance": provenance})
 
 

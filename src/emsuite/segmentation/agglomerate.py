@@ -158,8 +158,10 @@ def _made_fragments(affs: Path, fragments: Mapping[str, Any]) -> bool:
 def _warn_of_others(affs: Path, fragments: Path, made_from: Any) -> None:
     """Warn of affinities that the fragments were not made from: of two networks on purpose, or by mistake."""
     if made_from == str(affs.resolve()):
-        logger.warning("%s: has changed since %s was made from it; its edges are scored all the same", affs, fragments)
+        logger.warning(
+            "Warning: %s has changed since %s was made from it; it scores the edges all the same", affs, fragments
+        )
     else:
         logger.warning(
-            "%s: scores the edges of %s, which was made from other affinities, %s", affs, fragments, made_from
+            "Warning: %s scores the edges of %s, which was made from other affinities, %s", affs, fragments, made_from
         )

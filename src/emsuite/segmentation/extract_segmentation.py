@@ -6,6 +6,7 @@
 The blocks are those in which the fragments were made; the manifest of the fragments tells the block size.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from emsuite.common.outputs import check_whole, output, read_json
 from emsuite.common.provenance import recorded_checksum
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
-from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, segments_digest
+from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup
 from emsuite.segmentation.graph_tables import fragments_manifest
 
 
@@ -46,14 +47,13 @@ def extract_segmentation(
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     if lookup_manifest(lookup)["fragments_digest"] != origin["digest"]:
         raise BadInput(f"{lookup}: was made from other fragments than {fragments}; find their segments first")
+    segments = hashlib.sha256(b"".join(column.tobytes() for column in read_lookup(lookup, threshold))).hexdigest()
     grid = make_grid(volume, origin["settings"]["block_size"], volume.voxel_size * 0)
     settings = {
         "threshold": threshold,
         "fragments_digest": origin["digest"],
         "merge_function": lookup_manifest(lookup)["merge_function"],
-        "segments": segments_digest(
-            *read_lookup(lookup, threshold)
-        ),  # edges of another context give other segments of the same fragments
+        "segments": segments,  # edges of another context give other segments of the same fragments
     }
     inputs = {"fragments": split_path(fragments)[0], "lookup": lookup}
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
@@ -79,19 +79,18 @@ def best_threshold(scores: Path, lookup: Path) -> float:
     threshold = content.get("threshold") if isinstance(content, dict) else None
     if not isinstance(threshold, float | int):
         raise BadInput(f"{scores}: holds no number under 'threshold', expected scores over thresholds")
-    if not _are_scores_of(content, lookup, float(threshold)):
+    if not _are_scores_of(content, lookup):
         raise BadInput(
-            f"{scores}: scores other segments than those of {lookup}; evaluate these first, or give "
-            f"--threshold {float(threshold)} to take it for them"
+            f"{scores}: scores other lookup tables than {lookup}; evaluate these first, or give "
+            f"--threshold {float(threshold)} to take it all the same"
         )
     return float(threshold)
 
 
-def _are_scores_of(scores: dict[str, Any], lookup: Path, threshold: float) -> bool:
-    """Whether the segments of these lookup tables at the best threshold were scored, as far as the scores tell."""
-    if "segments" in scores:
-        same_fragments = scores.get("fragments_digest") == lookup_manifest(lookup)["fragments_digest"]
-        return same_fragments and bool(scores["segments"] == segments_digest(*read_lookup(lookup, threshold)))
+def _are_scores_of(scores: dict[str, Any], lookup: Path) -> bool:
+    """Whether these lookup tables were scored, as far as the scores tell."""
+    if "lookup_digest" in scores:
+        return bool(scores["lookup_digest"] == lookup_digest(lookup))
     # of an earlier version: names and sizes of the tables
     recorded = recorded_checksum(scores.get("provenance", {}), "lookup")
     return recorded is None or recorded == fingerprint(lookup)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import sha256
 from emsuite.common.outputs import check_finished, output, read_manifest
 from emsuite.io.relabel import find_sorted
 from emsuite.io.tables import column_names, read_columns, write_columns
@@ -116,11 +117,10 @@ def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]
     return fragments, segments
 
 
-def segments_digest(fragments: np.ndarray, segments: np.ndarray) -> str:
-    """Return a SHA-256 digest of the lookup table at one threshold, as `read_lookup` returns it."""
-    digest = hashlib.sha256(np.ascontiguousarray(fragments).data)
-    digest.update(np.ascontiguousarray(segments).data)
-    return digest.hexdigest()
+def lookup_digest(lookup: Path) -> str:
+    """Return a SHA-256 digest of the lookup tables at all thresholds, and of the fragments that they were made from."""
+    made_from = lookup_manifest(lookup)["fragments_digest"]
+    return hashlib.sha256(f"{made_from} {sha256(lookup / _TABLE)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def lookup_manifest(lookup: Path) -> Mapping[str, Any]:
