@@ -41,8 +41,7 @@ onstart:
 
 onsuccess:
     note_inputs(PLAN)
-    if any(Path(PLAN.results).glob("*/scores.json")):
-        shell("python 04_segment/summary.py -- {PLAN.results:q}")
+    print(run_summary(PLAN, ".venv/bin/python 04_segment/view.py"), flush=True)
 
 
 onerror:

@@ -17,6 +17,7 @@ from emsuite.workflow.environment import prepare_image, run_with_own_python
 from emsuite.workflow.failed_steps import collect_errors, failed_steps
 from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs
 from emsuite.workflow.plan import load_plan
+from emsuite.workflow.run_summary import run_summary
 from emsuite.workflow.step_orders import StepOrders
 
 run_with_own_python()

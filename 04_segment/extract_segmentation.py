@@ -36,7 +36,7 @@ def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | 
         raise click.UsageError("expected either --threshold or --scores")
     from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
 
-    chosen = threshold if scores is None else best_threshold(scores)
+    chosen = threshold if scores is None else best_threshold(scores, lookup)
     extract_segmentation(fragments, lookup, chosen, out, workers=workers)
     click.echo(f"segmentation at threshold {chosen}; {out}")
 

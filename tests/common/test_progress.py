@@ -8,7 +8,7 @@ import termios
 
 import pytest
 
-from emsuite.common.progress import roughly
+from emsuite.common.progress import is_progress, roughly
 
 SCRIPT = """
 import time
@@ -37,6 +37,26 @@ def test_a_log_file_gets_plain_lines() -> None:
     assert 3 <= len(work) <= 12, "now and then, not at every step"
     assert [line.split("[")[0] for line in fetch] == ["fetch:  25% 3/12 ", "fetch:  92% 11/12 "]
     assert read[-1].startswith("bytes: 100% 5.00M/5.00M [")
+    assert all(map(is_progress, lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "is_one"),
+    [
+        ("fragments:   0% 0/1 [00:00<?, ?block/s]", True),
+        ("train: 12% 3/20 [00:10<1:00:12, 1.1it/s, loss=0.3]", True),
+        ("thresholds:   2%|▏         | 1/51 [00:00<00:09, 5.2it/s]", True),
+        ("batches: 5it [00:00, 3.2it/s]", True),
+        ("error: block 3 of 4: 50% of [0:80, 0:80] is missing", False),
+        ("ValueError: expected [0:10]", False),
+        ("predict: 12 tiles are missing from [0:10, 0:5]", False),
+        ("MemoryError", False),
+        ("", False),
+        ("a: 0% 0/1 [" * 100_000, False),
+    ],
+)
+def test_lines_of_progress_are_known(line: str, is_one: bool) -> None:
+    assert is_progress(line) == is_one
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -18,20 +18,23 @@ from emsuite.evaluation.scores import METRICS, adapted_rand, rand_index, variati
 from emsuite.evaluation.split_merge_errors import SplitMergeError, write_errors
 from emsuite.evaluation.threshold_sweep import add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.volume import create_volume
+from emsuite.io.volume import create_volume, fingerprint
+from emsuite.segmentation.find_segments import lookup_digest
+from emsuite.segmentation.graph_tables import edges_digest
 
 THRESHOLDS = [0.1, 0.28, 0.29, 0.5]
 COLUMNS = ["threshold", *METRICS]
 
 
-def write_lookup(folder, tables, digest="of the fragments"):
+def write_lookup(folder, tables, digest="of the fragments", **notes):
     """Lookup tables as find_segments.py leaves them: {threshold: {fragment: segment}}."""
     folder.mkdir()
     columns = {"fragment": list(next(iter(tables.values())))}
     columns |= {repr(threshold): list(table.values()) for threshold, table in tables.items()}
     columns = {name: np.array(column, np.uint64) for name, column in columns.items()}
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "segments.parquet")
-    write_json(manifest_path(folder), {"settings": {}, "fragments_digest": digest, "merge_function": "mean"})
+    about = {"settings": {}, "fragments_digest": digest, "merge_function": "mean"}
+    write_json(manifest_path(folder), about | notes)
     return folder
 
 
@@ -213,6 +216,10 @@ def test_scores_are_written_as_numbers_that_read_back(scene, compared, tmp_path)
     best = json.loads((tmp_path / "out/scores.json").read_text())
     assert (best["threshold"], best["best"]["voi_sum"], best["roi"]) == (0.29, 0, "0:60,0:80,0:160")
     assert best["provenance"] == {"seed": 3}
+    assert "lookup_digest" not in best, "a segmentation was scored"
+    write_scores(tmp_path / "out", found, {}, lookup)
+    best = json.loads((tmp_path / "out/scores.json").read_text())
+    assert best["lookup_digest"] == lookup_digest(lookup)
 
 
 def test_tables_of_another_run_are_refused(scene, tmp_path):
@@ -257,6 +264,31 @@ def write_edges(folder, scores):
     pyarrow.parquet.write_table(pyarrow.table(columns), folder / "0.parquet")
     write_json(manifest_path(folder), {"settings": {}, "blocks": 1, "fragments_digest": "of the fragments"})
     return folder
+
+
+def test_edges_that_the_lookup_was_not_made_from_are_refused(scene, tmp_path):
+    """The same fragments, agglomerated with another merge function or over other affinities."""
+    fragments, _, _, tables = scene
+    own, others = write_edges(tmp_path / "own", [0.3] * 7), write_edges(tmp_path / "others", [0.3] * 6 + [0.4])
+    lookup = write_lookup(tmp_path / "made", tables, edges_digest=edges_digest(own))
+    check_lookup(lookup, fragments, own)
+    with pytest.raises(BadInput, match=r"others: .*made was made from other edges; give those, or find the segments"):
+        check_lookup(lookup, fragments, others)
+    manifest_path(own).unlink()
+    with pytest.raises(BadInput, match="own: no graph there"):
+        check_lookup(lookup, fragments, own)
+
+
+def test_edges_of_a_lookup_of_an_earlier_version(scene, tmp_path):
+    """Its record tells the names and sizes of the tables of edges."""
+    fragments, _, _, tables = scene
+    own, others = write_edges(tmp_path / "own", [0.3] * 7), write_edges(tmp_path / "others", np.linspace(0.1, 0.9, 7))
+    inputs = {"edges": {"path": "graph/edges", "checksum": fingerprint(own)}}
+    lookup = write_lookup(tmp_path / "made", tables, inputs=inputs)
+    check_lookup(lookup, fragments, own)
+    with pytest.raises(BadInput, match=r"others: .*made was made from other edges"):
+        check_lookup(lookup, fragments, others)
+    check_lookup(write_lookup(tmp_path / "silent", tables, inputs={"edges": 3}), fragments, others)
 
 
 def test_edits_are_counted_at_the_best_threshold_or_at_all(scene, compared, tmp_path):

@@ -73,6 +73,12 @@ def test_reads_a_folder_of_swc(tmp_path):
     assert read.lengths.tolist() == [5, 60]
 
 
+def test_positions_that_are_far_away_have_lengths():
+    far = fork(positions=np.linspace([-1e15] * 3, [1e15] * 3, 6))
+    assert np.isfinite(far.lengths).all()
+    assert (far.positions + 1 != far.positions).all()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -81,6 +87,11 @@ def test_reads_a_folder_of_swc(tmp_path):
         ({"edges": np.array([[10, 8]])}, "joins two skeletons"),
         ({"edges": np.array([[10, 11], [11, 10]])}, "edge 10 to 11 is there 2 times"),
         ({"positions": np.full((6, 3), np.nan)}, "position of node 10 is not finite"),
+        (
+            {"positions": np.diag([1, 1e300, 1, 1, 1, 1])[:, :3]},
+            "node 11 lies at 1e[+]300 nm, expected at most 1e[+]15",
+        ),
+        ({"positions": np.full((6, 3), -2e15)}, "node 10 lies at 2e[+]15 nm"),
         ({"ids": np.empty(0, int), "edges": np.empty((0, 2), int)}, "holds no nodes"),
     ],
 )

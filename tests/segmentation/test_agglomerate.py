@@ -1,7 +1,13 @@
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from builders import write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path, read_manifest
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
@@ -43,6 +49,69 @@ def test_cells_stay_apart_and_whole(cells, fragments, tmp_path):
     same = cell[np.searchsorted(ids, edges.u)] == cell[np.searchsorted(ids, edges.v)]
     assert (edges.score[same] < 0.1).mean() > 0.9
     assert edges.score[~same].min() > 0.5
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.endswith("agglomerate")]
+
+
+def test_affinities_that_the_fragments_were_not_made_from_are_told(cells, fragments, tmp_path, caplog):
+    """Two networks may share the work; a prediction that was made anew is a mistake."""
+    agglomerate_fragments(cells.path / "affs", fragments, tmp_path / "edges", "mean")
+    assert (warnings_of(caplog), read_manifest(tmp_path / "edges")["affinities_of_fragments"]) == ([], True)
+    other = write_array(tmp_path / "other.zarr/affs", cells.affs[:, ::-1], offset=(80, 160, 240))
+    agglomerate_fragments(other.path, fragments, tmp_path / "edges", "mean")
+    assert read_manifest(tmp_path / "edges")["affinities_of_fragments"] is False
+    told = f"Warning: {other.path} scores the edges of {fragments}, which was made from other affinities, "
+    told += str(cells.path / "affs")
+    assert warnings_of(caplog) == [told]
+
+
+def test_affinities_that_have_changed_are_told(cells, fragments, tmp_path, caplog):
+    affs = open_volume(cells.path / "affs", "r+")
+    affs.write(affs.roi, affs.read()[:, ::-1])
+    agglomerate_fragments(affs.path, fragments, tmp_path / "edges", "mean")
+    assert warnings_of(caplog) == [
+        f"Warning: {affs.path} has changed since {fragments} was made from it; it scores the edges all the same"
+    ]
+
+
+def forget(fragments, *keys):
+    """Take from the record of fragments what earlier versions did not write."""
+    path = manifest_path(fragments.parent)
+    manifest = json.loads(path.read_text())
+    for record in (manifest, manifest["settings"]):
+        for key in keys:
+            record.pop(key, None)
+    path.write_text(json.dumps(manifest))
+
+
+def copied(cells, path):
+    """Affinities in a copy of their container, with new times, beside another array."""
+    shutil.copytree(cells.path, path, copy_function=shutil.copyfile)
+    write_array(path / "later", cells.labels)
+    return path / "affs"
+
+
+def test_a_copy_of_the_affinities_is_no_other(cells, fragments, tmp_path, caplog):
+    agglomerate_fragments(copied(cells, tmp_path / "copy.zarr"), fragments, tmp_path / "edges", "mean")
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.parametrize("known", ["state of the files", "names and sizes", "nothing"])
+def test_fragments_of_an_earlier_version(cells, fragments, tmp_path, caplog, known):
+    affs = cells.path / "affs"
+    forget(fragments, "seen")
+    if known == "state of the files":
+        write_array(cells.path / "later", cells.labels)
+    else:
+        forget(fragments, "files", *(["inputs"] if known == "nothing" else []))
+        affs = Path(shutil.copytree(cells.path, tmp_path / "copy.zarr", copy_function=shutil.copyfile)) / "affs"
+    agglomerate_fragments(affs, fragments, tmp_path / "edges", "mean")
+    assert warnings_of(caplog) == []
+    other = write_array(tmp_path / "other.zarr/affs", cells.affs[:, ::-1], offset=(80, 160, 240))
+    agglomerate_fragments(other.path, fragments, tmp_path / "edges", "mean")
+    assert len(warnings_of(caplog)) == (known != "nothing")
 
 
 def test_arrays_that_do_not_fit_are_refused(cells, fragments, tmp_path):

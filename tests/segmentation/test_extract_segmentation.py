@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
+from emsuite.common.outputs import manifest_path
 from emsuite.evaluation.scores import variation_of_information
 from emsuite.io.relabel import relabel
 from emsuite.io.tables import read_columns, write_columns
-from emsuite.io.volume import open_volume
+from emsuite.io.volume import fingerprint, open_volume
 from emsuite.segmentation import extract_segmentation as stage
 from emsuite.segmentation.agglomerate import agglomerate_fragments
 from emsuite.segmentation.extract_fragments import extract_fragments
 from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
-from emsuite.segmentation.find_segments import find_segments
+from emsuite.segmentation.find_segments import find_segments, lookup_digest, read_lookup
 from emsuite.segmentation.fragments import FragmentSettings
 
 BLOCKS = {"block_size": (160, 160, 160), "context": (64, 64, 64)}
@@ -103,11 +105,55 @@ def test_a_fragment_that_the_table_lacks_is_refused(voxel):
         relabel(np.array([voxel], np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint64))
 
 
+@pytest.fixture
+def lookup(tmp_path):
+    """Lookup tables of three fragments, at two thresholds."""
+    folder, ids = tmp_path / "lookup", np.array([2, 7, 9], np.uint64)
+    folder.mkdir()
+    write_columns(folder / "segments.parquet", {"fragment": ids, "0.28": np.array([2, 2, 9], np.uint64), "0.3": ids})
+    about = {"settings": {}, "fragments_digest": "of the fragments", "merge_function": "mean"}
+    write_json(manifest_path(folder), about)
+    return folder
+
+
+def write_best(path, **content):
+    path.write_text(json.dumps({"threshold": 0.28, "best": {"voi_sum": 1.2}} | content))
+    return path
+
+
+def test_the_best_threshold_is_that_of_the_scored_tables(tmp_path, lookup):
+    """Another graph or sweep of the same fragments, and other fragments with the same ids, have another one."""
+    path = write_best(tmp_path / "scores.json", lookup_digest=lookup_digest(lookup))
+    assert best_threshold(path, lookup) == 0.28
+    told = r"scores.json: scores other lookup tables than .*lookup; .* --threshold 0.28"
+    about, table = manifest_path(lookup).read_text(), (lookup / "segments.parquet").read_bytes()
+    manifest_path(lookup).write_text(about.replace("of the fragments", "of others"))
+    with pytest.raises(BadInput, match=told):
+        best_threshold(path, lookup)
+    manifest_path(lookup).write_text(about)
+    ids, segments = read_lookup(lookup, 0.28)
+    write_columns(lookup / "segments.parquet", {"fragment": ids, "0.28": segments, "0.3": segments})
+    with pytest.raises(BadInput, match=told):
+        best_threshold(path, lookup)
+    (lookup / "segments.parquet").write_bytes(table)
+    assert best_threshold(path, lookup) == 0.28
+
+
+def test_scores_of_an_earlier_version(tmp_path, lookup):
+    """Their record tells the names and sizes of the lookup tables."""
+    inputs = {"lookup": {"path": "lookup", "checksum": fingerprint(lookup)}}
+    path = write_best(tmp_path / "scores.json", provenance={"inputs": inputs})
+    assert best_threshold(path, lookup) == 0.28
+    inputs["lookup"]["checksum"] = "listing:of others"
+    write_best(path, provenance={"inputs": inputs})
+    with pytest.raises(BadInput, match=r"scores.json: scores other lookup tables than"):
+        best_threshold(path, lookup)
+
+
 def test_the_best_threshold_is_read_from_scores(tmp_path):
-    path = tmp_path / "scores.json"
-    path.write_text(json.dumps({"threshold": 0.28, "best": {"voi_sum": 1.2}}))
-    assert best_threshold(path) == 0.28
+    path = write_best(tmp_path / "scores.json")
+    assert best_threshold(path, tmp_path / "lookup") == 0.28
     for text in ('{"threshold": null}', "[]", "no json"):
         path.write_text(text)
         with pytest.raises(BadInput, match=r"scores.json: holds no number under 'threshold'"):
-            best_threshold(path)
+            best_threshold(path, tmp_path / "lookup")

@@ -5,8 +5,8 @@ from scipy.sparse.csgraph import connected_components
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, output, unfinished_path
-from emsuite.segmentation.find_segments import components, find_segments, read_lookup, read_thresholds
-from emsuite.segmentation.graph_tables import write_block
+from emsuite.segmentation.find_segments import components, find_segments, lookup_manifest, read_lookup, read_thresholds
+from emsuite.segmentation.graph_tables import edges_digest, write_block
 from emsuite.segmentation.region_graph import Edges, Nodes
 from emsuite.segmentation.settings import parse_thresholds
 
@@ -84,6 +84,17 @@ def test_edges_of_other_fragments_are_refused(graph):
     with pytest.raises(BadInput, match="was made from other fragments"):
         find_segments(graph / "nodes", graph / "edges", graph / "lookup", [0.5])
     assert not (graph / "lookup").exists()
+
+
+def test_the_manifest_names_the_edges(graph):
+    manifests = []
+    for score in (0.28, 0.28, 0.29):
+        write_block(graph / "edges", 0, edges((5, 8, score)))
+        find_segments(graph / "nodes", graph / "edges", graph / "lookup", [0.5])
+        manifests.append(lookup_manifest(graph / "lookup"))
+        assert manifests[-1]["edges_digest"] == edges_digest(graph / "edges")
+    first, again, other = (manifest["edges_digest"] for manifest in manifests)
+    assert first == again != other
 
 
 def test_an_interrupted_graph_leaves_no_tables(graph):

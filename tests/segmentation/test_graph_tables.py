@@ -3,7 +3,7 @@ import pytest
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import manifest_path, output, unfinished_path
-from emsuite.segmentation.graph_tables import digest_tables, read_edges, read_nodes, write_block
+from emsuite.segmentation.graph_tables import digest_tables, edges_digest, read_edges, read_nodes, write_block
 from emsuite.segmentation.region_graph import Edges, Nodes
 
 
@@ -89,3 +89,14 @@ def test_the_digest_is_of_content(tmp_path):
     found = {name: digest_tables(tmp_path / name, 1) for name in "abc"}
     assert found["a"] == found["b"] != found["c"]
     assert found["a"][0] == 2
+
+
+def test_the_digest_of_edges_is_that_of_their_tables(tmp_path):
+    columns = [np.array([value, value + 1], dtype) for value, dtype in ((1, np.uint64), (2, np.uint64))]
+    for name, score in {"a": 0.3, "b": 0.3, "c": 0.4}.items():
+        finish(tmp_path / name, Edges(*columns, np.full(2, score, np.float32), np.ones(2, np.int64)))
+    found = {name: edges_digest(tmp_path / name) for name in "abc"}
+    assert found["a"] == found["b"] != found["c"]
+    (tmp_path / "a/0.parquet").unlink()
+    with pytest.raises(BadInput, match="a: lacks some of 1 blocks"):
+        edges_digest(tmp_path / "a")

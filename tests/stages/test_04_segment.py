@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from emsuite.evaluation.scores import variation_of_information
 from emsuite.io.volume import create_volume, open_volume
-from emsuite.segmentation.find_segments import read_thresholds
+from emsuite.segmentation.find_segments import lookup_digest, read_thresholds
 
 
 @pytest.fixture
@@ -51,6 +53,13 @@ def test_from_affinities_to_the_cells(chain, cells, tmp_path, run_script):
     assert "segmentation at threshold 0." in done.stdout
     voi = variation_of_information(open_volume(tmp_path / "segmentation.zarr/segmentation").read(), cells.labels)
     assert (voi.split, voi.merge) == pytest.approx((0, 0), abs=1e-9)
+    assert json.loads((tmp_path / "scores/scores.json").read_text())["lookup_digest"] == lookup_digest(
+        tmp_path / "lookup"
+    )
+    assert chain("find_segments", "--thresholds", "0.28,0.6,0.01").returncode == 0
+    done = chain("extract_segmentation", "--scores", "scores/scores.json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "scores.json: scores other lookup tables than lookup; evaluate these first" in done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -33,6 +33,7 @@ def test_phantom_from_nothing_to_scores(project: Path) -> None:
     scores = json.loads((results / "scores.json").read_text())
     assert f"VOI split {scores['best']['voi_split']:.3f}" in done.stdout + done.stderr
     assert "04_segment/view.py" in done.stdout + done.stderr
+    assert "phantom-test, held out: VOI split" in done.stdout
     report = (results / "report.html").read_text()
     assert "data:image/" in report
     assert {"train_small_4", "predict"} <= set(re.findall(r"<td>(\w+)", report)), "what steps took"

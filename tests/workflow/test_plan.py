@@ -1,5 +1,6 @@
 """The workflow's settings and paths, without running anything."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -55,6 +56,21 @@ def test_own_volumes_replace_the_split() -> None:
     assert list(plan.test_parts) == ["d"]
     assert plan.volume_manifest(Path("a/b.zarr")) == []
     assert plan.results == Path("results/fib25/small/7")
+
+
+def test_results_of_one_name_are_told_by_their_volumes() -> None:
+    apart = load_plan(FIB25 | {"test": ["a/cube.zarr", "b/cube.zarr", "b/other.zarr"]}, ROOT)
+    assert list(apart.test_parts) == ["a_cube", "b_cube", "other"]
+    alike = ["x/first.zarr", "own/neg.zarr", "other/neg.zarr", "../own/neg.zarr"]
+    told = "test: the results of own/neg.zarr and ../own/neg.zarr would all be called own_neg; rename one"
+    with pytest.raises(BadInput, match=re.escape(told)):
+        load_plan(FIB25 | {"test": alike}, ROOT)
+
+
+def test_volumes_in_two_formats_are_told_by_their_names(tmp_path: Path) -> None:
+    zarr, hdf5 = tmp_path / "neg.zarr", tmp_path / "neg.h5"
+    with pytest.raises(BadInput, match=rf"the results of {zarr} and {hdf5} would all be called {tmp_path.name}_neg"):
+        load_plan(FIB25 | {"test": ["a/first.zarr", str(zarr), str(hdf5)]}, ROOT)
 
 
 def test_autocontext_waits_for_its_frozen_network() -> None:

@@ -1,6 +1,7 @@
 """Progress of long work on standard error: a bar on a terminal, plain lines in a log file."""
 
 import contextlib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,10 @@ from emsuite.common.errors import one_line
 
 _SECONDS_BETWEEN_LINES = 10.0
 _LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+
+_SHOWN = re.compile(r".*\d+%\|?.* \S+/\S+ \[\S+<.*\]\s*|.*: \d\S* \[\d+:\d\d, .*\]\s*")
+"""A line of `_LINE`, the bar of a terminal, or either of them where the number of items is unknown."""
+_LONGEST = 1000
 
 
 class _PlainLines(tqdm):
@@ -57,6 +62,11 @@ def progress(
         bar_format=None if kind is tqdm else _LINE,
         smoothing=0.05,
     )
+
+
+def is_progress(line: str) -> bool:
+    """Return whether a line of a log tells of progress alone."""
+    return len(line) < _LONGEST and _SHOWN.fullmatch(line) is not None
 
 
 def roughly(seconds: float) -> str:

@@ -151,6 +151,12 @@ def input_path(record: Mapping[str, Any], name: str) -> Path | None:
     return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
 
 
+def recorded_checksum(record: Mapping[str, Any], name: str) -> str | None:
+    """Return the fingerprint that a record holds of the input `name`, or None."""
+    checksum = _inside(record, "inputs", name, "checksum")
+    return checksum if isinstance(checksum, str) else None
+
+
 def _inside(record: Any, *keys: str) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None

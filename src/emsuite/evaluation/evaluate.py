@@ -107,7 +107,7 @@ def evaluate(
     write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
     write_pictures(out, evaluation, pictures)
     write_errors(out / "errors.csv", errors)
-    write_scores(out, evaluation, record)
+    write_scores(out, evaluation, record, tables.lookup)
     return evaluation
 
 

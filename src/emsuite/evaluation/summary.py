@@ -1,44 +1,90 @@
-"""Summarize a finished run in a few lines: its scores, the paths of its results, and the command that shows them."""
+"""Summarize finished results in a few lines: their scores, their paths, and the command that shows them.
+
+Results of one folder may be of several runs. What made them differs then, and is told.
+"""
 
 import os
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import read_manifest
+from emsuite.common.provenance import recorded_settings
+from emsuite.segmentation.settings import FragmentSettings
 
 _SHOWN = ("voi_split", "voi_merge", "voi_sum")
+_DIGITS = 8  # of the digest of weights
 
 
-def summary(results: Path, viewer: str) -> str:
-    """Return a text about every scored volume below `results`.
+def find_scored(results: Path) -> list[Path]:
+    """Return the folders of all scored volumes in `results`, a folder that the workflow wrote; BadInput for none."""
+    folders = sorted(path.parent for path in results.rglob("scores.json"))
+    if not folders:
+        raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
+    return folders
+
+
+def summary(folders: Sequence[Path], viewer: str, roles: Mapping[Path, str] | None = None) -> str:
+    """Return a text about scored volumes; where different weights or settings made them, it says so.
 
     Args:
-        results: A folder that the workflow wrote.
+        folders: Each holds the results of a volume.
         viewer: The command that shows a volume; the volume's folder is appended.
+        roles: What the volumes of some folders were to the network, as `held out`.
 
     Raises:
-        BadInput: No volume below `results` was scored.
+        BadInput: A folder holds no scores.
     """
-    paths = sorted(results.rglob("scores.json"))
-    if not paths:
-        raise BadInput(f"{results}: no scores.json below it; expected a folder that the workflow has written")
-    return "\n\n".join(_summarize(path, viewer) for path in paths)
+    known = [_made_with(folder) for folder in folders]
+    keys = list(dict.fromkeys(key for made_with in known for key in made_with))
+    differing = [key for key in keys if len({made_with.get(key) for made_with in known}) > 1]
+    parts = ["These results were made with different weights or settings: compare them with care."] if differing else []
+    for folder, made_with in zip(folders, known, strict=True):
+        told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in differing)
+        parts.append(_summarize(folder, viewer, (roles or {}).get(folder), told))
+    return "\n\n".join(parts)
 
 
-def _summarize(path: Path, viewer: str) -> str:
-    volume, scores = path.parent, read_json(path)
+def _made_with(folder: Path) -> dict[str, str]:
+    """Return the weights and settings that made the results in `folder`, as far as the manifests there tell."""
+    return {key: str(value) for key, value in _settings(folder) if value is not None}
+
+
+def _settings(folder: Path) -> Iterator[tuple[str, Any]]:
+    prediction, fragments, edges = (
+        _mapping(recorded_settings(read_manifest(folder / name)))
+        for name in ("prediction.zarr", "fragments.zarr", "graph/edges")
+    )
+    yield "network", _mapping(prediction.get("network")).get("network")
+    yield "iteration", prediction.get("iteration")
+    yield "weights", str(prediction["weights"])[:_DIGITS] if "weights" in prediction else None
+    yield "tiles", prediction.get("tiles")
+    for key in (*FragmentSettings.model_fields, "block_size"):
+        yield key, fragments.get(key)
+    yield "merge_function", edges.get("merge_function")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _summarize(volume: Path, viewer: str, role: str | None, made_with: str) -> str:
+    path, scores = volume / "scores.json", read_json(volume / "scores.json")
     best = scores.get("best") if isinstance(scores, dict) else None
     if not isinstance(best, dict) or not all(isinstance(best.get(key), float | int) for key in _SHOWN):
         raise BadInput(f"{path}: holds no {', '.join(_SHOWN)} under 'best', expected the scores of an evaluation")
     folder = os.path.relpath(volume)
     over = f" over {scores['scored']}" if scores.get("scored") == "skeleton nodes" else ""
-    warning = [f"  warning       {scores['warning']}"] if scores.get("warning") else []
+    notes = {"warning": scores.get("warning"), "made with": made_with}
     return "\n".join(
         [
-            f"{volume.name}, held out: VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, "
-            f"sum {best['voi_sum']:.3f} bits{over} (best at threshold {best.get('threshold')})",
-            *warning,
+            f"{volume.name}{f', {role}' if role else ''}: VOI split {best['voi_split']:.3f}, "
+            f"merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits{over} "
+            f"(best at threshold {best.get('threshold')})",
+            *(f"  {name:<13} {text}" for name, text in notes.items() if text),
             f"  report        {folder}/report.html",
             f"  worst errors  {folder}/errors.csv",
             f"  segmentation  {folder}/segmentation.zarr/segmentation",

@@ -6,7 +6,7 @@
 The cost of a threshold depends on the number of fragments alone, since the voxels and nodes were read once before.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from emsuite.common.files import write_json, write_table
 from emsuite.common.geometry import Roi
 from emsuite.common.outputs import read_manifest
 from emsuite.common.progress import progress
+from emsuite.common.provenance import recorded_checksum
 from emsuite.evaluation.compare import Comparison, node_table
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.min_cut import count_edits
@@ -26,9 +27,9 @@ from emsuite.evaluation.scores import METRICS, Measurements, Scores, compute_met
 from emsuite.io.regions import format_roi
 from emsuite.io.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.volume import Volume, split_path
-from emsuite.segmentation.find_segments import lookup_manifest, read_lookup, read_thresholds
-from emsuite.segmentation.graph_tables import graph_manifest, read_edges
+from emsuite.io.volume import Volume, fingerprint, split_path
+from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup, read_thresholds
+from emsuite.segmentation.graph_tables import edges_digest, graph_manifest, read_edges
 
 _NEARLY_ALL = 0.95  # a segment that holds this share of several neurons separates nothing
 _EDIT_METRICS = [name for name, metric in METRICS.items() if metric.takes == "edits"]
@@ -94,16 +95,29 @@ def _all_differ(ids: np.ndarray) -> bool:
 
 
 def check_lookup(lookup: Path, fragments: Volume, edges: Path | None = None) -> None:
-    """Raise BadInput if the lookup tables or the edges are missing, or were made from other fragments."""
+    """Raise BadInput if the lookup tables or the edges are missing, or were not made from each other."""
     # fragments of another run may carry the same ids: only their digest tells them apart
-    manifest = read_manifest(split_path(fragments.path)[0])
-    digest, of_lookup = manifest.get("digest"), lookup_manifest(lookup).get("fragments_digest")
+    manifest, about = read_manifest(split_path(fragments.path)[0]), lookup_manifest(lookup)
+    digest, of_lookup = manifest.get("digest"), about.get("fragments_digest")
     if digest is not None and digest != of_lookup:
         raise BadInput(f"{lookup}: was made from other fragments than {fragments.path}; find their segments first")
     if not read_thresholds(lookup):
         raise BadInput(f"{lookup}: holds no threshold, expected the lookup tables of a sweep")
-    if edges is not None and graph_manifest(edges).get("fragments_digest") != of_lookup:
+    if edges is None:
+        return
+    if graph_manifest(edges).get("fragments_digest") != of_lookup:
         raise BadInput(f"{edges}: was made from other fragments than {lookup}; agglomerate these first")
+    if not _are_edges_of(about, edges):
+        raise BadInput(f"{edges}: {lookup} was made from other edges; give those, or find the segments of these first")
+
+
+def _are_edges_of(lookup: Mapping[str, Any], edges: Path) -> bool:
+    """Whether lookup tables with this manifest were made from these edges, as far as it tells."""
+    if "edges_digest" in lookup:
+        return bool(lookup["edges_digest"] == edges_digest(edges))
+    # of an earlier version: names and sizes of the tables
+    recorded = recorded_checksum(lookup, "edges")
+    return recorded is None or recorded == fingerprint(edges)
 
 
 def score_thresholds(comparison: Comparison, lookup: Path | None = None) -> Evaluation:
@@ -161,11 +175,16 @@ def add_edits(evaluation: Evaluation, comparison: Comparison, lookup: Path, edge
     return replace(evaluation, rows=rows, best=counted[evaluation.best["threshold"]])
 
 
-def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any]) -> None:
-    """Write `scores.csv` (a row per threshold) and, last, `scores.json` (the best row, and the provenance)."""
+def write_scores(folder: Path, evaluation: Evaluation, provenance: dict[str, Any], lookup: Path | None = None) -> None:
+    """Write `scores.csv` (a row per threshold) and, last, `scores.json` (the best row, and the provenance).
+
+    Of fragments, `scores.json` tells by a digest which lookup tables were scored.
+    """
     write_table(folder / "scores.csv", ["threshold", *METRICS], evaluation.rows)
     best = {"threshold": evaluation.best["threshold"], "best": evaluation.best, "roi": format_roi(evaluation.roi)}
     about = {"scored": evaluation.scored, "warning": evaluation.warning}
+    if lookup is not None:
+        about |= {"lookup_digest": lookup_digest(lookup)}
     write_json(folder / "scores.json", best | about | {"provenance": provenance})
 
 

@@ -28,6 +28,8 @@ _NODE_COLUMNS: dict[str, Any] = {"id": np.int64, "skeleton": np.int64} | dict.fr
 )
 _EDGE_COLUMNS: dict[str, Any] = {"u": np.int64, "v": np.int64}
 _SYNAPSE = "synapse"
+_FARTHEST = 1e15
+"""nm from the origin; float64 tells single nm apart, and the squares of distances are no overflow."""
 _SWC_COLUMNS = 7  # id, type, x, y, z, radius, parent
 
 
@@ -36,8 +38,8 @@ class Skeletons:
     """N nodes and M edges of any number of skeletons.
 
     Raises:
-        BadInput: There is no node, an id or an edge occurs twice, a position is not finite, or an edge names an unknown
-            node or joins two skeletons.
+        BadInput: There is no node, an id or an edge occurs twice, a position is not finite or too far away, or an edge
+            names an unknown node or joins two skeletons.
     """
 
     ids: np.ndarray
@@ -115,6 +117,10 @@ class Skeletons:
         if not np.isfinite(self.positions).all():
             bad = self.ids[~np.isfinite(self.positions).all(axis=1)][0]
             raise BadInput(f"{self.source}: the position of node {bad} is not finite, expected nm")
+        far = np.abs(self.positions).max(axis=1)
+        if far.max() > _FARTHEST:
+            bad = self.ids[far.argmax()]
+            raise BadInput(f"{self.source}: node {bad} lies at {far.max():.3g} nm, expected at most {_FARTHEST:.0e}")
 
     def _check_edges(self) -> None:
         if unknown := np.setdiff1d(self.edges, self.ids).tolist():

@@ -10,10 +10,11 @@ block, so every face of the contact is in that block or on the far side of its b
 every face of the contact. Only the owning block scores the edge; neighbouring blocks discard theirs.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -23,12 +24,15 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import check_whole, output
-from emsuite.io.fingerprint import state
+from emsuite.common.provenance import recorded_checksum, recorded_settings
+from emsuite.io.fingerprint import seen, state, times
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
 from emsuite.segmentation.region_graph import Edges, are_in_block, ids_of_block
 from emsuite.segmentation.settings import MergeFunction
+
+logger = logging.getLogger(__name__)
 
 
 def agglomerate_fragments(
@@ -45,7 +49,8 @@ def agglomerate_fragments(
     The blocks that a stopped run with the same settings finished are kept.
 
     Args:
-        affs: The array of affinities (C, Z, Y, X) that the fragments were made from.
+        affs: The array of affinities (C, Z, Y, X). A warning tells if the fragments were made from other ones, as where
+            two networks share the work, or where a prediction was made anew.
         fragments: The array of fragments (Z, Y, X). The block size comes from its manifest.
         merge_function: A name in `merge_hierarchy.MERGE_FUNCTIONS`.
         context: In nm, read around each block; by default a quarter of the block.
@@ -72,12 +77,16 @@ def agglomerate_fragments(
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
         "files": state(affs)[0],
     }
+    are_the_same = _made_fragments(affs, origin)
+    if not are_the_same:
+        _warn_of_others(affs, fragments, recorded_settings(origin).get("affs"))
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
         done_folder = out / ".blocks"
         process = _EdgeBlock(affs, fragments, out, grid, merge_function)
         run_blocks("agglomerate", grid, process, workers, done_folder, run=edges.run)
         number, _ = digest_tables(out, len(grid))
         edges.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
+        edges.notes["affinities_of_fragments"] = are_the_same
         remove(done_folder)
     return number
 
@@ -129,4 +138,30 @@ def _check_fit(fragments: Volume, affs: Volume) -> None:
         raise BadInput(
             f"{fragments.path}: covers {fragments.roi} nm with voxels of {fragments.voxel_size}, expected what "
             f"{affs.path} covers, {affs.roi} with {affs.voxel_size}"
+        )
+
+
+def _made_fragments(affs: Path, fragments: Mapping[str, Any]) -> bool:
+    """Whether the fragments with this manifest were made from these affinities, or from a copy of them."""
+    kept = fragments.get("seen")
+    if isinstance(kept, Mapping):
+        # where only times are new, as in a copy, the voxels are read
+        as_before = times(affs) == kept.get("files") != "missing"  # of a server, times say nothing
+        return as_before or seen(affs)["content"] == kept.get("content")
+    # of an earlier version: the state of the files, or their names and sizes
+    files = fragments["settings"].get("files")
+    recorded = recorded_checksum(fragments, "affs")
+    is_untouched = isinstance(files, list) and state(affs)[0] in files[:1]
+    return is_untouched or recorded is None or recorded == fingerprint(split_path(affs)[0])
+
+
+def _warn_of_others(affs: Path, fragments: Path, made_from: Any) -> None:
+    """Warn of affinities that the fragments were not made from: of two networks on purpose, or by mistake."""
+    if made_from == str(affs.resolve()):
+        logger.warning(
+            "Warning: %s has changed since %s was made from it; it scores the edges all the same", affs, fragments
+        )
+    else:
+        logger.warning(
+            "Warning: %s scores the edges of %s, which was made from other affinities, %s", affs, fragments, made_from
         )

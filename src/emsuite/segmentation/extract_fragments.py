@@ -5,7 +5,8 @@
               out/graph/nodes/<block>.parquet  a row per fragment, see `region_graph.Nodes`
 
 Both outputs get a manifest. Later stages read the block size and a digest of the nodes from the manifest of
-fragments.zarr: they work on the same blocks, and refuse tables that were made from other fragments.
+fragments.zarr: they work on the same blocks, and refuse tables that were made from other fragments. It also says which
+affinities were `seen`, see `emsuite.io.fingerprint`: agglomerate tells of others.
 
 The process that starts this stage only waits for its workers. Modules that are slow to import are therefore imported
 in the functions that the workers call.
@@ -24,7 +25,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import Output, check_whole, output
-from emsuite.io.fingerprint import state
+from emsuite.io.fingerprint import seen, state
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, write_block
@@ -70,6 +71,7 @@ def extract_fragments(
         output(nodes_path, settings, inputs=inputs, fingerprint=fingerprint) as nodes,
     ):
         done_folder = _prepare(volume, nodes, source.volume, grid)
+        volume.notes["seen"] = seen(affs)
         process = _FragmentBlock(affs, mask, volume_path / "fragments", nodes_path, grid, options)
         run_blocks("fragments", grid, process, workers, done_folder, run=volume.run)
         number, digest = digest_tables(nodes_path, len(grid))

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import check_whole, output, read_json
+from emsuite.common.provenance import recorded_checksum
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
-from emsuite.segmentation.find_segments import lookup_manifest, read_lookup
+from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup
 from emsuite.segmentation.graph_tables import fragments_manifest
 
 
@@ -67,13 +69,31 @@ def extract_segmentation(
         remove(done_folder)
 
 
-def best_threshold(scores: Path) -> float:
-    """Return the best threshold of a scores.json; raise BadInput if it holds none."""
+def best_threshold(scores: Path, lookup: Path) -> float:
+    """Return the best threshold of a scores.json.
+
+    Raises:
+        BadInput: It holds none, or not these lookup tables were scored.
+    """
     content = read_json(scores)
     threshold = content.get("threshold") if isinstance(content, dict) else None
     if not isinstance(threshold, float | int):
         raise BadInput(f"{scores}: holds no number under 'threshold', expected scores over thresholds")
+    if not _are_scores_of(content, lookup):
+        raise BadInput(
+            f"{scores}: scores other lookup tables than {lookup}; evaluate these first, or give "
+            f"--threshold {float(threshold)} to take it all the same"
+        )
     return float(threshold)
+
+
+def _are_scores_of(scores: dict[str, Any], lookup: Path) -> bool:
+    """Whether these lookup tables were scored, as far as the scores tell."""
+    if "lookup_digest" in scores:
+        return bool(scores["lookup_digest"] == lookup_digest(lookup))
+    # of an earlier version: names and sizes of the tables
+    recorded = recorded_checksum(scores.get("provenance", {}), "lookup")
+    return recorded is None or recorded == fingerprint(lookup)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@
                                                                         the segment's fragments
 
 All thresholds come from one pass over the edges in ascending order: segments only grow with the threshold.
-The manifest beside `out` carries the digest of the nodes, which tells the fragments, and the merge function.
+The manifest beside `out` carries the digests of the nodes, which tells the fragments, and of the edges, and the merge
+function.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import sha256
 from emsuite.common.outputs import check_finished, output, read_manifest
 from emsuite.io.relabel import find_sorted
 from emsuite.io.tables import column_names, read_columns, write_columns
 from emsuite.io.volume import fingerprint
-from emsuite.segmentation.graph_tables import graph_manifest, read_edges, read_nodes
+from emsuite.segmentation.graph_tables import edges_digest, graph_manifest, read_edges, read_nodes
 from emsuite.segmentation.region_graph import Edges
 
 _TABLE = "segments.parquet"
@@ -80,7 +83,8 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
             counts[threshold] = int(np.count_nonzero(segments == fragments))
         write_columns(out / _TABLE, columns)
         merge_function = edges_manifest["settings"].get("merge_function")
-        lookup.notes |= {"fragments_digest": nodes_manifest["digest"], "merge_function": merge_function}
+        lookup.notes |= {"fragments_digest": nodes_manifest["digest"], "edges_digest": edges_digest(edges)}
+        lookup.notes["merge_function"] = merge_function
     return counts
 
 
@@ -111,6 +115,12 @@ def read_lookup(lookup: Path, threshold: float) -> tuple[np.ndarray, np.ndarray]
         )
     fragments, segments = read_columns(lookup / _TABLE, [_FRAGMENT, _column(threshold)])
     return fragments, segments
+
+
+def lookup_digest(lookup: Path) -> str:
+    """Return a SHA-256 digest of the lookup tables at all thresholds, and of the fragments that they were made from."""
+    made_from = lookup_manifest(lookup)["fragments_digest"]
+    return hashlib.sha256(f"{made_from} {sha256(lookup / _TABLE)}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def lookup_manifest(lookup: Path) -> Mapping[str, Any]:

@@ -71,6 +71,11 @@ def digest_tables(folder: Path, blocks: int) -> tuple[int, str]:
     return rows, hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
 
 
+def edges_digest(folder: Path) -> str:
+    """Return the digest of finished edges as they are now, by which lookup tables name them; see `digest_tables`."""
+    return digest_tables(folder, _whole_blocks(folder, graph_manifest(folder)))[1]
+
+
 def graph_manifest(folder: Path) -> Mapping[str, Any]:
     """Return the manifest of a finished folder of tables; raise BadInput if there is none."""
     check_finished(folder)
@@ -106,12 +111,17 @@ def _is_length(value: Any) -> bool:
 
 
 def _read_tables(folder: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    blocks, present = graph_manifest(folder)["blocks"], {path.name for path in folder.iterdir()}
-    missing = list(islice((name for name in map("{}.parquet".format, range(blocks)) if name not in present), 3))
-    if missing or blocks < 1:
-        raise BadInput(f"{folder}: lacks some of {blocks} blocks ({missing}), expected all; run its stage again")
-    files = [folder / f"{block}.parquet" for block in range(blocks)]
+    files = [folder / f"{block}.parquet" for block in range(_whole_blocks(folder, graph_manifest(folder)))]
     tables = [read_columns(file, names) for file in files]
     return [
         np.concatenate([table[i] for table in tables]).astype(_TYPES[name], copy=False) for i, name in enumerate(names)
     ]
+
+
+def _whole_blocks(folder: Path, manifest: Mapping[str, Any]) -> int:
+    """Return the number of blocks; raise BadInput if the table of one is missing."""
+    blocks, present = manifest["blocks"], {path.name for path in folder.iterdir()}
+    missing = list(islice((name for name in map("{}.parquet".format, range(blocks)) if name not in present), 3))
+    if missing or blocks < 1:
+        raise BadInput(f"{folder}: lacks some of {blocks} blocks ({missing}), expected all; run its stage again")
+    return blocks

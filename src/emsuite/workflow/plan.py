@@ -99,10 +99,9 @@ class WorkflowPlan:
         names = [part.name for part in parts]
         longer = [f"{part.volume.absolute().parent.name}_{name}" if names.count(name) > 1 else name
                   for part, name in zip(parts, names, strict=True)]  # fmt: skip
-        if len(set(longer)) < len(longer):
-            raise BadInput(
-                f"test: several volumes are called {parts[0].volume.name}, in folders of one name; rename one"
-            )
+        if shared := next((name for name in longer if longer.count(name) > 1), None):
+            alike = [part.argument for part, name in zip(parts, longer, strict=True) if name == shared]
+            raise BadInput(f"test: the results of {' and '.join(alike)} would all be called {shared}; rename one")
         return dict(zip(longer, parts, strict=True))
 
     @property
