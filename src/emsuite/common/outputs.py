@@ -215,7 +215,7 @@ def difference(path: Path, record: Any) -> str | None:
 
     Args:
         path: a file, or a folder.
-        record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record: None.
+        record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record.
     """
     if not isinstance(record, Mapping) or not record:
         return None

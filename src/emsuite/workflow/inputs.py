@@ -6,16 +6,14 @@ own may be older than the record.
 """
 
 import functools
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
-from emsuite.io.fingerprint import is_as_seen, state, times
+from emsuite.io.fingerprint import is_as_seen, state
 from emsuite.io.volume import LABELS, MASK, RAW, is_writable
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -43,21 +41,7 @@ def input_state(path: Path, record: Path | None = None, name: str = ".") -> str:
     kept = content.get("arrays", {}).get(name) if isinstance(content, dict) else None
     if not isinstance(kept, dict):  # of an earlier version, or of a volume without such an array when it was fetched
         return AS_WRITTEN if newest <= record.stat().st_mtime_ns else told
-    if not is_as_seen(path, kept):
-        return told
-    _note_times(path, record, content, name)
-    return AS_WRITTEN
-
-
-def _note_times(path: Path, record: Path, content: dict[str, Any], name: str) -> None:
-    """Keep the times of a copy in the record, so that its voxels are read once; Snakemake must not see a new record."""
-    now = times(path)
-    if content["arrays"][name].get("files") == now or not os.access(record.parent, os.W_OK):
-        return
-    mtime = record.stat().st_mtime_ns
-    content["arrays"][name]["files"] = now
-    write_json(record, content)
-    os.utime(record, ns=(mtime, mtime))
+    return AS_WRITTEN if is_as_seen(path, kept) else told
 
 
 def states(
