@@ -214,3 +214,44 @@ def test_positions_between_voxels_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".x*"))
     with pytest.raises(BadInput, match=r"expected a folder with the ending \.precomputed"):
         export_precomputed(tmp_path / "s.zarr/s", tmp_path / "x")
+
+
+@pytest.mark.parametrize(("size", "block"), [((8, 8, 8), (40, 48, 56)), ((50, 4.6, 4.6), (200, 32.2, 27.6))])
+def test_random_segments_are_closed_for_any_blocks(size: Any, block: Any, tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 6, (5, 6, 7), np.uint64)
+    labels = np.kron(coarse, np.ones((3, 4, 5), np.uint64))
+    labels[np.random.default_rng(1).random(labels.shape) < 0.05] = 7
+    write_array(tmp_path / "s.zarr/s", labels, size, [3 * n for n in size])
+    export_precomputed(tmp_path / "s.zarr/s", tmp_path / "x.precomputed", block_size=Coordinate(*block))
+    for segment in range(1, 8):
+        if (labels == segment).any():
+            for level in range(3):
+                assert is_watertight(read_mesh(tmp_path / "x.precomputed/mesh", segment, level)[1]), (segment, level)
+    assert sum(
+        int(row["voxels"]) for row in rows_of(tmp_path / "x.precomputed/segments.csv").values()
+    ) == np.count_nonzero(labels)
+
+
+def test_a_table_that_was_stopped_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene(tmp_path / "s.zarr/s")
+    whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"
+    export_table(tmp_path / "s.zarr/s", whole, block_size=SMALL, shapes=Shapes(1, True))
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("emsuite.export.export.write_segments", stop)
+        with pytest.raises(KeyboardInterrupt):
+            export_table(tmp_path / "s.zarr/s", stopped, block_size=SMALL, shapes=Shapes(1, True))
+    assert stopped.is_dir()
+    done = {
+        path: path.stat().st_mtime_ns
+        for path in stopped.rglob("*.npy")
+        if not path.name.endswith(("all.npy", "begins.npy"))
+    }
+    assert done
+    with monkeypatch.context() as patched:
+        patched.setattr("emsuite.export.blocks.mesh_labels", stop)
+        export_table(tmp_path / "s.zarr/s", stopped, block_size=SMALL, shapes=Shapes(1, True))
+    assert stopped.read_bytes() == whole.read_bytes()

@@ -4,8 +4,8 @@
     units     0    64   128   192        voxel of the region. The vertices of two blocks that meet are then equal.
 
 Marching cubes (zmesh) runs between the centres of voxels; a block reads one voxel of the block behind it. zmesh's
-simplification (quadric edge collapse) keeps the vertices at open borders, so that pieces of blocks fit. pyfqmr makes the
-levels of detail of whole segments: its collapses keep a mesh closed.
+simplification (quadric edge collapse) keeps the vertices at open borders, so that pieces of blocks fit. pyfqmr makes
+the levels of detail of whole segments: its collapses keep a mesh closed.
 """
 
 from collections.abc import Iterator, Sequence

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from emsuite.export.mesh import UNITS
 
@@ -62,32 +64,30 @@ def skeletonize(labels: np.ndarray, voxel_size: Sequence[float]) -> Iterator[tup
 
 
 def join(pieces: Sequence[Skeleton], voxel_size: Sequence[float]) -> Skeleton:
-    """Return one skeleton of several, in which equal nodes are one, without the circles that joining makes.
+    """Return one skeleton of several: equal nodes are one, and circles that joining makes are opened.
 
     Args:
         pieces: Skeletons of blocks.
         voxel_size: nm, x y z.
 
     Returns:
-        The nodes of those pieces, float64; gaps that are narrower than the process itself are bridged.
+        A forest, of the same connected parts, that leaves out the longest edge of each circle. Nodes without an edge
+        are left out.
     """
-    import kimimaro
-    from osteoid import Skeleton as Joined
-
     first = np.cumsum([0, *(len(piece.nodes) for piece in pieces)])
-    edges = [piece.edges + begin for piece, begin in zip(pieces, first, strict=False)]
+    edges = np.concatenate([piece.edges + begin for piece, begin in zip(pieces, first, strict=False)])
     nodes, place = np.unique(np.concatenate([piece.nodes for piece in pieces]), axis=0, return_inverse=True)
     radius = np.zeros(len(nodes), np.float32)
     np.maximum.at(radius, place.reshape(-1), np.concatenate([piece.radius for piece in pieces]))
-    ends = np.sort(place.reshape(-1)[np.concatenate(edges)].reshape(-1, 2), axis=1)
+    ends = np.sort(place.reshape(-1)[edges].reshape(-1, 2), axis=1)
     ends = np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
-    if len(ends) == 0:
-        return Skeleton(nodes[:0].astype(np.float64), radius[:0], ends)
-    to_units = UNITS / np.asarray(voxel_size, np.float64)
-    begin = nodes.min(axis=0)
-    given = Joined(((nodes - begin) / to_units).astype(np.float32), ends.astype(np.uint32), radii=radius)
-    made = kimimaro.postprocess(given, dust_threshold=0, tick_threshold=0)
-    return Skeleton(made.vertices.astype(np.float64) * to_units + begin, made.radius, made.edges.astype(np.int64))
+    near, far = ends.T
+    lengths = np.linalg.norm((nodes[far] - nodes[near]) * np.asarray(voxel_size, np.float64), axis=1)
+    forest = minimum_spanning_tree(coo_array((lengths, (near, far)), shape=(len(nodes), len(nodes)))).tocoo()
+    ends = np.stack([forest.row, forest.col], axis=1).astype(np.int64)
+    ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
+    used = np.unique(ends)
+    return Skeleton(nodes[used], radius[used], np.searchsorted(used, ends))
 
 
 def cable_length(skeleton: Skeleton, voxel_size: Sequence[float]) -> float:
