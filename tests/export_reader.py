@@ -8,6 +8,9 @@ from typing import Any
 import DracoPy
 import numpy as np
 
+INT32 = 5
+"""Draco's number of that type."""
+
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """What a `.index` says: cells, scales, and for each level the positions and sizes of fragments."""
@@ -43,7 +46,8 @@ def read_fragments(folder: Path, segment: int) -> list[list[tuple[np.ndarray, np
             if size:
                 mesh = DracoPy.decode(data[begin : begin + int(size)])
                 points = np.asarray(mesh.points)
-                assert points.dtype.kind in "iu", "integers, as the format asks for"
+                (position_attribute,) = mesh.attributes
+                assert position_attribute["data_type"] == INT32, "all that neuroglancer's decoder takes of integers"
                 assert points.max() <= largest
                 inside = position + points.astype(np.float64) / largest
                 vertices = manifest["origin"] + manifest["offsets"][level] + manifest["chunk"] * 2**level * inside

@@ -52,14 +52,14 @@ def mesh_labels(labels: np.ndarray, scale: Sequence[float]) -> Iterator[tuple[in
         made = mesher.get(label, reduction_factor=_MOST, max_error=BLOCK_ERROR)
         mesher.erase(label)
         voxels = made.vertices.astype(np.float64) / np.asarray(scale) + 0.5
-        yield int(label), _clean(np.rint(voxels * UNITS).astype(np.int64), made.faces.astype(np.int64))
+        yield int(label), clean(np.rint(voxels * UNITS).astype(np.int64), made.faces.astype(np.int64))
 
 
 def join(pieces: Sequence[Mesh]) -> Mesh:
     """Return one mesh of several, in which equal vertices are one."""
     first = np.cumsum([0, *(len(piece.vertices) for piece in pieces)])
     faces = [piece.faces + begin for piece, begin in zip(pieces, first, strict=False)]
-    return _clean(np.concatenate([piece.vertices for piece in pieces]), np.concatenate(faces))
+    return clean(np.concatenate([piece.vertices for piece in pieces]), np.concatenate(faces))
 
 
 def simplify(mesh: Mesh, scale: Sequence[float]) -> Mesh:
@@ -81,7 +81,7 @@ def simplify(mesh: Mesh, scale: Sequence[float]) -> Mesh:
     target = len(mesh.faces) // _LEVEL_FACTOR
     simplifier.simplify_mesh(target, aggressiveness=_AGGRESSIVENESS, preserve_border=False, verbose=False)
     vertices, faces, _ = simplifier.getMesh()
-    simple = _clean(np.rint(vertices * to_units).astype(np.int64) + begin, faces.astype(np.int64))
+    simple = clean(np.rint(vertices * to_units).astype(np.int64) + begin, faces.astype(np.int64))
     return simple if len(simple.faces) >= _FEWEST else mesh
 
 
@@ -167,7 +167,7 @@ def _meet(
     return np.concatenate([vertices, points]), inverse.reshape(-1) + len(vertices)
 
 
-def _clean(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
+def clean(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     """Return a mesh whose vertices are in order, each once and in use, without triangles of two corners."""
     order = np.lexsort(vertices.T)
     ordered = vertices[order]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from emsuite.export.mesh import UNITS, Mesh, cut, simplify
+from emsuite.export.mesh import UNITS, Mesh, clean, cut, simplify
 
 _BITS = 16
 _LARGEST = 2**_BITS - 1
@@ -99,14 +99,19 @@ def _cells(mesh: Mesh, cell: np.ndarray, origin: np.ndarray, level: int) -> dict
     cells = {}
     for rows in np.split(order, np.flatnonzero(different) + 1):
         at = places[rows[0]]
-        cells[tuple(at.tolist())] = _pack(parts.vertices, parts.faces[np.sort(rows)], at * cell, cell)
+        used, corners = np.unique(parts.faces[np.sort(rows)], return_inverse=True)
+        cells[tuple(at.tolist())] = _pack(parts.vertices[used], corners.reshape(-1, 3), at * cell, cell)
     return cells
 
 
 def _pack(vertices: np.ndarray, faces: np.ndarray, begin: np.ndarray, cell: np.ndarray) -> bytes:
+    """Return the triangles of a cell; none if all of them are narrower than the steps of positions."""
     import DracoPy
 
-    used, inverse = np.unique(faces, return_inverse=True)
-    inside = (vertices[used] - begin) / cell
-    points = np.clip(np.rint(inside * _LARGEST), 0, _LARGEST).astype(np.uint32)
-    return bytes(DracoPy.encode(points, inverse.reshape(-1, 3).astype(np.uint32), compression_level=7))
+    inside = np.clip(np.rint((vertices - begin) / cell * _LARGEST), 0, _LARGEST).astype(np.int64)
+    packed = clean(inside, faces)
+    if len(packed.faces) == 0:
+        return b""
+    # neuroglancer takes positions that are int32, each of them once
+    points, corners = packed.vertices.astype(np.int32), packed.faces.astype(np.uint32)
+    return bytes(DracoPy.encode(points, corners, compression_level=7))
