@@ -21,13 +21,14 @@ FROM_SCHEMA = {"synthesize": 13, "extract_fragments": 10, "agglomerate": 2, "fin
 """The number of options that each script takes from a schema."""
 BY_HAND = {
     ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",
+    ("export", "block_size"): "the export has blocks of its own, of about 128 voxels",
     ("train", "seed"): "the key training.sampling.seed of a network",
 } | {(stage, "slurm"): "KEY=VALUE for each key of the settings for Slurm"
      for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
-                   "evaluate")} | {
+                   "evaluate", "export")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
     for script in ("create_masks", "info", "view_data", "train", "find_learning_rate", "predict", "extract_fragments",
-                   "agglomerate", "evaluate", "view")}  # fmt: skip
+                   "agglomerate", "evaluate", "export", "view")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

@@ -16,7 +16,7 @@ FLOORS = (
     {"io", "models", "losses"},
     {"augment", "targets", "blockwise", "phantom", "visualization", "download"},
     {"data", "segmentation"},
-    {"config", "evaluation"},
+    {"config", "evaluation", "export"},
     {"training", "prediction"},
     {"workflow", "published"},
     {"cli"},

@@ -1,0 +1,92 @@
+"""The segments of an export: the pieces of each are joined, measured and written, a few segments at a time.
+
+reads     pieces of blocks, and their rows by segment
+writes    mesh/ID and mesh/ID.index, skeletons/ID; and for each batch its measures
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emsuite.blockwise.grid import Block, BlockGrid
+from emsuite.common.files import atomic_path
+from emsuite.common.geometry import Coordinate, Roi
+from emsuite.export import mesh, multilod, skeletons
+from emsuite.export.multilod import Space
+from emsuite.export.pieces import read_meshes, read_segment, read_skeletons
+from emsuite.export.table import MEASURES
+
+MESHES, SKELETONS = "mesh", "skeletons"
+"""The folders of an export."""
+_BATCH = 8  # segments
+
+
+def batches(segments: int) -> BlockGrid:
+    """Return the batches of so many segments, as blocks along one axis that counts segments."""
+    return BlockGrid(Roi((0,), (segments,)), Coordinate(_BATCH), Coordinate(0))
+
+
+@dataclass(frozen=True)
+class ShapeSegments:
+    """Joins and writes the segments of one batch. It holds paths, so that it can be sent to workers."""
+
+    pieces: Path
+    folder: Path
+    """For the measures of each batch."""
+    out: Path | None
+    """For meshes and skeletons; None: they are measured alone."""
+    space: Space
+    levels: int
+    """Of detail of the meshes; 0: no meshes."""
+    skeletons: bool
+
+    def warm_up(self) -> None:
+        """Load what the workers need, once for all of them."""
+        if self.skeletons:
+            import kimimaro  # noqa: F401
+        if self.levels:
+            import DracoPy  # noqa: F401
+            import pyfqmr  # noqa: F401
+
+    def __call__(self, block: Block) -> None:
+        numbers = range(int(block.write.begin[0]), int(block.write.end[0]))
+        measures = np.zeros(len(numbers), MEASURES)
+        for place, number in enumerate(numbers):
+            rows = read_segment(self.pieces, number)
+            segment = int(rows["segment"][0])
+            area = self._mesh(segment, rows) if self.levels else np.nan
+            measures[place] = (segment, area, self._skeleton(segment, rows) if self.skeletons else np.nan)
+        with atomic_path(self.folder / f"{block.index}.measures.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, measures)
+
+    def _mesh(self, segment: int, rows: np.ndarray) -> float:
+        """Write the meshes of a segment; return its surface in nm^2."""
+        pieces = read_meshes(self.pieces, rows)
+        joined = mesh.join(pieces) if pieces else None
+        if joined is None or len(joined.faces) == 0:
+            return 0.0
+        if self.out is not None:
+            levels = multilod.levels_of_detail(joined, self.space, self.levels)
+            manifest, data = multilod.encode(levels, self.space)
+            (self.out / MESHES / str(segment)).write_bytes(data)
+            (self.out / MESHES / f"{segment}.index").write_bytes(manifest)
+        return mesh.surface_area(joined, self.space.voxel_size)
+
+    def _skeleton(self, segment: int, rows: np.ndarray) -> float:
+        """Write the skeleton of a segment, if it has an edge; return its length in nm."""
+        pieces = read_skeletons(self.pieces, rows)
+        if not pieces:
+            return 0.0
+        joined = skeletons.join(pieces, self.space.voxel_size)
+        if self.out is not None and len(joined.edges):
+            encoded = skeletons.encode(joined, self.space.begin, self.space.voxel_size)
+            (self.out / SKELETONS / str(segment)).write_bytes(encoded)
+        return skeletons.cable_length(joined, self.space.voxel_size)
+
+
+def read_measures(folder: Path, segments: int) -> np.ndarray:
+    """Return the measures (`MEASURES`) of all segments, which the batches wrote to `folder`."""
+    grid = batches(segments)
+    found = [np.load(folder / f"{index}.measures.npy") for index in range(len(grid) if segments else 0)]
+    return np.concatenate([np.empty(0, MEASURES), *found])
