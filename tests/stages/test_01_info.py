@@ -1,16 +1,20 @@
 """What 01_data/info.py tells of files that others write, and the commands of docs/volumes.md."""
 
+import functools
 import json
 import re
 import shlex
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import tensorstore
 import zarr
 from PIL import Image
 from tifffile import imwrite
@@ -59,13 +63,52 @@ def files(tmp_path_factory: pytest.TempPathFactory, slab: tuple[np.ndarray, np.n
         (folder / f"{kind}s").mkdir()
         for z, section in enumerate(raw):
             Image.fromarray(section).save(folder / f"{kind}s/section{z}.{kind}", quality=95)
+    write_with_tensorstore(folder, raw)
+    image = zarr.create_group(folder / "image.ome.zarr/0")
+    image.create_array("0", data=raw, dimension_names=("z", "y", "x"))
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+    levels = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [8, 8, 8]}]}]
+    image.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
     return folder
 
 
+def write_with_tensorstore(folder: Path, raw: np.ndarray) -> None:
+    """An N5 array and a precomputed volume, both x y z in their files."""
+    for driver, name, more in (
+        ("n5", "cube.n5/volumes/raw", {"metadata": {"resolution": [8, 8, 8], "units": ["nm"] * 3}}),
+        ("neuroglancer_precomputed", "cube.precomputed",
+         {"multiscale_metadata": {"type": "image"}, "scale_metadata": {"resolution": [8, 8, 8], "encoding": "raw"}}),
+    ):  # fmt: skip
+        spec = {"driver": driver, "kvstore": {"driver": "file", "path": f"{folder / name}/"}, **more}
+        shape = [*raw.shape[::-1], 1] if "scale_metadata" in more else raw.shape[::-1]
+        store = tensorstore.open(spec, create=True, dtype="uint8", shape=shape).result()
+        store[...] = raw.T.reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def server(files: Path) -> Iterator[str]:
+    """The address of a server of the folder, on loopback."""
+    handler = functools.partial(QuietHandler, directory=files)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Says nothing of requests."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_commands_of_the_page(call_script: Call, files: Path, slab: Any, dvid: Dvid, command: str) -> None:
+def test_the_commands_of_the_page(
+    call_script: Call, files: Path, slab: Any, dvid: Dvid, server: str, command: str
+) -> None:
     url = dvid.add("grayscale", slab[0])
     words = shlex.split(command.replace("dvid://127.0.0.1:8000/a1b2c3/grayscale", url))
+    words = [word.replace("http://127.0.0.1:8001", server) for word in words]
     ended = call_script(SCRIPT, *words, "--json", cwd=files)
     assert (ended.code, ended.err) == (0, "")
     told = json.loads(ended.out)
@@ -75,7 +118,7 @@ def test_the_commands_of_the_page(call_script: Call, files: Path, slab: Any, dvi
     expected = [float(n) for n in shlex.split(command)[2].split(",")] if stated else [8, 8, 8]
     assert raw["voxel_size"] == (expected if "dvid" not in command else [40, 8, 4])
     assert (raw["axes"], raw["dtype"]) == ("ZYX", "uint8")
-    if "zarr" not in command:
+    if "cube.zarr" not in command:
         assert raw["shape"] == list(slab[0].shape)
         low, high = raw["values"]["lowest"], raw["values"]["highest"]
         near = 12 if "jpg" in command else 0
@@ -84,7 +127,7 @@ def test_the_commands_of_the_page(call_script: Call, files: Path, slab: Any, dvi
 
 
 def test_the_page_names_each_format() -> None:
-    assert len(COMMANDS) >= 10
+    assert len(COMMANDS) >= 14
 
 
 def test_what_is_told_of_a_container(call_script: Call, files: Path, slab: Any) -> None:
@@ -106,6 +149,7 @@ def test_a_folder_tells_of_all_volumes_below(call_script: Call, files: Path) -> 
     assert ended.code == 0, ended.err
     paths = {line.removeprefix(f"{files}/") for line in ended.out.splitlines() if not line.startswith(" ")}
     assert paths == {"cremi.hdf/volumes/raw", "cremi.hdf/volumes/labels/neuron_ids", "cube.ome.tif", "imagej.tif",
+                     "cube.n5/volumes/raw", "cube.precomputed/8_8_8", "image.ome.zarr/0/0",
                      "cube.zarr/volumes/raw", "cube.zarr/volumes/labels/neuron_ids", "snemi.h5/main", "stack.tif",
                      "tiffs", "pngs", "jpgs"}  # fmt: skip
     assert "values:" not in ended.out
