@@ -15,9 +15,10 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from emsuite.common.documents import read_json
-from emsuite.common.files import write_json
+from emsuite.common.files import sha256, write_json
 from emsuite.common.outputs import difference, manifest_path
 
 _SECOND = 10**9
@@ -56,22 +57,23 @@ class Order:
         """Write the file if it says something else, and make it newer than the outputs if they are not as ordered."""
         if not os.access(_existing(self.path.parent), os.W_OK):
             return  # a shared folder of finished volumes, which no step can write either
-        earlier = read_json(self.path)
-        reason = self._reason(isinstance(earlier, dict))
+        content = read_json(self.path)
+        earlier = content if isinstance(content, dict) else None
+        reason = self._reason(earlier)
         order = {"digest": self.digest, "asked": json.loads(self.asked)}
         if reason is not None:
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
             write_json(self.path, order | {"because": reason, "renewed": time.time_ns()})
             return
-        if not isinstance(earlier, dict) or earlier.get("digest") != self.digest:
-            write_json(self.path, order)
         records = [_record(output) for output in self.outputs]
+        if earlier is None or earlier.get("digest") != self.digest:
+            write_json(self.path, order | {"taken_over": [sha256(record) for record in records if record.exists()]})
         if all(record.exists() for record in records):  # copies have new times, in any order
             oldest = min(record.stat().st_mtime_ns for record in records)
             if self.path.stat().st_mtime_ns >= oldest:
                 os.utime(self.path, ns=(oldest - _SECOND, oldest - _SECOND))
 
-    def _reason(self, is_known: bool) -> str | None:
+    def _reason(self, earlier: dict[str, Any] | None) -> str | None:
         """Return why the step must run again; None if it need not, or if Snakemake knows best."""
         for output in self.outputs:
             record = _record(output)
@@ -83,13 +85,20 @@ class Order:
             content = content if isinstance(content, dict) else {}
             about = content.get("provenance", content)
             made_by = about.get("order") if isinstance(about, dict) else None
-            if made_by != self.digest and (is_known or made_by is not None):
+            if made_by is None and (earlier is None or _took_over(earlier, record, self.digest)):
+                continue  # made by hand, or by a version without orders, before the workflow asked for anything
+            if made_by != self.digest:
                 return f"{output.name}: made with other settings or inputs"
             if not self.is_volume and output != record and output.exists():
                 changed = difference(output, content.get("written"))
                 if changed:
                     return f"{output.name}: {changed}"
         return None
+
+
+def _took_over(earlier: dict[str, Any], record: Path, digest: str) -> bool:
+    taken = earlier.get("taken_over")
+    return earlier.get("digest") == digest and isinstance(taken, list) and sha256(record) in taken
 
 
 def _record(output: Path) -> Path:
