@@ -70,6 +70,16 @@ def order_digest(step):
     return lambda wildcards: step(wildcards).digest
 
 
+def volume_order(wildcards):
+    """Return the order to fetch or synthesize a volume."""
+    return ORDERS.volume(wildcards.volume)
+
+
+def training_order(wildcards):
+    """Return the order to train a network."""
+    return ORDERS.train(wildcards.network, int(wildcards.iterations))
+
+
 RESULT = f"{PLAN.results}/{{part}}"
 LOG = f"{PLAN.results}/log"
 

@@ -6,11 +6,6 @@ VOLUME = (
 )
 
 
-def volume_order(wildcards):
-    """Return the order to fetch or synthesize a volume."""
-    return ORDERS.volume(wildcards.volume)
-
-
 if PLAN.dataset.synthesis:
 
     rule synthesize:

@@ -5,11 +5,6 @@ TRAINED = (
 )
 
 
-def training_order(wildcards):
-    """Return the order of a training."""
-    return ORDERS.train(wildcards.network, int(wildcards.iterations))
-
-
 rule train:
     input:
         order=order_file(training_order),

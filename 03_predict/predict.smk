@@ -1,14 +1,9 @@
 # Prediction of the parts that the network is scored on.
 
 
-def prediction_order(wildcards):
-    """Return the order of a prediction."""
-    return ORDERS.predict(wildcards.part)
-
-
 rule predict:
     input:
-        order=order_file(prediction_order),
+        order=order_file(lambda wildcards: ORDERS.predict(wildcards.part)),
         trained=str(PLAN.checkpoint_manifest()),
         volume=lambda wildcards: PLAN.volume_manifest(part_of(wildcards).volume),
         # Masks are not read. They are waited for, as they are written into the volume.
@@ -24,7 +19,7 @@ rule predict:
         gpu=1,
     params:
         network=PLAN.network_folder,
-        order=order_digest(prediction_order),
+        order=order_digest(lambda wildcards: ORDERS.predict(wildcards.part)),
         iterations=PLAN.iterations,
         raw=lambda wildcards: part_of(wildcards).volume / "volumes/raw",
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
