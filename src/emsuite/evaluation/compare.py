@@ -31,7 +31,7 @@ from emsuite.io.fingerprint import state
 from emsuite.io.regions import format_roi
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
-from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_path
 
 _BLOCK = 256  # default block size, voxels per axis
 _PAIRS, _NODES = ("segment", "label", "voxels"), ("node", "segment")
@@ -91,7 +91,7 @@ def compare(
     settings = {
         "roi": format_roi(roi),
         "block_size": json_numbers(grid.block_size),
-        "arrays": {name: str(array.path.resolve()) for name, array in arrays.items()},
+        "arrays": {name: place_of(array.path) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "files": {name: state(array.path)[0] for name, array in arrays.items()},
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),

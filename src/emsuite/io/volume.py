@@ -277,6 +277,11 @@ def is_url(path: str | Path) -> bool:
     return as_url(str(path)) is not None
 
 
+def place_of(path: Path) -> str:
+    """Return the path of an array with links followed, as settings record it; a URL as it is."""
+    return str(path) if is_url(path) else str(path.resolve())
+
+
 def is_writable(container: Path) -> bool:
     """Return whether `container` is one that arrays can be written into."""
     try:

@@ -26,7 +26,7 @@ from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import check_whole, output
 from emsuite.common.provenance import recorded_checksum, recorded_settings
 from emsuite.io.fingerprint import seen, state, times
-from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
+from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
 from emsuite.segmentation.region_graph import Edges, are_in_block, ids_of_block
@@ -72,8 +72,8 @@ def agglomerate_fragments(
     settings = {
         "merge_function": merge_function,
         "context": json_numbers(grid.context),
-        "affs": str(affs.resolve()),
-        "fragments": str(fragments.resolve()),
+        "affs": place_of(affs),
+        "fragments": place_of(fragments),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
         "files": state(affs)[0],
     }
@@ -157,7 +157,7 @@ def _made_fragments(affs: Path, fragments: Mapping[str, Any]) -> bool:
 
 def _warn_of_others(affs: Path, fragments: Path, made_from: Any) -> None:
     """Warn of affinities that the fragments were not made from: of two networks on purpose, or by mistake."""
-    if made_from == str(affs.resolve()):
+    if made_from == place_of(affs):
         logger.warning(
             "Warning: %s has changed since %s was made from it; it scores the edges all the same", affs, fragments
         )

@@ -26,7 +26,7 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import Output, check_whole, output
 from emsuite.io.fingerprint import seen, state
-from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
+from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, write_block
 from emsuite.segmentation.region_graph import Nodes, ids_of_block, to_volume_ids
@@ -93,8 +93,8 @@ def _manifest_settings(
         **options.model_dump(),
         "block_size": json_numbers(grid.block_size),
         "context": json_numbers(grid.context),
-        "affs": str(affs.resolve()),
-        "mask": mask and str(mask.resolve()),
+        "affs": place_of(affs),
+        "mask": mask and place_of(mask),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "files": [state(path)[0] for path in (affs, mask) if path],
     }

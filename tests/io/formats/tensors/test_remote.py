@@ -14,7 +14,13 @@ from emsuite.common.errors import BadInput
 from emsuite.io.volume import array_names, create_volume, fingerprint, holds_array, open_volume
 
 VOXELS = (np.cumsum(np.random.default_rng(0).integers(-3, 4, (20, 30, 40)), axis=2) % 256).astype(np.uint8)
-ARRAYS = ("v3.zarr/volumes/raw", "v2.zarr/volumes/raw", "c.n5/volumes/raw", "p.precomputed")
+ARRAYS = (
+    "v3.zarr/volumes/raw",
+    "v3_no_shards.zarr/volumes/raw",
+    "v2.zarr/volumes/raw",
+    "c.n5/volumes/raw",
+    "p.precomputed",
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +29,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("volumes")
     for name in ARRAYS:
         version: Any
-        shards, version = ((16, 16, 16), 3) if name.startswith("v3") else (None, 2)
+        version = 3 if name.startswith("v3") else 2
+        shards = (16, 16, 16) if name.startswith("v3.") else None
         volume = create_volume(
             folder / name, VOXELS.shape, np.uint8, (40, 4, 4), (120, 8, 4), (8, 8, 8), version, shards
         )
@@ -42,8 +49,8 @@ def bucket(s3: S3, objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, r
 
 
 def urls(s3: S3, bucket: str) -> list[str]:
-    plain = [f"{server}/{name}" for server in (f"s3://{bucket}", f"{s3.url}/{bucket}") for name in ARRAYS[:3]]
-    return [*plain, f"precomputed://s3://{bucket}/{ARRAYS[3]}", f"precomputed://{s3.url}/{bucket}/{ARRAYS[3]}/4_4_40"]
+    plain = [f"{server}/{name}" for server in (f"s3://{bucket}", f"{s3.url}/{bucket}") for name in ARRAYS[:-1]]
+    return [*plain, f"precomputed://s3://{bucket}/{ARRAYS[-1]}", f"precomputed://{s3.url}/{bucket}/{ARRAYS[-1]}/4_4_40"]
 
 
 def test_every_format_is_read_in_place(s3: S3, bucket: str) -> None:

@@ -97,7 +97,7 @@ def _zarr3(url: str, found: dict[str, dict[str, Any]]) -> StoredArray | None:
     if document.get("node_type") != "array":
         return None
     try:
-        blocks = _lengths(document["chunk_grid"]["configuration"]["chunk_shape"])
+        blocks = document["chunk_grid"]["configuration"]["chunk_shape"]
         inner = [c["configuration"]["chunk_shape"] for c in document["codecs"] if c["name"] == "sharding_indexed"]
         array = _tensors(url, "zarr3", document["shape"], document["data_type"], inner[0] if inner else blocks)
     except (KeyError, TypeError, ValueError, IndexError) as error:
