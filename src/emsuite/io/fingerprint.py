@@ -19,7 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array
+from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array, is_writable
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -102,7 +102,8 @@ def seen(path: Path) -> dict[str, str]:
 
 def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
     """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it."""
-    return {array: seen(container / array) for array in (RAW, LABELS) if holds_array(container / array)}
+    names = (RAW, LABELS) if is_writable(container) else ()  # a download may be something else
+    return {array: seen(container / array) for array in names if holds_array(container / array)}
 
 
 def is_as_seen(path: Path, earlier: Mapping[str, Any]) -> bool:
