@@ -234,6 +234,9 @@ def test_the_script_masks_and_records_it(tmp_path: Path, folder: Path, call_scri
     assert not open_volume(out / "affs").read()[:, 8:].any()
     there = f"{out}: already there, made with the same settings\n"
     assert call_script(PREDICT, *arguments, "--compression", "none").out == there
+    open_volume(mask.path, "r+").write(mask.roi, np.zeros(mask.shape, np.uint8))
+    assert call_script(PREDICT, *arguments, "--compression", "none").out != there, "the mask was edited in place"
+    assert not open_volume(out / "affs").read().any()
     assert call_script(PREDICT, *arguments[:-2], "--compression", "none").out != there
     manifest = json.loads((tmp_path / "p.zarr.manifest.json").read_text())
     settings = manifest["settings"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emsuite.common.outputs import manifest_path
+from emsuite.common.outputs import manifest_path, written
 from emsuite.common.provenance import provenance, reproducible
 from emsuite.config.network import Optimizer
 from emsuite.training import checkpoint as checkpoints
@@ -77,7 +77,7 @@ def test_times_and_names_are_in_the_manifest_alone(tmp_path, monkeypatch):
     record = provenance({"a": 1}, {"0": tmp_path / "jane/v.zarr"})
     made = checkpoints.Checkpoint(iteration=3, architecture={}, networks={"network": {}}, provenance=record)
     path = checkpoints.save(tmp_path, made)
-    assert json.loads(manifest_path(path).read_text()) == record | {"iteration": 3}
+    assert json.loads(manifest_path(path).read_text()) == record | {"iteration": 3, "written": written(path)}
     assert checkpoints.read(path).provenance == reproducible(record)
     for word in (record["private"]["host"], "jane", "started", str(tmp_path)):
         assert word.encode() not in path.read_bytes(), word

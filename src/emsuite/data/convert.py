@@ -21,9 +21,10 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import manifest_path, output, unfinished_path
+from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
 from emsuite.data.pyramid import record_path
 from emsuite.io.chunks import chunk_length
+from emsuite.io.fingerprint import state
 from emsuite.io.levels import levels_folder
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import fitted
@@ -81,12 +82,17 @@ def convert(
         RunFailed: Voxels that were read back differ.
     """
     to, layout = Path(to), layout or Layout()
+    check_whole(Path(source))
     volume = open_volume(source)
     region = volume.roi if roi is None else parse_roi(roi, volume)
     new = _NewVolume.of(volume, region, to, layout)
     record, container = record_path(to), split_path(to)[0]
     _check_target(volume, to, record)
-    settings = {"from": fingerprint(Path(source)), "roi": format_roi(region), **new.settings()}
+    settings = {
+        "from": [fingerprint(Path(source)), state(Path(source))[0]],
+        "roi": format_roi(region),
+        **new.settings(),
+    }
     with output(record, settings, inputs={"from": Path(source)}, fingerprint=fingerprint) as out:
         unfinished = to.with_name(to.name + "_unfinished")
         digests = [_digest_path(record, index) for index in range(len(new.grid))]

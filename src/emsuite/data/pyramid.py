@@ -17,9 +17,10 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import output
+from emsuite.common.outputs import check_whole, output
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
+from emsuite.io.fingerprint import state
 from emsuite.io.levels import check_takes_levels, levels_folder, list_levels
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 
@@ -45,6 +46,7 @@ def make_pyramid(
         BadInput: The array is missing or unfinished, cannot be written beside, or is too small for any level.
     """
     path = Path(path)
+    check_whole(path)
     volume = open_volume(path)
     check_takes_levels(volume)
     how = kind or kind_for(volume.dtype)
@@ -52,7 +54,7 @@ def make_pyramid(
     if not windows:
         raise BadInput(f"{path}: {volume.shape} voxels are one chunk, expected more for a pyramid (or --levels 1)")
     record = record_path(path, "_levels")
-    settings = {"kind": how, "windows": windows, "volume": fingerprint(path)}
+    settings = {"kind": how, "windows": windows, "volume": [fingerprint(path), state(path)[0]]}
     with output(record, settings, inputs={"volume": path}, fingerprint=fingerprint) as out:
         if not (out.resumed and record.exists()):
             list_levels(volume, [], "")  # of an earlier pyramid

@@ -25,6 +25,7 @@ from emsuite.export.pieces import forget, gather_rows
 from emsuite.export.scales import check_scales, write_scales
 from emsuite.export.segments import MESHES, SKELETONS, ShapeSegments, batches, read_measures
 from emsuite.export.table import segment_properties, sum_rows, write_segments
+from emsuite.io.fingerprint import state
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import Volume, fingerprint, open_volume
 
@@ -51,8 +52,9 @@ class _Request:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "from": fingerprint(self.volume.path),
+            "from": [fingerprint(self.volume.path), state(self.volume.path)[0]],
             "roi": format_roi(self.region),
+            "grid": [json_numbers(self.volume.voxel_size), json_numbers(self.volume.offset)],
             "block_size": json_numbers(self.block_size),
             "levels_of_detail": self.shapes.levels,
             "skeletons": self.shapes.skeletons,

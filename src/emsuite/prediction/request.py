@@ -18,6 +18,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io.compression import ZSTD, Compression, read_compression
+from emsuite.io.fingerprint import content_or_files
 from emsuite.io.values import check_not_empty
 from emsuite.io.volume import Volume, open_volume
 
@@ -34,7 +35,8 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of a prediction that it decides."""
-        return {
+        voxels = {} if self.mask is None else {"mask_voxels": content_or_files(self.mask)}
+        return voxels | {
             "mask": None if self.mask is None else str(self.mask.path),
             "constant": "skip" if self.skip_constant else "predict",
             "compression": str(self.compression),

@@ -86,3 +86,15 @@ def test_new_arrays_are_checked_the_same_way() -> None:
     for bad in ((0, 4, 4), (1e-9, 4, 4), (float("nan"), 4, 4)):
         with pytest.raises(BadInput):
             voxel_size(PATH, bad)
+
+
+@pytest.mark.parametrize("own", [{}, {"resolution": [8, 4, 4]}, {"voxel_size": [8, 4, 4]}])
+def test_the_offset_may_be_said_elsewhere_than_the_voxel_size(own: dict[str, Any]) -> None:
+    said = {"axes": ["z", "y", "x"], "units": ["nm"] * 3, "scale": [8, 4, 4], "translate": [80, 40, 400]}
+    assert grid(own | {"transform": said}) == ((8, 4, 4), (80, 40, 400))
+    assert grid(own | {"transform": said, "offset": [16, 0, 0]}) == ((8, 4, 4), (16, 0, 0))
+    steps = [{"type": "scale", "scale": [8, 4, 4]}, {"type": "translation", "translation": [80, 40, 400]}]
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
+    image = {"axes": axes, "datasets": [{"path": "raw", "coordinateTransformations": steps}]}
+    stored = StoredArray(np.zeros((4, 6, 5), np.uint8), own, groups=(("raw", {"multiscales": [image]}),))
+    assert tuple(voxel_grid(PATH, stored)[1]) == (80, 40, 400)

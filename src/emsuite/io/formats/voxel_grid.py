@@ -19,7 +19,8 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
     """Return voxel size and offset of an array in nm, along its axes of space.
 
     `voxel_size` or `resolution` of the array itself says them, in nm or in the unit that `units` names, else
-    `multiscales` of a group above, `transform`, `element_size_um` or `pixelResolution`.
+    `multiscales` of a group above, `transform`, `element_size_um` or `pixelResolution`. `offset` of the array says the
+    offset, else the translation of `transform` or `multiscales`.
 
     Both are exact, see `emsuite.common.geometry`. Sizes have the seven digits of float32, so that arrays of 4.6 nm and
     of 4.5999999 nm have one grid. An offset within a thousandth of a voxel from the grid lies on it.
@@ -37,7 +38,11 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
     others = list(scaled_by_others(path, dims, stored))
     if own:
         size = next(iter(own.values()))
-        offset_nm = _offset(path, attributes.get("offset"), dims, stored)
+        told = next((other.offset for other in others if other.offset is not None), None)
+        if told is not None and "offset" not in attributes:
+            offset_nm = [exact(n) for n in told]
+        else:
+            offset_nm = _offset(path, attributes.get("offset"), dims, stored)
     elif others:
         size, offset_nm = _from_other(path, others[0], attributes.get("offset"), stored)
     else:

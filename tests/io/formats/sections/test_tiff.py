@@ -211,3 +211,15 @@ def test_the_file_is_the_array(tmp_path: Path) -> None:
         create_volume(tmp_path / "b.tif", (2, 3, 4), np.uint8, (8, 8, 8), (0, 0, 0))
     os.rename(path, tmp_path / "without_ending")
     assert open_volume(tmp_path / "without_ending", voxel_size=(8, 8, 8)).shape == RAW.shape
+
+
+@pytest.mark.parametrize(
+    "how", [{"compression": "zlib"}, {"rowsperstrip": 7}, {"predictor": True, "compression": "zlib"}]
+)
+def test_sections_stored_in_several_ways_are_refused_and_none_is_dropped(tmp_path: Path, how: dict[str, Any]) -> None:
+    with TiffWriter(tmp_path / "s.tif") as file:
+        for z in range(4):
+            page = np.full((20, 30), z, np.uint8)
+            file.write(page, photometric="minisblack", metadata=None, contiguous=False, **(how if z % 2 else {}))
+    with pytest.raises(BadInput, match=r"s\.tif: its pages of \(20, 30\) pixels are stored in several ways"):
+        open_volume(tmp_path / "s.tif", voxel_size=(30, 4, 4))

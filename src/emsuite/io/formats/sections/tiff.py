@@ -119,6 +119,7 @@ class Pages:
             file = self._opened()
             series = file.series[0]
             page = series.keyframe
+            _check_series(path, file)
             self.axes, self.shape = series.axes, tuple(series.shape)
             self._contiguous = series.dataoffset
             self._dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
@@ -249,6 +250,18 @@ def _why(error: Exception, compression: str | None) -> str:
     if "imagecodecs" in str(error):
         return f"packed by {compression}, which needs the package imagecodecs; expected it not packed, or by zip"
     return f"is damaged: a part of it cannot be unpacked: {error}"
+
+
+def _check_series(path: Path, file: TiffFile) -> None:
+    """Raise BadInput for a file whose sections are stored in several ways: tifffile takes them for several images."""
+    first = file.series[0].keyframe
+    how = COMPRESSION(first.compression).name
+    others = [page for series in file.series[1:] if (page := series.keyframe).shape == first.shape]
+    if others:
+        raise BadInput(
+            f"{path}: its pages of {first.shape} pixels are stored in several ways (the first ones: {first.dtype}, "
+            f"{how}); expected one type, compression and size of strips: write the file anew"
+        )
 
 
 def _order(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[int | None, int | None]:
