@@ -14,6 +14,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import write_json
 from emsuite.common.outputs import (
     check_finished,
+    check_whole,
     is_finished,
     lock_path,
     manifest_path,
@@ -331,3 +332,59 @@ def test_what_a_killed_run_left_beside_it_is_removed(path: Path) -> None:
     make(path)
     assert not leftover.exists()
     assert other.exists()
+
+
+def arrays(folder: Path) -> None:
+    """Two arrays as zarr 3 and zarr 2 store them, and a file beside."""
+    for name, document in (("a/affs", "zarr.json"), ("a/lsds", ".zarray")):
+        (folder / name / "c").mkdir(parents=True)
+        (folder / name / document).write_text('{"node_type": "array"}')
+        (folder / name / "c/0").write_text("voxels")
+        (folder / name / "c/1").write_text("voxels")
+    (folder / "zarr.json").write_text('{"node_type": "group"}')
+
+
+def test_an_output_that_has_lost_a_file_is_refused_and_files_beside_do_not_matter(path: Path) -> None:
+    with output(path, {}) as made:
+        arrays(made.path)
+    check_whole(path / "a/affs")
+    (path / "a/notes.txt").write_text("of a user")
+    (path / "zarr.json").write_text('{"node_type": "group", "attributes": {}}')
+    check_whole(path)
+    (path / "a/lsds/c/1").unlink()
+    with pytest.raises(BadInput, match=r"a/lsds: 2 files, of 3 that were written; remove .*manifest\.json beside it"):
+        check_whole(path / "a/affs")
+
+
+def test_a_chunk_of_another_size_is_refused(path: Path) -> None:
+    with output(path, {}) as made:
+        arrays(made.path)
+    (path / "a/affs/c/1").write_text("vox")
+    with pytest.raises(BadInput, match="a/affs: files of other sizes"):
+        check_whole(path)
+
+
+def test_volumes_are_edited(path: Path) -> None:
+    with output(path, {}) as made:
+        arrays(made.path)
+        made.notes["arrays"] = {}
+    (path / "a/affs/c/1").unlink()
+    check_whole(path)
+
+
+def test_a_file_counts_by_its_content(path: Path) -> None:
+    with output(path, {}) as made:
+        made.path.write_text("content")
+    os.utime(path)
+    check_whole(path)
+    path.write_text("another")
+    with pytest.raises(BadInput, match="holds something else than was written"):
+        check_whole(path)
+
+
+@pytest.mark.parametrize("written", [None, [], 5, {"affs": 3}, {"sha256": 3}])
+def test_odd_records_do_not_end_in_a_traceback(path: Path, written: Any) -> None:
+    path.mkdir(parents=True)
+    write_json(path.with_name(path.name + ".manifest.json"), {"written": written})
+    with contextlib.suppress(BadInput):
+        check_whole(path)
