@@ -220,3 +220,30 @@ def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
                 except KeyboardInterrupt:
                     pass
         assert files_in(to.parents[1]) == files_in(tmp_path / "whole/v.zarr"), name
+
+
+def test_an_array_of_a_users_own_beside_the_copy_is_not_removed(tmp_path: Path) -> None:
+    source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)))
+    own = create_volume(tmp_path / "to.zarr/volumes/raw_levels/mine", (8, 8, 8), np.uint8, (8, 8, 8), (0, 0, 0))
+    for _ in range(2):
+        with pytest.raises(BadInput, match="raw_levels: exists but this suite did not write it"):
+            convert(source, tmp_path / "to.zarr/volumes/raw")
+    assert own.path.exists()
+    assert not (tmp_path / "to.zarr/volumes/raw").exists()
+
+
+def test_a_source_edited_in_files_of_the_same_size_is_copied_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = zarr.open_group(tmp_path / "s.zarr", mode="w", zarr_format=2)
+    array = group.create_array("raw", shape=(9, 8, 8), dtype="u1", chunks=(8, 8, 8), compressors=None)
+    array.attrs.update(resolution=[8, 8, 8])
+    array[...] = 1
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "rename_array", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            convert(tmp_path / "s.zarr/raw", tmp_path / "to.zarr/raw")
+    array[...] = 2
+    convert(tmp_path / "s.zarr/raw", tmp_path / "to.zarr/raw")
+    assert (open_volume(tmp_path / "to.zarr/raw").read() == 2).all()

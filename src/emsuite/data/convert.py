@@ -22,7 +22,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
-from emsuite.data.pyramid import record_path
+from emsuite.data.pyramid import check_levels, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import state
 from emsuite.io.levels import levels_folder
@@ -88,6 +88,7 @@ def convert(
     new = _NewVolume.of(volume, region, to, layout)
     record, container = record_path(to), split_path(to)[0]
     _check_target(volume, to, record)
+    check_levels(to)
     settings = {
         "from": [fingerprint(Path(source)), state(Path(source))[0]],
         "roi": format_roi(region),
@@ -106,6 +107,7 @@ def convert(
             run_blocks("convert", new.grid, process, workers, record, run=out.run)
             rename_array(container, split_path(unfinished)[1], split_path(to)[1])
         remove(levels_folder(to))  # of an earlier copy
+        remove(manifest_path(record_path(to, "_levels")))
         joined = "".join(path.read_text() for path in digests)
         out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
         remove(record)

@@ -17,7 +17,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import check_whole, output
+from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import state
@@ -53,6 +53,7 @@ def make_pyramid(
     windows = _windows(volume, levels)
     if not windows:
         raise BadInput(f"{path}: {volume.shape} voxels are one chunk, expected more for a pyramid (or --levels 1)")
+    check_levels(path)
     record = record_path(path, "_levels")
     settings = {"kind": how, "windows": windows, "volume": [fingerprint(path), state(path)[0]]}
     with output(record, settings, inputs={"volume": path}, fingerprint=fingerprint) as out:
@@ -65,6 +66,13 @@ def make_pyramid(
         list_levels(volume, coarser[1:], how)
         remove(record)
     return [level.path for level in coarser[1:]]
+
+
+def check_levels(array: Path) -> None:
+    """Raise BadInput if the folder of an array's coarser levels holds something that `make_pyramid` did not write."""
+    record, folder = record_path(array, "_levels"), levels_folder(array)
+    if folder.exists() and not manifest_path(record).exists() and not unfinished_path(record).exists():
+        raise BadInput(f"{folder}: exists but this suite did not write it; remove it or choose another name")
 
 
 def record_path(array: Path, purpose: str = "") -> Path:
