@@ -4,9 +4,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from builders import write_array
+from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, output
+from emsuite.io.fingerprint import seen_arrays
+from emsuite.io.volume import LABELS, RAW, open_volume
 from emsuite.workflow.orders import Order
 
 
@@ -106,3 +111,28 @@ def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path: Path, monkeypat
     order.write()
     assert order.files == []
     assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.parametrize("edit", ["labels", "own array", None])
+def test_a_volume_that_a_user_has_edited_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edit: str | None
+) -> None:
+    volume = tmp_path / "v.zarr"
+    order = Order('{"seed": 1}', (volume,), is_volume=True)
+    monkeypatch.setenv("EMSUITE_ORDER", order.digest)
+    with output(volume, {}) as made:
+        for name in (RAW, LABELS):
+            write_array(volume / name, np.ones((8, 8, 8), np.uint8))
+        made.notes["arrays"] = seen_arrays(volume)
+    order.write()
+    if edit == "labels":
+        open_volume(volume / LABELS, "r+").array[2, 3, 4] = 9
+    if edit == "own array":
+        write_array(volume / "volumes/mine", np.ones((8, 8, 8), np.uint8))
+    other = Order('{"seed": 2}', (volume,), is_volume=True)
+    if edit is None:
+        assert is_newer(other)
+    else:
+        with pytest.raises(BadInput, match="was edited or added here; move the volume away"):
+            other.write()
+        assert not is_newer(order), "the former settings again"

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.documents import read_json
+from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256, write_json
 from emsuite.common.outputs import difference, manifest_path
+from emsuite.io.fingerprint import is_as_seen
+from emsuite.io.volume import MASK, array_names
 
 _SECOND = 10**9
 
@@ -54,7 +57,11 @@ class Order:
         return hashlib.sha256(self.asked.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     def write(self) -> None:
-        """Write the file if it says something else, and make it newer than the outputs if they are not as ordered."""
+        """Write the file if it says something else, and make it newer than the outputs if they are not as ordered.
+
+        Raises:
+            BadInput: A volume would be made again that somebody has edited, or put arrays into.
+        """
         if not os.access(_existing(self.path.parent), os.W_OK):
             return  # a shared folder of finished volumes, which no step can write either
         content = read_json(self.path)
@@ -62,6 +69,7 @@ class Order:
         reason = self._reason(earlier)
         order = {"digest": self.digest, "asked": json.loads(self.asked)}
         if reason is not None:
+            self._check_unedited()
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
             write_json(self.path, order | {"because": reason, "renewed": time.time_ns()})
             return
@@ -72,6 +80,22 @@ class Order:
             oldest = min(record.stat().st_mtime_ns for record in records)
             if self.path.stat().st_mtime_ns >= oldest:
                 os.utime(self.path, ns=(oldest - _SECOND, oldest - _SECOND))
+
+    def _check_unedited(self) -> None:
+        volume = self.outputs[0]
+        content = read_json(_record(volume)) if self.is_volume and _record(volume) != volume else None
+        arrays = content.get("arrays") if isinstance(content, dict) else None
+        if not isinstance(arrays, dict) or not volume.exists():
+            return
+        edited = [
+            name for name, kept in arrays.items() if isinstance(kept, dict) and not is_as_seen(volume / name, kept)
+        ]
+        edited += [name for name in array_names(volume) if name not in (*arrays, MASK)]
+        if edited:
+            raise BadInput(
+                f"{volume}: the data set asks for another volume, but {', '.join(edited)} was edited or added here; "
+                "move the volume away, or take the former settings back"
+            )
 
     def _reason(self, earlier: dict[str, Any] | None) -> str | None:
         """Return why the step must run again; None if it need not, or if Snakemake knows best."""
