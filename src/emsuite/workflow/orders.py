@@ -84,13 +84,13 @@ class Order:
     def _check_unedited(self) -> None:
         volume = self.outputs[0]
         content = read_json(_record(volume)) if self.is_volume and _record(volume) != volume else None
-        arrays = content.get("arrays") if isinstance(content, dict) else None
+        content = content if isinstance(content, dict) else {}
+        arrays = content.get("arrays")
         if not isinstance(arrays, dict) or not volume.exists():
             return
-        edited = [
-            name for name, kept in arrays.items() if isinstance(kept, dict) and not is_as_seen(volume / name, kept)
-        ]
-        edited += [name for name in array_names(volume) if name not in (*arrays, MASK)]
+        edited = [name for name, kept in arrays.items() if not is_as_seen(volume / name, kept)]
+        if "contents" not in content:  # downloads hold more arrays than the two that are looked at
+            edited += [name for name in array_names(volume) if name not in (*arrays, MASK)]
         if edited:
             raise BadInput(
                 f"{volume}: the data set asks for another volume, but {', '.join(edited)} was edited or added here; "
