@@ -1,13 +1,10 @@
 """What 01_data/info.py tells of files that others write, and the commands of docs/volumes.md."""
 
-import functools
 import json
 import re
 import shlex
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from tifffile import imwrite
 from builders import ROOT, write_array
 from dvid_server import Dvid, serve_dvid
 from emsuite.io import description
+from file_server import serve_files
 
 SCRIPT = "01_data/info.py"
 Call = Callable[..., Any]
@@ -88,18 +86,8 @@ def write_with_tensorstore(folder: Path, raw: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def server(files: Path) -> Iterator[str]:
     """The address of a server of the folder, on loopback."""
-    handler = functools.partial(QuietHandler, directory=files)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing of requests."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+    with serve_files(files) as address:
+        yield address
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,9 +1,6 @@
 """The stages on volumes that lie on a server: the same bytes as from the disk."""
 
-import functools
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +8,14 @@ import pytest
 
 from builders import files_in
 from emsuite.io.volume import LABELS, create_volume
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Says nothing of requests."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+from file_server import serve_files
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of a server of the test's folder, on loopback."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=tmp_path)) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}"
-        listening.shutdown()
+    with serve_files(tmp_path) as address:
+        yield address
 
 
 def test_affinities_and_labels_on_a_server(call_script: Callable, server: str, tmp_path: Path) -> None:

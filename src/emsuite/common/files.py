@@ -62,6 +62,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, in an order that depends on their names alone."""
+    for here, names, files in os.walk(folder):
+        names.sort()
+        for name in sorted(files):
+            yield Path(here) / name
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:

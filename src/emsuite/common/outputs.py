@@ -27,7 +27,7 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import naming, remove, remove_leftovers, sha256, write_json, write_text
+from emsuite.common.files import files_below, naming, remove, remove_leftovers, sha256, write_json, write_text
 from emsuite.common.lock import owned
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 
@@ -203,7 +203,8 @@ def written(path: Path) -> dict[str, Any]:
         for the folder itself, under its name: the number of `files`, and a hash of their names and sizes as `listing`.
     """
     if path.is_dir():
-        return _listings(path)
+        arrays = sorted(_arrays(path)) or [path]
+        return {array.relative_to(path).as_posix(): _listing(array) for array in arrays}
     if not path.exists():  # a record of work inside a volume has no output of its own
         return {}
     about = path.stat()
@@ -228,21 +229,12 @@ def difference(path: Path, record: Any) -> str | None:
         if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
             return None
         return None if sha256(path) == record["sha256"] else "holds something else than was written"
-    now = _listings(path, record)
     for name, listing in record.items():
-        if isinstance(listing, Mapping) and now.get(name) != listing:
-            count, expected = now.get(name, {}).get("files", 0), listing.get("files")
+        if isinstance(listing, Mapping) and (now := _listing(path / name)) != listing:
+            count, expected = now["files"], listing.get("files")
             told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
             return f"{name}: {told}" if name != "." else told
     return None
-
-
-def _listings(path: Path, record: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the listing of each array below a folder, or else of the folder; with a record, of what it names."""
-    if record is not None:
-        return {name: _listing(path / name) for name in record}
-    arrays = sorted(_arrays(path))
-    return {array.relative_to(path).as_posix(): _listing(array) for array in arrays or [path]}
 
 
 def _arrays(path: Path) -> list[Path]:
@@ -257,10 +249,7 @@ def _arrays(path: Path) -> list[Path]:
 
 def _listing(path: Path) -> dict[str, Any]:
     digest, count = hashlib.sha256(), 0
-    for folder, names, files in os.walk(path):
-        names.sort()
-        for name in sorted(files):
-            file = Path(folder) / name
-            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
-            count += 1
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+        count += 1
     return {"files": count, "listing": digest.hexdigest()[:32]}

@@ -24,7 +24,7 @@ from typing import Any
 
 from emsuite.common.container_image import digest as image_digest
 from emsuite.common.errors import without_secrets
-from emsuite.common.files import sha256
+from emsuite.common.files import files_below, sha256
 from emsuite.common.locked_packages import image_here
 
 _PACKAGES = (
@@ -67,13 +67,10 @@ def checksum(path: Path, read_whole: Collection[str] = ()) -> str:
     if not path.exists():
         return "missing"
     digest = hashlib.sha256()
-    for folder, names, files in os.walk(path):
-        names.sort()
-        for name in sorted(files):
-            file = Path(folder) / name
-            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-            if name in read_whole:
-                digest.update(file.read_bytes())
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+        if file.name in read_whole:
+            digest.update(file.read_bytes())
     return "listing:" + digest.hexdigest()
 
 

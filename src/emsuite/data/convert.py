@@ -24,7 +24,7 @@ from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
 from emsuite.data.pyramid import check_levels, record_path
 from emsuite.io.chunks import chunk_length
-from emsuite.io.fingerprint import state
+from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import levels_folder
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import fitted
@@ -90,7 +90,7 @@ def convert(
     _check_target(volume, to, record)
     check_levels(to)
     settings = {
-        "from": [fingerprint(Path(source)), state(Path(source))[0]],
+        "from": origin_of(Path(source)),
         "roi": format_roi(region),
         **new.settings(),
     }

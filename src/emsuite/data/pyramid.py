@@ -20,7 +20,7 @@ from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
-from emsuite.io.fingerprint import state
+from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import check_takes_levels, levels_folder, list_levels
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 
@@ -55,7 +55,7 @@ def make_pyramid(
         raise BadInput(f"{path}: {volume.shape} voxels are one chunk, expected more for a pyramid (or --levels 1)")
     check_levels(path)
     record = record_path(path, "_levels")
-    settings = {"kind": how, "windows": windows, "volume": [fingerprint(path), state(path)[0]]}
+    settings = {"kind": how, "windows": windows, "volume": origin_of(path)}
     with output(record, settings, inputs={"volume": path}, fingerprint=fingerprint) as out:
         if not (out.resumed and record.exists()):
             list_levels(volume, [], "")  # of an earlier pyramid

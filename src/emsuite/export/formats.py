@@ -6,7 +6,6 @@ from pathlib import Path
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import check_whole
 from emsuite.data.convert import convert
 from emsuite.data.pyramid import make_pyramid
 from emsuite.export.blocks import check_labels
@@ -48,7 +47,6 @@ def export(
     if kind in SHAPED:
         number = SHAPED[kind](source, out, roi=roi, block_size=block_size, shapes=shapes, workers=workers)
         return f"{number} segments"
-    check_whole(source)
     check_labels(open_volume(source))
     out = out if split_path(out)[1] else out / _NAME
     digest = convert(source, out, roi=roi, workers=workers)

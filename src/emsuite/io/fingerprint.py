@@ -95,6 +95,14 @@ def content(volume: Volume, roi: Roi | None = None, convert: Callable[[np.ndarra
     return "sha256:" + digest.hexdigest()
 
 
+def origin_of(path: Path) -> list[str]:
+    """Return texts that change with an array that is read: with its names and sizes, and with its files' states.
+
+    For the settings of outputs that are made from it in one run, or continued.
+    """
+    return [fingerprint(path), state(path)[0]]
+
+
 def seen(path: Path) -> dict[str, str]:
     """Return what a record keeps of the files of an array, or of another folder, for `is_as_seen`."""
     return {"files": times(path), "content": _content(path)}
