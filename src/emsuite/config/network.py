@@ -65,6 +65,7 @@ class Training(Settings):
         1, description="passes per iteration, each with its part of the batch: saves memory"
     )
     compile: bool = Field(False, description="have torch compile the network: minutes at the start")
+    cuda_graph: bool = Field(True, description="on a GPU, replay the iteration as one CUDA graph where it can be one")
     deterministic: bool = Field(False, description="the same bytes on the same GPU, at the cost of speed")
     stream: bool | None = Field(
         None, description="read volumes from disk as samples need them (default: if memory does not hold them twice)"

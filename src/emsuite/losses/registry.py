@@ -31,6 +31,9 @@ ONLY_AFFINITIES = {"malis"}
 ONLY_SIGMOID = {"bce"}
 """Losses that are computed from the logits of a sigmoid."""
 
+ON_HOST = {"malis"}
+"""Losses that a GPU cannot compute alone: they compute on the host."""
+
 
 def check_name(name: str) -> str:
     """Return `name`; raise ValueError if no loss has this name."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
@@ -48,8 +49,19 @@ class Network(nn.Module):
         # on a CPU alone: a GPU would wait for the answer, and shapes without values have none
         if x.device.type == "cpu" and not (self.training or self._warned or torch.compiler.is_compiling()):
             self._warn_of_raw(x)
-        features = self.unet(x)
-        return {name: head(features) for name, head in self.heads.items()}
+        return self.logits(self.unet(x), list(self.heads))
+
+    def logits(self, features: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return the logits of the named heads for the features of `unet`, whose channels may be padded with zeros."""
+        heads = {name: self.heads[name] for name in names}
+        padded = features.shape[1] - self.settings.fmaps_up(0)
+        if not padded:
+            return {name: head(features) for name, head in heads.items()}
+        # one product for all heads
+        weights, biases = zip(*((head.weight.flatten(1), head.bias) for head in heads.values()), strict=True)
+        weight = functional.pad(torch.cat(weights), (0, padded))
+        joined = functional.linear(features.movedim(1, -1), weight, torch.cat(biases)).movedim(-1, 1)
+        return dict(zip(heads, joined.split([len(bias) for bias in biases], dim=1), strict=True))
 
     def _warn_of_raw(self, x: Tensor) -> None:
         reach = float(x.detach().abs().max()) if x.numel() else 0.0

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from emsuite.common.arrays import Shape
 from emsuite.common.settings import Settings
+from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.upsample import Upsample
 
 _MOST_FMAPS = 2**16
@@ -203,33 +204,39 @@ class UNet(nn.Module):
                 self.add_module(f"{name}_{index}_norm", _BATCH_NORM[self.settings.dims](fmaps, momentum=0.03))
             width = fmaps
 
-    def _level(self, name: str, x: Tensor, kernels: Sequence[Shape]) -> Tensor:
+    def _level(self, name: str, x: Tensor, kernels: Sequence[Shape], pads: bool, parts: int = 1) -> Tensor:
         for index in range(len(kernels)):
-            x = convolve(self.get_submodule(f"{name}_{index}"), x)
+            layer = self.get_submodule(f"{name}_{index}")
+            if pads:
+                x = convolve_relu(layer, x, parts if index == 0 else 1)
+                continue
+            x = convolve(layer, x)
             if self.settings.norm == "batch":
                 x = self.get_submodule(f"{name}_{index}_norm")(x)
             x = functional.relu(x)
         return x
 
-    def _down(self, level: int, x: Tensor) -> Tensor:
+    def _down(self, level: int, x: Tensor, pads: bool) -> Tensor:
         if self.settings.downsample == "strided":
-            return functional.relu(self.get_submodule(f"down_{level}_to_{level + 1}")(x))
+            layer = self.get_submodule(f"down_{level}_to_{level + 1}")
+            return convolve_relu(layer, x) if pads else functional.relu(layer(x))
         return _MAX_POOL[self.settings.dims](x, self.settings.downsample_factors[level])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features at the resolution of level 0."""
+        """Return features at the resolution of level 0, with channels of zeros behind them where `aligns` says so."""
         settings, skips = self.settings, []
+        pads = settings.norm == "none" and settings.stem is None and aligns(x)
         if settings.stem:
             x = functional.relu(self.get_submodule("stem")(x))
         for level in range(settings.levels):
-            x = self._level(f"layer_{level}_left", x, settings.kernels_down(level))
+            x = self._level(f"layer_{level}_left", x, settings.kernels_down(level), pads)
             if level < settings.levels - 1:
                 skips.append(x)
-                x = self._down(level, x)
+                x = self._down(level, x, pads)
         for level in reversed(range(settings.levels - 1)):
-            x = functional.relu(self.get_submodule(f"up_{level + 1}_to_{level}")(x))
+            x = functional.relu(self.get_submodule(f"up_{level + 1}_to_{level}")(x, pads=pads))
             x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
-            x = self._level(f"layer_{level}_right", x, settings.kernels_up(level))
+            x = self._level(f"layer_{level}_right", x, settings.kernels_up(level), pads, parts=2)
         return x
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emsuite.models.aligned import aligned
+
 
 class Upsample(nn.Module):
     """Upsample `(N, in, *shape)` float to `(N, out, *shape * factor)` float, with any number of axes.
@@ -26,13 +28,18 @@ class Upsample(nn.Module):
         # each output voxel is a sum over the input's channels only, so the factor does not enter the deviation
         nn.init.normal_(self.weight, std=(2.0 / in_channels) ** 0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the upsampled features, channels last in memory."""
-        n, _, *shape = x.shape
-        out = self.weight.shape[1]
+    def forward(self, x: Tensor, pads: bool = False) -> Tensor:
+        """Return the upsampled features, channels last in memory; channels are padded if `pads`, as in `aligned`."""
+        n, channels, *shape = x.shape
+        weight, bias, out = self.weight, self.bias, self.weight.shape[1]
+        if pads:
+            out = aligned(out)
+            behind = (0, out - len(bias))
+            weight = functional.pad(weight, (0, 0) * len(shape) + behind + (0, channels - len(weight)))
+            bias = functional.pad(bias, behind)
         # weight as (block voxels * out, in): the voxels of a block first, then their channels
-        weight = self.weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
-        blocks = functional.linear(x.movedim(1, -1), weight, self.bias.repeat(weight.shape[0] // out))
+        weight = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
+        blocks = functional.linear(x.movedim(1, -1), weight, bias.repeat(weight.shape[0] // out))
         dims = len(shape)
         blocks = blocks.view(n, *shape, *self.factor, out)
         order = [

@@ -147,11 +147,11 @@ class Predictor:
         if isinstance(self.network, AutocontextNetwork):
             logits = self.network(x)
             return {name: centre_crop(logits[name], right) for name in self.heads}
-        unet, heads = self.network.unet, self.network.heads
+        unet = self.network.unet
         scale = unet.settings.stem.factor if unet.settings.stem else (1,) * len(right)
         with trimmed(unet, x.shape[2:], right):
             features = centre_crop(unet(x), [n // s for n, s in zip(right, scale, strict=True)])
-        return {name: heads[name](features) for name in self.heads}
+        return self.network.logits(features, self.heads)
 
     def to_stored(self, name: str, predicted: Tensor) -> Tensor:
         """Return the values of a head in the type of its array.

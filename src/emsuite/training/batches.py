@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,10 +36,21 @@ class Batch:
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors of the batch."""
-        tensors = list(self.arrays.values())
-        for target in self.targets.values():
-            tensors += [target.values, target.weights, target.labels]
-        return tensors
+        return [*self.arrays.values(), *self.target_tensors]
+
+    @property
+    def target_tensors(self) -> list[Tensor]:
+        """Values, weights and labels of each head's target, head after head."""
+        return [tensor for target in self.targets.values() for tensor in (target.values, target.weights, target.labels)]
+
+    def with_target_tensors(self, tensors: Sequence[Tensor]) -> "Batch":
+        """Return the batch with other `target_tensors`."""
+        parts = zip(self.targets.items(), zip(*[iter(tensors)] * 3, strict=True), strict=True)
+        targets = {
+            name: replace(target, values=values, weights=weights, labels=labels)
+            for (name, target), (values, weights, labels) in parts
+        }
+        return replace(self, targets=targets)
 
     def with_arrays(self, **arrays: Tensor) -> "Batch":
         """Return the batch with more arrays."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,26 @@ from emsuite.config.network import Optimizer
 
 def make_optimizer(parameters: list[nn.Parameter], settings: Optimizer) -> torch.optim.Adam:
     """Return Adam with fresh state (Kingma and Ba 2015)."""
-    return torch.optim.Adam(parameters, settings.learning_rate, settings.betas, settings.eps, fused=True)
+    rate: float | Tensor = settings.learning_rate
+    on_gpu = bool(parameters) and parameters[0].is_cuda
+    if on_gpu:  # a recorded step reads the rate from the GPU
+        rate = torch.tensor(rate, device=parameters[0].device)
+    return torch.optim.Adam(parameters, rate, settings.betas, settings.eps, fused=True, capturable=on_gpu)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all weights."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def saved_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the optimizer's state for a checkpoint: the rate is a number, wherever it was kept."""
+    state = optimizer.state_dict()
+    return state | {"param_groups": [group | {"lr": float(group["lr"])} for group in state["param_groups"]]}
 
 
 def learning_rate(settings: Optimizer, iteration: int, iterations: int) -> float:

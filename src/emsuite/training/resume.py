@@ -16,6 +16,7 @@ from emsuite.data.grey_values import GreyRange
 from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
+from emsuite.training.optimizer import saved_state
 from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
 from emsuite.training.trained_network import check_frozen
@@ -180,7 +181,7 @@ def save(
         architecture=config.architecture(),
         networks=weights,
         averages=state.averages,
-        optimizers={name: optimizer.state_dict() for name, optimizer in state.optimizers.items()},
+        optimizers={name: saved_state(optimizer) for name, optimizer in state.optimizers.items()},
         frozen_digest=state.frozen_digest,
         normalization=checkpoints.record_normalization(config.normalization, state.grey_scale, state.grey_range),
         trained_with=state.trained_with,

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from emsuite.common.cuda_graph import Replayed
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record
 from emsuite.data.grey_values import GreyRange
@@ -48,6 +49,8 @@ class TrainingState:
     """The grey scale that was measured on the training volumes; None for normalizations that measure nothing."""
     grey_range: GreyRange | None = None
     """The range of grey values that was measured on the training volumes, if any."""
+    replayed: Replayed = field(default_factory=lambda: Replayed("training"))
+    """The iteration as a CUDA graph, where there is one."""
 
     def __post_init__(self) -> None:
         self.forwards = self.forwards or dict(self.networks)

@@ -3,7 +3,7 @@
 sample -> targets -> forward -> loss of each head -> backward -> Adam -> running average
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -17,11 +17,11 @@ from emsuite.config.network import NetworkConfig
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.data.training_volume import TrainingVolume
-from emsuite.losses.registry import LOSSES
+from emsuite.losses.registry import LOSSES, ON_HOST
 from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
-from emsuite.training.optimizer import learning_rate, make_optimizer, update_average
+from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, StepResult, TrainingState
 from emsuite.training.trained_network import build_with_frozen
 
@@ -67,40 +67,86 @@ class Supervised:
 
     def run(self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int) -> StepResult:
         """See `TrainingStep.run`: forward and backward for each part of the batch, then one update."""
-        training = config.training
-        heads = config.heads.values()
+        training, heads = config.training, config.heads.values()
         if any(head.settings_at(iteration) != head.settings_at(iteration - 1) for head in heads):
             # Adam's moments belong to the old loss.
             state.optimizers = self.make_optimizers(state.networks, config)
-        rate = learning_rate(training.optimizer, iteration, training.iterations)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.zero_grad()
-        parts = training.accumulate
-        total: dict[str, Tensor] = {}
-        for part, batch in enumerate(islice(batches, parts), start=1):
-            # Processes exchange gradients once, with the last part.
-            with _without_exchange(state, part < parts), tensor_float_32(training.precision == "tf32"):
-                losses, outputs = _losses(state, config, batch)
-                (losses["loss"] / parts).backward()
-            for name, loss in losses.items():
-                total[name] = total.get(name, 0) + loss.detach() / parts
-        if training.optimizer.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(state.trained, training.optimizer.clip_norm)
-        state.optimizer.step()
+        set_rate(state.optimizer, learning_rate(training.optimizer, iteration, training.iterations))
+        if _is_replayed(state, config, iteration):
+            batch = next(batches)
+            losses, outputs = _replay(state, config, batch)
+        else:
+            losses, outputs, batch = _train(state, config, islice(batches, training.accumulate))
         state.iteration = iteration
         if training.average is not None:
             weights = trained_part(state.network).state_dict()
             update_average(state.averages[NETWORK], weights, training.average, iteration)
-        return StepResult(total, batch, outputs)
+        return StepResult(losses, batch, outputs)
+
+
+def _train(
+    state: TrainingState, config: NetworkConfig, parts: Iterable[Batch]
+) -> tuple[dict[str, Tensor], dict[str, HeadOutput], Batch]:
+    """Update the weights; return the losses over all parts of the batch, and the outputs for the last one."""
+    training, count = config.training, config.training.accumulate
+    state.optimizer.zero_grad()
+    total: dict[str, Tensor] = {}
+    for part, batch in enumerate(parts, start=1):
+        # Processes exchange gradients once, with the last part.
+        with _without_exchange(state, part < count), tensor_float_32(training.precision == "tf32"):
+            losses, outputs = _losses(state, config, batch, _network_input(state, config, batch))
+            (losses["loss"] / count).backward()
+        for name, loss in losses.items():
+            total[name] = total.get(name, 0) + loss.detach() / count
+    _update(state, config)
+    return total, outputs, batch
+
+
+def _update(state: TrainingState, config: NetworkConfig) -> None:
+    if config.training.optimizer.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.trained, config.training.optimizer.clip_norm)
+    state.optimizer.step()
+
+
+def _is_replayed(state: TrainingState, config: NetworkConfig, iteration: int) -> bool:
+    """Return whether an iteration can be a CUDA graph: on one GPU, in one pass, with losses that stay on the GPU."""
+    training = config.training
+    if not training.cuda_graph or training.compile or training.accumulate > 1:
+        return False
+    losses = {head.settings_at(iteration).loss for head in config.heads.values()}
+    on_gpu = next(state.network.parameters()).is_cuda
+    return on_gpu and not losses & ON_HOST and not isinstance(state.forward, DistributedDataParallel)
+
+
+def _replay(
+    state: TrainingState, config: NetworkConfig, batch: Batch
+) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
+    """Train one iteration as `_train` does, as a CUDA graph from the fourth one on."""
+
+    def step(tensors: Sequence[Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        state.optimizer.zero_grad()
+        with tensor_float_32(config.training.precision == "tf32"):
+            losses, outputs = _losses(state, config, batch.with_target_tensors(tensors[1:]), tensors[0])
+            losses["loss"].backward()
+        _update(state, config)
+        logits = {name: output.logits.detach() for name, output in outputs.items()}
+        return {name: loss.detach() for name, loss in losses.items()}, logits
+
+    heads = tuple(head.settings_at(batch.iteration).model_dump_json() for head in config.heads.values())
+    tensors = [_network_input(state, config, batch), *batch.target_tensors]
+    losses, logits = state.replayed(step, tensors, (heads, id(state.optimizer)))
+    return losses, {name: HeadOutput(logits[name], head.activate) for name, head in config.heads.items()}
+
+
+def _network_input(state: TrainingState, config: NetworkConfig, batch: Batch) -> Tensor:
+    return _grey_scale(state, config, batch).apply(batch.raw).to(memory_format=torch.channels_last_3d)
 
 
 def _losses(
-    state: TrainingState, config: NetworkConfig, batch: Batch
+    state: TrainingState, config: NetworkConfig, batch: Batch, x: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
-    raw = _grey_scale(state, config, batch).apply(batch.raw).to(memory_format=torch.channels_last_3d)
-    with computing_in(raw.device, config.training.precision):
-        logits = state.forward(raw)
+    with computing_in(x.device, config.training.precision):
+        logits = state.forward(x)
     # Losses are computed in float32, whatever the convolutions are computed in.
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
     losses = {

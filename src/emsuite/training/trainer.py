@@ -142,7 +142,8 @@ def _report(run: Run, state: TrainingState, result: StepResult, waited: float, r
     if is_first or is_last or iteration % training.log_every == 0:
         losses = _numbers(run, state, result)
         if report:
-            report.add(iteration, losses, next(iter(state.optimizers.values())).param_groups[0]["lr"], waited)
+            rate = float(next(iter(state.optimizers.values())).param_groups[0]["lr"])
+            report.add(iteration, losses, rate, waited)
     if report and (is_first or iteration % training.snapshot_every == 0):
         raw, targets = result.batch.raw[:, 0], result.batch.targets
         predictions = {name: output.values for name, output in result.outputs.items()}
