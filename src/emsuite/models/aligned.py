@@ -21,8 +21,6 @@ from torch.nn import functional
 
 from emsuite.common.arrays import Shape
 
-_FEW = 32
-"""Layers of up to this many padded channels in and out take the kernels of `convolution_triton`."""
 _forced: bool | None = None
 
 
@@ -135,8 +133,8 @@ class _Convolution(torch.autograd.Function):
 
 def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
     """Return whether the kernels of `convolution_triton` compute this layer."""
-    few = x.shape[1] in (1, 16, 32) and weight.shape[0] in (16, 32)
-    return few and set(stride) == {1} and max(weight.shape[2:]) > 1 and x.is_cuda and _has_triton()
+    few = x.shape[1] in (1, 16, 32) and weight.shape[0] in (16, 32) and weight.shape[-1] == 3
+    return few and set(stride) == {1} and x.is_cuda and _has_triton()
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Shape, relu: bool) -> Tensor:

@@ -1,9 +1,8 @@
 """Triton kernels for the convolutions of few channels, and for bias and ReLU behind any convolution, on a GPU.
 
-Activations lie channels last in memory, `(N, Z, Y, X, C)`. Of a kernel's voxels, those along x and their channels are
-neighbours in memory, so they enter one matrix product together:
+Activations lie channels last in memory, `(N, Z, Y, X, C)`. Each voxel (dz, dy, dx) of the kernel is a matrix product:
 
-    output (BLOCK voxels, C_out) = sum over dz, dy of   input (BLOCK voxels, voxels along x * C_in)  @  weights
+    output (voxels, C_out) = sum over dz, dy, dx of   input (voxels, shifted; C_in)  @  weights (C_in, C_out)
 
 cuDNN takes some twenty times as long as the memory traffic of such a layer needs: its tiles are made for many channels.
 All sums have a fixed order, so results are the same from run to run.
@@ -56,31 +55,71 @@ def _load_input(
 
 
 @triton.jit
-def _convolve(
+def _convolve_grey(
     x, weight, bias, y, Z, Y, X, OZ, OY, OX,
     KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PZ: tl.constexpr, PY: tl.constexpr, PX: tl.constexpr,
-    CIN: tl.constexpr, WIDTH: tl.constexpr, COUT: tl.constexpr, HAS_BIAS: tl.constexpr, RELU: tl.constexpr,
-    BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr, COUT: tl.constexpr, HAS_BIAS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """One channel in: all voxels of the kernel in one product."""
     voxel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)  # of a section of the output
     section = tl.program_id(1)
     inside = voxel < OY * OX
     oy, ox = voxel // OX, voxel % OX
     n, oz = section // OZ + voxel * 0, section % OZ + voxel * 0
-    entry, channel = tl.arange(0, WIDTH), tl.arange(0, COUT)
-    total = tl.zeros((BLOCK, COUT), tl.float32)
-    planes: tl.constexpr = 1 if CIN == 1 else KZ * KY
-    for plane in range(planes):
-        dz, dy = plane // KY, plane % KY
-        part = _load_input(x, n, oz, oy, ox, dz, dy, inside, Z, Y, X, KZ, KY, KX, PZ, PY, PX, CIN, WIDTH)
-        factor = tl.load(weight + (plane * WIDTH + entry[:, None]) * COUT + channel[None, :])
-        total = tl.dot(part, factor, total)
+    channel = tl.arange(0, COUT)
+    part = _load_input(x, n, oz, oy, ox, 0, 0, inside, Z, Y, X, KZ, KY, KX, PZ, PY, PX, 1, WIDTH)
+    total = tl.dot(part, tl.load(weight + tl.arange(0, WIDTH)[:, None] * COUT + channel[None, :]))
+    total = _behind(total, bias, channel, HAS_BIAS, RELU)
+    out = (section.to(tl.int64) * OY * OX + voxel)[:, None] * COUT + channel[None, :]
+    tl.store(y + out, total.to(y.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
+def _behind(total, bias, channel, HAS_BIAS: tl.constexpr, RELU: tl.constexpr):
+    """Return the sums plus the bias, behind ReLU."""
     if HAS_BIAS:
         total += tl.load(bias + channel)[None, :]
     if RELU:
         total = tl.maximum(total, 0.0)
-    out = (section.to(tl.int64) * OY * OX + voxel)[:, None] * COUT + channel[None, :]
-    tl.store(y + out, total.to(y.dtype.element_ty), mask=inside[:, None])
+    return total
+
+
+@triton.jit
+def _convolve(
+    x, weight, bias, y, Z, Y, X, OZ, OY, OX,
+    KZ: tl.constexpr, KY: tl.constexpr, KX: tl.constexpr, PZ: tl.constexpr, PY: tl.constexpr, PX: tl.constexpr,
+    CIN: tl.constexpr, COUT: tl.constexpr, HAS_BIAS: tl.constexpr, RELU: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """BLOCK voxels in a row of the input are read once for all KX voxels of the kernel, whose sums are shifted last."""
+    row = X + 2 * PX  # voxels of a row of the input with the zeros around it
+    number = tl.arange(0, BLOCK)
+    voxel = tl.program_id(0) * (BLOCK - KX + 1) + number
+    oy, ox = voxel // row, voxel % row
+    section = tl.program_id(1)
+    n, oz = section // OZ, section % OZ
+    entry, channel = tl.arange(0, CIN), tl.arange(0, COUT)
+    in_row = (ox >= PX) & (ox < X + PX)
+    first = tl.zeros((BLOCK, COUT), tl.float32)
+    second = tl.zeros((BLOCK, COUT), tl.float32)
+    third = tl.zeros((BLOCK, COUT), tl.float32)
+    for plane in range(KZ * KY):
+        iz, iy = oz + plane // KY - PZ, oy + plane % KY - PY
+        valid = in_row & (iy >= 0) & (iy < Y) & (iz >= 0) & (iz < Z)
+        at = (n * Z + iz).to(tl.int64) * Y * X * CIN
+        part = tl.load(x + at + (iy * X + ox - PX)[:, None] * CIN + entry[None, :], mask=valid[:, None], other=0.0)
+        factor = weight + plane * KX * CIN * COUT + entry[:, None] * COUT + channel[None, :]
+        first = tl.dot(part, tl.load(factor), first)
+        if KX == 3:
+            second = tl.dot(part, tl.load(factor + CIN * COUT), second)
+            third = tl.dot(part, tl.load(factor + 2 * CIN * COUT), third)
+    if KX == 3:
+        behind = number[:, None] + tl.zeros((BLOCK, COUT), tl.int32)
+        first += tl.gather(second, tl.minimum(behind + 1, BLOCK - 1), 0)
+        first += tl.gather(third, tl.minimum(behind + 2, BLOCK - 1), 0)
+    first = _behind(first, bias, channel, HAS_BIAS, RELU)
+    kept = (number < BLOCK - KX + 1) & (ox < OX) & (oy < OY)
+    out = section.to(tl.int64) * OY * OX * COUT + (oy * OX + ox)[:, None] * COUT + channel[None, :]
+    tl.store(y + out, first.to(y.dtype.element_ty), mask=kept[:, None])
 
 
 @triton.jit
@@ -145,34 +184,27 @@ def _next_power(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _layout(weight: Tensor) -> tuple[Tensor, int, int]:
-    """Return the weights (C_out, C_in, *kernel) as rows of products, (planes, WIDTH, C_out), WIDTH, and the planes."""
-    out, width, kz, ky, kx = weight.shape
-    rows = weight.permute(2, 3, 4, 1, 0)
-    rows = rows.reshape(1, kz * ky * kx, out) if width == 1 else rows.reshape(kz * ky, kx * width, out)
-    padded = max(_LEAST, _next_power(rows.shape[1]))
-    rows = torch.nn.functional.pad(rows, (0, 0, 0, padded - rows.shape[1]))
-    return rows.contiguous(), padded, rows.shape[0]
-
-
 def _lines(x: Tensor) -> Tensor:
     """Return (N, C, Z, Y, X) with its channels last in memory; no copy if they are already."""
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Shape, relu: bool, block: int = 128, warps: int = 4
-) -> Tensor:
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: Shape, relu: bool,
+    block: int = 128, warps: int = 4, stages: int = 3,
+) -> Tensor:  # fmt: skip
     """Return the convolution with stride 1, plus the bias, behind ReLU if asked.
 
     Args:
         x: (N, C_in, Z, Y, X), 16-bit or 32-bit floats; C_in is 1 or a power of two.
-        weight: (C_out, C_in, *kernel) of the same type; C_out is a power of two, at least 16.
+        weight: (C_out, C_in, *kernel) of the same type; C_out is a power of two, at least 16; the kernel has one or
+            three voxels along x.
         bias: (C_out) float32, or None.
         padding: zeros around the input, z y x, on both sides.
         relu: whether negative values become 0.
         block: voxels of a program.
         warps: of 32 threads, of a program.
+        stages: reads of a program that are under way at once.
 
     Returns:
         (N, C_out, Z', Y', X'), channels last in memory.
@@ -180,25 +212,33 @@ def convolve(
     x, kernel = _lines(x), weight.shape[2:]
     n, channels, *shape = x.shape
     out = [size + 2 * p - k + 1 for size, p, k in zip(shape, padding, kernel, strict=True)]
-    rows, width, _ = _layout(weight)
-    y = torch.empty((n, weight.shape[0], *out), dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
-    grid = (triton.cdiv(out[1] * out[2], block), n * out[0])
-    _convolve[grid](
-        x, rows, x if bias is None else bias, y, *shape, *out, *kernel, *padding, channels, width, weight.shape[0],
-        bias is not None, relu, block, num_warps=warps,
-    )  # fmt: skip
+    rows = weight.permute(2, 3, 4, 1, 0).reshape(-1, len(weight))
+    y = torch.empty((n, len(weight), *out), dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
+    behind = (x if bias is None else bias, y, *shape, *out, *kernel, *padding)
+    end = (len(weight), bias is not None, relu, block)
+    if channels == 1:
+        width = max(_LEAST, _next_power(len(rows)))
+        rows = torch.nn.functional.pad(rows, (0, 0, 0, width - len(rows))).contiguous()
+        grid = (triton.cdiv(out[1] * out[2], block), n * out[0])
+        _convolve_grey[grid](x, rows, *behind, width, *end, num_warps=warps)
+    else:
+        voxels = (out[1] - 1) * (shape[2] + 2 * padding[2]) + out[2]
+        grid = (triton.cdiv(voxels, block - kernel[2] + 1), n * out[0])
+        _convolve[grid](x, rows.contiguous(), *behind, channels, *end, num_warps=warps, num_stages=stages)
     return y
 
 
-def input_gradient(slope: Tensor, weight: Tensor, padding: Shape, block: int = 128, warps: int = 4) -> Tensor:
+def input_gradient(
+    slope: Tensor, weight: Tensor, padding: Shape, block: int = 128, warps: int = 4, stages: int = 3
+) -> Tensor:
     """Return the gradient of the input from that of the output, `slope` (N, C_out, Z', Y', X'); see `convolve`."""
     mirrored = weight.flip(2, 3, 4).transpose(0, 1)
     around = tuple(k - 1 - p for k, p in zip(weight.shape[2:], padding, strict=True))
-    return convolve(slope, mirrored, None, around, False, block, warps)
+    return convolve(slope, mirrored, None, around, False, block, warps, stages)
 
 
 def weight_gradient(
-    x: Tensor, slope: Tensor, kernel: Sequence[int], padding: Shape, block: int = 128, warps: int = 4
+    x: Tensor, slope: Tensor, kernel: Sequence[int], padding: Shape, block: int = 128, warps: int = 4, stages: int = 1
 ) -> Tensor:
     """Return the gradient of the weights, float32 (C_out, C_in, *kernel), from `slope`, that of the output."""
     x, slope = _lines(x), _lines(slope)
@@ -211,7 +251,7 @@ def weight_gradient(
     sums = torch.empty((chunks, planes, width, out_channels), dtype=torch.float32, device=x.device)
     _weight_gradient[(planes, chunks)](
         x, slope, sums, voxels, per_chunk, *shape, *out, *kernel, *padding, channels, width, out_channels, planes,
-        block, num_warps=warps,
+        block, num_warps=warps, num_stages=stages,
     )  # fmt: skip
     rows = sums.sum(0)[:, :used].reshape(*kernel, channels, out_channels)
     return rows.permute(4, 3, 0, 1, 2)
