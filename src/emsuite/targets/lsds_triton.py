@@ -117,9 +117,9 @@ def _padded(samples: torch.Tensor, first: Sequence[int], shape: Sequence[int]) -
 # The tables are kept for good, since captured graphs go on reading them.
 @functools.cache
 def _table(kernel: Kernel, reach: int, length: int, device: torch.device) -> torch.Tensor:
-    """Return g(t) t^p, float64 (3, length), for steps from -reach to reach, and zeros behind."""
-    middle = powers(kernel, torch.device("cpu"))[:, kernel.radius - reach : kernel.radius + reach + 1]
-    return torch.nn.functional.pad(middle, (0, length - middle.shape[1])).to(device)
+    """Return g(t) t^p for p = 0, 1, 2, float64 (length, 3), for steps from -reach to reach, and zeros behind."""
+    middle = powers(kernel, torch.device("cpu"))[:, kernel.radius - reach : kernel.radius + reach + 1].T
+    return torch.nn.functional.pad(middle, (0, 0, 0, length - len(middle))).contiguous().to(device)
 
 
 @functools.cache
@@ -271,9 +271,9 @@ def _window_sums(
         )  # fmt: skip
         step = plane[None, :, None] - sample_of_column + tl.zeros([DEEP, SPLIT, ENTRIES], tl.int32)
         is_within = (step >= 0) & (step <= 2 * Z_REACH)
-        weight = tl.load(z_table + step, mask=is_within, other=0.0)
-        weight_z = tl.load(z_table + (2 * Z_REACH + 1) + step, mask=is_within, other=0.0)
-        weight_zz = tl.load(z_table + 2 * (2 * Z_REACH + 1) + step, mask=is_within, other=0.0)
+        weight = tl.load(z_table + 3 * step, mask=is_within, other=0.0)
+        weight_z = tl.load(z_table + 3 * step + 1, mask=is_within, other=0.0)
+        weight_zz = tl.load(z_table + 3 * step + 2, mask=is_within, other=0.0)
         n += weight * p[None, :, :]
         my += weight * py[None, :, :]
         mx += weight * px[None, :, :]
@@ -306,18 +306,18 @@ def _plane_sums(
         for turn in range(0, LENGTH, UNROLL):
             for more in tl.static_range(UNROLL):
                 matches = tl.load(begin + (turn + more)) == label[None, :]
-                a += tl.where(matches, tl.load(x_table + (turn + more)), 0.0)
+                a += tl.where(matches, tl.load(x_table + 3 * (turn + more)), 0.0)
                 b += a
                 c += b
         # x counts from the middle of the window, u from the end of the row
         bx = (LENGTH - X_REACH) * a - b
         bxx = (LENGTH - X_REACH) * ((LENGTH - X_REACH) * a - 2 * b) - b + 2 * c
-        weight = tl.load(y_table + row)
-        weight_y = tl.load(y_table + (2 * Y_REACH + 1) + row)
+        weight = tl.load(y_table + 3 * row)
+        weight_y = tl.load(y_table + 3 * row + 1)
         p += weight * a
         px += weight * bx
         pxx += weight * bxx
         py += weight_y * a
         pyx += weight_y * bx
-        pyy += tl.load(y_table + 2 * (2 * Y_REACH + 1) + row) * a
+        pyy += tl.load(y_table + 3 * row + 2) * a
     return p, py, px, pyy, pyx, pxx
