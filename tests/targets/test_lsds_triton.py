@@ -71,7 +71,9 @@ else:
     def test_equals_the_cpu_however_the_work_is_cut(blocks):
         check(batch((9, 7, 10), 6), (30, 20, 16), (20, 9, 9), 2, blocks=blocks)
 
-    @pytest.mark.parametrize("within", [(slice(4, 11), slice(5, 9), slice(1, 14)), (slice(9, 11), slice(3), slice(8, None))])
+    @pytest.mark.parametrize(
+        "within", [(slice(4, 11), slice(5, 9), slice(1, 14)), (slice(9, 11), slice(3), slice(8, None))]
+    )
     @pytest.mark.parametrize("downsample", [2, 3])
     def test_within_a_larger_array(within, downsample):
         found = check(batch((13, 14, 15), 30), (30, 9, 13), (20, 9, 9), downsample, within)
