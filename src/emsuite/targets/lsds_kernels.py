@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["total", "depth", "height", "width"])
+@triton.jit(do_not_specialize=["total", "depth", "height", "width"], do_not_specialize_on_alignment=["labels"])
 def list_entries(
     labels, result, entries, count, total, depth, height, width,
     STEP: tl.constexpr, DEEP: tl.constexpr, LISTED: tl.constexpr,
@@ -58,7 +58,7 @@ _SHAPES = [
 ]  # fmt: skip
 
 
-@triton.jit(do_not_specialize=_SHAPES)
+@triton.jit(do_not_specialize=_SHAPES, do_not_specialize_on_alignment=["labels"])
 def describe(
     labels, samples, result, entries, count, z_table, y_table, x_table, scales, depth, height, width,
     planes, rows, columns, z_first, y_first, z_end, y_end, z_origin, y_origin, x_origin,
@@ -78,8 +78,9 @@ def describe(
         x, y = voxel % width // STEP, voxel // width % height // STEP
         z = voxel // (width * height) % depth // (STEP * DEEP) * DEEP
         batch = voxel // (width * height) // depth
-        # rows and planes that lie outside the array for all entries of the block are left out
-        z_from = tl.maximum(z_first - tl.max(tl.where(is_entry, z, 0), 0), 0)
+        # Rows and planes that lie outside the array for all entries of the block are left out. Whatever entries share
+        # a block, the same warp takes the same planes of a window: each run rounds alike.
+        z_from = tl.maximum(z_first - tl.max(tl.where(is_entry, z, 0), 0), 0) // SPLIT * SPLIT
         z_to = tl.minimum(z_end - tl.min(tl.where(is_entry, z, planes), 0), 2 * Z_REACH + DEEP)
         y_from = tl.maximum(y_first - tl.max(tl.where(is_entry, y, 0), 0), 0)
         y_to = tl.minimum(y_end - tl.min(tl.where(is_entry, y, rows), 0), 2 * Y_REACH + 1)
