@@ -4,6 +4,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -32,7 +33,10 @@ AROUND = 3 * SIGMA // VOXEL  # the descriptors of a voxel depend on so many voxe
 @peers_option
 @save_option
 def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, json_path: Path | None) -> None:
-    """Time local shape descriptors of crops of a volume (mirrored if larger than it), with 1 and 2 CPU threads."""
+    """Time local shape descriptors of crops of a volume (mirrored if larger than it), with 1 and 2 CPU threads.
+
+    On a GPU: by Triton, and by torch alone.
+    """
     import torch
 
     _, labels = read(volume, synthetic)
@@ -53,6 +57,9 @@ def main(volume: Path, synthetic: bool, device: str, repeats: int, peers: bool, 
                     beside,
                 )
             )
+        if device == "cuda":
+            plain = measure(lambda labels=on_device: compute_without_triton(labels), repeats, device=device)
+            rows.append(row(f"LSDs {'x'.join(map(str, shape))}, GPU, torch alone", cut.size, plain, None))
     report([*rows, *rows_within(labels, device, repeats)], json_path)
 
 
@@ -87,6 +94,12 @@ def compute(labels, within: Sequence[slice] | None = None) -> None:
     from emsuite.targets.lsds import local_shape_descriptors
 
     local_shape_descriptors(labels, SIGMA, (VOXEL,) * 3, DOWNSAMPLE, within)
+
+
+def compute_without_triton(labels) -> None:
+    """Compute the descriptors as where triton is not installed."""
+    with patch("emsuite.targets.lsds.find_spec", return_value=None):
+        compute(labels)
 
 
 def ask(labels: np.ndarray) -> Cost:

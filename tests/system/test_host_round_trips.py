@@ -172,7 +172,7 @@ def config() -> NetworkConfig:
 def gpu() -> Iterator[PretendedGpu]:
     with pretended_gpu() as gpu:
         yield gpu
-    moments._powers.cache_clear()  # tables that were made for this GPU
+    moments.powers.cache_clear()  # tables that were made for this GPU
 
 
 def make_sampler(config: NetworkConfig, device: torch.device) -> Sampler:
@@ -207,7 +207,7 @@ def test_a_batch_made_on_the_gpu_is_that_made_on_the_processor(config: NetworkCo
     expected = make(config, make_sampler(config, CPU), CPU)
     with pretended_gpu():
         batch = make(config, make_sampler(config, GPU), GPU)
-    moments._powers.cache_clear()
+    moments.powers.cache_clear()
     raw, *targets = zip(batch.tensors, expected.tensors, strict=True)
     torch.testing.assert_close(raw[0].as_subclass(torch.Tensor), raw[1], rtol=0, atol=RAW_TOLERANCE)
     for found, wanted in targets:

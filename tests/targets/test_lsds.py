@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 import emsuite.targets.lsds
 from emsuite.common.errors import BadInput
-from emsuite.targets.lsds import local_shape_descriptors
+from emsuite.targets.lsds import batch_descriptors, local_shape_descriptors
 
 PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers_targets.npz"
 OFFSET, VARIANCE, PEARSON, SIZE = slice(0, 3), slice(3, 6), slice(6, 9), 9
@@ -179,6 +179,13 @@ def test_ids_are_names_and_nothing_else():
     names = np.array([0, 2**64 - 1, 2**63, 2**63 - 1, 1, 12345678901234567890], np.uint64)
     small = local_shape_descriptors(labels, 60, (8, 8, 8), 2)
     assert np.array_equal(local_shape_descriptors(names[labels.astype(int)], 60, (8, 8, 8), 2), small)
+
+
+def test_the_samples_of_a_batch_do_not_see_each_other():
+    labels = torch.from_numpy(np.stack([lumps(np.random.default_rng(seed), (9, 12, 10), 5) for seed in (3, 4)]))
+    arguments = 30, (8, 8, 8), 2, (slice(1, 8), slice(None), slice(3, 10))
+    apart = torch.stack([local_shape_descriptors(sample, *arguments) for sample in labels])
+    assert torch.equal(batch_descriptors(labels, *arguments), apart)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64, torch.uint8, torch.uint64])

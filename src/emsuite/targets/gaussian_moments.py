@@ -45,12 +45,15 @@ class Kernel:
         step = column - torch.arange(rows, device=begin.device)[:, None] + begin[:, None, None]
         counts = (step.abs() <= self.radius) & (column < length[:, None, None])
         entry = torch.where(counts, step + self.radius, 2 * self.radius + 1)
-        return _powers(self, begin.device)[:, entry].transpose(0, 1).contiguous()
+        return powers(self, begin.device)[:, entry].transpose(0, 1).contiguous()
 
 
 @lru_cache(maxsize=64)
-def _powers(kernel: Kernel, device: torch.device) -> torch.Tensor:
-    # g(t) t^p for t from -radius to radius, and one 0 behind them for every entry that does not count
+def powers(kernel: Kernel, device: torch.device) -> torch.Tensor:
+    """Return g(t) t^p for p = 0, 1, 2, float64 (3, 2 radius + 2), t in sigmas.
+
+    t runs from -radius to radius. Behind stands one 0 for every entry that does not count.
+    """
     t = np.arange(-kernel.radius, kernel.radius + 1) / kernel.sigma
     weight = np.exp(-0.5 * t**2)
     table = weight / weight.sum() * t ** np.arange(3)[:, None]

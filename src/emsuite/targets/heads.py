@@ -23,7 +23,7 @@ from emsuite.losses.registry import ONLY_AFFINITIES, ONLY_SIGMOID, check_name
 from emsuite.losses.target import Target
 from emsuite.targets.affinities import affinities_mask, affinity_targets
 from emsuite.targets.class_balance import balance_weights
-from emsuite.targets.lsds import local_shape_descriptors
+from emsuite.targets.lsds import batch_descriptors
 
 _Steps = Annotated[int, Field(ge=-10_000, le=10_000)]
 Offset = tuple[_Steps, _Steps, _Steps]
@@ -204,11 +204,8 @@ class LsdsHead(Head):
 
     def make(self, crop: LabelCrop) -> Target:
         """See `Head.make`."""
-        descriptors = [
-            local_shape_descriptors(sample, self.sigma, crop.voxel_size, self.downsample, crop.inner)
-            for sample in crop.labels
-        ]
-        values, labels = stacked(descriptors), crop.labels[:, *crop.inner]
+        values = batch_descriptors(crop.labels, self.sigma, crop.voxel_size, self.downsample, crop.inner)
+        labels = crop.labels[:, *crop.inner]
         mask = torch.ones_like(labels, dtype=torch.bool) if crop.mask is None else crop.mask[:, *crop.inner] != 0
         is_scored = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[self.weights]
         return Target(values, as_numbers(is_scored)[:, None].expand(values.shape), labels)

@@ -9,7 +9,7 @@ Source: Sheridan et al. 2022, "Local shape descriptors for neuron segmentation";
 
 The cost grows with the volume, not with the number of labels. The volume is cut into tiles. A tile is cut into the
 bounding boxes of its labels. Boxes of similar shape share batched matrix products (`moments`). On a CPU, each core
-works on tiles of its own.
+works on tiles of its own. On a GPU with Triton, `lsds_triton` takes the place of all this for (Z, Y, X).
 
 The computation runs on a grid of samples, every n-th voxel. Coordinates count samples where they do not say voxels.
 """
@@ -18,34 +18,20 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import fastremap
 import numpy as np
 import torch
 
-from emsuite.common.arrays import Array, label_tensor, like_input, to_device
+from emsuite.common.arrays import Array, label_tensor, like_input, stacked, to_device
 from emsuite.common.device import in_pieces, one_core
 from emsuite.common.errors import BadInput
-from emsuite.targets.gaussian_moments import Kernel, Moments, moments
+from emsuite.targets.gaussian_moments import Moments, moments
 from emsuite.targets.label_boxes import BoxBatch, along_axis, batch_boxes, bounding_boxes
+from emsuite.targets.lsds_grid import VARIANCE_FLOOR, Box, Grid, crops
 
 _TILE = {2: 256, 3: 48}  # samples per axis, by number of axes
-_VARIANCE_FLOOR = 1e-3  # nm^2
-
-Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The samples: every `step`-th voxel, `spacing` nm apart, with a Gaussian window of `sigma` nm."""
-
-    step: int
-    spacing: tuple[float, ...]
-    sigma: tuple[float, ...]
-
-    @property
-    def kernels(self) -> list[Kernel]:
-        return [Kernel(sigma / spacing) for sigma, spacing in zip(self.sigma, self.spacing, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -99,11 +85,36 @@ def local_shape_descriptors(
     """
     voxels = label_tensor(labels)
     grid = _grid(voxels.ndim, sigma, voxel_size, downsample)
-    return like_input(labels, _compute(grid, voxels, _output_voxels(within, voxels.shape)))
+    return like_input(labels, _compute_all(grid, voxels[None], _output_voxels(within, voxels.shape))[0])
 
 
-def _compute(grid: _Grid, voxels: torch.Tensor, output: Box) -> torch.Tensor:
-    crop, inner, kept = _crops(grid, output)
+def batch_descriptors(
+    labels: torch.Tensor,
+    sigma: float | Sequence[float],
+    voxel_size: Sequence[float],
+    downsample: int = 1,
+    within: Sequence[slice] | None = None,
+) -> torch.Tensor:
+    """Return the local shape descriptors of a batch: labels (B, Z, Y, X), descriptors (B, 10, Z, Y, X).
+
+    See `local_shape_descriptors` for the arguments. On a GPU with Triton the host waits for nothing.
+    """
+    voxels = label_tensor(labels)
+    grid = _grid(voxels.ndim - 1, sigma, voxel_size, downsample)
+    return _compute_all(grid, voxels, _output_voxels(within, voxels.shape[1:]))
+
+
+def _compute_all(grid: Grid, batch: torch.Tensor, output: Box) -> torch.Tensor:
+    if batch.is_cuda and batch.ndim == 4 and find_spec("triton"):
+        from emsuite.targets import lsds_triton  # users of CPUs have no triton
+
+        if grid.step <= lsds_triton.MOST_STEPS and batch.numel() <= lsds_triton.MOST_VOXELS:
+            return lsds_triton.triton_descriptors(grid, batch, output)
+    return stacked([_compute(grid, voxels, output) for voxels in batch])
+
+
+def _compute(grid: Grid, voxels: torch.Tensor, output: Box) -> torch.Tensor:
+    crop, inner, kept = crops(grid, output)
     channels = 1 + 2 * voxels.ndim + math.comb(voxels.ndim, 2)
     shape = [part.stop - part.start for part in inner]
     result = torch.empty((channels, *shape), dtype=torch.float32, device=voxels.device)
@@ -119,7 +130,7 @@ def _compute(grid: _Grid, voxels: torch.Tensor, output: Box) -> torch.Tensor:
     return result[(slice(None), *kept)]
 
 
-def _grid(dims: int, sigma: float | Sequence[float], voxel_size: Sequence[float], downsample: int) -> _Grid:
+def _grid(dims: int, sigma: float | Sequence[float], voxel_size: Sequence[float], downsample: int) -> Grid:
     if dims not in (2, 3):
         raise BadInput(f"labels: {dims} axes, expected z, y, x or y, x")
     sigmas = [float(value) for value in np.broadcast_to(sigma, dims if np.ndim(sigma) == 0 else np.shape(sigma))]
@@ -130,7 +141,7 @@ def _grid(dims: int, sigma: float | Sequence[float], voxel_size: Sequence[float]
         raise BadInput(f"downsample {downsample}: expected a whole number above 0")
     if len(spacing) != dims or not 0 < min(spacing) <= max(spacing) < math.inf:
         raise BadInput(f"voxel size {voxel_size}: expected {dims} values in nm above 0")
-    return _Grid(int(downsample), tuple(spacing), tuple(sigmas))
+    return Grid(int(downsample), tuple(spacing), tuple(sigmas))
 
 
 def _output_voxels(within: Sequence[slice] | None, shape: Sequence[int]) -> Box:
@@ -141,20 +152,7 @@ def _output_voxels(within: Sequence[slice] | None, shape: Sequence[int]) -> Box:
     return tuple(slice(start, max(start, stop)) for start, stop, _ in ends)
 
 
-def _crops(grid: _Grid, output: Box) -> tuple[Box, Box, Box]:
-    """Return three nested crops: the voxels that `output` depends on; within them `output`, extended to start on a
-    sampled voxel; within that, exactly `output`."""
-    crop, inner, kept = [], [], []
-    for part, kernel in zip(output, grid.kernels, strict=True):
-        sample = part.start // grid.step
-        first = max(0, sample - kernel.radius) * grid.step
-        crop.append(slice(first, (-(-part.stop // grid.step) + kernel.radius) * grid.step))
-        inner.append(slice(sample * grid.step - first, part.stop - first))
-        kept.append(slice(part.start - sample * grid.step, None))
-    return tuple(crop), tuple(inner), tuple(kept)
-
-
-def _number(grid: _Grid, voxels: torch.Tensor, origin: Sequence[int]) -> _Labels:
+def _number(grid: Grid, voxels: torch.Tensor, origin: Sequence[int]) -> _Labels:
     if voxels.device.type == "cpu":
         numbers = torch.from_numpy(fastremap.renumber(voxels.numpy())[0].astype(np.int64))
         count = int(numbers.max())
@@ -176,7 +174,7 @@ def _tiles(inner: Box, step: int) -> Iterator[Box]:
     return itertools.product(*cuts)
 
 
-def _describe(grid: _Grid, renumbered: _Labels, tile: Box, result: torch.Tensor) -> None:
+def _describe(grid: Grid, renumbered: _Labels, tile: Box, result: torch.Tensor) -> None:
     """Fill `result` (channels, *tile): the boxes of all labels form one table; each voxel looks up its column."""
     voxels = renumbered.voxels[tile]
     present = torch.zeros(renumbered.count + 1, dtype=torch.bool, device=voxels.device)
@@ -197,7 +195,7 @@ def _describe(grid: _Grid, renumbered: _Labels, tile: Box, result: torch.Tensor)
 
 
 def _items(
-    grid: _Grid, renumbered: _Labels, tile: Box, item: torch.Tensor, numbers: torch.Tensor
+    grid: Grid, renumbered: _Labels, tile: Box, item: torch.Tensor, numbers: torch.Tensor
 ) -> tuple[_Items, list[list[int]], list[list[int]]]:
     """Return the tile's labels `numbers`, and per label the samples per axis to describe and to sum over."""
     begin, end = bounding_boxes(item, len(numbers) + 1, grid.step)
@@ -210,7 +208,7 @@ def _items(
     return _Items(numbers, begin, source, source_shape), described, summed
 
 
-def _features(grid: _Grid, renumbered: _Labels, items: _Items, batch: BoxBatch) -> torch.Tensor:
+def _features(grid: Grid, renumbered: _Labels, items: _Items, batch: BoxBatch) -> torch.Tensor:
     """Return the descriptors of all samples in a batch of padded boxes, box after box: float32 (channels, samples)."""
     box = to_device(torch.tensor(batch.boxes), items.begin.device)
     begin, source, shape = items.begin[box], items.source[box], items.source_shape[box]
@@ -235,7 +233,7 @@ def _masks(samples: torch.Tensor, numbers: torch.Tensor, begin: torch.Tensor, sh
     return (samples.flatten()[entry] == numbers.view(-1, *(1,) * dims)).double()
 
 
-def _descriptors(grid: _Grid, sums_by_power: Moments, begin: torch.Tensor) -> torch.Tensor:
+def _descriptors(grid: Grid, sums_by_power: Moments, begin: torch.Tensor) -> torch.Tensor:
     """Return descriptors from moments: float32 (channels, B, ...); `begin` (B, dims) is the box's first sample."""
     dims = len(grid.sigma)
     pairs = list(itertools.combinations(range(dims), 2))
@@ -246,7 +244,7 @@ def _descriptors(grid: _Grid, sums_by_power: Moments, begin: torch.Tensor) -> to
     is_empty = count == 0  # no sample of the label within reach
     count += is_empty
     sums[:-1] /= count
-    least = torch.tensor([_VARIANCE_FLOOR / sigma**2 for sigma in grid.sigma], dtype=sums.dtype)
+    least = torch.tensor([VARIANCE_FLOOR / sigma**2 for sigma in grid.sigma], dtype=sums.dtype)
     least = along_axis(to_device(least, sums.device), 0, sums.ndim)
     torch.maximum(variance.addcmul_(mean, mean, value=-1), least, out=variance)
     for (a, b), correlation in zip(pairs, pearson, strict=True):
@@ -260,7 +258,7 @@ def _descriptors(grid: _Grid, sums_by_power: Moments, begin: torch.Tensor) -> to
     return sums.clamp_(0, 1).float()
 
 
-def _entries(grid: _Grid, tile: Box, item: torch.Tensor, items: _Items, batches: Sequence[BoxBatch]) -> torch.Tensor:
+def _entries(grid: Grid, tile: Box, item: torch.Tensor, items: _Items, batches: Sequence[BoxBatch]) -> torch.Tensor:
     """Return the column of each voxel of the tile in the tables of all batches, end to end, background last."""
     dims, filled = len(tile), 0
     start, stride = [0] * len(items.numbers), [[0] * dims] * len(items.numbers)
