@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from emsuite.config.network import _network, load_network
-from emsuite.models import aligned
+from emsuite.models import aligned, upsample
 from emsuite.models.receptive_field import receptive_field
 
 TRAIN = Path(__file__).parents[2] / "02_train"
 NETWORKS = sorted(path.parent for path in TRAIN.glob("*/*/network.yaml"))
-WIDEST = 44
-"""Feature maps of coarse levels in the tests: no multiple of eight either, as the 300 and 1500 of the networks."""
+NARROW = ["unet.num_fmaps=3", "unet.max_fmaps=13"]
+"""Networks with few feature maps, in numbers that have to be padded."""
 
 
 def architectures():
-    """Yield one network for each architecture, with the names of all networks that have it."""
+    """Return one network for each architecture, with the names of all networks that have it."""
     names, configs = {}, {}
     for folder in NETWORKS:
-        config = load_network(folder, [f"unet.max_fmaps={WIDEST}"])
+        config = load_network(folder, NARROW)
         key = (config.unet.model_dump_json(), config.in_channels, tuple(h.channels for h in config.heads.values()))
         names.setdefault(key, []).append(f"{config.dataset}-{config.network}")
         configs[key] = config
@@ -27,10 +27,14 @@ def architectures():
 
 
 @pytest.mark.parametrize("config", architectures())
-def test_padding_changes_neither_outputs_nor_gradients(config):
+def test_padding_changes_neither_outputs_nor_gradients(config, monkeypatch):
+    for module in (aligned, upsample):  # to multiples of 4, which take less time than those of 16
+        monkeypatch.setattr(module, "aligned", lambda channels: channels if channels == 1 else -(-channels // 4) * 4)
     torch.manual_seed(0)
+    if config.unet.norm == "batch":
+        pytest.skip("batch normalisation: never padded")
     network = _network(config).double()
-    shape = (32, 32, 32) if config.unet.padding == "same" else receptive_field(config.unet).smallest
+    shape = receptive_field(config.unet).smallest
     x = torch.rand(1, config.in_channels, *shape, dtype=torch.float64) * 2 - 1
     outputs, gradients = [], []
     for padded in (False, True):

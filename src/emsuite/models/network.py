@@ -9,6 +9,7 @@ Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocon
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Network(nn.Module):
 
     def logits(self, features: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the logits of the named heads for the features of `unet`, whose channels may be padded with zeros."""
-        heads = {name: self.heads[name] for name in names}
+        heads: dict[str, Any] = {name: self.heads[name] for name in names}
         padded = features.shape[1] - self.settings.fmaps_up(0)
         if not padded:
             return {name: head(features) for name, head in heads.items()}

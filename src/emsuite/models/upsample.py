@@ -31,7 +31,9 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, pads: bool = False) -> Tensor:
         """Return the upsampled features, channels last in memory; channels are padded if `pads`, as in `aligned`."""
         n, channels, *shape = x.shape
-        weight, bias, out = self.weight, self.bias, self.weight.shape[1]
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        out = weight.shape[1]
         if pads:
             out = aligned(out)
             behind = (0, out - len(bias))
