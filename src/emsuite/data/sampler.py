@@ -164,9 +164,9 @@ class Sampler:
         samples = []
         for one in drawn:
             volume = self._volumes[one.number]
-            tensors = [array if isinstance(array, Tensor) else None for array in (volume.labels, volume.mask)]
+            labels, mask = (array if isinstance(array, Tensor) else None for array in (volume.labels, volume.mask))
             assert isinstance(volume.raw, Tensor)
-            samples.append(Placed(volume.raw, *tensors, one.warp, one.output_raw_vx, one.output_label_vx))
+            samples.append(Placed(volume.raw, labels, mask, one.warp, one.output_raw_vx, one.output_label_vx))
         arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
         raw = arrays.pop("raw")
         change_values_of_batch(self._steps, raw, [one.random for one in drawn])
