@@ -25,10 +25,13 @@ else:
 
     from emsuite.augment.batch_read import Placed, read_batch
     from emsuite.augment.elastic import Elastic
+    from emsuite.augment.intensity import Intensity
     from emsuite.augment.mirror import MirrorTranspose
     from emsuite.augment.registry import draw_warp
     from emsuite.augment.resample import read_linear, read_nearest
-    from emsuite.common.geometry import Roi
+    from emsuite.common.geometry import Coordinate, Roi
+    from emsuite.data.sampler import Sampler
+    from emsuite.data.training_volume import Ones, TrainingVolume
 
     CPU = torch.device("cpu")
     TURN = MirrorTranspose(name="mirror_transpose", transpose=(0, 1, 2))
@@ -39,7 +42,7 @@ else:
     STEPS = {"none": (), "turned": (TURN,), "rotated": (ROTATION, TURN), "jittered": (JITTER, TURN),
              "composed": (ROTATION, TURN, FULL)}  # fmt: skip
     SHAPE = (20, 23, 25)
-    INPUT, LABELS = Roi((-2, -2, -4), (4, 18, 35)), Roi((-1, -4, 0), (4, 19, 5))
+    INPUT, LABELS = Roi((-2, -2, -4), (3, 18, 34)), Roi((-1, -4, 0), (3, 17, 5))
     ORIGINS = {"inside": (6, 7, 4), "partly outside": (-3, 12, 14), "outside": (60, 70, -90)}
 
     def volume(dtype: torch.dtype, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -78,17 +81,17 @@ else:
     @pytest.mark.parametrize("name", STEPS)
     def test_a_batch_is_what_the_loops_read(name: str, where: str) -> None:
         samples = []
-        for number, dtype in enumerate((torch.uint8, torch.float32, torch.uint8)):
-            random = np.random.default_rng(number)
-            raw, labels, mask = (strided(array) if number == 2 else array for array in volume(dtype, random))
+        for number, dtype in enumerate((torch.uint8, torch.float32)):
+            random = np.random.default_rng(number + 3)
+            raw, labels, mask = (strided(array) if number == 0 else array for array in volume(dtype, random))
             warp = draw_warp(STEPS[name], INPUT.union(LABELS), np.array([1.0, 6.5, 7.0]), random)
             origin = ORIGINS[where]
             at_label = tuple(n - 1 for n in origin)
             samples.append(Placed(raw, labels, None if number == 1 else mask, warp, origin, at_label))
         arrays = read_batch(samples, INPUT, LABELS, CPU)
         assert {name: (tuple(array.shape), array.dtype) for name, array in arrays.items()} == {
-            "raw": ((3, *INPUT.shape), torch.float32), "labels": ((3, *LABELS.shape), torch.int32),
-            "mask": ((3, *LABELS.shape), torch.uint8)}  # fmt: skip
+            "raw": ((2, *INPUT.shape), torch.float32), "labels": ((2, *LABELS.shape), torch.int32),
+            "mask": ((2, *LABELS.shape), torch.uint8)}  # fmt: skip
         for number, sample in enumerate(samples):
             check(sample, arrays, number)
         if where == "inside":
@@ -104,3 +107,23 @@ else:
         arrays = read_batch([sample], INPUT, LABELS, CPU)
         assert list(arrays) == ["raw"]
         check(sample, arrays, 0)
+
+    def test_the_sampler_draws_the_same_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+        random = np.random.default_rng(8)
+        zero = Coordinate(0, 0, 0)
+        volumes = []
+        for dtype in (torch.uint8, torch.float32):
+            raw, labels, mask = volume(dtype, random)
+            kept = Ones(SHAPE) if dtype == torch.uint8 else torch.ones_like(mask)
+            volumes.append(TrainingVolume(raw, labels, kept, Coordinate(8, 8, 8), zero, Coordinate(16, 8, 0), "v"))
+        steps = (*STEPS["jittered"], Intensity(name="intensity", per_section=True))
+        sampler = Sampler(volumes, (5, 8, 9), (3, 4, 5), ((1, 0, 0), (0, 0, 1)), steps)
+        one_by_one = sampler.batch(3, 3, first=2)
+        monkeypatch.setattr("emsuite.data.sampler.can_read_batches", lambda device: True)
+        at_once = Sampler(volumes, (5, 8, 9), (3, 4, 5), ((1, 0, 0), (0, 0, 1)), steps).batch(3, 3, first=2)
+        assert (at_once.volumes, at_once.origins) == (one_by_one.volumes, one_by_one.origins)
+        assert len(set(at_once.volumes)) == 2
+        assert at_once["raw"].shape == (3, 1, 5, 8, 9)
+        torch.testing.assert_close(at_once["raw"], one_by_one["raw"], atol=1e-5, rtol=0)
+        for name in ("labels", "mask"):
+            assert (at_once[name] == one_by_one[name]).float().mean() > 0.98
