@@ -36,13 +36,13 @@ else:
     CPU = torch.device("cpu")
     TURN = MirrorTranspose(name="mirror_transpose", transpose=(0, 1, 2))
     ROTATION = Elastic(name="elastic", control_point_spacing=(9, 9, 9), jitter_sigma=(0, 0, 0), rotation=(0, 1.5))
-    JITTER = Elastic(name="elastic", control_point_spacing=(3, 7, 9), jitter_sigma=(0, 2, 2), rotation=(0, 1.5),
+    JITTER = Elastic(name="elastic", control_point_spacing=(3, 7, 4), jitter_sigma=(0, 2, 2), rotation=(0, 1.5),
                      slip=0.2, shift=0.2, max_misalign=3, subsample=3)  # fmt: skip
     FULL = Elastic(name="elastic", control_point_spacing=(3, 8, 9), jitter_sigma=(1, 2, 1))
     STEPS = {"none": (), "turned": (TURN,), "rotated": (ROTATION, TURN), "jittered": (JITTER, TURN),
              "composed": (ROTATION, TURN, FULL)}  # fmt: skip
     SHAPE = (20, 23, 25)
-    INPUT, LABELS = Roi((-2, -2, -4), (3, 18, 34)), Roi((-1, -4, 0), (3, 17, 5))
+    INPUT, LABELS = Roi((-2, -2, -20), (2, 17, 66)), Roi((-1, -4, 0), (3, 17, 5))
     ORIGINS = {"inside": (6, 7, 4), "partly outside": (-3, 12, 14), "outside": (60, 70, -90)}
 
     def volume(dtype: torch.dtype, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,8 +77,10 @@ else:
         assert torch.equal(arrays["labels"][number][sure], labels[sure])
         assert torch.equal(arrays["mask"][number][sure], mask[sure])
 
-    @pytest.mark.parametrize("where", ORIGINS)
-    @pytest.mark.parametrize("name", STEPS)
+    CASES = [(name, "inside") for name in STEPS]
+    CASES += [(name, where) for name in ("turned", "composed") for where in ("partly outside", "outside")]
+
+    @pytest.mark.parametrize(("name", "where"), CASES)
     def test_a_batch_is_what_the_loops_read(name: str, where: str) -> None:
         samples = []
         for number, dtype in enumerate((torch.uint8, torch.float32)):
