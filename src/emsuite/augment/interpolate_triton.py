@@ -1,7 +1,7 @@
 """The kernels that read the samples of a batch on a GPU: linear for raw, the nearest voxel for labels and mask.
 
 They read volumes where they lie, by address and strides, at coordinates that they compute from the parameters of
-`emsuite.augment.batch_read`, and write every sample into its place in the batch. Coordinates are those of a
+`emsuite.augment.read_table`, and write every sample into its place in the batch. Coordinates are those of a
 `SamplingGrid`; they are never stored. `spread` first contracts the control vectors along z and x, so that each voxel
 sums over the control points along y alone.
 
@@ -19,7 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from emsuite.augment.batch_read import WORDS, Word
+from emsuite.augment.read_table import WORDS, Word
 
 _WORDS = tl.constexpr(WORDS)
 _SOURCE, _MASK, _SHAPE = (tl.constexpr(int(word)) for word in (Word.SOURCE, Word.MASK, Word.SHAPE))

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
-from emsuite.augment.batch_read import Placed, can_read_batches, read_batch
 from emsuite.augment.mirror import MirrorTranspose
+from emsuite.augment.read_table import Placed
 from emsuite.augment.registry import Augmentation, change_values, change_values_of_batch, check_order, draw_warp
-from emsuite.augment.resample import Source, read_linear, read_nearest
+from emsuite.augment.resample import Source, can_read_batches, read_batch, read_linear, read_nearest
 from emsuite.augment.warp import Warp
 from emsuite.common.arrays import stacked
 from emsuite.common.device import one_core

@@ -13,8 +13,8 @@ from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.losses.target import Target
+from emsuite.targets.graph import TargetGraph
 from emsuite.targets.make import TargetMaker
-from emsuite.training.target_graph import TargetGraph
 
 _MOST_WORKERS = 8  # threads that draw samples
 

@@ -1,18 +1,13 @@
-"""Reading all samples of a batch from volumes in a GPU's memory, in a handful of kernels and one copy of parameters.
+"""The table that tells the kernels of a GPU what to read for each sample of a batch, written by the host.
 
-The host writes what each sample needs into one table: where its volume lies, the terms of its sampling coordinates,
-its control vectors and their weights. The kernels of `interpolate_triton` do the rest. Values are those of
-`emsuite.augment.resample`, up to the order of sums.
-
-A row of the table describes one box of one sample, in the axes z, y, x of the sample, mirrored and transposed axes
-included: they are steps of other lengths and signs in the same arrays.
+A row describes one box of one sample: where its volume lies, the terms of its sampling coordinates, its control vectors
+and their weights. Axes are z, y, x of the sample. Mirrored and transposed axes are steps of other lengths and signs in
+the same arrays.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cache
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -75,7 +70,9 @@ class Placed:
 
 
 @dataclass
-class _Table:
+class Table:
+    """The rows, and the arrays that they point into."""
+
     rows: list[list[int]] = field(default_factory=list)
     arrays: list[np.ndarray] = field(default_factory=list)
     filled: int = 0
@@ -96,67 +93,30 @@ class _Table:
         return memory.to(device, non_blocking=True)
 
 
-@cache
-def can_read_batches(device: torch.device) -> bool:
-    """Return whether batches can be read at once on this device: a GPU, with triton."""
-    return device.type == "cuda" and find_spec("triton") is not None
-
-
-def read_batch(
-    samples: Sequence[Placed], input_sample_vx: Roi, labels_sample_vx: Roi, device: torch.device
-) -> dict[str, Tensor]:
-    """Read all samples of a batch through their warps.
-
-    Args:
-        samples: all with labels, or all without.
-        input_sample_vx: the voxels of raw to be read.
-        labels_sample_vx: the voxels of labels and mask to be read.
-        device: that of the volumes.
-
-    Returns:
-        `raw` (B, Z, Y, X) float32 0 to 1; if there are labels, `labels` (B, Z, Y, X) int32 and `mask` (B, Z, Y, X)
-        uint8. Voxels outside a volume are 0.
-    """
-    from emsuite.augment import interpolate_triton as kernels
-
-    table, number = _Table(), len(samples)
-    displacements = [_displacement(table, sample.warp) for sample in samples]
-    for sample, displaced in zip(samples, displacements, strict=True):
-        _add_row(table, sample, input_sample_vx, (sample.raw, None), displaced)
-    has_labels = samples[0].labels is not None
-    for sample, displaced in zip(samples, displacements, strict=True) if has_labels else ():
-        _add_row(table, sample, labels_sample_vx, (sample.labels, sample.mask), displaced)
-    points = max(row[Word.POINTS + axis] for row in table.rows for axis in range(3))
-    on_device, rows = table.on(device), len(table.rows)
-    arrays = {"raw": _empty(number, input_sample_vx, torch.float32, device)}
-    for is_bytes in sorted({sample.raw.dtype == torch.uint8 for sample in samples}):
-        kernels.read_linear(on_device, rows, 0, points, is_bytes, arrays["raw"])
-    if has_labels:
-        arrays["labels"] = _empty(number, labels_sample_vx, torch.int32, device)
-        arrays["mask"] = _empty(number, labels_sample_vx, torch.uint8, device)
-        kernels.read_nearest(on_device, rows, number, points, arrays["labels"], arrays["mask"])
-    return arrays
-
-
-def _empty(number: int, box: Roi, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.empty((number, *box.shape), dtype=dtype, device=device)
-
-
-def _displacement(table: _Table, warp: Warp) -> tuple[int, list[int]] | None:
-    """Add the displacement of a sample, and return the places of its vectors and of its weights along z, y, x."""
+def add_displacement(table: Table, warp: Warp) -> tuple[int, list[int]] | None:
+    """Add the displacement of a sample; return the places of its vectors and weights (z, y, x), None without one."""
     displacement = warp.resampling and warp.resampling.displacement
     if not displacement:
         return None
     return table.add(displacement.vectors), [table.add(weights) for weights in displacement.weights]
 
 
-def _add_row(
-    table: _Table,
+def add_row(
+    table: Table,
     sample: Placed,
     box_sample_vx: Roi,
     sources: tuple[Tensor | None, Tensor | None],
     displaced: tuple[int, list[int]] | None,
 ) -> None:
+    """Add the row of one box of a sample.
+
+    Args:
+        table: gets the row and its axis terms.
+        sample: where it lies.
+        box_sample_vx: the voxels of the sample to be read.
+        sources: what is read: raw and None, or labels and their mask.
+        displaced: what `add_displacement` has returned for the sample.
+    """
     warp, (source, mask) = sample.warp, sources
     assert source is not None
     origin_source_vx = np.array(sample.origin_raw_vx if source is sample.raw else sample.origin_label_vx)

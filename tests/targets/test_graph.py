@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from emsuite.losses.target import Target
+from emsuite.targets import graph as graphs
 from emsuite.targets.boundary import GrowBoundary
+from emsuite.targets.graph import HostTraffic, TargetGraph, copied
 from emsuite.targets.heads import AffinitiesHead, LossSwitch
 from emsuite.targets.make import TargetMaker
-from emsuite.training import target_graph
-from emsuite.training.target_graph import HostTraffic, TargetGraph, copied
 
 HEAD = AffinitiesHead(target="affinities", neighborhood=((-1, 0, 0), (0, 2, 0)),
                       switch_to=LossSwitch(iteration=20, loss="bce"))  # fmt: skip
@@ -57,10 +57,10 @@ class Recorded:
 @pytest.fixture
 def recordings(monkeypatch) -> list[Recorded]:
     made = []
-    monkeypatch.setattr(target_graph, "_record", lambda *inputs: made.append(Recorded(*inputs)) or made[-1])
-    monkeypatch.setattr(target_graph, "_DEVICE", "cpu")
+    monkeypatch.setattr(graphs, "_record", lambda *inputs: made.append(Recorded(*inputs)) or made[-1])
+    monkeypatch.setattr(graphs, "_DEVICE", "cpu")
     # on a CPU a mask is asked whether it is full
-    monkeypatch.setattr(target_graph, "_WAITS", target_graph._WAITS - {"_local_scalar_dense"})
+    monkeypatch.setattr(graphs, "_WAITS", graphs._WAITS - {"_local_scalar_dense"})
     return made
 
 
@@ -99,7 +99,7 @@ def test_what_needs_the_host_or_cannot_be_recorded_is_made_as_before(recordings,
         graph = TargetGraph(MAKER)
         assert [graph(LABELS, MASK, number)["affs"] for number in range(9)] == list(range(9))
     assert not recordings
-    monkeypatch.setattr(target_graph, "_record", lambda *inputs: 1 / 0)
+    monkeypatch.setattr(graphs, "_record", lambda *inputs: 1 / 0)
     graph = TargetGraph(MAKER)
     for _ in range(9):
         assert torch.equal(graph(LABELS, MASK, 1)["affs"].values, MAKER(LABELS, MASK, 1)["affs"].values)

@@ -23,12 +23,12 @@ else:
     import numpy as np
     import torch
 
-    from emsuite.augment.batch_read import Placed, read_batch
     from emsuite.augment.elastic import Elastic
     from emsuite.augment.intensity import Intensity
     from emsuite.augment.mirror import MirrorTranspose
+    from emsuite.augment.read_table import Placed
     from emsuite.augment.registry import draw_warp
-    from emsuite.augment.resample import read_linear, read_nearest
+    from emsuite.augment.resample import read_batch, read_linear, read_nearest
     from emsuite.common.geometry import Coordinate, Roi
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import Ones, TrainingVolume
