@@ -60,10 +60,10 @@ class TargetGraph:
         if key != self._key:
             self._key, self._calls, self._recording = key, 0, None
         self._calls += 1
-        if self._calls == 1:
-            return self._watched(labels, mask, iteration)
-        if self._calls <= _WARM_UP:
+        if self._calls < _WARM_UP:
             return self._maker(labels, mask, iteration)
+        if self._calls == _WARM_UP:  # by now, tables that are made once are made
+            return self._watched(labels, mask, iteration)
         if self._recording is None:
             self._record(labels, mask, iteration)
         if self._recording is None:
