@@ -79,17 +79,22 @@ def batch_maker(config, path: Path, device: str):
     from emsuite.data.sampler import Sampler
     from emsuite.data.training_volume import load_training_volume
     from emsuite.models.receptive_field import output_shape
-    from emsuite.training.batches import make_batch
+    from emsuite.training.batches import make_batch, prepared_targets
 
     training, where = config.training, torch.device(device)
     shape, context = output_shape(config.unet, training.input_shape), config.target_maker.label_context
     volumes = [load_training_volume(path).to(where)]
     sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
 
+    targets = prepared_targets(config.target_maker, sampler)
+    # as in training: a stream of its own, where targets can be a CUDA graph
+    stream = torch.cuda.Stream(where, priority=-1) if where.type == "cuda" else None
+
     def make(iteration: int):
         use_one_core()
-        batch = make_batch(config.target_maker, sampler.batch(iteration, 1), iteration, where)
-        return batch.arrays["raw"] * 2 - 1, batch.targets
+        with torch.cuda.stream(stream):  # None: no change
+            batch = make_batch(targets, sampler.batch(iteration, 1), iteration, where)
+            return batch.arrays["raw"] * 2 - 1, batch.targets
 
     return make
 

@@ -36,3 +36,19 @@ def test_clipped_to_the_range_of_raw():
     raw = torch.linspace(0, 1, 8).view(2, 2, 2).clone()
     Intensity(name="intensity", scale=(3, 3), shift=(0, 0)).apply(raw, np.random.default_rng(0))
     assert (raw.min(), raw.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+def test_a_batch_changes_as_its_samples_do(per_section):
+    step = Intensity(name="intensity", per_section=per_section, scale=(0.2, 3), shift=(-0.4, 0.4))
+    raw = torch.rand(3, 4, 5, 6)
+    expected = raw.clone()
+    for number, sample in enumerate(expected):
+        step.apply(sample, np.random.default_rng(number))
+    randoms = [np.random.default_rng(number) for number in range(3)]
+    step.apply_to_batch(raw, randoms)
+    torch.testing.assert_close(raw, expected, atol=1e-6, rtol=0)
+    others = [np.random.default_rng(number) for number in range(3)]
+    for sample, other in zip(raw, others, strict=True):
+        step.apply(sample, other)
+    assert [random.random() for random in randoms] == [other.random() for other in others]

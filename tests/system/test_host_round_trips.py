@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from builders import ROOT
+from emsuite import augment
 from emsuite.augment import intensity
 from emsuite.common.geometry import Coordinate
 from emsuite.config.network import NetworkConfig, build_network, load_network
@@ -215,6 +216,25 @@ def test_a_batch_made_on_the_gpu_is_that_made_on_the_processor(config: NetworkCo
         torch.testing.assert_close(found.as_subclass(torch.Tensor), wanted, rtol=0, atol=UNIT * 2)
 
 
+def test_samples_that_are_read_at_once_wait_for_nothing(
+    config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernels = SimpleNamespace(read_linear=lambda *given: given[-1].fill_(0.5),
+                              read_nearest=lambda *given: [out.fill_(1) for out in given[-2:]])  # fmt: skip
+    monkeypatch.setitem(sys.modules, "emsuite.augment.interpolate_triton", kernels)
+    monkeypatch.setattr(augment, "interpolate_triton", kernels, raising=False)
+    monkeypatch.setattr("emsuite.data.sampler.can_read_batches", lambda device: True)
+    sampler = make_sampler(config, GPU)
+    gpu.waits.clear()
+    sample = sampler.batch(1, 2)
+    assert gpu.waits == []
+    assert {name: array.device for name, array in sample.arrays.items()} == dict.fromkeys(sample.arrays, GPU)
+    assert sample["raw"].shape == (2, 1, *INPUT)
+    changed = sample["raw"].as_subclass(Tensor)
+    assert not torch.equal(changed, torch.full_like(changed, 0.5))
+    assert bool((sample["labels"].as_subclass(Tensor) == 1).all())
+
+
 def test_batches_are_made_on_a_stream_of_their_own(
     config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,11 +293,12 @@ def test_a_tile_comes_to_the_host_without_a_wait_until_it_is_written(
 
 
 def test_what_waits_is_found(config: NetworkConfig, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert intensity._column(np.ones(3), torch.ones(3).as_subclass(OnGpu)).device == GPU
+    step = intensity.Intensity(name="intensity", per_section=True)
+    step.apply(torch.ones(3, 4, 5, device=GPU), np.random.default_rng(0))
     assert gpu.waits == []
     monkeypatch.setattr(intensity, "to_device", lambda tensor, device: tensor.to(device))
     make(config, make_sampler(config, GPU), GPU)
-    assert gpu.waits.count("intensity._column: to") == 2
+    assert gpu.waits.count("intensity.apply: to") == 1
     for look in (lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any()), lambda x: x.cpu(),
                  lambda x: torch.tensor([1], device=x.device)):  # fmt: skip
         gpu.waits.clear()

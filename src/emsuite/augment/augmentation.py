@@ -5,6 +5,7 @@ chooses it. `emsuite.augment.registry` says how to add one.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -52,3 +53,13 @@ class ValueAugmentation(Settings):
             raw: (Z, Y, X) float32 in [0, 1], on any device. The values must stay in this range.
             random: the sample's generator. The change depends on nothing else.
         """
+
+    def apply_to_batch(self, raw: torch.Tensor, randoms: Sequence[np.random.Generator]) -> None:
+        """Change all samples of a batch in place, as `apply` changes each: by default one after the other.
+
+        Args:
+            raw: (B, Z, Y, X) float32 in [0, 1].
+            randoms: the generator of each sample, which draws what it draws in `apply`.
+        """
+        for sample, random in zip(raw, randoms, strict=True):
+            self.apply(sample, random)

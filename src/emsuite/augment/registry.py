@@ -90,3 +90,12 @@ def change_values(augmentations: Sequence[Augmentation], raw: torch.Tensor, rand
     for augmentation in augmentations:
         if isinstance(augmentation, ValueAugmentation):
             augmentation.apply(raw, random)
+
+
+def change_values_of_batch(
+    augmentations: Sequence[Augmentation], raw: torch.Tensor, randoms: Sequence[np.random.Generator]
+) -> None:
+    """Do the same to all samples of a batch `raw` (B, Z, Y, X); sample b changes by what `randoms[b]` draws."""
+    for augmentation in augmentations:
+        if isinstance(augmentation, ValueAugmentation):
+            augmentation.apply_to_batch(raw, randoms)

@@ -1,15 +1,22 @@
 """Reading a volume through a warp: linear interpolation for raw, the nearest voxel for labels and masks.
 
+On a GPU, `read_batch` reads all samples of a batch in a handful of kernels, with one copy of parameters. Values are the
+same, up to the order of sums.
+
 Voxels outside the volume are 0. The frames of coordinates are those of `emsuite.augment.warp`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emsuite.augment.interpolate import linear, nearest
+from emsuite.augment.read_table import Placed, Table, Word, add_displacement, add_row
 from emsuite.augment.sampling_grid import SamplingGrid
 from emsuite.augment.warp import Warp
 from emsuite.common.geometry import Roi
@@ -59,6 +66,52 @@ def read_nearest(
     """Read the nearest voxels of several volumes of one shape, each in its own type. Arguments as in `read_linear`."""
     dtypes = [source.dtype for source in sources]
     return _read(sources, dtypes, warp, box_sample_vx, origin_source_vx, nearest)
+
+
+@cache
+def can_read_batches(device: torch.device) -> bool:
+    """Return whether batches can be read at once on this device: a GPU, with triton."""
+    return device.type == "cuda" and torch.cuda.is_available() and find_spec("triton") is not None
+
+
+def read_batch(
+    samples: Sequence[Placed], input_sample_vx: Roi, labels_sample_vx: Roi, device: torch.device
+) -> dict[str, Tensor]:
+    """Read all samples of a batch through their warps.
+
+    Args:
+        samples: all with labels, or all without.
+        input_sample_vx: the voxels of raw to be read.
+        labels_sample_vx: the voxels of labels and mask to be read.
+        device: that of the volumes.
+
+    Returns:
+        `raw` (B, Z, Y, X) float32 0 to 1; if there are labels, `labels` (B, Z, Y, X) int32 and `mask` (B, Z, Y, X)
+        uint8. Voxels outside a volume are 0.
+    """
+    from emsuite.augment import interpolate_triton as kernels
+
+    table, number = Table(), len(samples)
+    displacements = [add_displacement(table, sample.warp) for sample in samples]
+    for sample, displaced in zip(samples, displacements, strict=True):
+        add_row(table, sample, input_sample_vx, (sample.raw, None), displaced)
+    has_labels = samples[0].labels is not None
+    for sample, displaced in zip(samples, displacements, strict=True) if has_labels else ():
+        add_row(table, sample, labels_sample_vx, (sample.labels, sample.mask), displaced)
+    points = max(row[Word.POINTS + axis] for row in table.rows for axis in range(3))
+    on_device, rows = table.on(device), len(table.rows)
+    arrays = {"raw": _empty(number, input_sample_vx, torch.float32, device)}
+    for is_bytes in sorted({sample.raw.dtype == torch.uint8 for sample in samples}):
+        kernels.read_linear(on_device, rows, 0, points, is_bytes, arrays["raw"])
+    if has_labels:
+        arrays["labels"] = _empty(number, labels_sample_vx, torch.int32, device)
+        arrays["mask"] = _empty(number, labels_sample_vx, torch.uint8, device)
+        kernels.read_nearest(on_device, rows, number, points, arrays["labels"], arrays["mask"])
+    return arrays
+
+
+def _empty(number: int, box: Roi, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.empty((number, *box.shape), dtype=dtype, device=device)
 
 
 def _read(

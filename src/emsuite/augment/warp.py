@@ -45,6 +45,12 @@ class ControlPointField:
     box: Roi
     """The box that the weights cover."""
 
+    @cached_property
+    def reach(self) -> np.ndarray:
+        """The largest displacement along each axis that the vectors can make, (3,) voxels."""
+        largest_weights = [np.abs(weights).sum(axis=1).max() for weights in self.weights]
+        return np.abs(self.vectors).max(axis=(1, 2, 3)) * np.prod(largest_weights)
+
 
 @dataclass(frozen=True)
 class SectionShifts:
@@ -85,9 +91,7 @@ class WarpStep:
         terms = self.matrix[None] * corners[:, None]
         low, high = terms.min(axis=0).sum(axis=1) + self.offset, terms.max(axis=0).sum(axis=1) + self.offset
         if self.displacement:
-            largest_weights = [np.abs(weights).sum(axis=1).max() for weights in self.displacement.weights]
-            reach = np.abs(self.displacement.vectors).max(axis=(1, 2, 3)) * np.prod(largest_weights)
-            low, high = low - reach, high + reach
+            low, high = low - self.displacement.reach, high + self.displacement.reach
         if self.section_shifts:
             shifts = self.section_shifts.of_box(box)
             low, high = low + shifts.min(axis=0), high + shifts.max(axis=0)

@@ -6,19 +6,18 @@ call 5, ...      replayed
 """
 
 import logging
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from emsuite.common.device import CAPTURE
+
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 _WARM_UP = 3
-_RECORDING = threading.Lock()
-"""Held while a thread records: two recordings at once would disturb each other."""
 
 
 class Replayed:
@@ -77,7 +76,7 @@ class Replayed:
         graph = torch.cuda.CUDAGraph()
         try:
             # other threads may go on: their work lies on other streams
-            with _RECORDING, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            with CAPTURE, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._result = function(self._inputs)
         except RuntimeError as error:
             logger.warning("%s: no CUDA graph, runs as it is: %s", self._what, str(error).splitlines()[0])

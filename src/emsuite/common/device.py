@@ -2,6 +2,7 @@
 
 choice       pick_device, check_compiler
 workers      count_workers, memory_to_use, claim_gpu
+graphs       CAPTURE
 torch        computing_in, tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core, in_pieces
 """
 
@@ -9,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -53,6 +55,13 @@ _COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}
 _MOST_PIECES = 8
 """Pieces of a computation that are worked on at once, at most: each needs memory of its own."""
 Piece = TypeVar("Piece")
+CAPTURE = threading.Lock()
+"""Held by the thread that records a CUDA graph: two recordings at once would disturb each other.
+
+Whoever records takes it before `capture_begin` or `torch.cuda.graph`, with `capture_error_mode="thread_local"`, and
+gives it back behind the end of the recording. Other threads may launch kernels meanwhile, on other streams, and take
+memory; they need not hold it.
+"""
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}
 """Of the free memory; the rest is for other processes and for caches."""
 

@@ -10,6 +10,7 @@ Coordinates stand in four frames, and the names of variables say which:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor
 
 from emsuite.augment.mirror import MirrorTranspose
-from emsuite.augment.registry import Augmentation, change_values, check_order, draw_warp
-from emsuite.augment.resample import Source, read_linear, read_nearest
+from emsuite.augment.read_table import Placed
+from emsuite.augment.registry import Augmentation, change_values, change_values_of_batch, check_order, draw_warp
+from emsuite.augment.resample import Source, can_read_batches, read_batch, read_linear, read_nearest
+from emsuite.augment.warp import Warp
 from emsuite.common.arrays import stacked
 from emsuite.common.device import one_core
 from emsuite.common.errors import BadInput
@@ -112,36 +115,84 @@ class Sampler:
     def draw(self, iteration: int, index: int = 0) -> Sample:
         """Return the sample `index` of the batch of `iteration`. On the CPU, one core makes it."""
         with one_core():
-            random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
-            chances = self._cumulative_chances
-            number = int(np.searchsorted(chances, random.random() * chances[-1], side="right"))
-            output_label_vx = Coordinate(self._locations[number].draw(random))
-            arrays = self._read(number, output_label_vx, random)
-        volume = self._volumes[number]
-        origin_nm = volume.labels_offset + output_label_vx * volume.voxel_size
-        return Sample(arrays, (number,), (origin_nm,))
-
-    def _read(self, number: int, output_label_vx: Coordinate, random: np.random.Generator) -> dict[str, Tensor]:
-        volume, arrays = self._volumes[number], dict[str, Tensor]()
-        warp = draw_warp(self._steps, self._all_sample_vx, self._centre_sample_vx, random)
-        if volume.labels is not None and volume.mask is not None:
-            sources = (volume.labels, volume.mask)
-            arrays["labels"], arrays["mask"] = read_nearest(sources, warp, self._labels_sample_vx, output_label_vx)
-        output_raw_vx = output_label_vx + self._labels_begin_raw_vx[number]
-        raw = read_linear(volume.raw, warp, self._input_sample_vx, output_raw_vx)
-        if volume.raw.dtype == torch.uint8:
-            raw.div_(255)
-        change_values(self._steps, raw, random)
-        return arrays | {"raw": raw[None]}
+            drawn = self._draw(iteration, index)
+            return Sample(self._read(drawn), (drawn.number,), (self._origin(drawn),))
 
     def batch(self, iteration: int, size: int, first: int = 0) -> Sample:
         """Return the samples `first` to `first + size - 1` of the batch of `iteration`, stacked along a first axis."""
+        if self._reads_batches:
+            drawn = [self._draw(iteration, index) for index in range(first, first + size)]
+            return Sample(
+                self._read_batch(drawn), tuple(one.number for one in drawn), tuple(self._origin(one) for one in drawn)
+            )
         samples = [self.draw(iteration, index) for index in range(first, first + size)]
         return Sample(
             {name: stacked([sample[name] for sample in samples]) for name in samples[0].arrays},
             tuple(sample.volumes[0] for sample in samples),
             tuple(sample.origins[0] for sample in samples),
         )
+
+    @cached_property
+    def _reads_batches(self) -> bool:
+        """Whether all samples of a batch can be read at once."""
+        return can_read_batches(self.device) and all(map(_is_resident, self._volumes))
+
+    def _draw(self, iteration: int, index: int) -> "_Drawn":
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, iteration, index])))
+        chances = self._cumulative_chances
+        number = int(np.searchsorted(chances, random.random() * chances[-1], side="right"))
+        output_label_vx = Coordinate(self._locations[number].draw(random))
+        warp = draw_warp(self._steps, self._all_sample_vx, self._centre_sample_vx, random)
+        return _Drawn(number, output_label_vx, output_label_vx + self._labels_begin_raw_vx[number], warp, random)
+
+    def _origin(self, drawn: "_Drawn") -> Coordinate:
+        volume = self._volumes[drawn.number]
+        return volume.labels_offset + drawn.output_label_vx * volume.voxel_size
+
+    def _read(self, drawn: "_Drawn") -> dict[str, Tensor]:
+        volume, arrays, warp = self._volumes[drawn.number], dict[str, Tensor](), drawn.warp
+        if volume.labels is not None and volume.mask is not None:
+            both = read_nearest((volume.labels, volume.mask), warp, self._labels_sample_vx, drawn.output_label_vx)
+            arrays["labels"], arrays["mask"] = both
+        raw = read_linear(volume.raw, warp, self._input_sample_vx, drawn.output_raw_vx)
+        if volume.raw.dtype == torch.uint8:
+            raw.div_(255)
+        change_values(self._steps, raw, drawn.random)
+        return arrays | {"raw": raw[None]}
+
+    def _read_batch(self, drawn: Sequence["_Drawn"]) -> dict[str, Tensor]:
+        samples = []
+        for one in drawn:
+            volume = self._volumes[one.number]
+            labels, mask = (array if isinstance(array, Tensor) else None for array in (volume.labels, volume.mask))
+            assert isinstance(volume.raw, Tensor)
+            samples.append(Placed(volume.raw, labels, mask, one.warp, one.output_raw_vx, one.output_label_vx))
+        arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
+        raw = arrays.pop("raw")
+        change_values_of_batch(self._steps, raw, [one.random for one in drawn])
+        return arrays | {"raw": raw[:, None]}
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Where a sample lies, and how it is warped; its values change by what `random` draws next."""
+
+    number: int
+    """The number of its volume."""
+    output_label_vx: Coordinate
+    output_raw_vx: Coordinate
+    warp: Warp
+    random: np.random.Generator
+
+
+def _is_resident(volume: TrainingVolume) -> bool:
+    """Return whether kernels can read the volume: its arrays are tensors of the types that they know."""
+    types = {torch.uint8, torch.float32}, {torch.int32}, {torch.uint8}
+    arrays = volume.raw, volume.labels, volume.mask
+    return all(
+        array is None or isinstance(array, Ones) or (isinstance(array, Tensor) and array.dtype in known)
+        for array, known in zip(arrays, types, strict=True)
+    )
 
 
 def _check_volumes(volumes: Sequence[TrainingVolume], settings: SamplingSettings) -> None:

@@ -13,6 +13,7 @@ from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.losses.target import Target
+from emsuite.targets.graph import TargetGraph
 from emsuite.targets.make import TargetMaker
 
 _MOST_WORKERS = 8  # threads that draw samples
@@ -66,11 +67,16 @@ class BatchShare:
     parts: int = 1
 
 
-def make_batch(targets: TargetMaker, sample: Sample, iteration: int, device: torch.device) -> Batch:
+def make_batch(targets: TargetMaker | TargetGraph, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Return a batch on `device`, with targets computed there, from `sample`, several samples stacked."""
     arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
     labels, mask = arrays.pop("labels"), arrays.pop("mask")
     return Batch(iteration, arrays, targets(labels, mask, iteration))
+
+
+def prepared_targets(maker: TargetMaker, sampler: Sampler) -> TargetMaker | TargetGraph:
+    """Return what makes the targets of `Batches`: a CUDA graph where one thread makes all of them on a GPU."""
+    return TargetGraph(maker) if sampler.device.type == "cuda" else maker
 
 
 class Batches:

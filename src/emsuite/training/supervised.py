@@ -20,7 +20,7 @@ from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.registry import LOSSES, ON_HOST
 from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AnyNetwork, trained_part
-from emsuite.training.batches import Batch, Batches, BatchShare, make_batch
+from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, StepResult, TrainingState
 from emsuite.training.trained_network import build_with_frozen
@@ -50,11 +50,11 @@ class Supervised:
         device: torch.device,
     ) -> Batches:
         """See `TrainingStep.make_batches`: labelled samples with the targets of all heads."""
-        training, targets = config.training, config.target_maker
+        training, maker = config.training, config.target_maker
         shape = state.network.output_shape(training.input_shape)
-        context = targets.label_context
+        context = maker.label_context
         sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
-        scales = _measure(state, config, volumes)
+        scales, targets = _measure(state, config, volumes), prepared_targets(maker, sampler)
 
         def make(sample: Sample, iteration: int) -> Batch:
             batch = make_batch(targets, sample, iteration, device)
