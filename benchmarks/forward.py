@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Time the tiles of a prediction without reading and writing, in several sizes, beside the least possible time."""
+"""Time the tiles of a prediction without reading and writing, in several sizes, beside the network alone."""
 
-import math
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,13 +13,14 @@ from networks import copy_network, save_untrained
 from networks import network as network_argument
 from table import Row, memory, rate, report, seconds
 from table import save as save_option
+from tiles import time_tile
 from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from prediction import heads_of, time_forward
+from prediction import time_forward
 
 EXTENT = (240, 900, 900)
 """The volume is mirrored to these voxels, so that no tile is larger."""
@@ -45,46 +47,51 @@ def main(
 ) -> None:
     """Time the network in NETWORK_DIR (default: fib25/small) with fresh weights, from raw on the device to the host.
 
-    Tiles are made as large as the network takes within --tile (default: prediction.input_shape); one that does not fit
-    into memory is left out. The best of them gets the goal, and its roofline.
+    Tiles are as large as the network takes within --tile (default: prediction.input_shape); one that does not fit into
+    memory is left out. The best of them gets the goal and, on a GPU, its roofline. The network alone stops at logits.
     """
-    from emsuite.models.receptive_field import receptive_field
 
+    what, timed = "", list[tuple[float, tuple[int, ...], Row, float]]()
     with tempfile.TemporaryDirectory() as temporary:
         folder, config = copy_network(network, Path(temporary), overrides)
         save_untrained(folder, config)
+        heads = config.prediction.heads or tuple(config.heads)
+        what = f"{config.dataset} {config.network}, {config.prediction.precision}, {' + '.join(heads)}"
         raw = write(Path(temporary) / "volume.zarr", mirrored(read(volume, synthetic)[0], EXTENT), None,
                     config.voxel_size) / "volumes/raw"  # fmt: skip
-        field, timed = receptive_field(config.unet), []
-        for tile in dict.fromkeys(map(field.largest_within, tiles or [config.prediction.input_shape])):
-            cost = time_if_it_fits(folder, config, raw, tile, device)
-            if cost is not None:
-                timed.append((math.prod(field.step(tile)) / cost.wall, tile, cost))
-    what = f"tile, {config.dataset} {config.network}, {config.prediction.precision}, {' + '.join(heads_of(config))}, "
-    rows = []
-    for speed, tile, cost in timed:
-        took = f"{seconds(cost.wall)}, {rate(speed * cost.wall, cost.wall)}"
-        aim = goal if speed == max(timed)[0] else ""
-        rows.append(Row(what + "x".join(map(str, tile)), took, goal=aim, memory=memory(cost.memory)))
-    if device == "cuda" and timed:
-        _, tile, cost = max(timed)
-        work = roofline.forward(config, tile, config.prediction.precision, heads=heads_of(config))
-        rows.append(roofline.row(what + "x".join(map(str, tile)), work, cost.wall, roofline.measure_rates()))
+        for tile in tiles or [config.prediction.input_shape]:
+            timed += time_if_it_fits(f"tile, {what}", folder, config, raw, tile, device)
+    best = max(timed, key=lambda one: one[0])
+    rows = [row if row is not best[2] else replace(row, goal=goal) for _, _, row, _ in timed]
+    if device == "cuda":
+        _, tile, _, took = best
+        work = roofline.forward(config, tile, config.prediction.precision, heads=heads)
+        rows.append(roofline.row(f"tile, {what}, {named(tile)}", work, took, roofline.measure_rates()))
     report(rows, json_path)
 
 
-def time_if_it_fits(folder: Path, config, raw: Path, tile, device: str):
-    """Return the cost of a tile, or None if the device has too little memory for it."""
+def time_if_it_fits(what: str, folder: Path, config, raw: Path, tile, device: str):
+    """Return the voxels per second, the shape, the row and the seconds of a tile; nothing if memory is too small."""
     import torch
 
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        return time_forward(folder, config, raw, tile, device)
+        shape, voxels, cost = time_tile(folder, config, raw, tile, device)
+        plain = time_forward(folder, config, shape, device).wall
     except torch.OutOfMemoryError as error:
-        print(f"{tile}: {str(error).splitlines()[0]}")
-        return None
+        print(f"{named(tile)}: {str(error).splitlines()[0]}", file=sys.stderr)
+        return []
+    took = f"{seconds(cost.wall)}, {rate(voxels, cost.wall)}"
+    beside = f"network alone {seconds(plain)}, {rate(voxels, plain)}"
+    row = Row(f"{what}, {named(shape)}", took, beside, plain / cost.wall, memory=memory(cost.memory))
+    return [(voxels / cost.wall, shape, row, cost.wall)]
+
+
+def named(shape) -> str:
+    """Return a shape as text."""
+    return "x".join(map(str, shape))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from measure import measure
 from networks import copy_network, save_untrained
 from networks import network as network_argument
 from table import seconds
+from tiles import grey_tile, predictor_of
 from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from prediction import predictor_of
 
 ROWS = 30
 ALIGNED = 8
@@ -144,11 +144,9 @@ def side_by_side(step: Callable[[], object], make: Callable[[int], object], devi
 
 def tile_maker(folder: Path, config, raw: Path, device: str) -> Callable[[], object]:
     """Return a function that predicts a tile from raw on the device to the host."""
-    import torch
-
     save_untrained(folder, config)
     predictor = predictor_of(folder, config, raw, config.prediction.input_shape, device)
-    grey = torch.randint(256, tuple(predictor.input_shape), dtype=torch.uint8, device=device)
+    grey = grey_tile(predictor)
     return lambda: predictor(grey).arrays()
 
 

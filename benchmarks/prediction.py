@@ -24,8 +24,6 @@ from emsuite.cli import options
 from emsuite.cli.command import stage
 from emsuite.common.errors import RunFailed
 
-AT_ONCE = 4
-"""Tiles that are passed through a network on a GPU before it is waited for."""
 PREDICT = Path(__file__).resolve().parents[1] / "03_predict/predict.py"
 
 
@@ -62,8 +60,8 @@ def main(
 ) -> None:
     """Predict with the network in NETWORK_DIR (default: fib25/small) and fresh weights, as 03_predict/predict.py does.
 
-    The forward passes alone are the time of one tile, from raw on the device to predictions on the host, times the
-    number of tiles. The peer gets the same network and tiles.
+    The forward passes alone are the time of one pass, with raw on the device, times the number of tiles. The peer gets
+    the same network and tiles.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder, config = copy_network(network, Path(temporary), overrides)
@@ -75,10 +73,10 @@ def main(
         warm_up = 0 if begun else 1
         ours = measure(lambda: predict(folder, path, out, input_shape, device), repeats, warm_up, device)
         tile, count = tiles_of(out, folder, config, raw.shape)
-        bare = time_forward(folder, config, path, tile, device)
+        bare = time_forward(folder, config, tile, device)
         forward = bare.wall * count
-        name = f"prediction, {config.dataset} {config.network}, {config.prediction.precision}, "
-        name += f"{' + '.join(heads_of(config))}, {count} tiles of {'x'.join(map(str, tile))}"
+        name = f"prediction, {config.dataset} {config.network}, {config.prediction.precision}, {count} tiles of "
+        name += "x".join(map(str, tile))
         used = peak(ours, device)
         took = f"{seconds(ours.wall)}, {rate(raw.size, ours.wall)}"
         goals = (">= 0.9" if device == "cpu" else ">= 0.8") + (f", {goal}" if goal else "")
@@ -122,11 +120,6 @@ def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more:
             raise RunFailed(f"{PREDICT.name}: ended with {end.code}, see above") from None
 
 
-def heads_of(config) -> tuple[str, ...]:
-    """Return the names of the heads that are written."""
-    return config.prediction.heads or tuple(config.heads)
-
-
 def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
     """Return the input shape of the prediction's tiles, and the number of tiles that cover the volume."""
     from emsuite.models.receptive_field import receptive_field
@@ -137,57 +130,41 @@ def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], i
     return tile, math.prod(-(-n // width) for n, width in zip(shape, step, strict=True))
 
 
-def time_forward(folder: Path, config, raw: Path, tile, device: str) -> Cost:
-    """Return the cost of one tile, passed from raw on the device to predictions on the host, as predict.py does it.
-
-    On a GPU tiles follow each other without a wait, as they do in a prediction.
-    """
+def time_forward(folder: Path, config, tile, device: str) -> Cost:
+    """Return the cost of one forward pass, with raw and predictions on the device."""
     import torch
 
-    from emsuite.common.process import kept_memory
+    from emsuite.common.device import computing_in
 
-    predictor = predictor_of(folder, config, raw, tile, device)
-    grey, passes = torch.randint(256, tuple(tile), dtype=torch.uint8, device=device), AT_ONCE if device == "cuda" else 1
+    network, where = trained(folder, config).to(device), torch.device(device)
+    raw = torch.rand((1, 1, *tile), device=where).to(memory_format=torch.channels_last_3d)
 
     def forward() -> None:
-        results = [predictor(grey) for _ in range(passes)]
-        results[-1].arrays()
+        with torch.inference_mode(), computing_in(where, config.prediction.precision):
+            network(raw)
 
-    with kept_memory():
-        cost = measure(forward, 3, device=device)
-    return Cost(cost.wall / passes, cost.cpu / passes, cost.memory)
+    return measure(forward, 3, device=device)
 
 
-def predictor_of(folder: Path, config, raw: Path, tile, device: str):
-    """Return what predicts the tiles of a volume on the device, as predict.py makes it."""
+def trained(folder: Path, config):
+    """Return the network in evaluation mode."""
     import torch
 
-    from emsuite.data.raw import open_raw
-    from emsuite.prediction.predictor import load_frozen_config, make_predictor
-    from emsuite.prediction.tiling import BY_STRIDE
     from emsuite.training.trained_network import load_trained
 
-    network, checkpoint = load_trained(folder, config)
-    volume, where = open_raw(raw, config.voxel_size, config.normalization, checkpoint.grey_range), torch.device(device)
-    predictor = make_predictor(network, config, where, tile, volume, volume.roi, BY_STRIDE,
-                               load_frozen_config(folder, config), checkpoint.grey_scale)  # fmt: skip
-    return predictor.on(where)
+    return load_trained(folder, config)[0].eval().to(memory_format=torch.channels_last_3d)
 
 
 def ask_scan(folder: Path, config, raw: Path, tile, temporary: Path) -> Cost:
     """Return the cost of gunpowder's Scan, Predict and ZarrWrite with the same network and tiles."""
-    import torch
-
     from emsuite.models.receptive_field import receptive_field
-    from emsuite.training.trained_network import load_trained
 
     receptive_field = receptive_field(config.unet)
     kept = [
         slice(first, first + n) for first, n in zip(receptive_field.offset, receptive_field.step(tile), strict=True)
     ]
     exported = temporary / "network.pt"
-    network = load_trained(folder, config)[0].eval().to(memory_format=torch.channels_last_3d)
-    export_affinities(network, config, tile, kept, exported)
+    export_affinities(trained(folder, config), config, tile, kept, exported)
     numbers = [",".join(map(str, shape)) for shape in (tile, receptive_field.step(tile), receptive_field.offset)]
     return peer_cost(ask_peer("gunpowder", "predict.py", raw, exported, *numbers, OMP_NUM_THREADS=str(threads())))
 

@@ -71,7 +71,8 @@ PREFACE = """# Results
 
 Written by `make bench` and `benchmarks/gpu.sh`; [README.md](README.md) explains each benchmark. "Ours" and
 "beside" were measured in one run. The ratio is how many times faster the suite is than a peer, the fraction of forward
-passes in a prediction, a training iteration over its bare step, or the memory over that of the smallest volume.
+passes in a prediction, a training iteration over its bare step, the memory over that of the smallest volume, or the
+time over that of the roofline.
 """
 
 
