@@ -26,7 +26,8 @@ TILES = ("96,484,484", "144,700,700", "144,754,754", "168,862,862")
 
 def training(network: Path, iterations: int, *overrides: str, goal: str = "") -> list:
     """Return the command that times training on a GPU."""
-    words = ["iteration.py", network, "--device", "cuda", "--iterations", iterations, "--rounds", "1", "--goal", goal]
+    words = ["iteration.py", network, "--device", "cuda", "--iterations", iterations, "--rounds", "1"]
+    words += ["--goal", goal] if goal else []
     return [*words, *(word for override in overrides for word in ("--set", override))]
 
 
