@@ -71,7 +71,7 @@ def main(
                 lambda: side_by_side(make_step(folder, config, [load_training_volume(path)], device),
                                      batch_maker(config, path, device), device)),
             add(text, f"A predicted tile of {config.dataset} {config.network}, {config.prediction.precision}",
-                lambda: profile(tile_maker(folder, config, path / "volumes/raw", device), device)),
+                lambda: profile_tile(folder, config, path / "volumes/raw", device)),
             add(text, f"Convolutions {what}", lambda: convolutions(config, device)),
         ]  # fmt: skip
     return 0 if all(done) else 1
@@ -142,12 +142,18 @@ def side_by_side(step: Callable[[], object], make: Callable[[int], object], devi
     return "\n".join(f"{name}: {seconds(measure(way, 3, 1, device).wall / number)}" for name, way in ways.items())
 
 
-def tile_maker(folder: Path, config, raw: Path, device: str) -> Callable[[], object]:
-    """Return a function that predicts a tile from raw on the device to the host."""
+def profile_tile(folder: Path, config, raw: Path, device: str) -> str:
+    """Return the profile of predicting a tile, from raw on the device to the host, with cuDNN's own choices."""
+    from torch.backends import cudnn
+
     save_untrained(folder, config)
     predictor = predictor_of(folder, config, raw, config.prediction.input_shape, device)
-    grey = grey_tile(predictor)
-    return lambda: predictor(grey).arrays()
+    grey, before = grey_tile(predictor), cudnn.benchmark
+    cudnn.benchmark = False  # as in predictions
+    try:
+        return profile(lambda: predictor(grey).arrays(), device)
+    finally:
+        cudnn.benchmark = before
 
 
 def convolutions(config, device: str) -> str:

@@ -10,9 +10,10 @@ AT_ONCE = 4
 
 
 def predictor_of(folder: Path, config, raw: Path, tile, device: str):
-    """Return what predicts the tiles of a volume on the device, as predict.py makes it."""
+    """Return what predicts tiles of a volume on the device, as predict.py makes it for a region of one such tile."""
     import torch
 
+    from emsuite.common.geometry import Coordinate, Roi
     from emsuite.data.raw import open_raw
     from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.tiling import BY_STRIDE
@@ -20,7 +21,10 @@ def predictor_of(folder: Path, config, raw: Path, tile, device: str):
 
     network, checkpoint = load_trained(folder, config)
     volume, where = open_raw(raw, config.voxel_size, config.normalization, checkpoint.grey_range), torch.device(device)
-    predictor = make_predictor(network, config, where, tile, volume, volume.roi, BY_STRIDE,
+    field = network.receptive_field
+    kept = [min(n, m) for n, m in zip(field.step(field.largest_within(tile)), volume.shape[-3:], strict=True)]
+    region = Roi(volume.offset, Coordinate(kept) * volume.voxel_size)
+    predictor = make_predictor(network, config, where, tile, volume, region, BY_STRIDE,
                                load_frozen_config(folder, config), checkpoint.grey_scale)  # fmt: skip
     return predictor.on(where)
 
