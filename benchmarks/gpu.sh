@@ -11,7 +11,14 @@ python=${PYTHON:-.venv/bin/python}
 [ -x "$python" ] || command -v "$python" >/dev/null || python=python3
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}"
 
-"$python" -c 'import torch' 2>/dev/null || { echo "error: $python has no torch; set PYTHON to one that has" >&2; exit 2; }
-"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
-  { echo "error: torch sees no GPU here; nothing was measured" >&2; exit 2; }
+"$python" - <<'PYTHON' || exit 2
+import sys
+
+try:
+    import torch
+except ImportError:
+    sys.exit(f"error: {sys.executable} has no torch; set PYTHON to one that has")
+if not torch.cuda.is_available():
+    sys.exit("error: torch sees no GPU here; nothing was measured")
+PYTHON
 exec "$python" benchmarks/run_all.py --part gpu --results "$results"

@@ -1,8 +1,7 @@
 #!/usr/bin/env python
-"""Profile training steps, batches, forward passes and convolutions on a GPU, and write the profiles as text."""
+"""Profile training steps, batches, tiles and convolutions on a GPU, and write the profiles as text."""
 
 import itertools
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,14 +14,14 @@ from measure import device as device_option
 from measure import measure
 from networks import copy_network, save_untrained
 from networks import network as network_argument
-from table import rate, seconds
+from table import seconds
+from tiles import grey_tile, predictor_of
 from volumes import mirrored, read, write
 from volumes import synthetic as synthetic_option
 from volumes import volume as volume_option
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
-from prediction import time_forward
 
 ROWS = 30
 ALIGNED = 8
@@ -71,7 +70,8 @@ def main(
             add(text, "Steps while batches are made, which they do not train on",
                 lambda: side_by_side(make_step(folder, config, [load_training_volume(path)], device),
                                      batch_maker(config, path, device), device)),
-            add(text, "Forward passes of a tile", lambda: forward_passes(folder, config, device)),
+            add(text, f"A predicted tile of {config.dataset} {config.network}, {config.prediction.precision}",
+                lambda: profile_tile(folder, config, path / "volumes/raw", device)),
             add(text, f"Convolutions {what}", lambda: convolutions(config, device)),
         ]  # fmt: skip
     return 0 if all(done) else 1
@@ -142,22 +142,18 @@ def side_by_side(step: Callable[[], object], make: Callable[[int], object], devi
     return "\n".join(f"{name}: {seconds(measure(way, 3, 1, device).wall / number)}" for name, way in ways.items())
 
 
-def forward_passes(folder: Path, config, device: str) -> str:
-    """Return the seconds of a tile with cuDNN's default algorithms, which predictions use, and with its fastest."""
+def profile_tile(folder: Path, config, raw: Path, device: str) -> str:
+    """Return the profile of predicting a tile, from raw on the device to the host, with cuDNN's own choices."""
     from torch.backends import cudnn
 
-    from emsuite.models.receptive_field import receptive_field
-
     save_untrained(folder, config)
-    lines, largest = [], config.prediction.input_shape
-    receptive_field = receptive_field(config.unet)
-    for tile in (largest, receptive_field.largest_within([n * 3 // 2 for n in largest])):
-        for cudnn.benchmark in (False, True):
-            cost, kept = time_forward(folder, config, tile, device), math.prod(receptive_field.step(tile))
-            chosen = "fastest of all" if cudnn.benchmark else "first choice"
-            shape = "x".join(map(str, tile))
-            lines.append(f"{shape}, {chosen}: {seconds(cost.wall)}, {rate(kept, cost.wall)} of output")
-    return "\n".join(lines)
+    predictor = predictor_of(folder, config, raw, config.prediction.input_shape, device)
+    grey, before = grey_tile(predictor), cudnn.benchmark
+    cudnn.benchmark = False  # as in predictions
+    try:
+        return profile(lambda: predictor(grey).arrays(), device)
+    finally:
+        cudnn.benchmark = before
 
 
 def convolutions(config, device: str) -> str:

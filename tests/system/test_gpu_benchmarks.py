@@ -16,7 +16,8 @@ for name in {ABSENT}:
     sys.modules[name] = None  # an import of it fails
 """
 TRAINS_AND_PREDICTS = """
-import batch, gpu_profile, iteration, lsds, prediction, run_all
+import batch, forward, gpu_profile, iteration, lsds, prediction, published_outputs, roofline, run_all, tiles
+import emsuite.published.published
 import emsuite.training.checkpoint, emsuite.prediction.predict, emsuite.training.trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 """
@@ -45,6 +46,30 @@ assert text.startswith("# Results\\n\\n## CPU\\n\\nkept\\n\\n## GPU\\n") and tex
 """
 
 
+COUNTS = """
+import roofline
+import torch
+from pathlib import Path
+from torch.utils.flop_counter import FlopCounterMode
+from emsuite.config.network import build_network, load_network
+
+for name in ("zebrafinch/mtlsd", "fib25/small"):  # valid and same padding, a stem
+    config = load_network(Path(sys.argv[1]) / name)
+    with torch.device("meta"):
+        network, raw = build_network(config), torch.empty(1, 1, *config.training.input_shape)
+        with FlopCounterMode(display=False) as counted:
+            logits = network(raw)
+            forward = counted.get_total_flops()
+            sum(values.sum() for values in logits.values()).backward()
+    work = roofline.forward(config, config.training.input_shape, "bfloat16")
+    assert work.flops == forward, (name, work.flops, forward)
+    step = roofline.step(config)
+    assert step.flops == counted.get_total_flops() * config.training.batch_size, name
+    rates = roofline.Rates(1e15, 4e12)
+    assert max(step.flops / rates.flops, step.bytes / rates.bytes) < step.least(rates)
+"""
+
+
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "src")])
     command = [sys.executable, "-c", IMPORTS + code, *map(str, arguments)]
@@ -60,4 +85,9 @@ def test_figures_are_written_as_they_are_measured(tmp_path: Path) -> None:
     results = tmp_path / "RESULTS.md"
     results.write_text("# Results\n\n## CPU\n\nkept\n\n## GPU\n\nold\n")
     done = python(MEASURES, results)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_roofline_counts_the_arithmetic_that_torch_counts() -> None:
+    done = python(COUNTS, ROOT / "02_train")
     assert done.returncode == 0, done.stderr
