@@ -56,9 +56,10 @@ def main(
     from emsuite.data.raw import open_raw
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.predict import predict_to
-    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
+    from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
     from emsuite.prediction.settings import earlier_input_shape, prediction_settings
+    from emsuite.prediction.tile_size import input_shape_for
     from emsuite.training.checkpoint import checkpoint_path, digest
     from emsuite.training.trained_network import load_trained
     from emsuite.workflow.defaults import prediction_paths
@@ -73,7 +74,7 @@ def main(
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
     shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
-        network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
+        network, config, tiling, memory_to_use(where, workers), raw, region, where, workers)  # fmt: skip
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip

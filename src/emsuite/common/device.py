@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -53,6 +54,8 @@ _COMPILERS = {"cpu": ("CXX", "g++"), "cuda": ("CC", "gcc", "clang")}
 _MOST_PIECES = 8
 """Pieces of a computation that are worked on at once, at most: each needs memory of its own."""
 Piece = TypeVar("Piece")
+CAPTURE = threading.Lock()
+"""Held while a CUDA graph is recorded: one thread at a time records one."""
 _SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.7}
 """Of the free memory; the rest is for other processes and for caches."""
 
