@@ -141,7 +141,7 @@ class Predictor:
             x = torch.cat([x, descriptors]) if autocontext and autocontext.with_raw else descriptors
         x = x[None].to(memory_format=torch.channels_last_3d)
         with computing_in(self.device, self.precision):
-            logits = self._logits(x)
+            logits = self.logits(x)
         stored = {name: self._stored(name, values[0], scale, fused) for name, values in logits.items()}
         return Outputs(
             {name: values for name, (values, _) in stored.items()},
@@ -183,8 +183,12 @@ class Predictor:
         event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def _logits(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the logits of the heads that are written, cropped to the voxels that come out right."""
+    def logits(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the logits `(1, C, Z, Y, X)` of the heads that are written, cropped to what comes out right.
+
+        Args:
+            x: `(1, C, Z, Y, X)` in the range that the network reads, on its device.
+        """
         right = [n - c for n, c in zip(x.shape[2:], self.network.receptive_field.context, strict=True)]
         if isinstance(self.network, AutocontextNetwork):
             logits = self.network(x)
