@@ -22,23 +22,11 @@ from torch import Tensor, nn
 
 from emsuite.common.device import CAPTURE
 from emsuite.models.upsample import Upsample
+from emsuite.prediction.predicted import Outputs
 
 _AHEAD = 2  # tiles that the GPU has been given and has not finished, at most
 _WAITING = 4  # outputs on the host, for which memory is pinned beforehand
 logger = logging.getLogger(__name__)
-
-
-class Outputs(NamedTuple):
-    """What a tile yields, by head."""
-
-    values: dict[str, Tensor]
-    """`(C, Z, Y, X)` of the type that is stored, or float32."""
-    finite: dict[str, Tensor]
-    """Whether no value is NaN, one boolean or number."""
-
-    def each(self, change: Callable[[Tensor], Tensor]) -> "Outputs":
-        """Return the same with every tensor changed."""
-        return Outputs(*({name: change(tensor) for name, tensor in part.items()} for part in self))
 
 
 class _Recorded(NamedTuple):

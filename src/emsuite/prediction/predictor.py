@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
-from emsuite.common.device import Precision, computing_in
-from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.device import Precision, computing_in, in_pieces
+from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, normalized, to_unit_range
@@ -21,36 +21,12 @@ from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
-from emsuite.prediction.gpu_tiles import GpuTiles, Outputs, pinned, round_kernels
+from emsuite.prediction.gpu_tiles import GpuTiles, pinned, round_kernels
+from emsuite.prediction.predicted import Outputs, Predicted
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
 from emsuite.targets.heads import Head
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """The prediction of one tile. On a GPU the copy to the host may still be running."""
-
-    values: dict[str, Tensor]
-    finite: dict[str, Tensor]
-    ready: "torch.cuda.Event | None"
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Wait for the copy, then return `(C, Z, Y, X)` per head.
-
-        Returns:
-            values as they are stored, see `Head.stored_as`; float32 where the outputs of tiles are blended.
-
-        Raises:
-            RunFailed: the network yields NaN.
-        """
-        if self.ready is not None:
-            self.ready.synchronize()
-        for name, finite in self.finite.items():
-            if not bool(finite):
-                raise RunFailed(f"prediction of {name}: NaN from the network; its weights are broken")
-        return {name: values.numpy() for name, values in self.values.items()}
 
 
 @dataclass(frozen=True)
@@ -159,13 +135,22 @@ class Predictor:
 
             return quantised(logits, self.tiling.truncates)
         values = self._values(name, logits.float(), scale)
-        finite = torch.isfinite(values).all()
+        # one pass: values in [0, 1] have a finite sum unless one of them is NaN
+        finite = torch.isfinite(values.sum() if _is_probability(head) else values).all()
         return (values if floats else self.to_stored(name, values)).contiguous(), finite
 
     def _normalized(self, raw: Tensor) -> tuple[GreyScale, Tensor]:
         """Return the grey scale of a tile, and its raw `(1, Z, Y, X)` in the range that the network reads."""
         scale = self.grey_scale or self.config.normalization.measure(to_unit_range(raw))
-        return scale, normalized(raw, scale)[None]
+        if raw.device.type != "cpu":
+            return scale, normalized(raw, scale)[None]
+        voxels = torch.empty((1, *raw.shape))
+
+        def section(z: int) -> None:  # it stays in the cache of a core on its way
+            voxels[0, z] = normalized(raw[z], scale)
+
+        in_pieces(section, range(len(raw)), raw.device)
+        return scale, voxels
 
     def _values(self, name: str, logits: Tensor, scale: GreyScale) -> Tensor:
         """Return the values of a head for its logits, in [0, 1] if they are stored as uint8."""

@@ -106,7 +106,7 @@ class Tiling(ABC):
 
     @abstractmethod
     def to_uint8(self, scaled: Tensor) -> Tensor:
-        """Return floats in [0, 255] as whole numbers."""
+        """Return floats in [0, 255] as whole numbers, in the same memory."""
 
 
 class ByStride(Tiling):
@@ -138,7 +138,7 @@ class ByStride(Tiling):
 
     def to_uint8(self, scaled: Tensor) -> Tensor:
         """Round."""
-        return scaled.round()
+        return scaled.round_()
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Original(Tiling):
 
     def to_uint8(self, scaled: Tensor) -> Tensor:
         """Truncate, as NumPy's conversion does."""
-        return scaled.floor()
+        return scaled.floor_()
 
 
 BY_STRIDE = ByStride()
