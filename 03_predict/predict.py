@@ -31,7 +31,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
-@click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
+@click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: by memory).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
 @options.tiling_options
 @options.request_options

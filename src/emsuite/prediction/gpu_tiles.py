@@ -15,6 +15,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -85,7 +86,7 @@ class GpuTiles:
         """Begin to copy outputs into pinned memory."""
         self._tiles += 1
         if self._tiles == 2:  # more tiles will follow
-            threading.Thread(target=self._pin, args=(outputs.each(_without_memory),), daemon=True).start()
+            threading.Thread(target=self._pin, args=(outputs.each(_without_memory),)).start()
         try:
             host = self._pinned.get_nowait()
         except queue.Empty:
@@ -99,8 +100,9 @@ class GpuTiles:
         return host
 
     def _pin(self, like: Outputs) -> None:
-        for _ in range(_WAITING):
-            self._pinned.put(like.each(_empty_pinned))
+        with suppress(RuntimeError):  # where memory is short, the next tile tells
+            for _ in range(_WAITING):
+                self._pinned.put(like.each(_empty_pinned))
 
     def _outputs(self, staged: list[Tensor]) -> Outputs:
         """Return outputs on the GPU, in memory that the next tile does not write."""

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 256  # voxels of one program
+_VALUES = 2048  # of one program
 
 
 def quantised(logits: Tensor, truncate: bool) -> tuple[Tensor, Tensor]:
@@ -30,10 +30,11 @@ def quantised(logits: Tensor, truncate: bool) -> tuple[Tensor, Tensor]:
         logits = logits.contiguous()
     stored = torch.empty((channels, z, y, x), dtype=torch.uint8, device=logits.device)
     finite = torch.ones((), dtype=torch.int32, device=logits.device)
-    voxels = z * y * x
-    _quantise[(triton.cdiv(voxels, _BLOCK),)](
+    voxels, padded = z * y * x, triton.next_power_of_2(channels)
+    block = max(16, _VALUES // padded)
+    _quantise[(triton.cdiv(voxels, block),)](
         logits, stored, finite, voxels, logits.stride(0), logits.stride(3),
-        CHANNELS=channels, PADDED=triton.next_power_of_2(channels), BLOCK=_BLOCK, TRUNCATE=truncate,
+        CHANNELS=channels, PADDED=padded, BLOCK=block, TRUNCATE=truncate,
     )  # fmt: skip
     return stored, finite
 
