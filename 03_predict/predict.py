@@ -51,15 +51,15 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Predict --raw, or else the test split, with the network in NETWORK_DIR: (C, Z, Y, X), 0 to 255 for 0 to 1."""
-    from emsuite.common.device import count_workers, memory_to_use, pick_device
+    from emsuite.common.device import count_workers, pick_device
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.predict import predict_to
     from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
-    from emsuite.prediction.settings import earlier_input_shape, prediction_settings
-    from emsuite.prediction.tile_size import input_shape_for
+    from emsuite.prediction.settings import prediction_settings
+    from emsuite.prediction.tile_size import tile_for
     from emsuite.training.checkpoint import checkpoint_path, digest
     from emsuite.training.trained_network import load_trained
     from emsuite.workflow.defaults import prediction_paths
@@ -73,8 +73,7 @@ def main(
     workers = count_workers(where, workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
-    shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
-        network, config, tiling, memory_to_use(where, workers), raw, region, where, workers)  # fmt: skip
+    shape = input_shape or tile_for(out, settings, network, config, tiling, raw, region, where, workers)
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip

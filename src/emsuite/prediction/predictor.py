@@ -21,9 +21,9 @@ from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
-from emsuite.prediction.gpu_tiles import GpuTiles, pinned, round_kernels
-from emsuite.prediction.predicted import Outputs, Predicted
 from emsuite.prediction.region import in_voxels
+from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
+from emsuite.prediction.tile.predicted import Outputs, Predicted
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
 from emsuite.targets.heads import Head
@@ -131,7 +131,7 @@ class Predictor:
         """
         head, floats = self.config.heads[name], self.tiling.window is not None
         if fused and not floats and _is_probability(head):
-            from emsuite.prediction.quantise_triton import quantised  # not at the top: a CPU has no triton
+            from emsuite.prediction.tile.quantise_triton import quantised  # not at the top: a CPU has no triton
 
             return quantised(logits, self.tiling.truncates)
         values = self._values(name, logits.float(), scale)

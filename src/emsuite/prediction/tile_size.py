@@ -10,7 +10,9 @@ blended, or each tile has its own grey scale, the size decides the values: then 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from emsuite.models.receptive_field import ReceptiveField
 from emsuite.models.unet import UNetSettings
 from emsuite.prediction.predictor import written_heads
 from emsuite.prediction.region import in_voxels
+from emsuite.prediction.settings import earlier_input_shape
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tiling, tile_within
 
 LARGEST = 2.0
@@ -34,6 +37,24 @@ _TILES = 8  # for each worker, at least: while it computes one, others are read 
 _ON_HOST = 10  # outputs of tiles that lie in the host's memory at once, about
 _MOST_VALUES = 2**31 - 1  # of one tensor: kernels count its values in 32 bits
 _ALIGNED = 16  # channels may be padded to a multiple of it
+
+
+def tile_for(
+    out: Path,
+    settings: Mapping[str, Any],
+    network: AnyNetwork,
+    config: NetworkConfig,
+    tiling: Tiling,
+    raw: Volume,
+    roi: Roi,
+    device: torch.device,
+    workers: int,
+) -> Shape:
+    """Return the tile of an earlier run to `out` with the same `settings`, or else that of `input_shape_for`."""
+    earlier = earlier_input_shape(out, settings)
+    return earlier or input_shape_for(
+        network, config, tiling, memory_to_use(device, workers), raw, roi, device, workers
+    )
 
 
 def input_shape_for(

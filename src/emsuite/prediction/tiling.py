@@ -34,7 +34,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.io.volume import Volume
 from emsuite.models.receptive_field import ReceptiveField
-from emsuite.prediction.mirroring import mirrored, reflect
+from emsuite.prediction.tile.mirroring import mirrored, reflect
 from emsuite.prediction.tile_grid import TileGrid
 
 Window = Callable[[int], np.ndarray]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from emsuite.common.device import CAPTURE
 from emsuite.models.upsample import Upsample
-from emsuite.prediction.predicted import Outputs
+from emsuite.prediction.tile.predicted import Outputs
 
 _AHEAD = 2  # tiles that the GPU has been given and has not finished, at most
 _WAITING = 4  # outputs on the host, for which memory is pinned beforehand

@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 
 CHECK = """
 import torch
-from emsuite.prediction.quantise_triton import quantised
+from emsuite.prediction.tile.quantise_triton import quantised
 
 torch.manual_seed(0)
 def expected(logits, truncate):

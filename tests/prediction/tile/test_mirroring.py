@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emsuite.prediction.mirroring import mirrored, reflect
+from emsuite.prediction.tile.mirroring import mirrored, reflect
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 9])

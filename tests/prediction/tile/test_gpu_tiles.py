@@ -13,9 +13,9 @@ from torch import Tensor
 
 from builders import ROOT
 from emsuite.config.network import build_network, load_network
-from emsuite.prediction import gpu_tiles
-from emsuite.prediction.gpu_tiles import GpuTiles, round_kernels
-from emsuite.prediction.predicted import Outputs
+from emsuite.prediction.tile import gpu_tiles
+from emsuite.prediction.tile.gpu_tiles import GpuTiles, round_kernels
+from emsuite.prediction.tile.predicted import Outputs
 
 CPU = torch.device("cpu")
 FEWER = ["unet.num_fmaps=2", "unet.fmap_inc_factor=2"]
