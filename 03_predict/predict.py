@@ -31,7 +31,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
-@click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: the network's, or less).")
+@click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: by memory).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
 @options.tiling_options
 @options.request_options
@@ -51,14 +51,15 @@ def main(
     overrides: tuple[str, ...],
 ) -> None:
     """Predict --raw, or else the test split, with the network in NETWORK_DIR: (C, Z, Y, X), 0 to 255 for 0 to 1."""
-    from emsuite.common.device import count_workers, memory_to_use, pick_device
+    from emsuite.common.device import count_workers, pick_device
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.predict import predict_to
-    from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
+    from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
-    from emsuite.prediction.settings import earlier_input_shape, prediction_settings
+    from emsuite.prediction.settings import prediction_settings
+    from emsuite.prediction.tile_size import tile_for
     from emsuite.training.checkpoint import checkpoint_path, digest
     from emsuite.training.trained_network import load_trained
     from emsuite.workflow.defaults import prediction_paths
@@ -72,8 +73,7 @@ def main(
     workers = count_workers(where, workers)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
-    shape = input_shape or earlier_input_shape(out, settings) or input_shape_for(
-        network, config, tiling, memory_to_use(where, workers), raw, region)  # fmt: skip
+    shape = input_shape or tile_for(out, settings, network, config, tiling, raw, region, where, workers)
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip

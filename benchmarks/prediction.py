@@ -7,6 +7,7 @@ import math
 import runpy
 import tempfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 from measure import Cost, ask_peer, measure, peak, peer_cost
@@ -39,6 +40,10 @@ python benchmarks/prediction.py 02_train/zebrafinch/mtlsd --no-peers --device cu
 @synthetic_option
 @click.option("--extent", type=options.VOXELS, default="128,256,256", help="Voxels to which the volume is mirrored.")
 @click.option("--input-shape", type=options.VOXELS, help="The largest tile, voxels of raw (default: as predict.py).")
+@click.option(
+    "--heads", multiple=True, help="Heads to write, as affs or lsds,affs; several times: in turn (default: all)."
+)
+@click.option("--compression", default="zstd", help="Of the chunks, as predict.py's.")
 @device_option
 @click.option("--repeats", default=1, help="Number of runs after a warm-up; the result is the median.")
 @click.option("--goal", default="", help="Further goal to print beside the result, for example '>= 100 Mvoxel/s'.")
@@ -51,6 +56,8 @@ def main(
     synthetic: bool,
     extent: tuple[int, ...],
     input_shape: tuple[int, ...] | None,
+    heads: tuple[str, ...],
+    compression: str,
     device: str,
     repeats: int,
     goal: str,
@@ -60,64 +67,89 @@ def main(
 ) -> None:
     """Predict with the network in NETWORK_DIR (default: fib25/small) and fresh weights, as 03_predict/predict.py does.
 
-    The forward passes alone are the time of one pass, with raw on the device, times the number of tiles. The peer gets
-    the same network and tiles.
+    The forward passes alone are the time of one pass as a prediction computes it, with raw on the device, times the
+    number of tiles. The peer gets the same network and tiles.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, config = copy_network(network, Path(temporary), overrides)
-        save_untrained(folder, config)
-        raw = mirrored(read(volume, synthetic)[0], extent)
-        path = write(Path(temporary) / "volume.zarr", raw, None, config.voxel_size) / "volumes/raw"
-        out = Path(temporary) / "prediction.zarr"
-        begun = time_start(folder, config, path, input_shape, device) if device == "cuda" else None
-        warm_up = 0 if begun else 1
-        ours = measure(lambda: predict(folder, path, out, input_shape, device), repeats, warm_up, device)
-        tile, count = tiles_of(out, folder, config, raw.shape)
-        bare = time_forward(folder, config, tile, device)
-        forward = bare.wall * count
-        name = f"prediction, {config.dataset} {config.network}, {config.prediction.precision}, {count} tiles of "
-        name += "x".join(map(str, tile))
-        used = peak(ours, device)
-        took = f"{seconds(ours.wall)}, {rate(raw.size, ours.wall)}"
-        goals = (">= 0.9" if device == "cpu" else ">= 0.8") + (f", {goal}" if goal else "")
-        rows = [Row(name, took, f"forward alone {seconds(forward)}", forward / ours.wall, goals, used)]
-        if begun:
-            wall, rest = ours.wall - begun.wall, raw.size * (count - 1) / count
-            took, share = f"{seconds(wall)}, {rate(rest, wall)}", bare.wall * (count - 1) / wall
-            name += f", without the {seconds(begun.wall)} in which it starts and predicts one"
-            rows.append(Row(name, took, rows[0].beside, share, goals))
-        if peers:
-            theirs = ask_scan(folder, config, path, tile, Path(temporary))
-            peaks = f"{memory(ours.memory)} / {memory(theirs.memory)}"
-            rows.append(Row(name, took, f"gunpowder {seconds(theirs.wall)}", theirs.wall / ours.wall, "", peaks))
+    rows: list[Row] = []
+    for written in heads or ("",):
+        chosen = (*overrides, f"prediction.heads=[{written}]") if written else overrides
+        with tempfile.TemporaryDirectory() as temporary:
+            folder, config = copy_network(network, Path(temporary), chosen)
+            save_untrained(folder, config)
+            raw = mirrored(read(volume, synthetic)[0], extent)
+            asked = Asked(folder, config, raw.shape, input_shape, device, compression)
+            rows += rows_of(asked, raw, repeats, goal, peers)
     report(rows, json_path)
 
 
-def time_start(folder: Path, config, raw: Path, input_shape, device: str) -> Cost:
+class Asked(NamedTuple):
+    """What is predicted, and how."""
+
+    folder: Path
+    config: Any
+    shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | None
+    device: str
+    compression: str
+
+    def predict(self, raw: Path, out: Path, *more: str) -> None:
+        """Run 03_predict/predict.py in this process, on at most one GPU."""
+        out.with_name(out.name + ".manifest.json").unlink(missing_ok=True)
+        command = runpy.run_path(str(PREDICT))["main"]
+        words = [self.folder, "--raw", raw, "--out", out, "--device", self.device, "--workers", 1, *more]
+        words += ["--compression", self.compression]
+        words += ["--input-shape", ",".join(map(str, self.input_shape))] if self.input_shape else []
+        try:
+            command.main([str(word) for word in words])
+        except SystemExit as end:
+            if end.code:
+                raise RunFailed(f"{PREDICT.name}: ended with {end.code}, see above") from None
+
+
+def rows_of(asked: Asked, raw, repeats: int, goal: str, peers: bool) -> list[Row]:
+    """Return the rows of one prediction."""
+    folder, config, device = asked.folder, asked.config, asked.device
+    path = write(folder / "volume.zarr", raw, None, config.voxel_size) / "volumes/raw"
+    out = folder / "prediction.zarr"
+    ours = measure(lambda: asked.predict(path, out), repeats, 1, device)
+    tile, count = tiles_of(out, folder, config, raw.shape)
+    begun = time_start(asked, path, tile) if device == "cuda" else None
+    bare = time_forward(folder, config, tile, device)
+    forward = bare.wall * count
+    written = "" if config.prediction.heads is None else f" ({', '.join(config.prediction.heads)})"
+    name = (
+        f"prediction, {config.dataset} {config.network}{written}, {config.prediction.precision}, {asked.compression}, "
+    )
+    name += f"{count} tiles of {'x'.join(map(str, tile))}"
+    used = peak(ours, device)
+    took = f"{seconds(ours.wall)}, {rate(raw.size, ours.wall)}"
+    goals = (">= 0.97" if device == "cpu" else ">= 0.85") + (f", {goal}" if goal else "")
+    beside = f"forward alone {seconds(forward)}, {rate(raw.size, forward)}"
+    rows = [Row(name, took, beside, forward / ours.wall, goals, used)]
+    if begun:
+        wall, rest = ours.wall - begun.wall, raw.size * (count - 1) / count
+        took, share = f"{seconds(wall)}, {rate(rest, wall)}", bare.wall * (count - 1) / wall
+        name += f", without the {seconds(begun.wall)} in which it starts and predicts one"
+        rows.append(Row(name, took, beside, share, goals))
+    if peers:
+        theirs = ask_scan(folder, config, path, tile, folder)
+        peaks = f"{memory(ours.memory)} / {memory(theirs.memory)}"
+        rows.append(Row(name, took, f"gunpowder {seconds(theirs.wall)}", theirs.wall / ours.wall, "", peaks))
+    return rows
+
+
+def time_start(asked: Asked, raw: Path, tile: tuple[int, ...]) -> Cost:
     """Return the cost of predicting one tile after a warm-up: the part that does not grow with the volume."""
     from emsuite.models.receptive_field import receptive_field
 
-    tile = receptive_field(config.unet).step(input_shape or config.prediction.input_shape)
-    roi = ",".join(f"0:{n * size}" for n, size in zip(tile, config.voxel_size, strict=True))
+    step = receptive_field(asked.config.unet).step(tile)
+    kept = [min(n, width) for n, width in zip(asked.shape, step, strict=True)]
+    roi = ",".join(f"0:{n * size}" for n, size in zip(kept, asked.config.voxel_size, strict=True))
     numbers = itertools.count()
-
-    def one() -> None:
-        predict(folder, raw, folder / f"start_{next(numbers)}.zarr", input_shape, device, "--roi", roi)
-
-    return measure(one, 1, 1, device)
-
-
-def predict(folder: Path, raw: Path, out: Path, input_shape, device: str, *more: str) -> None:
-    """Run 03_predict/predict.py in this process, on at most one GPU."""
-    out.with_name(out.name + ".manifest.json").unlink(missing_ok=True)
-    command = runpy.run_path(str(PREDICT))["main"]
-    words = [folder, "--raw", raw, "--out", out, "--device", device, "--workers", 1, *more]
-    words += ["--input-shape", ",".join(map(str, input_shape))] if input_shape else []
-    try:
-        command.main([str(word) for word in words])
-    except SystemExit as end:
-        if end.code:
-            raise RunFailed(f"{PREDICT.name}: ended with {end.code}, see above") from None
+    same = asked._replace(input_shape=tile)
+    return measure(
+        lambda: same.predict(raw, asked.folder / f"start_{next(numbers)}.zarr", "--roi", roi), 1, 1, asked.device
+    )
 
 
 def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], int]:
@@ -131,19 +163,29 @@ def tiles_of(out: Path, folder: Path, config, shape) -> tuple[tuple[int, ...], i
 
 
 def time_forward(folder: Path, config, tile, device: str) -> Cost:
-    """Return the cost of one forward pass, with raw and predictions on the device."""
+    """Return the cost of one forward pass as a prediction computes it, with raw and logits on the device.
+
+    Memory is kept from pass to pass, as in a prediction.
+    """
     import torch
 
     from emsuite.common.device import computing_in
+    from emsuite.common.process import kept_memory
+    from emsuite.prediction.predictor import Predictor, written_heads
+    from emsuite.prediction.tiling import BY_STRIDE
 
-    network, where = trained(folder, config).to(device), torch.device(device)
+    where, precision = torch.device(device), config.prediction.precision
+    predictor = Predictor(
+        trained(folder, config), config, where, precision, BY_STRIDE, tuple(tile), written_heads(config)
+    ).on(where)
     raw = torch.rand((1, 1, *tile), device=where).to(memory_format=torch.channels_last_3d)
 
     def forward() -> None:
-        with torch.inference_mode(), computing_in(where, config.prediction.precision):
-            network(raw)
+        with torch.inference_mode(), computing_in(where, precision):
+            predictor.logits(raw)
 
-    return measure(forward, 3, device=device)
+    with kept_memory():
+        return measure(forward, 3, device=device)
 
 
 def trained(folder: Path, config):

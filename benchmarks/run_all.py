@@ -48,11 +48,8 @@ PARTS = {
         training(SMALL, 200, "training.batch_size=8", goal="<= 8 ms"),
         ["forward.py", MTLSD, "--device", "cuda", "--goal", ">= 350 Mvoxel/s", "--set", BFLOAT16[1],
          *(word for tile in TILES for word in ("--tile", tile))],
-        *(
-            ["prediction.py", MTLSD, "--device", "cuda", "--no-peers", "--extent", "240,1620,1620", "--goal", goal,
-             "--set", BFLOAT16[1], "--set", f"prediction.heads={heads}"]
-            for heads, goal in (("[affs]", ">= 200 Mvoxel/s"), ("[affs,lsds]", ">= 100 Mvoxel/s"))
-        ),
+        ["prediction.py", MTLSD, "--device", "cuda", "--no-peers", "--extent", "240,1620,1620",
+         "--heads", "affs", "--heads", "lsds,affs", "--goal", ">= 200, 100 Mvoxel/s", "--set", BFLOAT16[1]],
         ["published_outputs.py", "--device", "cuda"],
         ["lsds.py", "--device", "cuda", "--no-peers"],
         training(MTLSD, 100, *BFLOAT16, "training.cuda_graph=false"),

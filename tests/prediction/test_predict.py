@@ -21,7 +21,7 @@ from emsuite.config.network import NetworkConfig, build_network
 from emsuite.data.raw import check_raw
 from emsuite.io.volume import Volume, create_volume, open_volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network
-from emsuite.prediction import predict, predictor
+from emsuite.prediction import predict, predictor, tile_size
 from emsuite.prediction.blending import BLENDINGS, Blended
 from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.region import in_voxels, valid_roi
@@ -776,18 +776,18 @@ def test_a_prediction_of_an_earlier_version_counts(tmp_path: Path, folders: Path
 
 def test_tiles_are_as_large_as_is_configured_where_memory_allows(tmp_path: Path) -> None:
     made, raw = network(DEEP), volume(tmp_path, (70, 80, 90))
-    largest = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
+    largest = tile_size.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert largest == made.receptive_field.smallest  # which is more than the 48 that are configured
-    assert predictor.input_shape_for(made, made.config, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
+    assert tile_size.input_shape_for(made, made.config, ORIGINAL, 1, raw, raw.roi) == (48, 48, 48)
     wide = made.config.model_copy(
         update={"prediction": made.config.prediction.model_copy(update={"input_shape": (500,) * 3})}
     )
     made.config = wide
-    whole = predictor.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
+    whole = tile_size.input_shape_for(made, made.config, BY_STRIDE, 10**9, raw, raw.roi)
     assert all(n >= m for n, m in zip(made.receptive_field.step(whole), raw.shape, strict=True))
-    half = int(np.prod(whole) * predictor.bytes_per_voxel(made, made.config)) // 2
-    smaller = predictor.input_shape_for(made, made.config, BY_STRIDE, half, raw, raw.roi)
-    assert np.prod(smaller) * predictor.bytes_per_voxel(made, made.config) <= half
+    half = int(np.prod(whole) * tile_size.bytes_per_voxel(made, made.config)) // 2
+    smaller = tile_size.input_shape_for(made, made.config, BY_STRIDE, half, raw, raw.roi)
+    assert np.prod(smaller) * tile_size.bytes_per_voxel(made, made.config) <= half
     small = run(made, raw, tmp_path / "small.zarr", smaller)["affs"].read()
     np.testing.assert_array_equal(run(made, raw, tmp_path / "whole.zarr", whole)["affs"].read(), small)
 

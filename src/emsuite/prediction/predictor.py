@@ -10,45 +10,23 @@ import torch
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
-from emsuite.common.device import Precision, computing_in
-from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.device import Precision, computing_in, in_pieces
+from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
 from emsuite.data.normalization import GreyScale, normalized, to_unit_range
 from emsuite.data.raw import check_range
 from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork
 from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
 from emsuite.prediction.region import in_voxels
+from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
+from emsuite.prediction.tile.predicted import Outputs, Predicted
 from emsuite.prediction.tile_grid import Tile, TileGrid
-from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tiling, tile_within
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """The prediction of one tile. On a GPU the copy to the host may still be running."""
-
-    values: dict[str, Tensor]
-    finite: dict[str, Tensor]
-    ready: "torch.cuda.Event | None"
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Wait for the copy, then return `(C, Z, Y, X)` per head.
-
-        Returns:
-            values as they are stored, see `Head.stored_as`; float32 where the outputs of tiles are blended.
-
-        Raises:
-            RunFailed: the network yields NaN.
-        """
-        if self.ready is not None:
-            self.ready.synchronize()
-        for name, finite in self.finite.items():
-            if not bool(finite):
-                raise RunFailed(f"prediction of {name}: NaN from the network; its weights are broken")
-        return {name: values.numpy() for name, values in self.values.items()}
+from emsuite.prediction.tiling import BY_STRIDE, Tiling
+from emsuite.targets.heads import Head
 
 
 @dataclass(frozen=True)
@@ -68,11 +46,21 @@ class Predictor:
     lsds: "Predictor | None" = None
     grey_scale: GreyScale | None = None
     """The grey scale of the network's input; None: that of each tile."""
+    gpu: GpuTiles | None = None
+    """Computes tiles on a GPU, see `on`; None: they are computed operation by operation."""
 
     def on(self, device: torch.device) -> "Predictor":
-        """Move the network to `device` and return the predictor for it."""
+        """Move the network to `device` and return the predictor for it.
+
+        On a GPU, kernels that torch would round to bfloat16 in each pass are rounded here, once.
+        """
         self.network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        return replace(self, device=device, lsds=self.lsds and self.lsds.on(device))
+        moved = replace(self, device=device, lsds=self.lsds and self.lsds.on(device))
+        if device.type != "cuda":
+            return moved
+        if self.precision == "bfloat16":
+            round_kernels(self.network)
+        return replace(moved, gpu=GpuTiles(moved.outputs, device, self.grey_scale is not None))
 
     def read(self, sources: Sequence[Volume], tile: Tile) -> list[Tensor]:
         """Read the input of `tile` from each source: raw, and the LSDs if they are stored.
@@ -89,7 +77,7 @@ class Predictor:
                 voxels = check_range(raw, voxels)
             native = np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("="))
             tensor = torch.from_numpy(native)
-            inputs.append(tensor.pin_memory() if self.device.type == "cuda" else tensor)
+            inputs.append(pinned(tensor) if self.device.type == "cuda" else tensor)
         return inputs
 
     def __call__(self, raw: Tensor, lsds: Tensor | None = None) -> Predicted:
@@ -104,26 +92,65 @@ class Predictor:
         """
         if raw.is_floating_point() and not bool(((raw > -1e-3) & (raw < 1 + 1e-3)).all()):
             raise BadInput(f"raw: floats from {raw.min():.3g} to {raw.max():.3g}, expected floats in [0, 1], or uint8")
-        scale, x = self._normalized(raw.to(self.device, non_blocking=True))
+        inputs = [raw] if lsds is None else [raw, lsds]
+        if self.gpu is not None:
+            outputs, ready = self.gpu(inputs)
+            return Predicted(outputs.values, outputs.finite, ready)
+        with torch.inference_mode():
+            outputs = self.outputs(*(tensor.to(self.device, non_blocking=True) for tensor in inputs))
+            outputs = outputs.each(self._fetched)
+        return Predicted(outputs.values, outputs.finite, self._end())
+
+    def outputs(self, raw: Tensor, lsds: Tensor | None = None, *, fused: bool = False) -> Outputs:
+        """Return what a tile yields, on the device of its inputs, see `__call__`; unless it has a grey scale of its
+        own, a GPU is not waited for.
+
+        Args:
+            raw: as in `__call__`.
+            lsds: as in `__call__`.
+            fused: whether values are rounded by the suite's own kernel, for GPUs.
+        """
+        scale, x = self._normalized(raw)
         if lsds is not None:
-            descriptors = to_unit_range(lsds.to(self.device, non_blocking=True))
+            descriptors = to_unit_range(lsds)
             autocontext = self.config.autocontext
             x = torch.cat([x, descriptors]) if autocontext and autocontext.with_raw else descriptors
         x = x[None].to(memory_format=torch.channels_last_3d)
-        with torch.inference_mode():
-            with computing_in(self.device, self.precision):
-                logits = self._logits(x)
-            predicted = {name: self._values(name, x.float()[0], scale) for name, x in logits.items()}
-            finite = {name: self._fetched(torch.isfinite(values).all()) for name, values in predicted.items()}
-            if self.tiling.window is None:  # outputs that will be blended stay floats: uint8 comes after the sum
-                predicted = {name: self.to_stored(name, values) for name, values in predicted.items()}
-            values = {name: self._fetched(values.contiguous()) for name, values in predicted.items()}
-        return Predicted(values, finite, self._end())
+        with computing_in(self.device, self.precision):
+            logits = self.logits(x)
+        stored = {name: self._stored(name, values[0], scale, fused) for name, values in logits.items()}
+        return Outputs(
+            {name: values for name, (values, _) in stored.items()},
+            {name: finite for name, (_, finite) in stored.items()},
+        )
+
+    def _stored(self, name: str, logits: Tensor, scale: GreyScale, fused: bool) -> tuple[Tensor, Tensor]:
+        """Return the values of a head that are fetched, and whether all of them are finite.
+
+        Outputs that will be blended stay floats: uint8 comes after the sum.
+        """
+        head, floats = self.config.heads[name], self.tiling.window is not None
+        if fused and not floats and _is_probability(head):
+            from emsuite.prediction.tile.quantise_triton import quantised  # not at the top: a CPU has no triton
+
+            return quantised(logits, self.tiling.truncates)
+        values = self._values(name, logits.float(), scale)
+        # one pass: values in [0, 1] have a finite sum unless one of them is NaN
+        finite = torch.isfinite(values.sum() if _is_probability(head) else values).all()
+        return (values if floats else self.to_stored(name, values)).contiguous(), finite
 
     def _normalized(self, raw: Tensor) -> tuple[GreyScale, Tensor]:
         """Return the grey scale of a tile, and its raw `(1, Z, Y, X)` in the range that the network reads."""
         scale = self.grey_scale or self.config.normalization.measure(to_unit_range(raw))
-        return scale, normalized(raw, scale)[None]
+        if raw.device.type != "cpu":
+            return scale, normalized(raw, scale)[None]
+        voxels = torch.empty((1, *raw.shape))
+
+        def section(z: int) -> None:  # it stays in the cache of a core on its way
+            voxels[0, z] = normalized(raw[z], scale)
+
+        in_pieces(section, range(len(raw)), raw.device)
+        return scale, voxels
 
     def _values(self, name: str, logits: Tensor, scale: GreyScale) -> Tensor:
         """Return the values of a head for its logits, in [0, 1] if they are stored as uint8."""
@@ -141,8 +168,12 @@ class Predictor:
         event.record(torch.cuda.current_stream(self.device))
         return event
 
-    def _logits(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the logits of the heads that are written, cropped to the voxels that come out right."""
+    def logits(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the logits `(1, C, Z, Y, X)` of the heads that are written, cropped to what comes out right.
+
+        Args:
+            x: `(1, C, Z, Y, X)` in the range that the network reads, on its device.
+        """
         right = [n - c for n, c in zip(x.shape[2:], self.network.receptive_field.context, strict=True)]
         if isinstance(self.network, AutocontextNetwork):
             logits = self.network(x)
@@ -263,33 +294,11 @@ def load_frozen_config(network_dir: Path, config: NetworkConfig) -> NetworkConfi
     return None if folder is None else load_network(folder)
 
 
-def input_shape_for(
-    network: AnyNetwork, config: NetworkConfig, tiling: Tiling, memory: int, raw: Volume, roi: Roi
-) -> Shape:
-    """Return `prediction.input_shape`, or a smaller one if tiles of that shape would take more than `memory` bytes.
-
-    Original tiles are never smaller.
-    """
-    largest = config.prediction.input_shape
-    if not isinstance(tiling, ByStride):
-        return largest
-    roi_vx, voxels = in_voxels(raw, roi), memory / bytes_per_voxel(network, config, tiling)
-    return tile_within(network.receptive_field, largest, voxels, roi_vx.offset, roi_vx.shape)
-
-
-def bytes_per_voxel(network: AnyNetwork, config: NetworkConfig, tiling: Tiling = BY_STRIDE) -> float:
-    """Return about how many bytes of memory a tile takes for each voxel that it reads.
-
-    This counts raw as floats and the features of the finest level, which are the most by far. Measured for FIB-25's
-    `small` on the CPU: 57 to 79 bytes, here 80. Blended outputs add the sums of a row.
-    """
-    unet = trained_part(network).unet.settings
-    scale = np.prod(unet.stem.factor) if unet.stem else 1
-    width = 2 if config.prediction.precision == "bfloat16" else 4
-    sums = tiling.bytes_per_value * sum(config.heads[name].channels for name in written_heads(config))
-    return 20 + 7.5 * max(unet.fmaps(0), unet.fmaps_up(0)) * width / float(scale) + sums
-
-
 def written_heads(config: NetworkConfig) -> tuple[str, ...]:
     """Return the names of the heads that a prediction consists of."""
     return config.prediction.heads or tuple(config.heads)
+
+
+def _is_probability(head: Head) -> bool:
+    """Return whether stored values are the bytes of a sigmoid."""
+    return head.activation == "sigmoid" and head.stored_as == "uint8" and not head.is_normalized
