@@ -11,7 +11,7 @@ pytest.importorskip("triton", reason="needs triton")
 CHECK = """
 import itertools, torch
 from torch.nn.functional import conv3d
-from emsuite.models import convolution_triton as kernels
+from emsuite.models import channels_triton as channels, convolution_triton as kernels
 torch.manual_seed(0)
 
 def close(a, b, name):
@@ -27,14 +27,14 @@ def check(width, out, kernel, padding, shape, samples):
     close(y, expected, "forward")
     gradient = torch.randn_like(expected)
     expected.backward(gradient)
-    slope, of_bias = kernels.bias_relu_backward(gradient, y, True)
+    slope, of_bias = channels.bias_relu_backward(gradient, y, True)
     close(slope, gradient * (y > 0), "slope")
     close(of_bias, bias.grad, "bias")
     close(kernels.weight_gradient(x.detach(), slope, kernel, padding, block=32), weight.grad, "weight")
     if width > 1:
         close(kernels.input_gradient(slope, weight.detach(), padding, block=32), x.grad, "input")
     lines = plain.detach().contiguous(memory_format=torch.channels_last_3d)
-    close(kernels.bias_relu_(lines.clone(), bias.detach(), True), expected.detach(), "bias_relu")
+    close(channels.bias_relu_(lines.clone(), bias.detach(), True), expected.detach(), "bias_relu")
 
 check(1, 16, (3, 3, 3), (0, 0, 0), (5, 9, 11), 2)
 check(16, 16, (3, 3, 3), (0, 0, 0), (5, 9, 11), 2)

@@ -5,8 +5,9 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
+from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import smallest_input
-from emsuite.models.unet import UNet, UNetSettings, centre_crop, convolve
+from emsuite.models.unet import UNet, UNetSettings, convolve
 
 SMALL = {"num_fmaps": 3, "fmap_inc_factor": 2, "downsample_factors": [[1, 2, 2], [2, 2, 2]]}
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import smallest_input
-from emsuite.models.unet import Stem, UNet, UNetSettings, centre_crop
+from emsuite.models.unet import Stem, UNet, UNetSettings
 from emsuite.prediction.decoder_cropping import coarse_shapes, trimmed
 
 FACTORS = ((2, 2, 2), (1, 2, 2))

@@ -83,8 +83,12 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
     shape = (aligned(out), parts, aligned(part), *kernel)
     if shape[0] == out and shape[2] == part:
         return weight.to(dtype, memory_format=torch.channels_last_3d)
-    padded = weight.new_zeros((shape[0], shape[1] * shape[2], *kernel), dtype=dtype)
-    padded = padded.contiguous(memory_format=torch.channels_last_3d)
+    size = (shape[0], shape[1] * shape[2], *kernel)
+    if weight.is_cuda and _has_triton():
+        from emsuite.models import channels_triton
+
+        return channels_triton.resize_weight(weight, size, parts, dtype)
+    padded = torch.zeros(size, dtype=dtype, device=weight.device)
     for number in range(parts):
         first = number * shape[2]
         padded[:out, first : first + part].copy_(weight[:, number * part : (number + 1) * part])
@@ -93,6 +97,10 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
 
 def crop_weight(padded: Tensor, shape: Shape, parts: int) -> Tensor:
     """Return the reverse of `pad_weight`: `shape`, channels last in memory, float32 for 16 bits."""
+    if padded.is_cuda and _has_triton():
+        from emsuite.models import channels_triton
+
+        return channels_triton.resize_weight(padded, shape, parts, torch.float32)
     part, width = shape[1] // parts, padded.shape[1] // parts
     pieces = [padded[: shape[0], number * width : number * width + part] for number in range(parts)]
     joined = pieces[0] if parts == 1 else torch.cat(pieces, 1)
@@ -133,7 +141,7 @@ class _Convolution(torch.autograd.Function):
 
 def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
     """Return whether the kernels of `convolution_triton` compute this layer."""
-    few = x.shape[1] in (1, 16, 32) and weight.shape[0] in (16, 32) and weight.shape[-1] == 3
+    few = x.shape[1] in (1, 16) and weight.shape[0] == 16 and weight.shape[-1] == 3 and weight.shape[-2] in (1, 3)
     return few and set(stride) == {1} and x.is_cuda and _has_triton()
 
 
@@ -145,9 +153,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
     y = torch.ops.aten.convolution(x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), 1)
     y = y.contiguous(memory_format=torch.channels_last_3d)
     if x.is_cuda and _has_triton():
-        from emsuite.models import convolution_triton
+        from emsuite.models import channels_triton
 
-        return convolution_triton.bias_relu_(y, bias, relu)
+        return channels_triton.bias_relu_(y, bias, relu)
     y += bias[:, None, None, None].to(y.dtype)
     return y.relu_() if relu else y
 
@@ -155,9 +163,9 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
 def _relu_backward(gradient: Tensor, y: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     """Return the gradients of the convolution's result and of the bias."""
     if y.is_cuda and _has_triton():
-        from emsuite.models import convolution_triton
+        from emsuite.models import channels_triton
 
-        return convolution_triton.bias_relu_backward(gradient, y, relu)
+        return channels_triton.bias_relu_backward(gradient, y, relu)
     slope = gradient * (y > 0) if relu else gradient
     return slope, slope.to(_full(slope.dtype)).sum((0, 2, 3, 4))
 

@@ -17,8 +17,9 @@ from torch.nn import functional
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
+from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
-from emsuite.models.unet import UNet, UNetSettings, centre_crop, head_layer
+from emsuite.models.unet import UNet, UNetSettings, head_layer
 from emsuite.models.upsample import Upsample
 
 _FARTHEST = 50.0  # no normalization puts so many grey values so far out; raw that was not normalized reaches 255

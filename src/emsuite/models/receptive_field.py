@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet import UNetSettings, trace
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def output_shape(settings: UNetSettings, input_shape: Sequence[int]) -> Shape:
         raise BadInput(f"input shape {tuple(input_shape)}: expected {settings.dims} axes")
     out = []
     for axis, n in enumerate(input_shape):
-        length = _trace(settings, axis, n)
-        if length is None:
+        sizes = trace(settings, axis, n)
+        if sizes is None:
             below, above = _neighbours(settings, axis, n)
             raise BadInput(
                 f"input shape {tuple(input_shape)}: {n} along axis {axis} does not fit the network; "
                 f"the nearest that do are {below or 'none below'} and {above} (steps of {settings.stride[axis]})"
             )
-        out.append(length)
+        out.append(sizes[-1])
     return tuple(out)
 
 
@@ -115,40 +115,10 @@ def context(settings: UNetSettings) -> Shape:
     )
 
 
-def _trace(settings: UNetSettings, axis: int, n: int) -> int | None:
-    """Return the size of the output along `axis` for an input of n voxels, None if the input does not fit."""
-
-    def shrink(kernels: Sequence[Shape]) -> int:
-        return sum(kernel[axis] - 1 for kernel in kernels) if settings.padding == "valid" else 0
-
-    skips = []
-    stem = settings.stem
-    if stem:
-        n -= stem.kernel[axis] - stem.factor[axis] if settings.padding == "valid" else 0
-        if n <= 0 or n % stem.factor[axis]:
-            return None
-        n //= stem.factor[axis]
-    for level in range(settings.levels):
-        n -= shrink(settings.kernels_down(level))
-        if level < settings.levels - 1:
-            skips.append(n)
-            factor = settings.downsample_factors[level][axis]
-            if n <= 0 or n % factor:
-                return None
-            n //= factor
-    for level in reversed(range(settings.levels - 1)):
-        n *= settings.downsample_factors[level][axis]
-        if n > skips[level]:
-            return None
-        n -= shrink(settings.kernels_up(level))
-    n *= stem.factor[axis] if stem else 1
-    return n if n > 0 else None
-
-
 def _neighbours(settings: UNetSettings, axis: int, n: int) -> tuple[int | None, int]:
     """Return the largest size up to n that fits, None if there is none, and the smallest size from n on that fits."""
-    below = next((m for m in range(n, 0, -1) if _trace(settings, axis, m) is not None), None)
+    below = next((m for m in range(n, 0, -1) if trace(settings, axis, m) is not None), None)
     above = n
-    while _trace(settings, axis, above) is None:
+    while trace(settings, axis, above) is None:
         above += 1
     return below, above

@@ -23,6 +23,7 @@ from torch.nn import functional
 from emsuite.common.arrays import Shape
 from emsuite.common.settings import Settings
 from emsuite.models.aligned import aligns, convolve_relu
+from emsuite.models.crop import centre_crop, crop_and_pool
 from emsuite.models.upsample import Upsample
 
 _MOST_FMAPS = 2**16
@@ -216,28 +217,73 @@ class UNet(nn.Module):
             x = functional.relu(x)
         return x
 
-    def _down(self, level: int, x: Tensor, pads: bool) -> Tensor:
+    def _down(self, level: int, x: Tensor, pads: bool, skipped: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """Return what the skip connection of a level carries, cropped to `skipped` if given, and what goes down."""
+        factor = self.settings.downsample_factors[level]
         if self.settings.downsample == "strided":
             layer = self.get_submodule(f"down_{level}_to_{level + 1}")
-            return convolve_relu(layer, x) if pads else functional.relu(layer(x))
-        return _MAX_POOL[self.settings.dims](x, self.settings.downsample_factors[level])
+            return x, convolve_relu(layer, x) if pads else functional.relu(layer(x))
+        if skipped is not None:
+            return crop_and_pool(x, skipped, factor)
+        return x, _MAX_POOL[self.settings.dims](x, factor)
+
+    def _skipped(self, shape: Sequence[int]) -> list[Shape]:
+        """Return the voxels that each level's skip connection carries for an input, the finest level first."""
+        axes = [trace(self.settings, axis, n) for axis, n in enumerate(shape)]
+        return list(zip(*(sizes[-2::-1] for sizes in axes if sizes), strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features at the resolution of level 0, with channels of zeros behind them where `aligns` says so."""
         settings, skips = self.settings, []
         pads = settings.norm == "none" and settings.stem is None and aligns(x)
+        trains = pads and settings.padding == "valid" and torch.is_grad_enabled()
+        skipped: Sequence[Shape | None] = self._skipped(x.shape[2:]) if trains else [None] * settings.levels
         if settings.stem:
             x = functional.relu(self.get_submodule("stem")(x))
         for level in range(settings.levels):
             x = self._level(f"layer_{level}_left", x, settings.kernels_down(level), pads)
             if level < settings.levels - 1:
-                skips.append(x)
-                x = self._down(level, x, pads)
+                skip, x = self._down(level, x, pads, skipped[level])
+                skips.append(skip)
         for level in reversed(range(settings.levels - 1)):
             x = functional.relu(self.get_submodule(f"up_{level + 1}_to_{level}")(x, pads=pads))
             x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
             x = self._level(f"layer_{level}_right", x, settings.kernels_up(level), pads, parts=2)
         return x
+
+
+def trace(settings: UNetSettings, axis: int, n: int) -> list[int] | None:
+    """Return the sizes along `axis` on the way up for an input of n voxels, None if the input does not fit.
+
+    Returns:
+        what comes up to each level, the coarsest first, then the output.
+    """
+
+    def shrink(kernels: Sequence[Shape]) -> int:
+        return sum(kernel[axis] - 1 for kernel in kernels) if settings.padding == "valid" else 0
+
+    skips, up, stem = list[int](), list[int](), settings.stem
+    if stem:
+        n -= stem.kernel[axis] - stem.factor[axis] if settings.padding == "valid" else 0
+        if n <= 0 or n % stem.factor[axis]:
+            return None
+        n //= stem.factor[axis]
+    for level in range(settings.levels):
+        n -= shrink(settings.kernels_down(level))
+        if level < settings.levels - 1:
+            skips.append(n)
+            factor = settings.downsample_factors[level][axis]
+            if n <= 0 or n % factor:
+                return None
+            n //= factor
+    for level in reversed(range(settings.levels - 1)):
+        n *= settings.downsample_factors[level][axis]
+        up.append(n)
+        if n > skips[level]:
+            return None
+        n -= shrink(settings.kernels_up(level))
+    n *= stem.factor[axis] if stem else 1
+    return [*up, n] if n > 0 else None
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
@@ -261,13 +307,3 @@ def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
     if settings.stem:
         return Upsample(settings.fmaps_up(0), channels, settings.stem.factor)
     return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
-
-
-def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the centre of `x` over its last axes, of size `shape`.
-
-    The crop begins at (size - target) // 2. So an odd voxel is cut from the far side.
-    """
-    for axis, target in zip(range(x.ndim - len(shape), x.ndim), shape, strict=True):
-        x = x.narrow(axis, (x.shape[axis] - target) // 2, target)
-    return x

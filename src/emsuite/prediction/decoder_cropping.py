@@ -15,7 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from emsuite.common.arrays import Shape
-from emsuite.models.unet import UNet, UNetSettings, centre_crop
+from emsuite.models.crop import centre_crop
+from emsuite.models.unet import UNet, UNetSettings
 
 
 @contextmanager

@@ -18,8 +18,8 @@ from emsuite.data.normalization import GreyScale, normalized, to_unit_range
 from emsuite.data.raw import check_range
 from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
+from emsuite.models.crop import centre_crop
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
-from emsuite.models.unet import centre_crop
 from emsuite.prediction.decoder_cropping import trimmed
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
