@@ -28,7 +28,7 @@ _IS_BYTES, _TERMS, _POINTS = (tl.constexpr(int(word)) for word in (Word.IS_BYTES
 _COUNTS, _VECTORS, _STEPS = (tl.constexpr(int(word)) for word in (Word.COUNTS, Word.VECTORS, Word.STEPS))
 _WEIGHTS, _WEIGHT_STEPS = (tl.constexpr(int(word)) for word in (Word.WEIGHTS, Word.WEIGHT_STEPS))
 _BLOCK_Y, _BLOCK_X = 16, 32  # voxels that one program reads
-_SPREAD_X, _SPREAD_POINTS = 64, 16
+_SPREAD_X, _SPREAD_POINTS = 128, 16
 
 
 @triton.jit
@@ -51,9 +51,11 @@ def _spread(table, rows, first, vectors, points, Z, X, BLOCK_X: tl.constexpr, BL
         for begin in range(0, count_k, BLOCK_K):
             k = begin + some
             along_z = tl.zeros((BLOCK_K,), dtype=tl.float32)
-            for i in range(count_i):
-                vector = tl.load(control + i * step_i + k * step_k, mask=k < count_k, other=0.0)
-                along_z += tl.load(weights_z + i) * vector
+            for begin_i in range(0, count_i, BLOCK_K):
+                i = begin_i + some
+                known = (i < count_i)[:, None] & (k < count_k)[None, :]
+                vector = tl.load(control + i[:, None] * step_i + k[None, :] * step_k, mask=known, other=0.0)
+                along_z += tl.sum(tl.load(weights_z + i, mask=i < count_i, other=0.0)[:, None] * vector, axis=0)
             inside = (x < X)[:, None] & (k < count_k)[None, :]
             weight = tl.load(weights_x[:, None] + k[None, :], mask=inside, other=0.0)
             total += tl.sum(weight * along_z[None, :], axis=1)
