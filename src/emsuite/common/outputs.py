@@ -29,6 +29,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import files_below, naming, remove, remove_leftovers, sha256, write_json, write_text
 from emsuite.common.lock import owned
+from emsuite.common.origins import check_same, made_from, manifest_path
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -46,11 +47,6 @@ class Output:
     resumed: bool
     run: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-def manifest_path(path: Path) -> Path:
-    """Return the path of the manifest of the output at `path`."""
-    return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"
 
 
 def unfinished_path(path: Path) -> Path:
@@ -88,6 +84,7 @@ def output(
 
     Raises:
         OutputInUse: Another run writes it.
+        BadInput: An input was made anew meanwhile.
         RunFailed: Another run has replaced it meanwhile.
     """
     path = Path(path)
@@ -95,13 +92,15 @@ def output(
         if Path(source).resolve().is_relative_to(path.resolve()):
             raise BadInput(f"{path}: holds {source}, the {name} it would be made from; choose another output")
     with owned(lock_path(path), path) as lock:
+        origins = made_from(inputs)
         unfinished = _begin(path, settings, upgrade, keep)
         with naming(path):
             yield unfinished
         lock.check()
+        check_same(inputs, origins)
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
-        record = provenance(settings, inputs, seed, fingerprint) | {"written": written(path)}
+        record = provenance(settings, inputs, seed, fingerprint) | {"made_from": origins, "written": written(path)}
         write_json(manifest_path(path), record | unfinished.notes)
         unfinished_path(path).unlink()
 
