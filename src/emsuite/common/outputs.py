@@ -3,7 +3,7 @@
     prediction.zarr                     the output
     prediction.zarr.unfinished.json     exists while the output is written; holds its settings and the id of its run
     prediction.zarr.manifest.json       written last, with provenance: the output is complete
-    .prediction.zarr.emsuite            stays for ever: the suite has made this output and may replace it
+    .prediction.zarr.emsuite            stays for ever: what the suite wrote there and may replace, see `ownership`
     .prediction.zarr.lock               exists while a run writes, see `lock`: a second run is refused
 
 A run that finds an unfinished output with its own settings continues it, under the id of the run that began it. Records
@@ -30,6 +30,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import files_below, naming, remove, remove_leftovers, sha256, write_json, write_text
 from emsuite.common.lock import owned
 from emsuite.common.origins import check_same, made_from, manifest_path
+from emsuite.common.ownership import is_own, wrote
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -101,20 +102,18 @@ def output(
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
         record = provenance(settings, inputs, seed, fingerprint) | {"made_from": origins, "written": written(path)}
+        write_json(_mark(path), wrote(path, unfinished.notes.get("arrays", record["written"])))
         write_json(manifest_path(path), record | unfinished.notes)
         unfinished_path(path).unlink()
 
 
 def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, keep: bool) -> Output:
     """Mark the output as unfinished, and remove what lies there unless it is continued."""
-    owned_by_suite = path.parent / f".{path.name}.emsuite"
-    marks = owned_by_suite, manifest_path(path), unfinished_path(path)
-    if path.exists() and not keep and not any(mark.exists() for mark in marks):
-        raise BadInput(
-            f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
-        )
+    marks = _mark(path), manifest_path(path), unfinished_path(path)
+    if path.exists() and not keep:
+        _check_own(path)
     wanted = as_recorded(settings)
-    write_text(owned_by_suite, "")
+    write_text(_mark(path), "")  # until it is finished, `unfinished_path` stands for it
     run, earlier = _unfinished(path)
     resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
     if not (resumed and earlier is not None):
@@ -131,6 +130,20 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
                 leftover.unlink()
     remove_leftovers(*marks)
     return Output(path, resumed, run)
+
+
+def _mark(path: Path) -> Path:
+    return path.parent / f".{path.name}.emsuite"
+
+
+def _check_own(path: Path) -> None:
+    """Raise BadInput for an output that this suite did not write, or that holds something else by now."""
+    if not any(mark.exists() for mark in (_mark(path), manifest_path(path), unfinished_path(path))):
+        raise BadInput(
+            f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
+        )
+    if not unfinished_path(path).exists() and not is_own(path, read_json(_mark(path))):
+        raise BadInput(f"{path}: holds something else than this suite wrote there; remove it or choose another")
 
 
 def _unfinished(path: Path) -> tuple[str, Any]:
