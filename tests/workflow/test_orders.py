@@ -90,7 +90,9 @@ def test_files_of_a_volume_are_the_users(order: Order) -> None:
 
 def test_an_output_without_an_order_is_taken_over_if_it_is_what_is_asked_for(tmp_path: Path) -> None:
     def order(x: int) -> Order:
-        return Order(f'{{"x": {x}}}', (tmp_path / "made",), is_asked=lambda record: bool(record["settings"] == {"x": x}))
+        return Order(
+            f'{{"x": {x}}}', (tmp_path / "made",), is_asked=lambda record: bool(record["settings"] == {"x": x})
+        )
 
     for x, other in ((1, 2), (2, 1)):  # also after the workflow has asked for something
         with output(tmp_path / "made", {"x": x}) as made:
