@@ -144,7 +144,7 @@ def test_interim_checkpoints_serve_going_on_alone(
         train(folder, volume, 6)
     monkeypatch.undo()
     files = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert files == ["checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
+    assert files == [".checkpoint_3.pt.emsuite", "checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
     assert checkpoints.iterations(folder) == [3], "prediction sees the published cadence"
     assert checkpoints.read(checkpoints.interim_path(folder)).iteration == 4
     weights = train(folder, volume, 6)

@@ -22,6 +22,7 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
+from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
 from emsuite.training.registry import STEPS
@@ -83,7 +84,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             logger.info("%s is at iteration %d already: nothing to do", folder, until)
             path = checkpoints.checkpoint_path(folder, until)
             if group.is_main and not manifest_path(path).exists():
-                checkpoints.write_manifest(path, finished)
+                renew_manifest(path, finished.iteration, finished.provenance)
             return 0
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)
