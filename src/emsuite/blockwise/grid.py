@@ -19,6 +19,10 @@ from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
 
+MOST_BLOCKS = 10**9
+"""Which of them are done is kept in memory."""
+
+
 @dataclass(frozen=True)
 class Block:
     """One block: its number in the grid (C order), and the regions that it writes and reads (nm)."""
@@ -30,11 +34,18 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Blocks of `block_size` that tile `total` and read `context` on every side (all in nm)."""
+    """Blocks of `block_size` that tile `total` and read `context` on every side (all in nm), at most `MOST_BLOCKS`."""
 
     total: Roi
     block_size: Coordinate
     context: Coordinate
+
+    def __post_init__(self) -> None:
+        if (number := math.prod(self.shape)) > MOST_BLOCKS:
+            raise BadInput(
+                f"{self.total} nm: {number:.3g} blocks of {self.block_size} nm, expected at most {MOST_BLOCKS:.0e}; "
+                "metadata that announce too much, or blocks that are too small"
+            )
 
     @property
     def shape(self) -> Coordinate:
