@@ -60,5 +60,5 @@ def test_chunks_of_a_single_block_do_not_depend_on_its_size():
 
 @pytest.mark.parametrize("voxels", [10**7, 10**12])
 def test_volumes_of_absurd_sizes_are_refused_before_anything_is_as_long_as_they_are(voxels: int) -> None:
-    with pytest.raises(BadInput, match="blocks of .* nm, expected at most 1e.09"):
+    with pytest.raises(BadInput, match=r"blocks of .* nm, expected at most 1e\+09"):
         BlockGrid(Roi((0, 0, 0), (8 * voxels,) * 3), Coordinate(512, 512, 512), Coordinate(0, 0, 0))

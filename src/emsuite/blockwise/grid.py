@@ -18,7 +18,6 @@ from emsuite.common.geometry import Coordinate, Roi, on_grid
 from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
-
 MOST_BLOCKS = 10**9
 """Which of them are done is kept in memory."""
 

@@ -141,10 +141,10 @@ def _content(path: Path) -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def content_or_files(volume: Volume) -> str:
-    """Return `content` of a whole array, or the fingerprint of its files if a part of it cannot be read."""
+def content_or_files(volume: Volume, roi: Roi | None = None) -> str:
+    """Return `content` of an array or a region, or the fingerprint of its files if a part of it cannot be read."""
     try:
-        return content(volume)
+        return content(volume, roi)
     except BadInput:
         return fingerprint(volume.path)
 

@@ -183,6 +183,12 @@ def interim_path(folder: Path) -> Path:
     return Path(folder) / "checkpoints" / "interim.pt"
 
 
+def saved_path(folder: Path, iteration: int) -> Path:
+    """Return the file that holds an iteration: the checkpoint that is kept, or the interim one."""
+    path = checkpoint_path(folder, iteration)
+    return path if path.exists() else interim_path(folder)
+
+
 def iterations(folder: Path) -> list[int]:
     """Return the iterations of all checkpoints in the folder of a network, ascending."""
     files = (Path(folder) / "checkpoints").glob("checkpoint_*.pt")

@@ -89,7 +89,11 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)
         if state.iteration > until:
-            raise BadInput(f"{folder}: is at iteration {state.iteration} already, and has no checkpoint of {until}")
+            newest = checkpoints.saved_path(folder, state.iteration)
+            raise BadInput(
+                f"{newest}: is at iteration {state.iteration} already, and there is no checkpoint of {until}; "
+                f"train up to {state.iteration} or more"
+            )
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device))
