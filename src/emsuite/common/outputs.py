@@ -98,7 +98,11 @@ def output(
         with naming(path):
             yield unfinished
         lock.check()
-        check_same(inputs, origins)
+        try:
+            check_same(inputs, origins)
+        except BadInput:
+            write_json(unfinished_path(path), "made from two inputs")  # nobody continues this
+            raise
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
         record = provenance(settings, inputs, seed, fingerprint) | {"made_from": origins, "written": written(path)}
