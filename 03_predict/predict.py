@@ -58,7 +58,7 @@ def main(
     from emsuite.prediction.predict import predict_to
     from emsuite.prediction.predictor import input_shape_for, load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
-    from emsuite.prediction.settings import earlier_input_shape, prediction_settings, voxels_read
+    from emsuite.prediction.settings import earlier_input_shape, prediction_settings
     from emsuite.training.checkpoint import checkpoint_path, digest
     from emsuite.training.trained_network import load_trained
     from emsuite.workflow.defaults import prediction_paths
@@ -77,7 +77,6 @@ def main(
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
-    settings |= voxels_read(predictor, raw, region)
     if not kept_memory()(predict_to)(out, settings, inputs, predictor, raw, region, workers, request):
         click.echo(f"{out}: already there, made with the same settings")
 

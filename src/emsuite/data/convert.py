@@ -22,7 +22,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, manifest_path, output
-from emsuite.common.ownership import wrote
+from emsuite.common.state.ownership import wrote
 from emsuite.data.pyramid import check_levels, is_copy, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import origin_of

@@ -18,7 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import check_whole, manifest_path, output, read_manifest, unfinished_path
-from emsuite.common.ownership import is_own, wrote
+from emsuite.common.state.ownership import is_own, wrote
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of

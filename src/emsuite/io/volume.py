@@ -278,11 +278,7 @@ def is_url(path: str | Path) -> bool:
 
 
 def further_files(path: Path) -> list[Path]:
-    """Return the files beside that of an array in which its voxels lie, as behind the links of an HDF5 file.
-
-    Raises:
-        BadInput: one of them is missing.
-    """
+    """Return the other files that an array's voxels lie in, as behind links of HDF5; BadInput if one is missing."""
     try:
         stored_as, container, name = find_format(path)
     except BadInput:

@@ -28,8 +28,8 @@ from torch import Tensor
 from emsuite.common.documents import check_regular, shortened
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove
-from emsuite.common.lock import Lock, owned
 from emsuite.common.provenance import reproducible
+from emsuite.common.state.lock import Lock, owned
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version

@@ -14,9 +14,9 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.lock import Lock
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
+from emsuite.common.state.lock import Lock
 from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, record

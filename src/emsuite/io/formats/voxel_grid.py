@@ -111,9 +111,9 @@ def _check_agree(path: Path, size: list[Number], others: list[Scaled], stored: S
 def _check_offsets_agree(path: Path, size: list[Number], offset: list[Number], others: list[Scaled]) -> None:
     """Refuse another offset; less than a voxel is how programs see the centres of coarser levels."""
     for other in others:
-        told = [exact(n) for n in other.offset or offset]
-        if any(abs(one - two) >= width for one, two, width in zip(offset, told, size, strict=False)):
-            said, nm = json_numbers(offset), json_numbers(told)
+        said = [float(n) for n in offset]
+        nm = [float(n) for n in other.offset or said]
+        if any(abs(one - two) >= width for one, two, width in zip(said, nm, map(float, size), strict=False)):
             raise BadInput(f"{path}: an offset of {said} nm, but {other.source} says {nm} nm; remove one of them")
 
 

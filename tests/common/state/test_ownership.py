@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from emsuite.common import ownership
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import manifest_path, output
-from emsuite.common.ownership import is_own, wrote
+from emsuite.common.state import ownership
+from emsuite.common.state.ownership import is_own, wrote
 
 
 def make(path: Path, x: int = 1) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.origins import ended, identity, made_from, record_of
 from emsuite.common.outputs import manifest_path, output
+from emsuite.common.state.origins import Reading, ended, identity, made_from, record_of
 
 
 def make(path: Path, text: str = "made") -> None:
@@ -36,11 +36,28 @@ def test_an_input_that_is_replaced_while_it_is_read(source: Path, tmp_path: Path
             else:  # as a run does that begins to write it
                 manifest_path(source).unlink()
 
-    with pytest.raises(BadInput, match="another run has replaced it while it was read"):
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
         read()
     assert not manifest_path(out).exists()
     with output(out, {}, inputs={"affs": source / "a"}) as made:
         assert not made.resumed, "what was made from two inputs is not continued"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize("change", ["edited", "removed", "added"])
+def test_own_inputs_that_change_while_they_are_read(tmp_path: Path, is_file: bool, change: str) -> None:
+    own = tmp_path / ("own.h5" if is_file else "own.zarr/c/0")
+    own.parent.mkdir(exist_ok=True, parents=True)
+    own.write_text("voxels")
+    reading = Reading.of({"raw": own / "raw" if is_file else own.parents[1]})
+    reading.check()
+    if change == "added":
+        (own.parent / "mask").write_text("1")
+        return reading.check()
+    own.write_text("VOXELS") if change == "edited" else own.unlink()
+    os.utime(own, (1e9, 1e9)) if change == "edited" else None
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        reading.check()
 
 
 def test_manifests_name_the_runs_of_their_inputs(source: Path, tmp_path: Path) -> None:

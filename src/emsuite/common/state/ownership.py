@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from emsuite.common.files import files_below, sha256
+from emsuite.common.files import METADATA, files_below, sha256
 
 _MOST = 4096
-_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json"}
 
 
 def wrote(path: Path, parts: Iterable[str] = (".",)) -> dict[str, Any]:
@@ -45,12 +44,12 @@ def is_own(path: Path, record: Any) -> bool:
     known, last = set(files), max(files, default="") if len(files) == _MOST else "~"
     found = [entry for name in parts for entry in _entries(path, str(name))]
     # a folder without any of the parts is another's, unless it is as good as empty
-    is_other = not found and bool(known) and any(file.name not in _METADATA for file in files_below(path))
+    is_other = not found and bool(known) and any(file.name not in METADATA for file in files_below(path))
     return not is_other and all(entry in known for entry in found if entry <= last)
 
 
 def _entries(path: Path, part: str) -> Iterator[str]:
     for file in files_below(path / part):
-        if file.name not in _METADATA:
+        if file.name not in METADATA:
             name = file.relative_to(path).as_posix()
             yield f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]} {file.stat().st_size}"

@@ -10,11 +10,16 @@ import hashlib
 import time
 from calendar import timegm
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, without_secrets
+from emsuite.common.files import METADATA, files_below
+
+_MOST_FILES = 200_000
 
 
 def manifest_path(path: Path) -> Path:
@@ -54,13 +59,45 @@ def made_from(inputs: Mapping[str, Path] | None) -> dict[str, str]:
     return {name: identity(record) for name, record in records.items() if record is not None}
 
 
-def check_same(inputs: Mapping[str, Path] | None, earlier: Mapping[str, str]) -> None:
-    """Raise BadInput if an input was made anew, edited or removed since `made_from` told `earlier` of them."""
-    now = made_from(inputs)
-    for name, path in (inputs or {}).items():
-        if now.get(name) != earlier.get(name):
-            shown = without_secrets(str(path))
-            raise BadInput(f"{shown}: another run has replaced it while it was read; run this stage again")
+@dataclass(frozen=True)
+class Reading:
+    """The inputs of a run as they were when it began."""
+
+    inputs: Mapping[str, Path]
+    made_from: dict[str, str]
+    files: dict[str, dict[Path, tuple[int, int]]]
+    """Of inputs without a record, the sizes and times of files; further files may come, as the mask of a volume."""
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Path] | None) -> "Reading":
+        """Look at inputs, at most `_MOST_FILES` files of each."""
+        paths = {name: Path(path) for name, path in (inputs or {}).items()}
+        records = made_from(paths)
+        return cls(paths, records, {name: _files(path) for name, path in paths.items() if name not in records})
+
+    def check(self) -> None:
+        """Raise BadInput if an input was made anew, edited or removed meanwhile."""
+        now = made_from(self.inputs)
+        for name, path in self.inputs.items():
+            edited = any(_about(file) != about for file, about in self.files.get(name, {}).items())
+            if edited or now.get(name) != self.made_from.get(name):
+                shown = without_secrets(str(path))
+                raise BadInput(f"{shown}: was replaced or edited while it was read; run this stage again")
+
+
+def _files(path: Path) -> dict[Path, tuple[int, int]]:
+    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    found = [file] if file else (found for found in files_below(path) if found.name not in METADATA)
+    abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))
+    return {file: about for file, about in abouts if about is not None}
+
+
+def _about(file: Path) -> tuple[int, int] | None:
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
 
 
 def ended(content: Mapping[str, Any]) -> float | None:
