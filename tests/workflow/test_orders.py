@@ -112,7 +112,8 @@ def make_chain(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "1
     orders = list[Order]()
     for name in ("first", "second", "third"):
         reads = tuple(order.outputs[0] for order in orders[-1:])
-        orders.append(Order(f'{{"{name}": {settings}}}', (folder / name,), after=tuple(orders[-1:]), reads=reads))
+        more = {"after": tuple(orders[-1:]), "reads": reads, "beside": (folder / f"{name}.tsv",)}
+        orders.append(Order(f'{{"{name}": {settings}}}', (folder / name,), **more))
         make(orders[-1], monkeypatch)
     return orders
 
@@ -122,13 +123,16 @@ def make(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     order.write()
     with output(order.outputs[0], {}, inputs={path.name: path for path in order.reads}) as made:
         made.path.mkdir(exist_ok=True)
+    for benchmark in order.beside:
+        benchmark.write_text("s")
 
 
 def stale(chain: list[Order]) -> list[str]:
     """The steps that run: those with an input that is newer than their output, as Snakemake has it."""
     for order in chain:
         order.write()
-    times = {order: manifest_path(order.outputs[0]).stat().st_mtime_ns for order in chain}
+    written = {order: (manifest_path(order.outputs[0]), *order.beside) for order in chain}
+    times = {order: min(file.stat().st_mtime_ns for file in written[order]) for order in chain}
     read = {order: [order.path, *map(manifest_path, order.reads)] for order in chain}
     return [
         order.outputs[0].name for order in chain if any(file.stat().st_mtime_ns > times[order] for file in read[order])
@@ -143,7 +147,7 @@ def test_orders_count_those_before(chain: list[Order], tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_copies_with_times_in_any_order_stay(chain: list[Order], tmp_path: Path, reverse: bool) -> None:
-    for number, file in enumerate(sorted(tmp_path.rglob("*.json"), reverse=reverse)):
+    for number, file in enumerate(sorted(tmp_path.glob("*.*"), reverse=reverse)):
         os.utime(file, (1e9 + number, 1e9 + number))
     assert stale(chain) == []
 
@@ -163,6 +167,10 @@ def test_an_input_that_was_made_anew_counts_whatever_the_times(
 def test_an_input_that_is_gone_counts_by_its_order(chain: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (chain[1].outputs[0], manifest_path(chain[1].outputs[0])):
         remove(path)
+    os.utime(chain[1].beside[0], (1e9, 1e9))
+    chain[1].write()
+    newest = manifest_path(chain[0].outputs[0]).stat().st_mtime_ns
+    assert chain[1].beside[0].stat().st_mtime_ns >= newest > chain[1].path.stat().st_mtime_ns
     chain[2].write()
     assert not is_newer(chain[2])
     first = Order('{"first": 2}', chain[0].outputs)

@@ -47,7 +47,7 @@ class Order:
         is_volume: the output is a volume, which users may edit: a new order alone makes it again, never its files.
         after: the orders of the steps before.
         reads: the outputs of these steps whose runs the manifest names, see `origins`.
-        beside: other files and folders that the step writes.
+        beside: other files and folders that the step writes, among them its benchmark, which Snakemake counts too.
         is_asked: whether a manifest without an order, written by hand or by an earlier version, records what is asked.
     """
 
@@ -94,25 +94,26 @@ class Order:
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
             write_json(self.path, order | {"because": reason, "renewed": time.time_ns()})
             return
-        records = list(self._records())
         if earlier is None or earlier.get("digest") != self.digest:
-            write_json(self.path, order | {"taken_over": [sha256(record) for record in records]})
-        if len(records) == len(self.outputs):
-            self._bring_times_in_order(records)
+            write_json(self.path, order | {"taken_over": [sha256(record) for record in self._records()]})
+        with contextlib.suppress(PermissionError):  # the files of other users keep their times
+            self._bring_times_in_order()
 
-    def _bring_times_in_order(self, records: list[Path]) -> None:
-        """Make the file older than the outputs, and these as new as their inputs. Times of others' files stay."""
-        with contextlib.suppress(PermissionError):
-            oldest = min(record.stat().st_mtime_ns for record in records)
-            if self.path.stat().st_mtime_ns >= oldest:
-                os.utime(self.path, ns=(oldest - _SECOND, oldest - _SECOND))
-            if self.is_volume and any("arrays" not in _content(record) for record in records):
-                return  # of an earlier version, which tells by its time what was edited since
-            newest = max((read.stat().st_mtime_ns for order in self.after for read in order._records()), default=0)
-            marks = [folder / ".snakemake_timestamp" for folder in self.beside]
-            for file in (file for file in (*records, *self.beside, *marks) if file.exists()):
-                if file.stat().st_mtime_ns < newest:
-                    os.utime(file, ns=(newest, newest))
+    def _bring_times_in_order(self) -> None:
+        """Make the file older than all that the step wrote, and this as new as its inputs."""
+        marks = (folder / ".snakemake_timestamp" for folder in self.beside)
+        written = [*self._records(), *(file for file in (*self.beside, *marks) if file.exists())]
+        if not written:
+            return
+        oldest = min(file.stat().st_mtime_ns for file in written)
+        if self.path.stat().st_mtime_ns >= oldest:
+            os.utime(self.path, ns=(oldest - _SECOND, oldest - _SECOND))
+        if self.is_volume and any("arrays" not in _content(record) for record in self._records()):
+            return  # of an earlier version, which tells by its time what was edited since
+        newest = max((read.stat().st_mtime_ns for order in self.after for read in order._records()), default=0)
+        for file in written:
+            if file.stat().st_mtime_ns < newest:
+                os.utime(file, ns=(newest, newest))
 
     def _records(self) -> Iterator[Path]:
         return (record for record in map(_record, self.outputs) if record.exists())

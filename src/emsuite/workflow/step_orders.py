@@ -18,7 +18,7 @@ from emsuite.segmentation.settings import (
     SweepSettings,
 )
 from emsuite.workflow import made_by_hand
-from emsuite.workflow.inputs import states
+from emsuite.workflow.inputs import log_name, states
 from emsuite.workflow.orders import Order
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -48,13 +48,16 @@ class StepOrders:
         """Return the order to fetch or synthesize a volume."""
         dataset, plan = self.plan.dataset, self.plan
         source = dataset.synthesis_options(name) if dataset.synthesis else [str(dataset.bucket), dataset.prefix]
-        return _order({"source": source}, dataset.volume_path(name, plan.config.data), is_volume=True)
+        benchmark = ("synthesize_" if dataset.synthesis else "fetch_") + f"{name}.tsv"
+        path = dataset.volume_path(name, plan.config.data)
+        return _order({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))
 
     def masks(self, volume: Path) -> Order:
         """Return the order to write the mask of a volume."""
         part = VolumePart(volume=volume)
         asked = {"rule": self.plan.dataset.mask.model_dump(mode="json")} | self._inputs([part], LABELS)
-        return _order(asked, masks_path(volume), is_volume=True, after=self._fetched(part))
+        benchmark = self._log(f"masks/{log_name(self.plan, volume)}.tsv")
+        return _order(asked, masks_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
 
     def train(self, network: str, iterations: int) -> Order:
         """Return the order to train a network, `small` or `small/runs/NAME`, up to an iteration."""
@@ -70,6 +73,7 @@ class StepOrders:
             asked,
             self._checkpoint(network, iterations),
             after=after,
+            beside=(self._log(f"train_{network}_{iterations}.tsv"),),
             is_asked=lambda record: made_by_hand.training(record, plan, network),
         )
 
@@ -87,6 +91,7 @@ class StepOrders:
             self._result(part, "prediction.zarr"),
             after=(self.train(plan.network_name, plan.iterations), *self._fetched(tested)),
             reads=(checkpoint,),
+            beside=self._benchmark(part, "predict"),
             is_asked=lambda record: made_by_hand.prediction(record, plan, tested, checkpoint),
         )
 
@@ -94,6 +99,7 @@ class StepOrders:
         """Return the order to find the fragments of a part."""
         return self._segmentation(
             part,
+            "extract_fragments",
             ("fragments.zarr", "graph/nodes"),
             (FragmentSettings, BlockSettings),
             after=(self.predict(part),),
@@ -104,6 +110,7 @@ class StepOrders:
         """Return the order to score the edges between the fragments of a part."""
         return self._segmentation(
             part,
+            "agglomerate",
             ("graph/edges",),
             (AgglomerationSettings, ContextSettings),
             after=(self.predict(part), self.extract_fragments(part)),
@@ -114,6 +121,7 @@ class StepOrders:
         """Return the order to merge fragments at every threshold."""
         return self._segmentation(
             part,
+            "find_segments",
             ("lookup",),
             (SweepSettings,),
             after=(self.extract_fragments(part), self.agglomerate(part)),
@@ -131,7 +139,7 @@ class StepOrders:
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW, LABELS, MASK, with_skeletons=True)
         read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
-        written = ("scores.csv", "errors.csv", "report.html", "curves", "sections")
+        written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
         return _order(
             asked,
             self._result(part, "scores.json"),
@@ -147,11 +155,13 @@ class StepOrders:
             self._result(part, "segmentation.zarr"),
             after=(self.evaluate(part),),
             reads=tuple(self._result(part, name) for name in ("fragments.zarr", "lookup", "scores.json")),
+            beside=self._benchmark(part, "extract_segmentation"),
         )
 
     def _segmentation(
         self,
         part: str,
+        step: str,
         outputs: tuple[str, ...],
         kinds: tuple[type[Settings], ...],
         after: tuple[Order, ...],
@@ -166,6 +176,7 @@ class StepOrders:
             *paths[0],
             after=after,
             reads=tuple(paths[1]),
+            beside=self._benchmark(part, step),
             is_asked=lambda record: made_by_hand.segmentation(record, settings, kinds, self.plan.affinities_head),
         )
 
@@ -186,6 +197,12 @@ class StepOrders:
 
     def _checkpoint(self, network: str, iterations: int) -> Path:
         return self.plan.networks / network / "checkpoints" / f"checkpoint_{iterations}.pt"
+
+    def _benchmark(self, part: str, step: str) -> tuple[Path, ...]:
+        return (self._result(part, f"log/{step}.tsv"),)
+
+    def _log(self, name: str) -> Path:
+        return self.plan.results / "log" / name
 
     def _result(self, part: str, name: str) -> Path:
         return self.plan.results / part / name

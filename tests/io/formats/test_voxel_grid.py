@@ -92,9 +92,7 @@ def test_new_arrays_are_checked_the_same_way() -> None:
 def test_the_offset_may_be_said_elsewhere_than_the_voxel_size(own: dict[str, Any]) -> None:
     said = {"axes": ["z", "y", "x"], "units": ["nm"] * 3, "scale": [8, 4, 4], "translate": [80, 40, 400]}
     assert grid(own | {"transform": said}) == ((8, 4, 4), (80, 40, 400))
-    with pytest.raises(
-        BadInput, match=r"an offset of \[16.0, 0.0, 0.0\] nm, but .transform. says \[80.0, "
-    ):
+    with pytest.raises(BadInput, match=r"an offset of \[16.0, 0.0, 0.0\] nm, but .transform. says \[80.0, "):
         grid(own | {"transform": said, "offset": [16, 0, 0]})
     steps = [{"type": "scale", "scale": [8, 4, 4]}, {"type": "translation", "translation": [80, 40, 400]}]
     axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
@@ -110,7 +108,5 @@ def test_an_offset_beside_the_translation_of_a_transform(translate: list[int], f
     if fits:
         assert grid(attributes) == ((8, 8, 8), (0, 0, 0))
         return
-    with pytest.raises(
-        BadInput, match=r"an offset of \[0.0, 0.0, 0.0\] nm, but .transform. says \[0.0, 0.0, 8"
-    ):
+    with pytest.raises(BadInput, match=r"an offset of \[0.0, 0.0, 0.0\] nm, but .transform. says \[0.0, 0.0, 8"):
         grid(attributes)
