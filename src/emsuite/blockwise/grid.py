@@ -42,8 +42,8 @@ class BlockGrid:
     def __post_init__(self) -> None:
         if (number := math.prod(self.shape)) > MOST_BLOCKS:
             raise BadInput(
-                f"{self.total} nm: {number:.3g} blocks of {self.block_size} nm, expected at most {MOST_BLOCKS:.0e}; "
-                "metadata that announce too much, or blocks that are too small"
+                f"a region of {self.total.shape} nm is {number:.3g} blocks of {self.block_size} nm, expected at most "
+                f"{MOST_BLOCKS:.0e}; its metadata announce too much, or its blocks are too small"
             )
 
     @property
