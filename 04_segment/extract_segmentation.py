@@ -37,7 +37,7 @@ def main(fragments: Path, lookup: Path, threshold: float | None, scores: Path | 
     from emsuite.segmentation.extract_segmentation import best_threshold, extract_segmentation
 
     chosen = threshold if scores is None else best_threshold(scores, lookup)
-    extract_segmentation(fragments, lookup, chosen, out, workers=workers)
+    extract_segmentation(fragments, lookup, chosen, out, workers=workers, scores=scores)
     click.echo(f"segmentation at threshold {chosen}; {out}")
 
 

@@ -56,3 +56,9 @@ def test_blocks_are_made_of_whole_chunks(block):
 def test_chunks_of_a_single_block_do_not_depend_on_its_size():
     grid = BlockGrid(Roi((0, 0, 0), (131, 250, 20)), Coordinate(131, 250, 20), Coordinate(0, 0, 0))
     assert block_aligned_chunk_shape(grid, Coordinate(1, 1, 1)) == [64, 64, 20]
+
+
+@pytest.mark.parametrize("voxels", [10**7, 10**12])
+def test_volumes_of_absurd_sizes_are_refused_before_anything_is_as_long_as_they_are(voxels: int) -> None:
+    with pytest.raises(BadInput, match=r"blocks of .* nm, expected at most 1e\+09"):
+        BlockGrid(Roi((0, 0, 0), (8 * voxels,) * 3), Coordinate(512, 512, 512), Coordinate(0, 0, 0))

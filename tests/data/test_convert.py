@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 
-from builders import files_in
+from builders import files_in, write_array
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import read_manifest
 from emsuite.data import convert as module
@@ -247,3 +248,16 @@ def test_a_source_edited_in_files_of_the_same_size_is_copied_anew(
     array[...] = 2
     convert(tmp_path / "s.zarr/raw", tmp_path / "to.zarr/raw")
     assert (open_volume(tmp_path / "to.zarr/raw").read() == 2).all()
+
+
+def test_own_arrays_in_the_place_of_a_copy_stay(tmp_path: Path) -> None:
+    own, source, to = (tmp_path / f"{name}.zarr/volumes/raw" for name in ("own", "source", "to"))
+    for path, value in ((source, 1), (own, 77)):
+        write_array(path, np.full((8, 8, 8), value, np.uint8) + np.arange(8, dtype=np.uint8) * (value > 1))
+    convert(source, to)
+    convert(source, to, roi=":,:,0:16")
+    shutil.rmtree(to.parents[1])
+    shutil.copytree(own.parents[1], to.parents[1])
+    with pytest.raises(BadInput, match="is no copy that this suite made"):
+        convert(source, to)
+    assert open_volume(to).read()[0, 0, 0] == 77

@@ -7,11 +7,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from builders import write_array
+from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io import fingerprint
 from emsuite.io.fingerprint import content, state
+from emsuite.io.volume import fingerprint as fingerprint_of
 from emsuite.io.volume import open_volume
 
 VOXELS = np.arange(80 * 70 * 70, dtype=np.uint32).reshape(80, 70, 70)
@@ -107,3 +110,78 @@ def test_the_content_does_not_depend_on_the_pieces(array: Path) -> None:
 def test_of_a_larger_array_the_files_count(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "MOST_BYTES", 1000)
     assert content(open_volume(array)).startswith("listing:")
+
+
+SMALL = VOXELS[:8, :8, :8]
+
+
+def linked(folder: Path, kind: str) -> Path:
+    """An array whose voxels lie in `source.h5`, or a file of bytes."""
+    with h5py.File(folder / "source.h5", "w") as file:
+        file["raw"] = SMALL
+        file["group/raw"] = SMALL
+    with h5py.File(folder / "between.h5", "w") as file:
+        file["on"] = h5py.ExternalLink("source.h5", "/raw")
+    layout = h5py.VirtualLayout(SMALL.shape, SMALL.dtype)
+    source, inside = {"virtual": ("source.h5", "raw"), "virtual of link": ("between.h5", "on")}.get(kind, (".", "here"))
+    layout[...] = h5py.VirtualSource(source, inside, shape=SMALL.shape)
+    with h5py.File(folder / "main.h5", "w") as file:
+        if kind == "bytes":
+            (folder / "source.h5").write_bytes(SMALL.tobytes())
+            place = [("source.h5", 0, SMALL.nbytes)]
+            file.create_dataset("raw", SMALL.shape, SMALL.dtype, external=place)
+        elif kind.startswith("virtual"):
+            file["here"] = h5py.ExternalLink("source.h5", "raw")
+            file.create_virtual_dataset("raw", layout)
+        else:
+            file["raw"] = {
+                "link": h5py.ExternalLink("source.h5", "raw"),
+                "link to link": h5py.ExternalLink("between.h5", "on"),
+                "group": h5py.ExternalLink("source.h5", "group"),
+                "soft": h5py.SoftLink("other/way"),
+            }[kind]
+            file["other/way"] = h5py.ExternalLink("between.h5", "on")
+    return folder / "main.h5" / ("raw/raw" if kind == "group" else "raw")
+
+
+KINDS = ["link", "link to link", "group", "soft", "virtual", "virtual of link", "virtual of itself", "bytes"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_voxels_behind_links_of_hdf5_count(tmp_path: Path, kind: str) -> None:
+    path = linked(tmp_path, kind)
+    before = state(path)[0], fingerprint_of(path), fingerprint_of(tmp_path / "main.h5")
+    if kind == "bytes":
+        (tmp_path / "source.h5").write_bytes((SMALL + 1).tobytes())
+    else:
+        with h5py.File(tmp_path / "source.h5", "r+") as file:
+            file["group/raw" if kind == "group" else "raw"][...] = SMALL + 1
+    now = state(path)[0], fingerprint_of(path), fingerprint_of(tmp_path / "main.h5")
+    assert not set(before) & set(now)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_voxels_behind_links_to_nowhere(tmp_path: Path, kind: str) -> None:
+    path = linked(tmp_path, kind)
+    (tmp_path / "source.h5").unlink()
+    with pytest.raises(BadInput, match=r"'raw(/raw)?' leads to .*source.h5, which is no file"):
+        state(path)
+    assert fingerprint_of(tmp_path / "main.h5"), "of what else the file holds"
+
+
+def test_links_of_hdf5_in_circles(tmp_path: Path) -> None:
+    for one, other in (("a", "b"), ("b", "a")):
+        with h5py.File(tmp_path / f"{one}.h5", "w") as file:
+            file["raw"] = h5py.ExternalLink(f"{other}.h5", "raw")
+            file["group/itself"] = h5py.SoftLink("/group")
+    assert state(tmp_path / "a.h5/raw")[0] != "missing"
+    assert fingerprint_of(tmp_path / "a.h5") != fingerprint_of(tmp_path / "b.h5/raw")
+
+
+def test_further_files_of_ome_tiff_count(tmp_path: Path) -> None:
+    path = tmp_path / "first.ome.tif"
+    told = '<OME><Image><Pixels><TiffData><UUID FileName="second.ome.tif">u</UUID></TiffData></Pixels></Image></OME>'
+    tifffile.imwrite(path, SMALL[0], description=told, metadata=None)
+    before = state(path)[0], fingerprint_of(path)
+    tifffile.imwrite(tmp_path / "second.ome.tif", SMALL[1])
+    assert not set(before) & {state(path)[0], fingerprint_of(path)}

@@ -2,19 +2,20 @@
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from emsuite.common.files import write_json
-from emsuite.common.geometry import Roi
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import is_finished, manifest_path, output, unfinished_path
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import record
 from emsuite.io.volume import create_volume
 from emsuite.prediction.blending import Blended
-from emsuite.prediction.settings import earlier_input_shape, prediction_settings, same_weights
+from emsuite.prediction.settings import earlier_input_shape, prediction_settings, same_weights, voxels_read
 from emsuite.prediction.tiling import BY_STRIDE, Original
 
 CONTENT: dict[str, Any] = {
@@ -46,9 +47,9 @@ def test_settings_are_as_ever_and_in_the_same_order(tmp_path: Path) -> None:
     raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
     config = NetworkConfig.model_validate(CONTENT)
     settings = prediction_settings(config, 7, "abc", raw, Roi((0, 0, 0), (80, 80, 40)), BY_STRIDE)
-    assert list(settings) == ["network", "iteration", "weights", "raw", "raw_voxels", "roi", "tiles"]
+    assert list(settings) == ["network", "iteration", "weights", "raw", "roi", "tiles"]
     assert list(settings.values())[1:4] == [7, "abc", str(raw.path)]
-    assert list(settings.values())[5:] == ["0:80,0:80,0:40", "stride"]
+    assert list(settings.values())[4:] == ["0:80,0:80,0:40", "stride"]
     names = [prediction_settings(config, 7, "", raw, raw.roi, tiling)["tiles"]
              for tiling in (Original(), Original(valid=True), Blended("linear"))]  # fmt: skip
     assert names == ["original", "original, valid", "stride, linear"]
@@ -57,14 +58,22 @@ def test_settings_are_as_ever_and_in_the_same_order(tmp_path: Path) -> None:
 def test_other_voxels_at_the_same_place_make_another_prediction(tmp_path: Path) -> None:
     raw = create_volume(tmp_path / "v.zarr/raw", (8, 8, 8), np.uint8, (10, 10, 10), (0, 0, 0))
     config = NetworkConfig.model_validate(CONTENT)
-    before = prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE)
-    assert prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE) == before
-    raw.array[0, 0, 0] = 1
-    now = prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE)
+    settings, region = prediction_settings(config, 7, "abc", raw, raw.roi, BY_STRIDE), Roi((0, 0, 0), (20, 80, 80))
+    before = settings | voxels_read(reader(), raw, region)
+    raw.array[3:] = 1
+    assert settings | voxels_read(reader(), raw, region) == before, "nothing that is read"
+    raw.array[2, 0, 0] = 1
+    now = settings | voxels_read(reader(), raw, region)
     assert {key for key in now if now[key] != before[key]} == {"raw_voxels"}
     assert same_weights(now)(before) != now
     of_earlier_version = {key: value for key, value in before.items() if key != "raw_voxels"}
     assert same_weights(now)(of_earlier_version) == now
+
+
+def reader() -> Any:
+    """A predictor of one tile, with a context of one voxel."""
+    around = Coordinate(1, 1, 1)
+    return SimpleNamespace(lsds=None, grid=lambda raw, region: region, reads=lambda grid: grid.grow(around, around))
 
 
 def test_a_damaged_chunk_outside_the_region_does_not_count(tmp_path: Path) -> None:
@@ -72,9 +81,8 @@ def test_a_damaged_chunk_outside_the_region_does_not_count(tmp_path: Path) -> No
     raw.array[...] = 5
     chunk = next((tmp_path / "v.zarr/raw").rglob("c/1/0/0"))
     chunk.write_bytes(b"damaged")
-    config = NetworkConfig.model_validate(CONTENT)
-    told = prediction_settings(config, 7, "", raw, Roi((0, 0, 0), (40, 80, 80)), BY_STRIDE)["raw_voxels"]
-    assert told.startswith("listing:")
+    assert voxels_read(reader(), raw, Roi((0, 0, 0), (30, 80, 80)))["raw_voxels"].startswith("sha256:")
+    assert voxels_read(reader(), raw, Roi((0, 0, 0), (40, 80, 80)))["raw_voxels"].startswith("listing:")
 
 
 def test_the_checkpoint_says_what_it_was_trained_with(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_interim_checkpoints_serve_going_on_alone(
         train(folder, volume, 6)
     monkeypatch.undo()
     files = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert files == ["checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
+    assert files == [".checkpoint_3.pt.emsuite", "checkpoint_3.pt", "checkpoint_3.pt.manifest.json", "interim.pt"]
     assert checkpoints.iterations(folder) == [3], "prediction sees the published cadence"
     assert checkpoints.read(checkpoints.interim_path(folder)).iteration == 4
     weights = train(folder, volume, 6)
@@ -152,6 +152,19 @@ def test_interim_checkpoints_serve_going_on_alone(
     assert checkpoints.iterations(folder) == [3, 6]
     assert not checkpoints.interim_path(folder).exists()
     assert [row["iteration"] for row in read_losses(folder / "log/losses.csv")] == list(range(1, 7))
+
+
+def test_fewer_iterations_than_the_interim_checkpoint_has(tmp_path: Path, volume: Path) -> None:
+    folder = write_network(tmp_path / "n", {"affs": AFFS})
+    train(folder, volume, 2)
+    interim = checkpoints.interim_path(folder)
+    checkpoints.checkpoint_path(folder, 2).replace(interim)
+    with pytest.raises(BadInput, match=r"/interim.pt: is at iteration 2 already, and there is no checkpoint of 1;"):
+        train(folder, volume, 1)
+    path = folder / "network.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.003", "learning_rate: 0.5"))
+    with pytest.raises(BadInput, match=r"/interim.pt: was trained with other settings"):
+        train(folder, volume, 3)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Path) -> None:

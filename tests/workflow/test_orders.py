@@ -9,6 +9,7 @@ import pytest
 
 from builders import write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.files import remove
 from emsuite.common.outputs import manifest_path, output
 from emsuite.io.fingerprint import seen_arrays
 from emsuite.io.volume import LABELS, RAW, open_volume
@@ -87,16 +88,108 @@ def test_files_of_a_volume_are_the_users(order: Order) -> None:
     assert is_newer(Order('{"x": 2}', order.outputs, is_volume=True))
 
 
-def test_an_output_without_an_order_is_taken_over(tmp_path: Path) -> None:
-    with output(tmp_path / "made", {}) as made:
-        made.path.write_text("by hand, or by an earlier version")
-    order = Order('{"x": 1}', (tmp_path / "made",))
-    assert not is_newer(order)
-    assert not is_newer(order)
-    assert is_newer(Order('{"x": 2}', order.outputs))
-    with output(tmp_path / "made", {"more": 1}) as made:
-        made.path.write_text("by hand, after the workflow has asked for something")
-    assert is_newer(order)
+def test_an_output_without_an_order_is_taken_over_if_it_is_what_is_asked_for(tmp_path: Path) -> None:
+    def order(x: int) -> Order:
+        return Order(
+            f'{{"x": {x}}}', (tmp_path / "made",), is_asked=lambda record: bool(record["settings"] == {"x": x})
+        )
+
+    for x, other in ((1, 2), (2, 1)):  # also after the workflow has asked for something
+        with output(tmp_path / "made", {"x": x}) as made:
+            made.path.write_text("by hand, or by an earlier version")
+        assert is_newer(order(other))
+        assert not is_newer(order(x))
+    assert is_newer(Order("{}", (tmp_path / "made",))), "nothing tells what it is"
+
+
+@pytest.fixture
+def chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+    """The orders of three steps, each of which reads what the one before has made."""
+    return make_chain(tmp_path, monkeypatch)
+
+
+def make_chain(folder: Path, monkeypatch: pytest.MonkeyPatch, settings: str = "1") -> list[Order]:
+    orders = list[Order]()
+    for name in ("first", "second", "third"):
+        reads = tuple(order.outputs[0] for order in orders[-1:])
+        more = {"after": tuple(orders[-1:]), "reads": reads, "beside": (folder / f"{name}.tsv",)}
+        orders.append(Order(f'{{"{name}": {settings}}}', (folder / name,), **more))
+        make(orders[-1], monkeypatch)
+    return orders
+
+
+def make(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMSUITE_ORDER", order.digest)
+    order.write()
+    with output(order.outputs[0], {}, inputs={path.name: path for path in order.reads}) as made:
+        made.path.mkdir(exist_ok=True)
+    for benchmark in order.beside:
+        benchmark.write_text("s")
+
+
+def stale(chain: list[Order]) -> list[str]:
+    """The steps that run: those with an input that is newer than their output, as Snakemake has it."""
+    for order in chain:
+        order.write()
+    written = {order: (manifest_path(order.outputs[0]), *order.beside) for order in chain}
+    times = {order: min(file.stat().st_mtime_ns for file in written[order]) for order in chain}
+    read = {order: [order.path, *map(manifest_path, order.reads)] for order in chain}
+    return [
+        order.outputs[0].name for order in chain if any(file.stat().st_mtime_ns > times[order] for file in read[order])
+    ]
+
+
+def test_orders_count_those_before(chain: list[Order], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stale(chain) == []
+    other = make_chain(tmp_path / "other", monkeypatch, "2")
+    assert chain[2].digest not in (other[2].digest, Order(chain[2].asked, chain[2].outputs).digest)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_copies_with_times_in_any_order_stay(chain: list[Order], tmp_path: Path, reverse: bool) -> None:
+    for number, file in enumerate(sorted(tmp_path.glob("*.*"), reverse=reverse)):
+        os.utime(file, (1e9 + number, 1e9 + number))
+    assert stale(chain) == []
+
+
+def test_an_input_that_was_made_anew_counts_whatever_the_times(
+    chain: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(chain[1], monkeypatch)  # by the same order
+    for file in chain[0].path.parent.glob("*.json"):
+        os.utime(file, (1e9, 1e9))
+    assert stale(chain) == ["third"]
+    assert json.loads(chain[2].path.read_text())["because"] == "third: made from another second"
+    make(chain[2], monkeypatch)
+    assert stale(chain) == []
+
+
+def test_an_input_that_is_gone_counts_by_its_order(chain: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (chain[1].outputs[0], manifest_path(chain[1].outputs[0])):
+        remove(path)
+    os.utime(chain[1].beside[0], (1e9, 1e9))
+    chain[1].write()
+    newest = manifest_path(chain[0].outputs[0]).stat().st_mtime_ns
+    assert chain[1].beside[0].stat().st_mtime_ns >= newest > chain[1].path.stat().st_mtime_ns
+    chain[2].write()
+    assert not is_newer(chain[2])
+    first = Order('{"first": 2}', chain[0].outputs)
+    second = Order(chain[1].asked, chain[1].outputs, after=(first,), reads=chain[1].reads)
+    assert is_newer(Order(chain[2].asked, chain[2].outputs, after=(second,), reads=chain[2].reads))
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0, []), (100, ["third"])])
+def test_records_of_an_earlier_version_tell_what_was_made_later(
+    chain: list[Order], monkeypatch: pytest.MonkeyPatch, seconds: int, steps: list[str]
+) -> None:
+    for order in chain:
+        record = manifest_path(order.outputs[0])
+        content = json.loads(record.read_text())
+        del content["made_from"]
+        content["order"] = Order(order.asked, order.outputs).digest
+        content["seconds"] += seconds * (order is chain[1])
+        record.write_text(json.dumps(content))
+    assert stale(chain) == steps
 
 
 @pytest.mark.parametrize("content", ["[]", "5", "{", '{"provenance": 3}', '{"written": {"sha256": 1}, "order": []}'])

@@ -18,6 +18,9 @@ from emsuite.common.geometry import Coordinate, Roi, on_grid
 from emsuite.io.chunks import chunk_length, dividing_chunk_length
 from emsuite.io.volume import Volume
 
+MOST_BLOCKS = 10**9
+"""Which of them are done is kept in memory."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -30,11 +33,18 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Blocks of `block_size` that tile `total` and read `context` on every side (all in nm)."""
+    """Blocks of `block_size` that tile `total` and read `context` on every side (all in nm), at most `MOST_BLOCKS`."""
 
     total: Roi
     block_size: Coordinate
     context: Coordinate
+
+    def __post_init__(self) -> None:
+        if (number := math.prod(self.shape)) > MOST_BLOCKS:
+            raise BadInput(
+                f"a region of {self.total.shape} nm is {number:.3g} blocks of {self.block_size} nm, expected at most "
+                f"{MOST_BLOCKS:.0e}; its metadata announce too much, or its blocks are too small"
+            )
 
     @property
     def shape(self) -> Coordinate:

@@ -1,6 +1,6 @@
 """Temporary folders of runs: each is removed when its run ends, or by a later run if its own was killed.
 
-TMPDIR/emsuite-run-XXXX/.lock    the lock of the run, see `emsuite.common.lock`
+TMPDIR/emsuite-run-XXXX/.lock    the lock of the run, see `emsuite.common.state.lock`
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from emsuite.common.lock import judge, owned
+from emsuite.common.state.lock import judge, owned
 
 _PREFIX, _LOCK = "emsuite-run-", ".lock"
 _HOUR = 3600

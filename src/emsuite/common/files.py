@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json"})
+"""Names of files of a volume that hold no voxels; stages add to those of others."""
+
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:

@@ -3,7 +3,7 @@
     prediction.zarr                     the output
     prediction.zarr.unfinished.json     exists while the output is written; holds its settings and the id of its run
     prediction.zarr.manifest.json       written last, with provenance: the output is complete
-    .prediction.zarr.emsuite            stays for ever: the suite has made this output and may replace it
+    .prediction.zarr.emsuite            stays for ever: what the suite wrote there and may replace, see `ownership`
     .prediction.zarr.lock               exists while a run writes, see `lock`: a second run is refused
 
 A run that finds an unfinished output with its own settings continues it, under the id of the run that began it. Records
@@ -15,9 +15,7 @@ The manifest also records which files were `written`. A copy that broke off and 
 away, and a chunk that is gone reads as zeros; somebody puts another checkpoint in the place of this one.
 """
 
-import hashlib
 import json
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,9 +25,12 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import files_below, naming, remove, remove_leftovers, sha256, write_json, write_text
-from emsuite.common.lock import owned
+from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
+from emsuite.common.state.lock import owned
+from emsuite.common.state.origins import Reading, manifest_path
+from emsuite.common.state.ownership import is_own, wrote
+from emsuite.common.state.written import difference, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -46,11 +47,6 @@ class Output:
     resumed: bool
     run: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
-
-
-def manifest_path(path: Path) -> Path:
-    """Return the path of the manifest of the output at `path`."""
-    return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"
 
 
 def unfinished_path(path: Path) -> Path:
@@ -88,6 +84,7 @@ def output(
 
     Raises:
         OutputInUse: Another run writes it.
+        BadInput: An input was replaced or edited meanwhile.
         RunFailed: Another run has replaced it meanwhile.
     """
     path = Path(path)
@@ -95,27 +92,31 @@ def output(
         if Path(source).resolve().is_relative_to(path.resolve()):
             raise BadInput(f"{path}: holds {source}, the {name} it would be made from; choose another output")
     with owned(lock_path(path), path) as lock:
+        reading = Reading.of(inputs)
         unfinished = _begin(path, settings, upgrade, keep)
         with naming(path):
             yield unfinished
         lock.check()
+        try:
+            reading.check()
+        except BadInput:
+            write_json(unfinished_path(path), "made from two inputs")  # nobody continues this
+            raise
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
-        record = provenance(settings, inputs, seed, fingerprint) | {"written": written(path)}
-        write_json(manifest_path(path), record | unfinished.notes)
+        about = {"made_from": reading.made_from, "written": written(path)} | unfinished.notes
+        write_json(_mark(path), wrote(path, about.get("arrays") or about["written"] or ()))
+        write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | about)
         unfinished_path(path).unlink()
 
 
 def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, keep: bool) -> Output:
     """Mark the output as unfinished, and remove what lies there unless it is continued."""
-    owned_by_suite = path.parent / f".{path.name}.emsuite"
-    marks = owned_by_suite, manifest_path(path), unfinished_path(path)
-    if path.exists() and not keep and not any(mark.exists() for mark in marks):
-        raise BadInput(
-            f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
-        )
+    marks = _mark(path), manifest_path(path), unfinished_path(path)
+    if path.exists() and not keep:
+        _check_own(path)
     wanted = as_recorded(settings)
-    write_text(owned_by_suite, "")
+    write_text(_mark(path), "")  # until it is finished, `unfinished_path` stands for it
     run, earlier = _unfinished(path)
     resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
     if not (resumed and earlier is not None):
@@ -132,6 +133,20 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
                 leftover.unlink()
     remove_leftovers(*marks)
     return Output(path, resumed, run)
+
+
+def _mark(path: Path) -> Path:
+    return path.parent / f".{path.name}.emsuite"
+
+
+def _check_own(path: Path) -> None:
+    """Raise BadInput for an output that this suite did not write, or that holds something else by now."""
+    if not any(mark.exists() for mark in (_mark(path), manifest_path(path), unfinished_path(path))):
+        raise BadInput(
+            f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
+        )
+    if not unfinished_path(path).exists() and not is_own(path, read_json(_mark(path))):
+        raise BadInput(f"{path}: holds something else than this suite wrote there; remove it or choose another")
 
 
 def _unfinished(path: Path) -> tuple[str, Any]:
@@ -190,66 +205,3 @@ def check_whole(path: Path) -> None:
         changed = None if "arrays" in manifest else difference(part, manifest.get("written"))
         if changed:
             raise BadInput(f"{part}: {changed}; remove {manifest_path(part).name} beside it and run its stage again")
-
-
-def written(path: Path) -> dict[str, Any]:
-    """Return what a manifest records of the files of its output.
-
-    Args:
-        path: a file, or a folder, or nothing.
-
-    Returns:
-        of nothing, nothing; of a file, `size`, `mtime_ns` and `sha256`; of a folder, for each zarr array in it, or else
-        for the folder itself, under its name: the number of `files`, and a hash of their names and sizes as `listing`.
-    """
-    if path.is_dir():
-        arrays = sorted(_arrays(path)) or [path]
-        return {array.relative_to(path).as_posix(): _listing(array) for array in arrays}
-    if not path.exists():  # a record of work inside a volume has no output of its own
-        return {}
-    about = path.stat()
-    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": sha256(path)}
-
-
-def difference(path: Path, record: Any) -> str | None:
-    """Return how the files of an output differ from their record, in words; None if they do not.
-
-    A file that has another time and the same content does not differ. Files beside the recorded arrays do not count.
-
-    Args:
-        path: a file, or a folder.
-        record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record.
-    """
-    if not isinstance(record, Mapping) or not record:
-        return None
-    if "sha256" in record:
-        if not path.is_file():
-            return "is gone"
-        about = path.stat()
-        if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
-            return None
-        return None if sha256(path) == record["sha256"] else "holds something else than was written"
-    for name, listing in record.items():
-        if isinstance(listing, Mapping) and (now := _listing(path / name)) != listing:
-            count, expected = now["files"], listing.get("files")
-            told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
-            return f"{name}: {told}" if name != "." else told
-    return None
-
-
-def _arrays(path: Path) -> list[Path]:
-    found = list[Path]()
-    for folder, names, files in os.walk(path):
-        described = Path(folder) / "zarr.json"
-        if ".zarray" in files or ("zarr.json" in files and b'"array"' in described.read_bytes()):
-            found.append(Path(folder))
-            names.clear()
-    return found
-
-
-def _listing(path: Path) -> dict[str, Any]:
-    digest, count = hashlib.sha256(), 0
-    for file in files_below(path):
-        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
-        count += 1
-    return {"files": count, "listing": digest.hexdigest()[:32]}

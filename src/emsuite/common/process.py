@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from emsuite.common.errors import in_lines
-from emsuite.common.lock import is_running, this_process
+from emsuite.common.state.lock import is_running, this_process
 
 _ENVIRONMENT = {
     # GNU OpenMP reads this when torch is loaded. By default a thread that waits for another one spins for some 5 ms,

@@ -74,6 +74,14 @@ def checksum(path: Path, read_whole: Collection[str] = ()) -> str:
     return "listing:" + digest.hexdigest()
 
 
+def checksums(file: Path, further: Collection[Path]) -> str:
+    """Return `checksum` of a file; a hash of all if its voxels lie in further files too."""
+    if not further:
+        return checksum(file)
+    told = [checksum(file), *(f"{other.name} {checksum(other)}" for other in further)]
+    return "sha256:" + hashlib.sha256("\n".join(told).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def provenance(
     settings: Mapping[str, Any],
     inputs: Mapping[str, Path] | None = None,

@@ -21,8 +21,9 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
-from emsuite.data.pyramid import check_levels, record_path
+from emsuite.common.outputs import check_whole, manifest_path, output
+from emsuite.common.state.ownership import wrote
+from emsuite.data.pyramid import check_levels, is_copy, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import levels_folder
@@ -110,6 +111,7 @@ def convert(
         remove(manifest_path(record_path(to, "_levels")))
         joined = "".join(path.read_text() for path in digests)
         out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
+        out.notes["wrote"] = wrote(to)
         remove(record)
     return str(out.notes["digest"])
 
@@ -121,7 +123,7 @@ def _check_target(volume: Volume, to: Path, record: Path) -> None:
     if container.exists() and holds_array(to):
         if to.resolve() == volume.path.resolve() or volume.path.resolve().is_relative_to(to.resolve()):
             raise BadInput(f"{to}: is the array to copy, expected another")
-        if not manifest_path(record).exists() and not unfinished_path(record).exists():
+        if not is_copy(to, record):
             raise BadInput(f"{to}: exists but is no copy that this suite made; remove it or choose another name")
 
 

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove_leftovers, write_json
-from emsuite.common.lock import owned
 from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
+from emsuite.common.state.lock import owned
 from emsuite.io.fingerprint import content_or_files, seen
 from emsuite.io.volume import (
     LABELS,

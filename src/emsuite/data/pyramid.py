@@ -17,7 +17,8 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import check_whole, manifest_path, output, unfinished_path
+from emsuite.common.outputs import check_whole, manifest_path, output, read_manifest, unfinished_path
+from emsuite.common.state.ownership import is_own, wrote
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
@@ -64,15 +65,23 @@ def make_pyramid(
         for number, window in enumerate(windows, 1):
             coarser.append(_write_level(coarser[-1], number, window, how, volume, record, workers, out.run))
         list_levels(volume, coarser[1:], how)
+        out.notes["wrote"] = wrote(levels_folder(path))
         remove(record)
     return [level.path for level in coarser[1:]]
 
 
 def check_levels(array: Path) -> None:
     """Raise BadInput if the folder of an array's coarser levels holds something that `make_pyramid` did not write."""
-    record, folder = record_path(array, "_levels"), levels_folder(array)
-    if folder.exists() and not manifest_path(record).exists() and not unfinished_path(record).exists():
+    folder = levels_folder(array)
+    if folder.exists() and not is_copy(folder, record_path(array, "_levels")):
         raise BadInput(f"{folder}: exists but this suite did not write it; remove it or choose another name")
+
+
+def is_copy(path: Path, record: Path) -> bool:
+    """Return whether the array or folder at `path` is what the run of a record wrote, or still writes."""
+    if unfinished_path(record).exists():
+        return True
+    return manifest_path(record).exists() and is_own(path, read_manifest(record).get("wrote"))
 
 
 def record_path(array: Path, purpose: str = "") -> Path:

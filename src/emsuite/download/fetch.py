@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove
-from emsuite.common.lock import owned
 from emsuite.common.outputs import (
     is_finished,
     lock_path,
@@ -27,6 +26,7 @@ from emsuite.common.outputs import (
 )
 from emsuite.common.progress import progress
 from emsuite.common.provenance import recorded_settings
+from emsuite.common.state.lock import owned
 from emsuite.download import resumable
 from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum

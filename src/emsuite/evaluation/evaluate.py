@@ -10,8 +10,9 @@ from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove_leftovers
 from emsuite.common.geometry import Roi
-from emsuite.common.lock import owned
 from emsuite.common.provenance import provenance
+from emsuite.common.state.lock import owned
+from emsuite.common.state.origins import Reading
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.report import read_timings, write_pictures, write_report
@@ -88,7 +89,8 @@ def evaluate(
         BadInput: An input is missing or does not fit the others.
     """
     timings = read_timings(tables.timings)
-    inputs = _open(arrays, tables, roi)
+    inputs, paths = _open(arrays, tables, roi), _paths(arrays, tables)
+    reading = Reading.of(paths)
     (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
     segmentation, truth, roi_nm = inputs.segmentation, inputs.truth, inputs.roi
     comparison = compare(segmentation, truth, roi_nm, out / "contingency", block_size=block_size, workers=workers)
@@ -101,7 +103,8 @@ def evaluate(
     else:
         errors = locate_errors(errors, comparison, evaluation, segmentation, truth)
     pictures = draw_sections(evaluation, truth, segmentation, inputs.raw, inputs.affinities)
-    record = _provenance(arrays, tables, roi_nm)
+    reading.check()
+    record = provenance({"roi": format_roi(roi_nm)}, paths, fingerprint=fingerprint) | {"made_from": reading.made_from}
     truth_path = split_path(arrays["labels"])[0] if "labels" in arrays else tables.skeletons
     title = f"Segmentation of {truth_path.stem if truth_path else 'a volume'}"
     write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
@@ -128,7 +131,7 @@ def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None) -> _Input
     return _Inputs(segmentation, truth, raw, affinities, scored_roi)
 
 
-def _provenance(arrays: Mapping[str, Path], tables: Tables, roi: Roi) -> dict[str, Any]:
+def _paths(arrays: Mapping[str, Path], tables: Tables) -> dict[str, Path]:
+    """Return the paths of all inputs, by name."""
     paths = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
-    inputs = {name: path for name, path in paths.items() if path}
-    return provenance({"roi": format_roi(roi)}, inputs, fingerprint=fingerprint)
+    return {name: path for name, path in paths.items() if path}

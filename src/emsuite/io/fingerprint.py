@@ -19,7 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, holds_array, is_writable
+from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, further_files, holds_array, is_writable
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -39,11 +39,14 @@ def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
 
     Returns:
         `missing` and 0 if there is nothing.
+
+    Raises:
+        BadInput: the array lies in other files too, and one of them is missing.
     """
     file = next((part for part in (path, *path.parents) if part.is_file()), None)
     if file is not None:
-        about = file.stat()
-        return _text([_of(about, with_numbers)]), about.st_mtime_ns
+        abouts = [other.stat() for other in (file, *further_files(path))]
+        return _text([_of(about, with_numbers) for about in abouts]), max(about.st_mtime_ns for about in abouts)
     if not path.is_dir():
         return "missing", 0
     lines, newest, left, folders = list[str](), 0, MOST_FILES, deque([path])
@@ -138,10 +141,10 @@ def _content(path: Path) -> str:
     return "sha256:" + digest.hexdigest()
 
 
-def content_or_files(volume: Volume) -> str:
-    """Return `content` of a whole array, or the fingerprint of its files if a part of it cannot be read."""
+def content_or_files(volume: Volume, roi: Roi | None = None) -> str:
+    """Return `content` of an array or a region, or the fingerprint of its files if a part of it cannot be read."""
     try:
-        return content(volume)
+        return content(volume, roi)
     except BadInput:
         return fingerprint(volume.path)
 

@@ -277,6 +277,16 @@ def is_url(path: str | Path) -> bool:
     return as_url(str(path)) is not None
 
 
+def further_files(path: Path) -> list[Path]:
+    """Return the other files that an array's voxels lie in, as behind links of HDF5; BadInput if one is missing."""
+    try:
+        stored_as, container, name = find_format(path)
+    except BadInput:
+        return []
+    further = getattr(stored_as, "further_files", None)
+    return further(container, name) if further else []
+
+
 def place_of(path: Path) -> str:
     """Return the path of an array with links followed, as settings record it; a URL as it is."""
     return str(path) if is_url(path) else str(path.resolve())

@@ -33,7 +33,7 @@ from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.predictor import Predicted, Predictor
 from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.request import EVERYTHING, Request
-from emsuite.prediction.settings import same_weights
+from emsuite.prediction.settings import same_weights, voxels_read
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
@@ -62,8 +62,8 @@ def predict_to(
 
     Args:
         out: the container; it gets one array per head.
-        settings: what decides the bytes, beside the settings of `predictor`; an earlier prediction with the same
-            settings is continued, or kept.
+        settings: what decides the bytes, beside the settings of `predictor` and the voxels that are read; an
+            earlier prediction with the same settings is continued, or kept.
         inputs: files that the manifest names, with their digests.
         predictor: predicts the tiles.
         raw: the volume.
@@ -75,7 +75,7 @@ def predict_to(
         False if the prediction was there already, made with the same settings.
     """
     _check_name(out)
-    settings = {**settings, **predictor.settings}
+    settings = {**settings, **predictor.settings, **voxels_read(predictor, raw, roi)}
     upgrade = same_weights(settings)
     if is_finished(out, settings, upgrade):
         return False

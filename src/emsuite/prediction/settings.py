@@ -14,6 +14,8 @@ from emsuite.config.trained_with import Record
 from emsuite.io.fingerprint import content_or_files
 from emsuite.io.regions import format_roi
 from emsuite.io.volume import Volume
+from emsuite.prediction.predictor import Predictor
+from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.request import Request
 from emsuite.prediction.tiling import Tiling
 
@@ -29,7 +31,9 @@ def prediction_settings(
     tiling: Tiling,
     trained_with: Record | None = None,
 ) -> dict[str, Any]:
-    """Return the settings of a prediction that are known before its tiles, see `Predictor.settings` for the others.
+    """Return the settings of a prediction that are known before its tiles.
+
+    See `Predictor.settings` and `voxels_read` for the others.
 
     Args:
         config: the configuration of the network.
@@ -43,9 +47,18 @@ def prediction_settings(
     network = config.model_dump(mode="json")
     if trained_with is not None:
         network["training"] |= trained_with["settings"].get("training", {})
-    rest = {"weights": weights, "raw": str(raw.path), _VOXELS: content_or_files(raw)}
-    rest |= {"roi": format_roi(roi), "tiles": tiling.name}
+    rest = {"weights": weights, "raw": str(raw.path), "roi": format_roi(roi), "tiles": tiling.name}
     return {"network": network, "iteration": iteration} | rest
+
+
+def voxels_read(predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, str]:
+    """Return the setting that changes with the voxels of raw that tiles of `roi` (nm) read, and with no others."""
+    reader, region = predictor, in_voxels(raw, roi)
+    if predictor.lsds:
+        region = predictor.reads(predictor.grid(raw, region)).intersect(predictor.whole(raw))
+        reader = predictor.lsds
+    read = reader.reads(reader.grid(raw, region)).intersect(in_voxels(raw, raw.roi))
+    return {_VOXELS: content_or_files(raw, in_nm(raw, read))}
 
 
 def same_weights(settings: Mapping[str, Any]) -> Upgrade:

@@ -27,7 +27,13 @@ from emsuite.segmentation.graph_tables import fragments_manifest
 
 
 def extract_segmentation(
-    fragments: Path, lookup: Path, threshold: float, out: Path, *, workers: BlockWorkers = 1
+    fragments: Path,
+    lookup: Path,
+    threshold: float,
+    out: Path,
+    *,
+    workers: BlockWorkers = 1,
+    scores: Path | None = None,
 ) -> None:
     """Write the segment of each voxel to `out`/segmentation; background stays 0.
 
@@ -39,6 +45,7 @@ def extract_segmentation(
         threshold: One of the thresholds in the lookup tables.
         out: The zarr to write.
         workers: Processes on this machine, or jobs of Slurm.
+        scores: The scores.json that the threshold comes from, if it does.
 
     Raises:
         BadInput: If the lookup tables were made from other fragments, or lack the threshold.
@@ -55,7 +62,7 @@ def extract_segmentation(
         "merge_function": lookup_manifest(lookup)["merge_function"],
         "segments": segments,  # edges of another context give other segments of the same fragments
     }
-    inputs = {"fragments": split_path(fragments)[0], "lookup": lookup}
+    inputs = {"fragments": split_path(fragments)[0], "lookup": lookup} | ({"scores": scores} if scores else {})
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
         done_folder = out / ".blocks"
         if not (segmentation.resumed and done_folder.exists()):

@@ -27,15 +27,15 @@ from torch import Tensor
 
 from emsuite.common.documents import check_regular, shortened
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, remove, write_json
-from emsuite.common.lock import Lock, owned
-from emsuite.common.outputs import manifest_path, written
-from emsuite.common.provenance import ordered, reproducible
+from emsuite.common.files import atomic_path, remove
+from emsuite.common.provenance import reproducible
+from emsuite.common.state.lock import Lock, owned
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale, Normalization
+from emsuite.training.checkpoint_manifest import write_manifest
 from emsuite.training.step import NETWORK
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
     path = interim_path(folder) if interim else checkpoint_path(folder, checkpoint.iteration)
     write(path, checkpoint)
     if not interim:
-        write_manifest(path, checkpoint)
+        write_manifest(path, checkpoint.iteration, checkpoint.provenance)
         interim_path(folder).unlink(missing_ok=True)
     return path
 
@@ -161,12 +161,6 @@ def owned_folder(folder: Path) -> Iterator[Lock]:
         yield lock
 
 
-def write_manifest(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the provenance beside the checkpoint. The manifest tells people and the workflow that it is whole."""
-    about = {"iteration": checkpoint.iteration, "written": written(path)} | ordered()
-    write_json(manifest_path(path), checkpoint.provenance | about)
-
-
 def _without_identities(value: Any) -> Any:
     """Return a copy of a structure in which equal texts are one object, and dictionaries, lists and tuples are not.
 
@@ -187,6 +181,12 @@ def checkpoint_path(folder: Path, iteration: int) -> Path:
 def interim_path(folder: Path) -> Path:
     """Return the path of the interim checkpoint in the folder of a network."""
     return Path(folder) / "checkpoints" / "interim.pt"
+
+
+def saved_path(folder: Path, iteration: int) -> Path:
+    """Return the file that holds an iteration: the checkpoint that is kept, or the interim one."""
+    path = checkpoint_path(folder, iteration)
+    return path if path.exists() else interim_path(folder)
 
 
 def iterations(folder: Path) -> list[int]:

@@ -74,7 +74,7 @@ def start_or_resume(
     if saved is None:
         return state
     check_frozen(folder, config, saved, state.frozen_digest)
-    path = checkpoints.checkpoint_path(folder, saved.iteration)
+    path = checkpoints.saved_path(folder, saved.iteration)
     for name, part in state.trained_parts().items():
         weights = saved.weights_of(name)
         checkpoints.load_weights(part, weights, path)
@@ -133,7 +133,7 @@ def check_record(
     Raises:
         BadInput: settings or data differ, and `if_changed` does not allow for it.
     """
-    path, earlier = checkpoints.checkpoint_path(folder, checkpoint.iteration), checkpoint.last_record
+    path, earlier = checkpoints.saved_path(folder, checkpoint.iteration), checkpoint.last_record
     if now is None:
         return
     if earlier is None:

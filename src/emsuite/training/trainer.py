@@ -14,14 +14,15 @@ import torch
 
 from emsuite.common.device import deterministic
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.lock import Lock
 from emsuite.common.outputs import manifest_path
 from emsuite.common.provenance import git_commit
+from emsuite.common.state.lock import Lock
 from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
+from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, processes
 from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
 from emsuite.training.registry import STEPS
@@ -83,12 +84,16 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             logger.info("%s is at iteration %d already: nothing to do", folder, until)
             path = checkpoints.checkpoint_path(folder, until)
             if group.is_main and not manifest_path(path).exists():
-                checkpoints.write_manifest(path, finished)
+                renew_manifest(path, finished.iteration, finished.provenance)
             return 0
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)
         if state.iteration > until:
-            raise BadInput(f"{folder}: is at iteration {state.iteration} already, and has no checkpoint of {until}")
+            newest = checkpoints.saved_path(folder, state.iteration)
+            raise BadInput(
+                f"{newest}: is at iteration {state.iteration} already, and there is no checkpoint of {until}; "
+                f"train up to {state.iteration} or more"
+            )
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device))

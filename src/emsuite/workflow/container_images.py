@@ -9,9 +9,9 @@ from pydantic import Field
 from emsuite.common.container_image import digest, file_name, record, recorded
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, sha256
-from emsuite.common.lock import owned
 from emsuite.common.outputs import lock_path
 from emsuite.common.settings import Settings, load
+from emsuite.common.state.lock import owned
 from emsuite.download.endpoint import Endpoint
 from emsuite.download.fetch import WORKERS, fetch_objects
 from emsuite.download.object_store import S3Store, StoredObject

@@ -1,12 +1,12 @@
-"""The order of each step of the plan, see `orders`: what decides on its output, besides those of earlier steps."""
+"""The order of each step of the plan, see `orders`: what decides on its output, and which steps it follows."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emsuite.common.settings import as_options
+from emsuite.common.settings import Settings, as_options
 from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
 from emsuite.io.volume import LABELS, MASK, RAW
@@ -17,7 +17,8 @@ from emsuite.segmentation.settings import (
     FragmentSettings,
     SweepSettings,
 )
-from emsuite.workflow.inputs import states
+from emsuite.workflow import made_by_hand
+from emsuite.workflow.inputs import log_name, states
 from emsuite.workflow.orders import Order
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -34,25 +35,29 @@ class StepOrders:
         Steps that the plan does not need have no file: other iterations, other volumes of the data set.
         """
         plan = self.plan
-        volumes = {part.volume for part in (*plan.train_parts, *plan.test_parts.values())}
-        orders = [self.volume(volume.stem) for volume in sorted(volumes) if plan.is_managed(volume)]
+        parts = [*plan.train_parts, *plan.test_parts.values()]
+        orders = [order for part in parts for order in self._fetched(part)]
         orders += [self.masks(volume) for volume in plan.masked_volumes]
-        orders += [self.train(network, iterations) for network, iterations in plan.trainings]
+        orders += [self.train(network, iterations) for network, iterations in reversed(plan.trainings)]
         steps = self.predict, self.extract_fragments, self.agglomerate, self.find_segments, self.evaluate
         orders += [step(part) for part in plan.test_parts for step in (*steps, self.extract_segmentation)]
-        for order in orders:
+        for order in {order.path: order for order in orders}.values():
             order.write()
 
     def volume(self, name: str) -> Order:
         """Return the order to fetch or synthesize a volume."""
         dataset, plan = self.plan.dataset, self.plan
         source = dataset.synthesis_options(name) if dataset.synthesis else [str(dataset.bucket), dataset.prefix]
-        return _order({"source": source}, dataset.volume_path(name, plan.config.data), is_volume=True)
+        benchmark = ("synthesize_" if dataset.synthesis else "fetch_") + f"{name}.tsv"
+        path = dataset.volume_path(name, plan.config.data)
+        return _order({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))
 
     def masks(self, volume: Path) -> Order:
         """Return the order to write the mask of a volume."""
-        asked = {"rule": self.plan.dataset.mask.model_dump(mode="json")}
-        return _order(asked | self._inputs([VolumePart(volume=volume)], LABELS), masks_path(volume), is_volume=True)
+        part = VolumePart(volume=volume)
+        asked = {"rule": self.plan.dataset.mask.model_dump(mode="json")} | self._inputs([part], LABELS)
+        benchmark = self._log(f"masks/{log_name(self.plan, volume)}.tsv")
+        return _order(asked, masks_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
 
     def train(self, network: str, iterations: int) -> Order:
         """Return the order to train a network, `small` or `small/runs/NAME`, up to an iteration."""
@@ -62,56 +67,146 @@ class StepOrders:
             "data": plan.training_data_options,
             "seed": as_options(plan.config, ["seed"]),
         } | self._inputs(plan.train_parts, RAW, LABELS, MASK)
-        return _order(asked, plan.networks / network / "checkpoints" / f"checkpoint_{iterations}.pt")
+        frozen = [self.train(*training) for training in plan.frozen_training(network)]
+        after = (*self._masked(plan.train_parts), *frozen)
+        return _order(
+            asked,
+            self._checkpoint(network, iterations),
+            after=after,
+            beside=(self._log(f"train_{network}_{iterations}.tsv"),),
+            is_asked=lambda record: made_by_hand.training(record, plan, network),
+        )
 
     def predict(self, part: str) -> Order:
         """Return the order to predict a scored part."""
-        tested = self.plan.test_parts[part]
+        plan, tested = self.plan, self.plan.test_parts[part]
         asked = {
-            "settings": json.loads(self.plan.prediction_settings),
+            "settings": json.loads(plan.prediction_settings),
             "raw": str(tested.volume),
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW)
-        return _order(asked, self._result(part, "prediction.zarr"))
+        checkpoint = self._checkpoint(plan.network_name, plan.iterations)
+        return _order(
+            asked,
+            self._result(part, "prediction.zarr"),
+            after=(self.train(plan.network_name, plan.iterations), *self._fetched(tested)),
+            reads=(checkpoint,),
+            beside=self._benchmark(part, "predict"),
+            is_asked=lambda record: made_by_hand.prediction(record, plan, tested, checkpoint),
+        )
 
     def extract_fragments(self, part: str) -> Order:
         """Return the order to find the fragments of a part."""
-        return self._segmentation(part, "fragments.zarr", FragmentSettings, BlockSettings, also="graph/nodes")
+        return self._segmentation(
+            part,
+            "extract_fragments",
+            ("fragments.zarr", "graph/nodes"),
+            (FragmentSettings, BlockSettings),
+            after=(self.predict(part),),
+            reads=("prediction.zarr",),
+        )
 
     def agglomerate(self, part: str) -> Order:
         """Return the order to score the edges between the fragments of a part."""
-        return self._segmentation(part, "graph/edges", AgglomerationSettings, ContextSettings)
+        return self._segmentation(
+            part,
+            "agglomerate",
+            ("graph/edges",),
+            (AgglomerationSettings, ContextSettings),
+            after=(self.predict(part), self.extract_fragments(part)),
+            reads=("prediction.zarr", "fragments.zarr"),
+        )
 
     def find_segments(self, part: str) -> Order:
         """Return the order to merge fragments at every threshold."""
-        return self._segmentation(part, "lookup", SweepSettings)
+        return self._segmentation(
+            part,
+            "find_segments",
+            ("lookup",),
+            (SweepSettings,),
+            after=(self.extract_fragments(part), self.agglomerate(part)),
+            reads=("graph/nodes", "graph/edges"),
+        )
 
     def evaluate(self, part: str) -> Order:
         """Return the order to score the segments of a part."""
         plan, tested = self.plan, self.plan.test_parts[part]
+        edges = plan.edges_option(part)
         asked = {
             "truth": plan.truth_option(tested),
             "skeletons": plan.skeletons_option(tested),
-            "edges": plan.edges_option(part),
+            "edges": edges,
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW, LABELS, MASK, with_skeletons=True)
-        return _order(asked, self._result(part, "scores.json"))
+        read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
+        written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
+        return _order(
+            asked,
+            self._result(part, "scores.json"),
+            after=(self.find_segments(part), *self._masked([tested])),
+            reads=tuple(self._result(part, name) for name in read),
+            beside=tuple(self._result(part, name) for name in written),
+        )
 
     def extract_segmentation(self, part: str) -> Order:
         """Return the order to write the segmentation at the best threshold."""
-        return _order({"threshold": "best"}, self._result(part, "segmentation.zarr"))
+        return _order(
+            {"threshold": "best"},
+            self._result(part, "segmentation.zarr"),
+            after=(self.evaluate(part),),
+            reads=tuple(self._result(part, name) for name in ("fragments.zarr", "lookup", "scores.json")),
+            beside=self._benchmark(part, "extract_segmentation"),
+        )
 
-    def _segmentation(self, part: str, output: str, *settings: Any, also: str | None = None) -> Order:
-        asked = {"options": [as_options(self.plan.segmentation, kind) for kind in settings]}
+    def _segmentation(
+        self,
+        part: str,
+        step: str,
+        outputs: tuple[str, ...],
+        kinds: tuple[type[Settings], ...],
+        after: tuple[Order, ...],
+        reads: tuple[str, ...],
+    ) -> Order:
+        settings = self.plan.segmentation
+        asked = {"options": [as_options(settings, kind) for kind in kinds]}
         asked["affinities"] = [[self.plan.affinities_head]]
-        return _order(asked, *(self._result(part, name) for name in (output, also) if name))
+        paths = [[self._result(part, name) for name in names] for names in (outputs, reads)]
+        return _order(
+            asked,
+            *paths[0],
+            after=after,
+            reads=tuple(paths[1]),
+            beside=self._benchmark(part, step),
+            is_asked=lambda record: made_by_hand.segmentation(record, settings, kinds, self.plan.affinities_head),
+        )
+
+    def _fetched(self, part: VolumePart) -> tuple[Order, ...]:
+        """Return the order of the volume of a part, if the workflow makes it."""
+        return (self.volume(part.volume.stem),) if self.plan.is_managed(part.volume) else ()
+
+    def _masked(self, parts: Iterable[VolumePart]) -> tuple[Order, ...]:
+        """Return the orders of the masks of parts, or of the volumes of those that get none."""
+        masked, orders = self.plan.masked_volumes, dict[Path, Order]()
+        for part in parts:
+            for order in (self.masks(part.volume),) if part.volume in masked else self._fetched(part):
+                orders[order.path] = order
+        return tuple(orders.values())
 
     def _inputs(self, parts: list[VolumePart], *arrays: str, with_skeletons: bool = False) -> dict[str, Any]:
         return {"inputs": states(self.plan, parts, *arrays, with_skeletons=with_skeletons)}
+
+    def _checkpoint(self, network: str, iterations: int) -> Path:
+        return self.plan.networks / network / "checkpoints" / f"checkpoint_{iterations}.pt"
+
+    def _benchmark(self, part: str, step: str) -> tuple[Path, ...]:
+        return (self._result(part, f"log/{step}.tsv"),)
+
+    def _log(self, name: str) -> Path:
+        return self.plan.results / "log" / name
 
     def _result(self, part: str, name: str) -> Path:
         return self.plan.results / part / name
 
 
-def _order(asked: Mapping[str, Any], *outputs: Path, is_volume: bool = False) -> Order:
-    return Order(json.dumps(asked, sort_keys=True, default=str), outputs, is_volume)
+def _order(asked: Mapping[str, Any], *outputs: Path, **more: Any) -> Order:
+    return Order(json.dumps(asked, sort_keys=True, default=str), outputs, **more)

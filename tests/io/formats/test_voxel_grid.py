@@ -92,9 +92,21 @@ def test_new_arrays_are_checked_the_same_way() -> None:
 def test_the_offset_may_be_said_elsewhere_than_the_voxel_size(own: dict[str, Any]) -> None:
     said = {"axes": ["z", "y", "x"], "units": ["nm"] * 3, "scale": [8, 4, 4], "translate": [80, 40, 400]}
     assert grid(own | {"transform": said}) == ((8, 4, 4), (80, 40, 400))
-    assert grid(own | {"transform": said, "offset": [16, 0, 0]}) == ((8, 4, 4), (16, 0, 0))
+    with pytest.raises(BadInput, match=r"an offset of \[16.0, 0.0, 0.0\] nm, but .transform. says \[80.0, "):
+        grid(own | {"transform": said, "offset": [16, 0, 0]})
     steps = [{"type": "scale", "scale": [8, 4, 4]}, {"type": "translation", "translation": [80, 40, 400]}]
     axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
     image = {"axes": axes, "datasets": [{"path": "raw", "coordinateTransformations": steps}]}
     stored = StoredArray(np.zeros((4, 6, 5), np.uint8), own, groups=(("raw", {"multiscales": [image]}),))
     assert tuple(voxel_grid(PATH, stored)[1]) == (80, 40, 400)
+
+
+@pytest.mark.parametrize(("translate", "fits"), [([0, 0, 0], True), ([4, 4, 4], True), ([0, 0, 800], False)])
+def test_an_offset_beside_the_translation_of_a_transform(translate: list[int], fits: bool) -> None:
+    transform = {"axes": ["z", "y", "x"], "scale": [8, 8, 8], "translate": translate, "units": ["nm"] * 3}
+    attributes = {**GOOD, "offset": [0, 0, 0], "transform": transform}
+    if fits:
+        assert grid(attributes) == ((8, 8, 8), (0, 0, 0))
+        return
+    with pytest.raises(BadInput, match=r"an offset of \[0.0, 0.0, 0.0\] nm, but .transform. says \[0.0, 0.0, 8"):
+        grid(attributes)

@@ -50,7 +50,10 @@ class NewArray:
 
 
 class Format(Protocol):
-    """The functions of every format."""
+    """The functions of every format.
+
+    Formats whose arrays lie in several files also have `further_files(container, name)`, see `emsuite.io.volume`.
+    """
 
     def open_array(self, container: str, name: str, mode: Mode) -> StoredArray:
         """Open an array; raise BadInput, with the names of arrays that exist, if there is none of that name."""

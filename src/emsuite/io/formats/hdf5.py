@@ -9,8 +9,9 @@ from typing import Any
 import h5py
 
 from emsuite.common.errors import BadInput
-from emsuite.common.provenance import checksum
+from emsuite.common.provenance import checksums
 from emsuite.io.formats.base import Mode, StoredArray
+from emsuite.io.formats.hdf5_links import linked_files
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
@@ -50,8 +51,13 @@ def holds_array(container: str, name: str) -> bool:
 
 
 def fingerprint(container: str, name: str) -> str:
-    """See `Format.fingerprint`: the checksum of the whole file, for each of its arrays."""
-    return checksum(Path(container) / name)
+    """See `Format.fingerprint`: the checksum of the whole file, for each of its arrays, and of those it leads to."""
+    return checksums(Path(container), further_files(container, name))
+
+
+def further_files(container: str, name: str) -> list[Path]:
+    """See `Format.further_files`."""
+    return linked_files(Path(container), name)
 
 
 def is_hdf5(file: Path) -> bool:

@@ -48,6 +48,8 @@ def voxel_grid(path: Path, stored: StoredArray) -> tuple[Coordinate, Coordinate]
     else:
         raise BadInput(f"{path}: no attribute 'resolution' or 'voxel_size'; expected one, in nm, as [40, 4, 4]")
     _check_agree(path, size, others, stored)
+    if "offset" in attributes:
+        _check_offsets_agree(path, size, offset_nm, others)
     _check_reach(path, size, offset_nm, stored.array.shape)
     return Coordinate(size), on_grid(Coordinate(offset_nm), Coordinate(size))
 
@@ -104,6 +106,15 @@ def _check_agree(path: Path, size: list[Number], others: list[Scaled], stored: S
             finest = [fine * Fraction(999, 1000) for fine in above.size]
             if len(finest) == len(size) and any(n < fine for n, fine in zip(size, finest, strict=True)):
                 raise _disagree(path, size, above._replace(source=f"{above.source} of the group above"))
+
+
+def _check_offsets_agree(path: Path, size: list[Number], offset: list[Number], others: list[Scaled]) -> None:
+    """Refuse another offset; less than a voxel is how programs see the centres of coarser levels."""
+    for other in others:
+        said = [float(n) for n in offset]
+        nm = [float(n) for n in other.offset or said]
+        if any(abs(one - two) >= width for one, two, width in zip(said, nm, map(float, size), strict=False)):
+            raise BadInput(f"{path}: an offset of {said} nm, but {other.source} says {nm} nm; remove one of them")
 
 
 def _disagree(path: Path, size: list[Number], other: Scaled) -> BadInput:

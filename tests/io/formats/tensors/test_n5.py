@@ -157,3 +157,22 @@ def test_documents_that_are_none(tmp_path: Path, text: str) -> None:
 def test_types_that_n5_lacks(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no voxels of type bool"):
         create_volume(tmp_path / "c.n5/mask", (2, 2, 2), bool, (8, 8, 8), (0, 0, 0))
+
+
+def test_units_stand_for_every_axis(tmp_path: Path) -> None:
+    path = tmp_path / "c.n5/affs"
+    create_volume(path, (3, 8, 8, 8), np.uint8, (40, 4, 4), (80, 8, 4))
+    stored = ts.open({"driver": "n5", "kvstore": f"file://{path}"}).result()
+    assert [str(unit) for unit in stored.dimension_units] == ["4 nm", "4 nm", "40 nm", "1"]
+    opened = open_volume(path)
+    assert (opened.channels, tuple(opened.voxel_size), tuple(opened.offset)) == (3, (40, 4, 4), (80, 8, 4))
+
+
+@pytest.mark.parametrize(("translate", "fits"), [([0, 0, 0], True), ([800, 0, 0], False)])
+def test_offsets_under_two_names(tmp_path: Path, translate: list[int], fits: bool) -> None:
+    path = put(tmp_path / "c.n5", "raw", resolution=[4, 4, 40], offset=[0, 0, 0], translate=translate)
+    if fits:
+        assert tuple(open_volume(path).offset) == (0, 0, 0)
+        return
+    with pytest.raises(BadInput, match=r"'offset' \[0, 0, 0\] and 'translate' \[800, 0, 0\] disagree"):
+        open_volume(path)

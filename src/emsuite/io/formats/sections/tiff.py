@@ -5,9 +5,11 @@
 tifffile reads the metadata and decodes; pillow decodes what tifffile would need another package for.
 """
 
+import html
 import logging
 import math
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from PIL import TiffImagePlugin
 from tifffile import COMPRESSION, TiffFile
 
 from emsuite.common.errors import BadInput
-from emsuite.common.provenance import checksum
+from emsuite.common.provenance import checksums
 from emsuite.io.formats.base import Mode, StoredArray
 from emsuite.io.formats.sections.lazy_array import Box, LazyArray, check_size, check_voxels, read_bytes
 from emsuite.io.formats.sections.tiff_metadata import attributes_of
@@ -57,8 +59,19 @@ def holds_array(container: str, name: str) -> bool:
 
 
 def fingerprint(container: str, name: str) -> str:
-    """See `Format.fingerprint`: the checksum of the file."""
-    return checksum(Path(container) / name)
+    """See `Format.fingerprint`: the checksum of the file, and of those that OME's metadata name."""
+    return checksums(Path(container), further_files(container, name))
+
+
+def further_files(container: str, name: str) -> list[Path]:
+    """See `Format.further_files`: those that OME's metadata name."""
+    try:
+        with TiffFile(container) as file:
+            names = re.findall(r'FileName="([^"]+)"', file.ome_metadata or "")
+    except Exception:  # tifffile raises errors of many types for damaged files, which say more when they are opened
+        return []
+    files = {Path(container).parent / html.unescape(other) for other in names}
+    return sorted(file for file in files if file.is_file() and not file.samefile(container))
 
 
 def is_tiff(file: Path) -> bool:

@@ -124,8 +124,10 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
     document |= {key: value for key, value in new.attributes.items() if key not in _GRID}
     document |= {key: [*reversed(values)] for key, values in grid.items()}
     size = document.get("resolution", [])
-    document["units"] = ["nm"] * len(size)
+    others = len(new.shape) - len(size) if size else 0  # an axis of channels; other programs want a unit of each axis
     document["pixelResolution"] = {"unit": "nm", "dimensions": size}
+    if size:
+        document |= {"resolution": [*size, *[1] * others], "units": ["nm"] * len(size) + [""] * others}
     _write(folder, document | ({"n5": _VERSION} if not name else {}))
     return open_array(container, name, "r+")
 
@@ -236,12 +238,21 @@ def _grid(where: Path, dims: int, own: Mapping[str, Any], groups: list[dict[str,
             grid["units"] = [*reversed(units[:dims])] if isinstance(units, list) else units
         break
     for source in (own, *groups):
-        if (offset := source.get("offset", source.get("translate"))) is not None and "voxel_size" in grid:
-            grid["offset"] = [_number(n) for n in reversed(numbers(where, "offset", offset)[:dims])]
+        if "voxel_size" in grid and (offset := _offset(where, source, dims)) is not None:
+            grid["offset"] = [_number(n) for n in reversed(offset)]
             break
     if isinstance(axes := own.get("axes"), list):
         grid["axes"] = [*reversed(axes)]
     return grid
+
+
+def _offset(where: Path, source: Mapping[str, Any], dims: int) -> list[Fraction] | None:
+    """Return the offset x y z that attributes say, under either name; raise BadInput if the two contradict."""
+    said = {key: numbers(where, key, source[key])[:dims] for key in ("offset", "translate") if source.get(key)}
+    if len(said) == 2 and said["offset"] != said["translate"]:
+        written = {key: [_number(n) for n in values] for key, values in said.items()}
+        raise BadInput(f"{where}: 'offset' {written['offset']} and 'translate' {written['translate']} disagree")
+    return next(iter(said.values()), None)
 
 
 def _number(exact: Fraction) -> int | float:

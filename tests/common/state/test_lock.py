@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from emsuite.common import lock as module
 from emsuite.common.errors import RunFailed
-from emsuite.common.lock import OutputInUse, is_running, owned, this_process
+from emsuite.common.state import lock as module
+from emsuite.common.state.lock import OutputInUse, is_running, owned, this_process
 
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from emsuite.common.lock import owned
+from emsuite.common.state.lock import owned
 with owned(Path(sys.argv[1]), Path("made.zarr")):
     print("ready", flush=True)
     time.sleep(float(sys.argv[2]))

@@ -1,0 +1,111 @@
+"""Which runs an output was made from: the identities of the manifests of its inputs.
+
+    fragments.zarr.manifest.json     made_from: {"affs": "5f0c..."}     the identity of prediction.zarr.manifest.json
+
+Times of files do not survive copies, and names and sizes of files do not tell one run's work from another's. Where a
+manifest tells the content of its output by a hash, this is the identity; otherwise it is that of the manifest itself.
+"""
+
+import hashlib
+import time
+from calendar import timegm
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from emsuite.common.documents import read_json
+from emsuite.common.errors import BadInput, without_secrets
+from emsuite.common.files import METADATA, files_below
+
+_MOST_FILES = 200_000
+
+
+def manifest_path(path: Path) -> Path:
+    """Return the path of the manifest of the output at `path`."""
+    return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"
+
+
+def record_of(path: Path) -> Path | None:
+    """Return the record of a path: a JSON file itself, or the manifest of the path or of what it lies in; or None."""
+    if path.suffix == ".json":
+        return path
+    for part in (part for part in (path, *path.parents) if part.name):
+        inside = path.relative_to(part).parts
+        # of an array that was written into a container of others, and of the whole container
+        for name in (".".join([part.name, *inside]), part.name):
+            if (record := manifest_path(part.with_name(name))).is_file():
+                return record
+    return None
+
+
+def identity(record: Path) -> str:
+    """Return a text that tells a finished output from any other, by its record; `missing` without one."""
+    content = read_json(record)
+    files = content.get("written") if isinstance(content, dict) else None
+    known = files.get("sha256") if isinstance(files, dict) else None
+    if isinstance(known, str):
+        return known[:32]
+    try:
+        return hashlib.sha256(record.read_bytes()).hexdigest()[:32]
+    except OSError:
+        return "missing"
+
+
+def made_from(inputs: Mapping[str, Path] | None) -> dict[str, str]:
+    """Return the identities of those inputs that have a record, by their names."""
+    records = {name: record_of(Path(path)) for name, path in (inputs or {}).items()}
+    return {name: identity(record) for name, record in records.items() if record is not None}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The inputs of a run as they were when it began."""
+
+    inputs: Mapping[str, Path]
+    made_from: dict[str, str]
+    files: dict[str, dict[Path, tuple[int, int]]]
+    """Of inputs without a record, the sizes and times of files; further files may come, as the mask of a volume."""
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Path] | None) -> "Reading":
+        """Look at inputs, at most `_MOST_FILES` files of each."""
+        paths = {name: Path(path) for name, path in (inputs or {}).items()}
+        records = made_from(paths)
+        return cls(paths, records, {name: _files(path) for name, path in paths.items() if name not in records})
+
+    def check(self) -> None:
+        """Raise BadInput if an input was made anew, edited or removed meanwhile."""
+        now = made_from(self.inputs)
+        for name, path in self.inputs.items():
+            edited = any(_about(file) != about for file, about in self.files.get(name, {}).items())
+            if edited or now.get(name) != self.made_from.get(name):
+                shown = without_secrets(str(path))
+                raise BadInput(f"{shown}: was replaced or edited while it was read; run this stage again")
+
+
+def _files(path: Path) -> dict[Path, tuple[int, int]]:
+    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    found = [file] if file else (found for found in files_below(path) if found.name not in METADATA)
+    abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))
+    return {file: about for file, about in abouts if about is not None}
+
+
+def _about(file: Path) -> tuple[int, int] | None:
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def ended(content: Mapping[str, Any]) -> float | None:
+    """Return when the run of a record ended, seconds since 1970, as the record tells; None if it does not."""
+    started, seconds = content.get("started"), content.get("seconds")
+    if not isinstance(started, str) or not isinstance(seconds, int | float):
+        return None
+    try:
+        return timegm(time.strptime(started, "%Y-%m-%dT%H:%M:%SZ")) + float(seconds)
+    except ValueError:
+        return None

@@ -1,0 +1,72 @@
+"""The files of an output as its manifest records them, and how they differ from this later."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emsuite.common.files import files_below, sha256
+
+
+def written(path: Path) -> dict[str, Any]:
+    """Return what a manifest records of the files of its output.
+
+    Args:
+        path: a file, or a folder, or nothing.
+
+    Returns:
+        of nothing, nothing; of a file, `size`, `mtime_ns` and `sha256`; of a folder, for each zarr array in it, or else
+        for the folder itself, under its name: the number of `files`, and a hash of their names and sizes as `listing`.
+    """
+    if path.is_dir():
+        arrays = sorted(_arrays(path)) or [path]
+        return {array.relative_to(path).as_posix(): _listing(array) for array in arrays}
+    if not path.exists():  # a record of work inside a volume has no output of its own
+        return {}
+    about = path.stat()
+    return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": sha256(path)}
+
+
+def difference(path: Path, record: Any) -> str | None:
+    """Return how the files of an output differ from their record, in words; None if they do not.
+
+    A file that has another time and the same content does not differ. Files beside the recorded arrays do not count.
+
+    Args:
+        path: a file, or a folder.
+        record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record.
+    """
+    if not isinstance(record, Mapping) or not record:
+        return None
+    if "sha256" in record:
+        if not path.is_file():
+            return "is gone"
+        about = path.stat()
+        if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
+            return None
+        return None if sha256(path) == record["sha256"] else "holds something else than was written"
+    for name, listing in record.items():
+        if isinstance(listing, Mapping) and (now := _listing(path / name)) != listing:
+            count, expected = now["files"], listing.get("files")
+            told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
+            return f"{name}: {told}" if name != "." else told
+    return None
+
+
+def _arrays(path: Path) -> list[Path]:
+    found = list[Path]()
+    for folder, names, files in os.walk(path):
+        described = Path(folder) / "zarr.json"
+        if ".zarray" in files or ("zarr.json" in files and b'"array"' in described.read_bytes()):
+            found.append(Path(folder))
+            names.clear()
+    return found
+
+
+def _listing(path: Path) -> dict[str, Any]:
+    digest, count = hashlib.sha256(), 0
+    for file in files_below(path):
+        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+        count += 1
+    return {"files": count, "listing": digest.hexdigest()[:32]}

@@ -1,0 +1,37 @@
+"""The manifest beside a checkpoint: the whole provenance of its training, with times and machine.
+
+    checkpoint_2.pt.manifest.json       tells people and the workflow that the checkpoint is whole
+    .checkpoint_2.pt.emsuite            the public part of it, which stays
+
+Snakemake removes the manifest before it runs the rule again, and a training that has nothing to do knows nothing of the
+times of the first one: the checkpoint itself holds none.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emsuite.common.documents import read_json
+from emsuite.common.files import sha256, write_json
+from emsuite.common.outputs import manifest_path, written
+from emsuite.common.provenance import ordered, published
+
+
+def write_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) -> None:
+    """Write the manifest of the checkpoint at `path`, and what stays of it."""
+    manifest = {**provenance, "iteration": iteration, "written": written(path)} | ordered()
+    write_json(manifest_path(path), manifest)
+    write_json(_kept(path), published(manifest))
+
+
+def renew_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) -> None:
+    """Write the manifest again, with what stayed of the first one if that is of this checkpoint."""
+    kept = read_json(_kept(path))
+    files = kept.get("written") if isinstance(kept, dict) else None
+    if isinstance(files, dict) and files.get("sha256") == sha256(path):
+        provenance = {key: value for key, value in kept.items() if key != "order"}
+    write_manifest(path, iteration, provenance)
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(f".{path.name}.emsuite")

@@ -1,0 +1,102 @@
+"""Manifests name the runs that made their inputs; an input that is replaced while it is read yields no manifest."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path, output
+from emsuite.common.state.origins import Reading, ended, identity, made_from, record_of
+
+
+def make(path: Path, text: str = "made") -> None:
+    with output(path, {}) as made:
+        (made.path if path.suffix == ".pt" else made.path / "a").parent.mkdir(parents=True, exist_ok=True)
+        (made.path if path.suffix == ".pt" else made.path / "a").write_text(text)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    make(tmp_path / "source.zarr")
+    return tmp_path / "source.zarr"
+
+
+@pytest.mark.parametrize("replace", ["made anew", "being made"])
+def test_an_input_that_is_replaced_while_it_is_read(source: Path, tmp_path: Path, replace: str) -> None:
+    out = tmp_path / "out"
+
+    def read() -> None:
+        with output(out, {}, inputs={"affs": source / "a"}) as made:
+            made.path.mkdir()
+            if replace == "made anew":
+                make(source)
+            else:  # as a run does that begins to write it
+                manifest_path(source).unlink()
+
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        read()
+    assert not manifest_path(out).exists()
+    with output(out, {}, inputs={"affs": source / "a"}) as made:
+        assert not made.resumed, "what was made from two inputs is not continued"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize("change", ["edited", "removed", "added"])
+def test_own_inputs_that_change_while_they_are_read(tmp_path: Path, is_file: bool, change: str) -> None:
+    own = tmp_path / ("own.h5" if is_file else "own.zarr/c/0")
+    own.parent.mkdir(exist_ok=True, parents=True)
+    own.write_text("voxels")
+    reading = Reading.of({"raw": own / "raw" if is_file else own.parents[1]})
+    reading.check()
+    if change == "added":
+        (own.parent / "mask").write_text("1")
+        return reading.check()
+    own.write_text("VOXELS") if change == "edited" else own.unlink()
+    os.utime(own, (1e9, 1e9)) if change == "edited" else None
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        reading.check()
+
+
+def test_manifests_name_the_runs_of_their_inputs(source: Path, tmp_path: Path) -> None:
+    with output(tmp_path / "out", {}, inputs={"affs": source / "a", "own": tmp_path / "nothing"}):
+        pass
+    told = json.loads(manifest_path(tmp_path / "out").read_text())["made_from"]
+    assert told == {"affs": identity(manifest_path(source))}
+    assert made_from({"affs": source}) == told
+    make(source)
+    assert made_from({"affs": source}) != told, "another run, of the same content"
+
+
+def test_copies_have_the_identity_of_what_they_were_copied_from(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}_copy")
+    copy = tmp_path.parent / f"{tmp_path.name}_copy" / source.name
+    os.utime(manifest_path(copy), (1e9, 1e9))
+    assert made_from({"x": copy}) == made_from({"x": source})
+
+
+def test_files_are_told_by_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_2.pt"
+    make(path)
+    before = identity(manifest_path(path))
+    make(path)
+    assert identity(manifest_path(path)) == before
+    make(path, "others")
+    assert identity(manifest_path(path)) != before
+
+
+def test_arrays_that_were_copied_into_a_container_have_records_of_their_own(source: Path, tmp_path: Path) -> None:
+    record = tmp_path / "source.zarr.volumes.raw.manifest.json"
+    record.write_text("{}")
+    assert record_of(source / "volumes/raw") == record
+    assert record_of(source / "volumes/labels") == manifest_path(source)
+    assert record_of(tmp_path / "nothing") is None
+    assert record_of(tmp_path / "scores.json") == tmp_path / "scores.json"
+
+
+def test_the_end_of_a_run_is_counted_from_its_record() -> None:
+    assert ended({"started": "1970-01-01T00:01:00Z", "seconds": 2.5}) == 62.5
+    for odd in ({}, {"started": "yesterday", "seconds": 1}, {"started": "1970-01-01T00:01:00Z", "seconds": "1"}):
+        assert ended(odd) is None

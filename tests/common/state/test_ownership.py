@@ -1,0 +1,69 @@
+"""Only what this suite wrote itself is replaced: a user's own data may lie where an output once was."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import remove
+from emsuite.common.outputs import manifest_path, output
+from emsuite.common.state import ownership
+from emsuite.common.state.ownership import is_own, wrote
+
+
+def make(path: Path, x: int = 1) -> None:
+    with output(path, {"x": x}) as made:
+        if path.suffix:
+            path.write_text("made")
+        else:
+            for number in range(3):
+                (made.path / "a" / str(number)).parent.mkdir(parents=True, exist_ok=True)
+                (made.path / "a" / str(number)).write_text("made " * number)
+
+
+@pytest.mark.parametrize("name", ["folder", "table.csv"])
+@pytest.mark.parametrize("with_manifest", [True, False])
+def test_own_data_in_the_place_of_an_output_stay(tmp_path: Path, name: str, with_manifest: bool) -> None:
+    path = tmp_path / name
+    make(path)
+    remove(path)
+    if not with_manifest:
+        manifest_path(path).unlink()
+    (path / "own" if not path.suffix else path).parent.mkdir(exist_ok=True)
+    (path / "own" if not path.suffix else path).write_text("my notes")
+    with pytest.raises(BadInput, match="holds something else than this suite wrote there"):
+        make(path, 2)
+    assert "my notes" in (path / "own" if not path.suffix else path).read_text()
+
+
+@pytest.mark.parametrize("name", ["folder", "table.csv"])
+def test_outputs_and_copies_of_them_are_replaced_whatever_was_lost(tmp_path: Path, name: str) -> None:
+    make(tmp_path / "from" / name)
+    manifest_path(tmp_path / "from" / name).unlink()  # as Snakemake does
+    shutil.copytree(tmp_path / "from", tmp_path / "to")
+    path = tmp_path / "to" / name
+    if not path.suffix:
+        (path / "a" / "2").unlink()
+    make(path, 2)
+    assert json.loads(manifest_path(path).read_text())["settings"] == {"x": 2}
+
+
+def test_marks_of_earlier_versions_say_nothing(tmp_path: Path) -> None:
+    make(tmp_path / "folder")
+    (tmp_path / ".folder.emsuite").write_text("")
+    (tmp_path / "folder/a/1").write_text("of another size")
+    make(tmp_path / "folder", 2)
+
+
+def test_records_of_many_files_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_MOST", 8)
+    for number in range(40):
+        (tmp_path / str(number)).write_text("x" * number)
+    record = wrote(tmp_path)
+    assert len(record["files"]) == 8
+    assert is_own(tmp_path, record)
+    for number in range(40):
+        (tmp_path / str(number)).write_text("x" * (number + 1))
+    assert not is_own(tmp_path, record)
