@@ -8,7 +8,6 @@ Voxels outside the volume are 0. The frames of coordinates are those of `emsuite
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from emsuite.augment.interpolate import linear, nearest
 from emsuite.augment.read_table import Placed, Table, Word, add_displacement, add_row
 from emsuite.augment.sampling_grid import SamplingGrid
 from emsuite.augment.warp import Warp
+from emsuite.common.device import has_triton
 from emsuite.common.geometry import Roi
 
 
@@ -71,7 +71,7 @@ def read_nearest(
 @cache
 def can_read_batches(device: torch.device) -> bool:
     """Return whether batches can be read at once on this device: a GPU, with triton."""
-    return device.type == "cuda" and torch.cuda.is_available() and find_spec("triton") is not None
+    return device.type == "cuda" and torch.cuda.is_available() and has_triton()
 
 
 def read_batch(

@@ -1,6 +1,6 @@
 """The device of a computation: CPU or GPU, its memory, its workers, and how torch computes on it.
 
-choice       pick_device, check_compiler
+choice       pick_device, check_compiler, has_triton
 workers      count_workers, memory_to_use, claim_gpu
 graphs       CAPTURE
 torch        computing_in, tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core, in_pieces
@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -136,10 +138,21 @@ def claim_gpu(folder: Path, count: int) -> torch.device:
     raise RunFailed(f"{folder}: all {count} GPUs have been claimed by other workers")
 
 
+def _compilers(device: str) -> list[str]:
+    """Return the names of the compilers that are looked for."""
+    variable, *names = _COMPILERS[device]
+    return os.environ.get(variable, "").split()[:1] or names
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Return whether Triton's kernels can run on a GPU here: it is installed, and a C compiler, which starts them."""
+    return find_spec("triton") is not None and any(map(shutil.which, _compilers("cuda")))
+
+
 def check_compiler(device: torch.device) -> None:
     """Raise BadInput if torch.compile would find no compiler: C++ for the CPU, C to start the kernels of a GPU."""
-    variable, *names = _COMPILERS[device.type]
-    names = os.environ.get(variable, "").split()[:1] or names
+    variable, names = _COMPILERS[device.type][0], _compilers(device.type)
     if not any(map(shutil.which, names)):
         raise BadInput(
             f"training.compile: true, but there is no {' or '.join(names)} here for {device.type}; expected a compiler "

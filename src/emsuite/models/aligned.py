@@ -9,8 +9,6 @@ their meaning do not change: padded channels are 0 and stay 0, and no gradient c
 Layers of few channels, a third of a step, take the kernels of `convolution_triton`, all others cuDNN's.
 """
 
-import functools
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emsuite.common.arrays import Shape
+from emsuite.common.device import has_triton
 
 _forced: bool | None = None
 
@@ -84,7 +83,7 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
     if shape[0] == out and shape[2] == part:
         return weight.to(dtype, memory_format=torch.channels_last_3d)
     size = (shape[0], shape[1] * shape[2], *kernel)
-    if weight.is_cuda and _has_triton():
+    if weight.is_cuda and has_triton():
         from emsuite.models import channels_triton
 
         return channels_triton.resize_weight(weight, size, parts, dtype)
@@ -97,7 +96,7 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
 
 def crop_weight(padded: Tensor, shape: Shape, parts: int) -> Tensor:
     """Return the reverse of `pad_weight`: `shape`, channels last in memory, float32 for 16 bits."""
-    if padded.is_cuda and _has_triton():
+    if padded.is_cuda and has_triton():
         from emsuite.models import channels_triton
 
         return channels_triton.resize_weight(padded, shape, parts, torch.float32)
@@ -110,11 +109,6 @@ def crop_weight(padded: Tensor, shape: Shape, parts: int) -> Tensor:
 def _full(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which a layer adds up."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-@functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
 
 
 class _Convolution(torch.autograd.Function):
@@ -142,7 +136,7 @@ class _Convolution(torch.autograd.Function):
 def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
     """Return whether the kernels of `convolution_triton` compute this layer."""
     few = x.shape[1] in (1, 16) and weight.shape[0] == 16 and weight.shape[-1] == 3 and weight.shape[-2] in (1, 3)
-    return few and set(stride) == {1} and x.is_cuda and _has_triton()
+    return few and set(stride) == {1} and x.is_cuda and has_triton()
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Shape, relu: bool) -> Tensor:
@@ -152,7 +146,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
         return convolution_triton.convolve(x, weight, bias, padding, relu)
     y = torch.ops.aten.convolution(x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), 1)
     y = y.contiguous(memory_format=torch.channels_last_3d)
-    if x.is_cuda and _has_triton():
+    if x.is_cuda and has_triton():
         from emsuite.models import channels_triton
 
         return channels_triton.bias_relu_(y, bias, relu)
@@ -162,7 +156,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
 
 def _relu_backward(gradient: Tensor, y: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     """Return the gradients of the convolution's result and of the bias."""
-    if y.is_cuda and _has_triton():
+    if y.is_cuda and has_triton():
         from emsuite.models import channels_triton
 
         return channels_triton.bias_relu_backward(gradient, y, relu)

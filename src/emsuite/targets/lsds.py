@@ -18,14 +18,13 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import fastremap
 import numpy as np
 import torch
 
 from emsuite.common.arrays import Array, label_tensor, like_input, stacked, to_device
-from emsuite.common.device import in_pieces, one_core
+from emsuite.common.device import has_triton, in_pieces, one_core
 from emsuite.common.errors import BadInput
 from emsuite.targets.gaussian_moments import Moments, moments
 from emsuite.targets.label_boxes import BoxBatch, along_axis, batch_boxes, bounding_boxes
@@ -105,7 +104,7 @@ def batch_descriptors(
 
 
 def _compute_all(grid: Grid, batch: torch.Tensor, output: Box) -> torch.Tensor:
-    if batch.is_cuda and batch.ndim == 4 and find_spec("triton"):
+    if batch.is_cuda and batch.ndim == 4 and has_triton():
         from emsuite.targets import lsds_triton  # users of CPUs have no triton
 
         if grid.step <= lsds_triton.MOST_STEPS and batch.numel() <= lsds_triton.MOST_VOXELS:
