@@ -61,9 +61,11 @@ class Network(nn.Module):
             return {name: head(features) for name, head in heads.items()}
         # one product for all heads
         weights, biases = zip(*((head.weight.flatten(1), head.bias) for head in heads.values()), strict=True)
-        weight = functional.pad(torch.cat(weights), (0, padded))
-        joined = functional.linear(features.movedim(1, -1), weight, torch.cat(biases)).movedim(-1, 1)
-        return dict(zip(heads, joined.split([len(bias) for bias in biases], dim=1), strict=True))
+        weight, bias = torch.cat(weights), torch.cat(biases)
+        behind = (0, -len(bias) % 8)  # products of other sizes take several times as long
+        weight = functional.pad(weight, (0, padded, *behind))
+        joined = functional.linear(features.movedim(1, -1), weight, functional.pad(bias, behind)).movedim(-1, 1)
+        return dict(zip(heads, joined[:, : len(bias)].split([len(bias) for bias in biases], dim=1), strict=True))
 
     def _warn_of_raw(self, x: Tensor) -> None:
         reach = float(x.detach().abs().max()) if x.numel() else 0.0

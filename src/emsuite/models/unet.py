@@ -13,7 +13,7 @@ Parameters have the names of the published checkpoints, without their scope: `la
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -23,7 +23,7 @@ from torch.nn import functional
 from emsuite.common.arrays import Shape
 from emsuite.common.settings import Settings
 from emsuite.models.aligned import aligns, convolve_relu
-from emsuite.models.crop import centre_crop, crop_and_pool
+from emsuite.models.crop import centre_crop, crop_and_pool, join
 from emsuite.models.upsample import Upsample
 
 _MOST_FMAPS = 2**16
@@ -217,7 +217,7 @@ class UNet(nn.Module):
             x = functional.relu(x)
         return x
 
-    def _down(self, level: int, x: Tensor, pads: bool, skipped: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    def _down(self, level: int, x: Tensor, pads: bool, skipped: Shape | None) -> tuple[Tensor, Tensor]:
         """Return what the skip connection of a level carries, cropped to `skipped` if given, and what goes down."""
         factor = self.settings.downsample_factors[level]
         if self.settings.downsample == "strided":
@@ -227,6 +227,13 @@ class UNet(nn.Module):
             return crop_and_pool(x, skipped, factor)
         return x, _MAX_POOL[self.settings.dims](x, factor)
 
+    def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:
+        layer: Any = self.get_submodule(f"up_{level + 1}_to_{level}")
+        if pads:
+            return join(skip, layer.blocks(x, pads=True), layer.factor)
+        x = functional.relu(layer(x))
+        return torch.cat([centre_crop(skip, x.shape[2:]), x], dim=1)
+
     def _skipped(self, shape: Sequence[int]) -> list[Shape]:
         """Return the voxels that each level's skip connection carries for an input, the finest level first."""
         axes = [trace(self.settings, axis, n) for axis, n in enumerate(shape)]
@@ -235,9 +242,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return features at the resolution of level 0, with channels of zeros behind them where `aligns` says so."""
         settings, skips = self.settings, []
-        pads = settings.norm == "none" and settings.stem is None and aligns(x)
-        trains = pads and settings.padding == "valid" and torch.is_grad_enabled()
-        skipped: Sequence[Shape | None] = self._skipped(x.shape[2:]) if trains else [None] * settings.levels
+        pads = settings.norm == "none" and settings.stem is None and settings.padding == "valid" and aligns(x)
+        skipped: Sequence[Shape | None] = self._skipped(x.shape[2:]) if pads else [None] * settings.levels
         if settings.stem:
             x = functional.relu(self.get_submodule("stem")(x))
         for level in range(settings.levels):
@@ -246,8 +252,7 @@ class UNet(nn.Module):
                 skip, x = self._down(level, x, pads, skipped[level])
                 skips.append(skip)
         for level in reversed(range(settings.levels - 1)):
-            x = functional.relu(self.get_submodule(f"up_{level + 1}_to_{level}")(x, pads=pads))
-            x = torch.cat([centre_crop(skips.pop(), x.shape[2:]), x], dim=1)
+            x = self._up(level, x, skips.pop(), pads)
             x = self._level(f"layer_{level}_right", x, settings.kernels_up(level), pads, parts=2)
         return x
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emsuite.models.aligned import aligned
+from emsuite.models.crop import arrange
 
 
 class Upsample(nn.Module):
@@ -28,25 +29,23 @@ class Upsample(nn.Module):
         # each output voxel is a sum over the input's channels only, so the factor does not enter the deviation
         nn.init.normal_(self.weight, std=(2.0 / in_channels) ** 0.5)
 
-    def forward(self, x: Tensor, pads: bool = False) -> Tensor:
-        """Return the upsampled features, channels last in memory; channels are padded if `pads`, as in `aligned`."""
-        n, channels, *shape = x.shape
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the upsampled features, channels last in memory."""
+        return arrange(self.blocks(x), self.factor)
+
+    def blocks(self, x: Tensor, pads: bool = False) -> Tensor:
+        """Return the upsampled features block by block: `(N, *shape, voxels of a block * out)`.
+
+        Args:
+            x: as for `forward`; its channels may be padded with zeros.
+            pads: whether to pad the channels of the result, as `emsuite.models.aligned` does.
+        """
         weight: Tensor = self.weight
         bias: Tensor = self.bias
-        out = weight.shape[1]
+        behind = (0, aligned(len(bias)) - len(bias)) if pads else (0, 0)
         if pads:
-            out = aligned(out)
-            behind = (0, out - len(bias))
-            weight = functional.pad(weight, (0, 0) * len(shape) + behind + (0, channels - len(weight)))
+            weight = functional.pad(weight, (0, 0) * len(self.factor) + behind + (0, x.shape[1] - len(weight)))
             bias = functional.pad(bias, behind)
         # weight as (block voxels * out, in): the voxels of a block first, then their channels
-        weight = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
-        blocks = functional.linear(x.movedim(1, -1), weight, bias.repeat(weight.shape[0] // out))
-        dims = len(shape)
-        blocks = blocks.view(n, *shape, *self.factor, out)
-        order = [
-            0,
-            *(axis for pair in zip(range(1, dims + 1), range(dims + 1, 2 * dims + 1), strict=True) for axis in pair),
-        ]
-        fine = [length * factor for length, factor in zip(shape, self.factor, strict=True)]
-        return blocks.permute(*order, 2 * dims + 1).reshape(n, *fine, out).movedim(-1, 1)
+        rows = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
+        return functional.linear(x.movedim(1, -1), rows, bias.repeat(len(rows) // len(bias)))
