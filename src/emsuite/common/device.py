@@ -1,6 +1,6 @@
 """The device of a computation: CPU or GPU, its memory, its workers, and how torch computes on it.
 
-choice       pick_device, check_compiler, has_triton
+choice       pick_device, check_compiler, has_triton, runs_triton
 workers      count_workers, memory_to_use, claim_gpu
 graphs       CAPTURE
 torch        computing_in, tensor_float_32 (precision), deterministic (same bytes or highest speed), one_core, in_pieces
@@ -148,6 +148,11 @@ def _compilers(device: str) -> list[str]:
 def has_triton() -> bool:
     """Return whether Triton's kernels can run on a GPU here: it is installed, and a C compiler, which starts them."""
     return find_spec("triton") is not None and any(map(shutil.which, _compilers("cuda")))
+
+
+def runs_triton(tensor: torch.Tensor) -> bool:
+    """Return whether Triton's kernels can compute with a tensor."""
+    return tensor.is_cuda and has_triton()
 
 
 def check_compiler(device: torch.device) -> None:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emsuite.common import device
 from emsuite.common.arrays import Shape
-from emsuite.common.device import has_triton
 
 _forced: bool | None = None
 
@@ -83,7 +83,7 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
     if shape[0] == out and shape[2] == part:
         return weight.to(dtype, memory_format=torch.channels_last_3d)
     size = (shape[0], shape[1] * shape[2], *kernel)
-    if weight.is_cuda and has_triton():
+    if device.runs_triton(weight):
         from emsuite.models import channels_triton
 
         return channels_triton.resize_weight(weight, size, parts, dtype)
@@ -96,7 +96,7 @@ def pad_weight(weight: Tensor, parts: int, dtype: torch.dtype) -> Tensor:
 
 def crop_weight(padded: Tensor, shape: Shape, parts: int) -> Tensor:
     """Return the reverse of `pad_weight`: `shape`, channels last in memory, float32 for 16 bits."""
-    if padded.is_cuda and has_triton():
+    if device.runs_triton(padded):
         from emsuite.models import channels_triton
 
         return channels_triton.resize_weight(padded, shape, parts, torch.float32)
@@ -136,7 +136,7 @@ class _Convolution(torch.autograd.Function):
 def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
     """Return whether the kernels of `convolution_triton` compute this layer."""
     few = x.shape[1] in (1, 16) and weight.shape[0] == 16 and weight.shape[-1] == 3 and weight.shape[-2] in (1, 3)
-    return few and set(stride) == {1} and x.is_cuda and has_triton()
+    return few and set(stride) == {1} and device.runs_triton(x)
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Shape, relu: bool) -> Tensor:
@@ -146,7 +146,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
         return convolution_triton.convolve(x, weight, bias, padding, relu)
     y = torch.ops.aten.convolution(x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), 1)
     y = y.contiguous(memory_format=torch.channels_last_3d)
-    if x.is_cuda and has_triton():
+    if device.runs_triton(x):
         from emsuite.models import channels_triton
 
         return channels_triton.bias_relu_(y, bias, relu)
@@ -156,7 +156,7 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Sh
 
 def _relu_backward(gradient: Tensor, y: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     """Return the gradients of the convolution's result and of the bias."""
-    if y.is_cuda and has_triton():
+    if device.runs_triton(y):
         from emsuite.models import channels_triton
 
         return channels_triton.bias_relu_backward(gradient, y, relu)

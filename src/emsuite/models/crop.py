@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emsuite.common import device
 from emsuite.common.arrays import Shape
-from emsuite.common.device import has_triton
 
 
 def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -30,11 +30,13 @@ def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
 def crop_and_pool(x: Tensor, shape: Shape, factor: Shape) -> tuple[Tensor, Tensor]:
     """Return the centre of `x` (N, C, Z, Y, X) of size `shape`, and `x` reduced by maxima over blocks of `factor`.
 
+    Where no gradients are wanted, `x` itself stands for its centre, which `join` cuts out.
+
     The gradient of both is one array. torch by itself fills an array of the size of `x` with zeros for the gradient of
     the crop, copies the gradient into it and adds the other one: a tenth of a training step.
     """
     if not torch.is_grad_enabled():
-        return centre_crop(x, shape), _pool(x, factor)[0]
+        return x, _pool(x, factor)[0]
     return _CropAndPool.apply(x, shape, factor)
 
 
@@ -63,13 +65,9 @@ def arrange(blocks: Tensor, factor: Sequence[int]) -> Tensor:
     return blocks.reshape(n, *shape, *factor, out).permute(*order).reshape(n, *fine, out).movedim(-1, 1)
 
 
-def _on_gpu(x: Tensor) -> bool:
-    return x.is_cuda and x.element_size() == 2 and has_triton()
-
-
 def _pool(x: Tensor, factor: Shape) -> tuple[Tensor, Tensor | None]:
     """Return the maxima, and where they are, unless the kernels find them again."""
-    if _on_gpu(x):
+    if device.runs_triton(x):
         from emsuite.models import skip_triton
 
         return skip_triton.pool(x, factor), None
@@ -105,7 +103,7 @@ class _Join(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, skip: Tensor, blocks: Tensor, factor: Shape) -> Tensor:
         ctx.factor, ctx.shape, ctx.channels = factor, skip.shape, skip.shape[1]
-        if _on_gpu(blocks):
+        if device.runs_triton(blocks):
             from emsuite.models import skip_triton
 
             out = skip_triton.join(skip, blocks, factor)
@@ -119,7 +117,7 @@ class _Join(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (out,) = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last_3d)
-        if _on_gpu(out):
+        if device.runs_triton(out):
             from emsuite.models import skip_triton
 
             to_skip, to_blocks = skip_triton.join_backward(gradient, out, ctx.channels, ctx.factor)

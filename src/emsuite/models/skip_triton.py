@@ -166,6 +166,7 @@ def join(skip: Tensor, blocks: Tensor, factor: Shape) -> Tensor:
     Returns:
         (N, S + C, *(z, y, x) * factor), channels last in memory.
     """
+    assert skip.is_contiguous(memory_format=torch.channels_last_3d)
     n, channels, *around = skip.shape
     upsampled = blocks.shape[-1] // (factor[0] * factor[1] * factor[2])
     shape = tuple(s * f for s, f in zip(blocks.shape[1:4], factor, strict=True))
