@@ -49,11 +49,11 @@ def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) ->
     for number in range(len(rows)):
         piece = pieces.get(number, Piece())
         for name, values in zip(PARTS, (*(piece.mesh or (None, None)), piece.runs), strict=True):
-            values = () if values is None else values
-            if len(values):
+            length = 0 if values is None else len(values)
+            if values is not None and length:
                 parts[name].append(values)
-            rows[name][number] = ends[name], ends[name] + len(values)
-            ends[name] += len(values)
+            rows[name][number] = ends[name], ends[name] + length
+            ends[name] += length
     block = int(rows["block"][0]) if len(rows) else None
     for name, (dtype, width) in PARTS.items():
         if block is not None and parts[name]:
