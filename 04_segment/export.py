@@ -27,7 +27,7 @@ python 04_segment/export.py --segmentation results/segmentation.zarr/segmentatio
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["precomputed", "ome-zarr", "n5", "csv"]),
+    type=click.Choice(["precomputed", "ome-zarr", "n5", "hdf5", "tiff", "csv"]),
     default="precomputed",
     help="precomputed: voxels, meshes, skeletons and the table; csv: the table alone; others: voxels alone.",
 )
@@ -35,7 +35,9 @@ python 04_segment/export.py --segmentation results/segmentation.zarr/segmentatio
 @click.option("--skeletons", is_flag=True, help="Make skeletons too, and measure their cable length.")
 @click.option("--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="The region to export, nm. [default: all]")
 @click.option("--block-size", type=options.LENGTHS, help="nm, z,y,x. [default: about 128 voxels along each axis]")
-@click.option("--out", type=options.FILE, required=True, help="As x.precomputed, x.zarr/NAME, x.n5/NAME, x.csv.")
+@click.option(
+    "--out", type=options.FILE, required=True, help="As x.precomputed, x.zarr/NAME, x.n5/NAME, x.h5/NAME, x.tif, x.csv."
+)
 @options.stated_grid("segmentation")
 @options.workers
 def main(segmentation: Path, kind: str, out: Path, levels_of_detail: int, skeletons: bool, **others: Any) -> None:
