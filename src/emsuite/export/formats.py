@@ -11,7 +11,7 @@ from emsuite.data.pyramid import make_pyramid
 from emsuite.export.blocks import check_labels
 from emsuite.export.export import Shapes, export_precomputed, export_table
 from emsuite.io.chunks import CHUNK
-from emsuite.io.formats.sections.tiff_writer import TYPES
+from emsuite.io.single_file import holds_type, is_single_file
 from emsuite.io.volume import LABELS, Volume, open_volume, split_path
 
 
@@ -51,15 +51,15 @@ def export(
     volume = open_volume(source)
     check_labels(volume)
     out = out if split_path(out)[1] or kind not in _NAMES else out / _NAMES[kind]
-    digest = convert(source, out, roi=roi, layout=Layout(_type_in(kind, volume)), workers=workers)
+    digest = convert(source, out, roi=roi, layout=Layout(_type_in(out, volume)), workers=workers)
     if kind == "ome-zarr" and max(open_volume(out).shape) > CHUNK:
         make_pyramid(out, kind="mode", workers=workers)
     return f"copied and compared, digest {digest[:16]}"
 
 
-def _type_in(kind: str, volume: Volume) -> str | None:
-    """Return the type of ids, if it must be another: TIFF has no 64 bits, and numbers alone."""
-    if kind != "tiff" or volume.dtype.name in TYPES:
+def _type_in(out: Path, volume: Volume) -> str | None:
+    """Return the type of ids, if the format lacks that of the volume: TIFF has no 64 bits, and numbers alone."""
+    if not is_single_file(out) or holds_type(out, volume.dtype):
         return None
     return "uint8" if volume.dtype.kind == "b" else "uint32"
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from emsuite.common.files import atomic_path, remove_leftovers
 from emsuite.common.geometry import json_numbers
 from emsuite.common.lock import owned
@@ -23,6 +25,13 @@ from emsuite.io.volume import Volume, open_volume
 def is_single_file(path: Path) -> bool:
     """Return whether the format of an array is one that holds all in one file; raise BadInput if it has no format."""
     return isinstance(find_format(path)[0], FileFormat)
+
+
+def holds_type(path: Path, dtype: np.dtype) -> bool:
+    """Return whether the format of an array, one of one file, has a type of voxels."""
+    stored_as = find_format(path)[0]
+    assert isinstance(stored_as, FileFormat), path
+    return stored_as.holds_type(dtype)
 
 
 def plan_array(

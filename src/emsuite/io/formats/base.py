@@ -94,6 +94,9 @@ class FileFormat(Format, Protocol):
     Blocks that several processes write, and files that a dead process leaves, would be damage to the whole file.
     """
 
+    def holds_type(self, dtype: np.dtype) -> bool:
+        """Return whether the format has a type of voxels."""
+
     def planned(self, container: str, name: str, new: NewArray) -> NewArray:
         """Return the array with the chunks that it will have; raise BadInput for what the format cannot hold."""
 

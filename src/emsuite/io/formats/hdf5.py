@@ -64,6 +64,11 @@ def fingerprint(container: str, name: str) -> str:
     return checksum(Path(container) / name)
 
 
+def holds_type(dtype: np.dtype) -> bool:
+    """See `FileFormat.holds_type`."""
+    return dtype.kind in "biuf"
+
+
 def planned(container: str, name: str, new: NewArray) -> NewArray:
     """See `FileFormat.planned`."""
     if not name.strip("/"):

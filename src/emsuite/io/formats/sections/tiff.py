@@ -23,6 +23,7 @@ from emsuite.common.provenance import checksum
 from emsuite.io.formats.base import Mode, StoredArray
 from emsuite.io.formats.sections.lazy_array import Box, LazyArray, check_size, check_voxels, read_bytes
 from emsuite.io.formats.sections.tiff_metadata import attributes_of
+from emsuite.io.formats.sections.tiff_writer import holds_type as holds_type
 from emsuite.io.formats.sections.tiff_writer import planned as planned
 from emsuite.io.formats.sections.tiff_writer import write_array as write_array
 

@@ -30,12 +30,17 @@ _STRIP = 2**20
 _SPACE = uuid.UUID("3f2a6c1e-0f5b-4f0e-8d53-0d7b1f0a9c55")
 
 
+def holds_type(dtype: np.dtype) -> bool:
+    """See `FileFormat.holds_type`."""
+    return dtype.name in TYPES
+
+
 def planned(container: str, name: str, new: NewArray) -> NewArray:
     """See `FileFormat.planned`."""
     if name:
         raise BadInput(f"{container}: a TIFF file is one array without a name, expected its path alone, not '{name}'")
     dtype, spatial = np.dtype(new.dtype), new.shape[-3:]
-    if dtype.name not in TYPES:
+    if not holds_type(dtype):
         raise BadInput(f"{container}: TIFF with OME's metadata holds no {dtype.name}, expected --dtype {_ONE_OF}")
     if len(new.attributes["voxel_size"]) != 3 or 0 in new.shape:
         raise BadInput(f"{container}: an array of {new.shape} voxels, expected (Z, Y, X) or (C, Z, Y, X) to write TIFF")
