@@ -34,6 +34,7 @@ python 01_data/convert.py plate.ome.zarr mine/plate.zarr/volumes/raw --level 1 -
 @click.option("--shards", type=options.VOXELS, help="Voxels in one file, multiples of --chunks. [default: one chunk]")
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", help="The version of a new zarr.")
 @click.option("--levels", type=click.IntRange(1, 30), help="Write that many coarser levels, as make_pyramid.py does.")
+@options.stated_grid("source")
 @options.workers
 def main(source: Path, to: Path, level: int, roi: str | None, levels: int | None, workers: Any, **layout: Any) -> None:
     """Copy the array FROM to the array TO, as VOLUME.zarr/volumes/raw, VOLUME.h5/volumes/raw or VOLUME.tif.

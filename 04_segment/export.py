@@ -31,6 +31,7 @@ python 04_segment/export.py --segmentation results/segmentation.zarr/segmentatio
     default="precomputed",
     help="precomputed: voxels, meshes, skeletons and the table; csv: the table alone; others: voxels alone.",
 )
+@click.option("--level", type=click.IntRange(0, 30), default=0, help="Of a pyramid: the level to export, 0 the finest.")
 @click.option("--levels-of-detail", type=click.IntRange(0, 8), default=3, help="Of meshes; 0: no meshes, no surface.")
 @click.option("--skeletons", is_flag=True, help="Make skeletons too, and measure their cable length.")
 @click.option("--roi", metavar="Z0:Z1,Y0:Y1,X0:X1", help="The region to export, nm. [default: all]")
@@ -40,12 +41,15 @@ python 04_segment/export.py --segmentation results/segmentation.zarr/segmentatio
 )
 @options.stated_grid("segmentation")
 @options.workers
-def main(segmentation: Path, kind: str, out: Path, levels_of_detail: int, skeletons: bool, **others: Any) -> None:
+def main(
+    segmentation: Path, kind: str, out: Path, level: int, levels_of_detail: int, skeletons: bool, **others: Any
+) -> None:
     """Write a segmentation in another format. The same command continues a stopped run."""
     from emsuite.export.export import Shapes
     from emsuite.export.formats import export
+    from emsuite.io.levels import level_path
 
-    written = export(segmentation, out, kind, shapes=Shapes(levels_of_detail, skeletons), **others)
+    written = export(level_path(segmentation, level), out, kind, shapes=Shapes(levels_of_detail, skeletons), **others)
     click.echo(f"{written}; {out}")
 
 

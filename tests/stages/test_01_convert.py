@@ -139,6 +139,18 @@ def test_a_second_run_at_the_same_time_is_refused(run_script: Run, tmp_path: Pat
     assert first.wait(60) == 0
 
 
+def test_a_file_without_a_voxel_size_is_copied_with_one(call_script: Callable[..., Any], tmp_path: Path) -> None:
+    voxels = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    with h5py.File(tmp_path / "snemi.h5", "w") as file:
+        file["main"] = voxels
+    done = call_script(CONVERT, "snemi.h5/main", "to.tif", "--voxel-size", "29.4,6,6", "--offset", "0,12,6")
+    assert done.code == 0, done.err
+    copy = open_volume(tmp_path / "to.tif")
+    assert [float(n) for n in (*copy.voxel_size, *copy.offset)] == [29.4, 6, 6, 0, 12, 6]
+    np.testing.assert_array_equal(copy.read(), voxels)
+    assert "--voxel-size" in call_script(CONVERT, "snemi.h5/main", "other.tif").err
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "line"),
     [

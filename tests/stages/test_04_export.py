@@ -107,6 +107,17 @@ def test_bad_input_is_told_in_one_line(
     assert not list(tmp_path.glob("*unfinished*"))
 
 
+def test_a_coarser_level_is_exported(run_script: Run, segmentation: Path, tmp_path: Path) -> None:
+    run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "o.zarr", "--format", "ome-zarr")
+    options = ("--segmentation", tmp_path / "o.zarr/segmentation", "--out", tmp_path / "x.h5", "--format", "hdf5")
+    done = run_script(SCRIPT, *options, "--level", 1)
+    assert done.returncode == 0, done.stderr
+    coarse = open_volume(tmp_path / "x.h5/volumes/labels/neuron_ids")
+    assert (coarse.shape, coarse.voxel_size) == ((16, 20, 36), (16, 16, 16))
+    done = run_script(SCRIPT, *options, "--level", 5)
+    assert (done.returncode, "has no level 5, expected one of 2 from 0 up" in done.stderr) == (2, True)
+
+
 def test_ids_that_tiff_cannot_hold_are_refused(run_script: Run, tmp_path: Path) -> None:
     write_array(tmp_path / "l.zarr/l", np.full((4, 4, 4), 2**40, np.uint64))
     options = ("--segmentation", "l.zarr/l", "--out", "x.tif", "--format", "tiff")
