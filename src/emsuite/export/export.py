@@ -57,7 +57,7 @@ class _Request:
             "grid": [json_numbers(self.volume.voxel_size), json_numbers(self.volume.offset)],
             "block_size": json_numbers(self.block_size),
             "levels_of_detail": self.shapes.levels,
-            "skeletons": "of whole segments" if self.shapes.skeletons else False,
+            "skeletons": "of whole segments" if self.shapes.skeletons else "none",
         }
 
 
