@@ -108,3 +108,17 @@ def test_lengths_are_those_of_smooth_lines() -> None:
     assert cable_length(stairs, SIZE) == pytest.approx(np.hypot(100, 50) * 8, rel=0.002)
     branched = Skeleton(np.array([[0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]) * UNITS, np.ones(4), edges[:3] * [0, 1])
     assert cable_length(branched, (1.0, 2.0, 3.0)) == 9 * 6
+
+
+@pytest.mark.parametrize("most", [runs.MOST_VOXELS, 4000])
+def test_a_fork_has_the_length_of_its_arms(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_VOXELS", most)
+    stem, fork = (
+        straight((0, 40, 40), (150, 40, 40)),
+        [straight((70, 40, 40), (130, 40 + side, 40)) for side in (60, -36)],
+    )
+    labels = along(np.concatenate([stem, *fork]), (150, 110, 80), 40)
+    write_array(tmp_path / "s.zarr/s", labels)
+    true = 8 * (150 + np.hypot(60, 60) + np.hypot(60, 36)) + 2 * 40
+    (length,) = {cable(tmp_path / "s.zarr/s", block) for block in (None, 40)}
+    assert length == pytest.approx(true, rel=0.1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST_VOXELS = 2**19
+MOST_VOXELS = 2**22
 """Of a segment, as many as are put together without coarser voxels."""
 MOST_BOX = 2**25
 """Voxels of a segment's box, the same."""
