@@ -34,13 +34,19 @@ python 01_data/convert.py plate.ome.zarr mine/plate.zarr/volumes/raw --level 1 -
 @click.option("--shards", type=options.VOXELS, help="Voxels in one file, multiples of --chunks. [default: one chunk]")
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", help="The version of a new zarr.")
 @click.option("--levels", type=click.IntRange(1, 30), help="Write that many coarser levels, as make_pyramid.py does.")
+@options.stated_grid("source")
 @options.workers
 def main(source: Path, to: Path, level: int, roi: str | None, levels: int | None, workers: Any, **layout: Any) -> None:
-    """Copy the array FROM to the array TO, as VOLUME.zarr/volumes/raw. The same command continues a stopped run."""
+    """Copy the array FROM to the array TO, as VOLUME.zarr/volumes/raw, VOLUME.h5/volumes/raw or VOLUME.tif.
+
+    The same command continues a stopped run. HDF5 and TIFF are written by one process, and a stopped run begins again.
+    """
     from emsuite.data.convert import Layout, convert
-    from emsuite.data.pyramid import make_pyramid
+    from emsuite.data.pyramid import check_holds_levels, make_pyramid
     from emsuite.io.levels import level_path
 
+    if levels:
+        check_holds_levels(to)
     stored = Layout(**layout | {"zarr_format": int(layout["zarr_format"])})  # type: ignore[arg-type]
     digest = convert(level_path(source, level), to, roi=roi, layout=stored, workers=workers)
     if levels:

@@ -11,11 +11,10 @@ from emsuite.export.pieces import (
     forget,
     gather_rows,
     read_meshes,
+    read_runs,
     read_segment,
-    read_skeletons,
     write_pieces,
 )
-from emsuite.export.skeletons import Skeleton
 
 
 def rows_of(block: int, *segments: int) -> np.ndarray:
@@ -27,9 +26,9 @@ def rows_of(block: int, *segments: int) -> np.ndarray:
 def test_pieces_of_a_segment_come_from_all_blocks(tmp_path: Path) -> None:
     first = Mesh(np.arange(9).reshape(3, 3), np.array([[0, 1, 2]]))
     second = Mesh(np.arange(12).reshape(4, 3), np.array([[0, 1, 2], [1, 2, 3]]))
-    skeleton = Skeleton(np.arange(6).reshape(2, 3), np.array([1, 2], np.float32), np.array([[0, 1]]))
+    runs = np.array([[0, 0, 3, 5], [0, 1, 2, 8]], np.int32)
     large = 2**64 - 1
-    write_pieces(tmp_path, rows_of(0, 5, large), {0: Piece(first), 1: Piece(second, skeleton)})
+    write_pieces(tmp_path, rows_of(0, 5, large), {0: Piece(first), 1: Piece(second, runs)})
     write_pieces(tmp_path, rows_of(1, large), {0: Piece(first)})
     write_pieces(tmp_path, rows_of(2), {})
     forget()
@@ -38,9 +37,8 @@ def test_pieces_of_a_segment_come_from_all_blocks(tmp_path: Path) -> None:
     for found, given in zip(meshes, (second, first), strict=True):
         np.testing.assert_array_equal(found.vertices, given.vertices)
         np.testing.assert_array_equal(found.faces, given.faces)
-    (found,) = read_skeletons(tmp_path, read_segment(tmp_path, 1))
-    assert [part.tolist() for part in found] == [part.tolist() for part in skeleton]
-    assert read_skeletons(tmp_path, read_segment(tmp_path, 0)) == []
+    assert [part.tolist() for part in read_runs(tmp_path, read_segment(tmp_path, 1))] == [runs.tolist(), []]
+    assert [len(part) for part in read_runs(tmp_path, read_segment(tmp_path, 0))] == [0]
 
 
 def test_no_blocks_have_no_rows(tmp_path: Path) -> None:

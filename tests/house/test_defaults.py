@@ -27,8 +27,8 @@ BY_HAND = {
      for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
                    "evaluate", "export")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
-    for script in ("create_masks", "info", "view_data", "train", "find_learning_rate", "predict", "extract_fragments",
-                   "agglomerate", "evaluate", "export", "view")}  # fmt: skip
+    for script in ("convert", "create_masks", "info", "view_data", "train", "find_learning_rate", "predict",
+                   "extract_fragments", "agglomerate", "evaluate", "export", "view")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

@@ -119,7 +119,7 @@ def test_only_formats_know_the_libraries_of_formats(library: str) -> None:
 def test_only_volumes_know_the_formats() -> None:
     for name, imported in GRAPH.items():
         if any(other.startswith("io.formats.") for other in imported):
-            assert name in ("io.volume", "io.levels") or name.startswith("io.formats."), name
+            assert name in ("io.volume", "io.levels", "io.single_file") or name.startswith("io.formats."), name
 
 
 def test_records_of_inputs_say_how_volumes_are_fingerprinted() -> None:

@@ -139,14 +139,28 @@ def test_a_second_run_at_the_same_time_is_refused(run_script: Run, tmp_path: Pat
     assert first.wait(60) == 0
 
 
+def test_a_file_without_a_voxel_size_is_copied_with_one(call_script: Callable[..., Any], tmp_path: Path) -> None:
+    voxels = np.arange(4 * 5 * 6, dtype=np.uint8).reshape(4, 5, 6)
+    with h5py.File(tmp_path / "snemi.h5", "w") as file:
+        file["main"] = voxels
+    done = call_script(CONVERT, "snemi.h5/main", "to.tif", "--voxel-size", "29.4,6,6", "--offset", "0,12,6")
+    assert done.code == 0, done.err
+    copy = open_volume(tmp_path / "to.tif")
+    assert [float(n) for n in (*copy.voxel_size, *copy.offset)] == [29.4, 6, 6, 0, 12, 6]
+    np.testing.assert_array_equal(copy.read(), voxels)
+    assert "--voxel-size" in call_script(CONVERT, "snemi.h5/main", "other.tif").err
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "line"),
     [
         (CONVERT, ("no.zarr/raw", "to.zarr/raw"), "no.zarr: no such volume; expected a zarr folder"),
         (CONVERT, ("cremi.hdf", "to.zarr/raw"), "cremi.hdf: has no array ''; it holds"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr"), "to.zarr: expected an array in a format that can be written"),
-        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif"), "to.tif: expected an array in a format that can be written"),
-        (CONVERT, ("cremi.hdf/volumes/raw", "cremi.hdf/volumes/raw2"), "expected an array in a format that can be wri"),
+        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif/raw"), "to.tif: a TIFF file is one array without a name"),
+        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif", "--dtype", "int64"), "to.tif: TIFF with OME's metadata holds no"),
+        (CONVERT, ("cremi.hdf/volumes/raw", "to.tif", "--levels", 1), "to.tif: HDF5 and TIFF have no coarser levels"),
+        (CONVERT, ("cremi.hdf/volumes/raw", "cremi.hdf/volumes"), "'volumes' is a group of arrays"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr/raw", "--level", 1), "has no level 1, expected one of 1"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr/raw", "--roi", "0:9"), "1 ranges, expected 3"),
         (CONVERT, ("cremi.hdf/volumes/raw", "to.zarr/raw", "--dtype", "complex64"), "'complex64' is not one of"),

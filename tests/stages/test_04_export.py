@@ -41,11 +41,15 @@ def test_each_format_is_written(run_script: Run, segmentation: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "t.csv", newline="") as file:
         assert sum(int(row["voxels"]) for row in csv.DictReader(file)) == voxels.size
-    for kind, to in (("ome-zarr", "o.zarr"), ("n5", "o.n5/s")):
+    for kind, to in (("ome-zarr", "o.zarr"), ("n5", "o.n5/s"), ("hdf5", "o.h5"), ("tiff", "o.tif")):
         done = run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / to, "--format", kind)
         assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(open_volume(tmp_path / "o.n5/s").read(), voxels)
     np.testing.assert_array_equal(open_volume(tmp_path / "o.zarr/segmentation").read(), voxels)
+    np.testing.assert_array_equal(open_volume(tmp_path / "o.h5/volumes/labels/neuron_ids").read(), voxels)
+    narrow = open_volume(tmp_path / "o.tif")
+    np.testing.assert_array_equal(narrow.read(), voxels)
+    assert (narrow.dtype, narrow.offset) == (np.uint32, (0, 8, 80))
     assert len(levels_of(tmp_path / "o.zarr/segmentation")) == 2
 
 
@@ -81,6 +85,7 @@ def test_a_killed_export_continues_and_gives_the_same_bytes(segmentation: Path, 
     ("options", "words"),
     [
         (("--out", "x.zarr"), "x.zarr: expected a path of precomputed, with the ending .precomputed"),
+        (("--out", "x.zarr", "--format", "hdf5"), "expected a path of hdf5, with the ending .h5 or .hdf or .hdf5"),
         (("--out", "x.csv", "--format", "csv", "--roi", "0:8"), "expected 3 as z0:z1,y0:y1,x0:x1"),
         (("--out", "x.precomputed", "--block-size", "7,8,8"), "expected multiples of the voxel size"),
         (("--out", "x.precomputed", "--segmentation", "no.zarr/s"), "no.zarr: no such volume"),
@@ -100,6 +105,25 @@ def test_bad_input_is_told_in_one_line(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*unfinished*"))
+
+
+def test_a_coarser_level_is_exported(run_script: Run, segmentation: Path, tmp_path: Path) -> None:
+    run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "o.zarr", "--format", "ome-zarr")
+    options = ("--segmentation", tmp_path / "o.zarr/segmentation", "--out", tmp_path / "x.h5", "--format", "hdf5")
+    done = run_script(SCRIPT, *options, "--level", 1)
+    assert done.returncode == 0, done.stderr
+    coarse = open_volume(tmp_path / "x.h5/volumes/labels/neuron_ids")
+    assert (coarse.shape, coarse.voxel_size) == ((16, 20, 36), (16, 16, 16))
+    done = run_script(SCRIPT, *options, "--level", 5)
+    assert (done.returncode, "has no level 5, expected one of 2 from 0 up" in done.stderr) == (2, True)
+
+
+def test_ids_that_tiff_cannot_hold_are_refused(run_script: Run, tmp_path: Path) -> None:
+    write_array(tmp_path / "l.zarr/l", np.full((4, 4, 4), 2**40, np.uint64))
+    options = ("--segmentation", "l.zarr/l", "--out", "x.tif", "--format", "tiff")
+    done = run_script(SCRIPT, *options, cwd=tmp_path)
+    assert (done.returncode, "do not all fit uint32" in done.stderr, done.stderr.count("error")) == (2, True, 1)
+    assert not (tmp_path / "x.tif").exists()
 
 
 def test_a_folder_that_is_no_export_is_kept(run_script: Run, segmentation: Path, tmp_path: Path) -> None:

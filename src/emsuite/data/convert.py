@@ -3,6 +3,8 @@
     FROM    any array that can be opened
     TO      an array in a format that can be written; it bears another name until it is complete
 
+Formats of one file, HDF5 and TIFF, are written by one process; a stopped run begins again.
+
 The record, with the digest of the voxels, lies beside the container of TO: `x.zarr.volumes.raw.manifest.json` for
 `x.zarr/volumes/raw`. A folder of that name, without the ending, keeps the state of a run.
 """
@@ -22,12 +24,14 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, manifest_path, output
+from emsuite.common.progress import progress
 from emsuite.common.state.ownership import wrote
 from emsuite.data.pyramid import check_levels, is_copy, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import levels_folder
 from emsuite.io.regions import format_roi, parse_roi
+from emsuite.io.single_file import is_single_file, plan_array, writing
 from emsuite.io.values import fitted
 from emsuite.io.volume import (
     Volume,
@@ -72,7 +76,7 @@ def convert(
         to: The array to write.
         roi: The region to copy, as `parse_roi` reads it; None: all.
         layout: How the voxels are stored.
-        workers: Processes on this machine, or jobs of Slurm.
+        workers: Processes on this machine, or jobs of Slurm; one process writes formats of one file.
 
     Returns:
         The digest: SHA-256 of the SHA-256 (hexadecimal, joined) of each block's voxels, little-endian in C order; the
@@ -86,7 +90,9 @@ def convert(
     check_whole(Path(source))
     volume = open_volume(source)
     region = volume.roi if roi is None else parse_roi(roi, volume)
-    new = _NewVolume.of(volume, region, to, layout)
+    new = _NewVolume.of(volume, region, layout)
+    if is_single_file(to):
+        return _convert_to_file(volume, region, to, new)
     record, container = record_path(to), split_path(to)[0]
     _check_target(volume, to, record)
     check_levels(to)
@@ -116,10 +122,40 @@ def convert(
     return str(out.notes["digest"])
 
 
+def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -> str:
+    """Do what `convert` does, for a format that holds all voxels in one file."""
+    if new.shards:
+        raise BadInput(f"{to}: shards of {new.shards} voxels: expected none, zarr 3 alone has shards")
+    planned = plan_array(to, new.shape, new.dtype, volume, region.offset, new.chunks, **new.attributes)
+    record = record_path(to)
+    _check_copy(volume, to, record)
+    block = _block(planned.chunks[-region.dims :], region.shape / volume.voxel_size, new.voxel_bytes)
+    first = [int(n) for n in (region.offset - volume.offset) / volume.voxel_size]
+
+    def read(box: tuple[slice, ...]) -> np.ndarray:
+        begins = [0] * (len(box) - len(first)) + first
+        moved = tuple(slice(part.start + b, part.stop + b) for part, b in zip(box, begins, strict=True))
+        return fitted(volume.path, volume[moved], new.dtype)
+
+    settings = {"from": origin_of(volume.path), "roi": format_roi(region), **new.settings(), "chunks": planned.chunks}
+    del settings["shards"], settings["zarr_format"]
+    with output(record, settings, inputs={"from": volume.path}, fingerprint=fingerprint) as out:
+        with writing(to, planned, read) as copy:
+            digests = _compare(volume, copy, region, new.dtype, block)
+        out.notes |= {"digest": hashlib.sha256("".join(digests).encode()).hexdigest(), "block": list(block)}
+    return str(out.notes["digest"])
+
+
 def _check_target(volume: Volume, to: Path, record: Path) -> None:
     container, name = split_path(to)
     if not is_writable(container) or not name:
         raise BadInput(f"{to}: expected an array in a format that can be written, as VOLUME.zarr/volumes/raw")
+    _check_copy(volume, to, record)
+
+
+def _check_copy(volume: Volume, to: Path, record: Path) -> None:
+    """Raise BadInput if the array to write is the source, or no earlier copy."""
+    container = split_path(to)[0]
     if container.exists() and holds_array(to):
         if to.resolve() == volume.path.resolve() or volume.path.resolve().is_relative_to(to.resolve()):
             raise BadInput(f"{to}: is the array to copy, expected another")
@@ -140,9 +176,11 @@ class _NewVolume:
     attributes: dict[str, Any]
     grid: BlockGrid
     block: tuple[int, ...]
+    voxel_bytes: int
+    """Of all channels."""
 
     @classmethod
-    def of(cls, volume: Volume, roi: Roi, to: Path, layout: Layout) -> "_NewVolume":
+    def of(cls, volume: Volume, roi: Roi, layout: Layout) -> "_NewVolume":
         spatial = tuple(int(n) for n in roi.shape / volume.voxel_size)
         channels = volume.shape[: len(volume.shape) - len(spatial)]
         dtype = volume.dtype if layout.dtype is None else np.dtype(layout.dtype)
@@ -150,13 +188,14 @@ class _NewVolume:
         shards = None if layout.shards is None else _lengths("shards", layout.shards, spatial)
         if shards and (layout.zarr_format == 2 or any(s % c for s, c in zip(shards, chunks, strict=True))):
             raise BadInput(f"shards of {shards} voxels: expected multiples of the chunks {chunks}, in zarr 3")
-        block = _block(shards or chunks, spatial, dtype.itemsize * math.prod(channels))
+        voxel_bytes = dtype.itemsize * math.prod(channels)
+        block = _block(shards or chunks, spatial, voxel_bytes)
         size_nm = Coordinate(min(b, n) for b, n in zip(block, spatial, strict=True)) * volume.voxel_size
         grid = BlockGrid(roi, size_nm, volume.voxel_size * 0)
         stored = (*channels, *chunks), (*channels, *shards) if shards else None
         kept = further_attributes(volume)
         shape = (*channels, *spatial)
-        return cls(shape, dtype, volume.voxel_size, *stored, layout.zarr_format, kept, grid, block)
+        return cls(shape, dtype, volume.voxel_size, *stored, layout.zarr_format, kept, grid, block, voxel_bytes)
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the bytes."""
@@ -211,11 +250,24 @@ class _CopyBlock:
         new = open_volume(self.to, "r+")
         voxels = fitted(self.source, open_volume(self.source).read(block.write), new.dtype)
         new.write(block.write, voxels)
-        voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
-        back = np.ascontiguousarray(open_volume(self.to, "r+").read(block.write), voxels.dtype)
-        if not np.array_equal(voxels.reshape(-1).view(np.uint8), back.reshape(-1).view(np.uint8)):
-            raise RunFailed(f"{self.to}: voxels at {block.write} nm that were read back differ from those written")
-        write_text(_digest_path(self.record, block.index), hashlib.sha256(voxels.data).hexdigest())
+        digest = _digest(voxels, open_volume(self.to, "r+"), block.write)
+        write_text(_digest_path(self.record, block.index), digest)
+
+
+def _compare(source: Volume, copy: Volume, region: Roi, dtype: np.dtype, block: Sequence[int]) -> list[str]:
+    """Return the digests of all blocks of a copy; raise RunFailed if one differs from the source."""
+    grid = BlockGrid(region, Coordinate(block) * source.voxel_size, source.voxel_size * 0)
+    blocks = progress(grid, what="compare", total=len(grid), unit="block")
+    return [_digest(fitted(source.path, source.read(b.write), dtype), copy, b.write) for b in blocks]
+
+
+def _digest(voxels: np.ndarray, copy: Volume, roi: Roi) -> str:
+    """Return the SHA-256 of voxels, little-endian; raise RunFailed if the copy has others at `roi` (nm)."""
+    voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
+    back = np.ascontiguousarray(copy.read(roi), voxels.dtype)
+    if not np.array_equal(voxels.reshape(-1).view(np.uint8), back.reshape(-1).view(np.uint8)):
+        raise RunFailed(f"{copy.path}: voxels at {roi} nm that were read back differ from those written")
+    return hashlib.sha256(voxels.data).hexdigest()
 
 
 def _digest_path(record: Path, index: int) -> Path:

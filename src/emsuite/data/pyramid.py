@@ -23,6 +23,7 @@ from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import check_takes_levels, levels_folder, list_levels
+from emsuite.io.single_file import is_single_file
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 
 _MOST_BYTES = 2**28
@@ -84,10 +85,16 @@ def is_copy(path: Path, record: Path) -> bool:
     return manifest_path(record).exists() and is_own(path, read_manifest(record).get("wrote"))
 
 
+def check_holds_levels(array: Path) -> None:
+    """Raise BadInput if an array that is to be written lies in a format without levels."""
+    if is_single_file(array):
+        raise BadInput(f"{array}: HDF5 and TIFF have no coarser levels, expected --levels with zarr alone")
+
+
 def record_path(array: Path, purpose: str = "") -> Path:
     """Return the path, beside the container of an array, at which the state of what is written there is recorded."""
     container, name = split_path(array)
-    return container.with_name(f"{container.name}.{name.replace('/', '.')}{purpose}")
+    return container.with_name(f"{container.name}{'.' if name else ''}{name.replace('/', '.')}{purpose}")
 
 
 def _windows(volume: Volume, levels: int | None) -> list[tuple[int, ...]]:

@@ -1,8 +1,8 @@
 """The blocks of an export: what each finds of the segments in it, with one voxel of the blocks behind it.
 
-+-----------+- +      A block counts its own voxels. Its meshes and skeletons reach to the centres of the first
-|   block   | .|      voxels behind it, where those of the next block begin. At the faces of the region meshes are
-+-----------+- +      closed.
++-----------+- +      A block counts and lists its own voxels. Its meshes reach to the centres of the first voxels
+|   block   | .|      behind it, where those of the next block begin. At the faces of the region they are closed.
++-----------+- +
 + - - - - - - -+
 """
 
@@ -18,7 +18,7 @@ from emsuite.common.geometry import Coordinate, Roi
 from emsuite.export.mesh import UNITS, Mesh, mesh_labels
 from emsuite.export.multilod import Space
 from emsuite.export.pieces import ROW, Piece, write_pieces
-from emsuite.export.skeletons import Skeleton, skeletonize
+from emsuite.export.runs import find_runs
 from emsuite.io.volume import Volume, open_volume
 
 
@@ -37,11 +37,10 @@ class FindPieces:
     region: Roi
     meshes: bool
     skeletons: bool
+    """Whether to list the voxels of segments, of which skeletons are made."""
 
     def warm_up(self) -> None:
         """Load what the workers need, once for all of them."""
-        if self.skeletons:
-            import kimimaro  # noqa: F401
         if self.meshes:
             import zmesh  # noqa: F401
 
@@ -55,15 +54,12 @@ class FindPieces:
         rows["block"] = block.index
         space, shift = space_of(volume, self.region), first[::-1] * UNITS
         meshes: dict[int, Mesh] = {}
-        skeletons: dict[int, Skeleton] = {}
         if self.meshes:
             closed, before = self._close(labels, block)
             for label, mesh in mesh_labels(closed, space.scale.tolist()):
                 meshes[label] = Mesh(mesh.vertices + shift - before[::-1] * UNITS, mesh.faces)
-        if self.skeletons:
-            for label, found in skeletonize(labels, space.voxel_size):
-                skeletons[label] = Skeleton(found.nodes + shift, found.radius, found.edges)
-        pieces = {n - 1: Piece(meshes.get(n), skeletons.get(n)) for n in range(1, len(ids) + 1)}
+        runs = find_runs(labels[own], len(ids), first) if self.skeletons else [None] * len(ids)
+        pieces = {n: Piece(meshes.get(n + 1), runs[n]) for n in range(len(ids))}
         write_pieces(self.folder, rows, pieces)
 
     def _close(self, labels: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
     blocks of voxels   ->  pieces of each segment   ->  segments: meshes, skeletons, measures   ->  the table
     (FindPieces)           (files of the run)           (ShapeSegments)                             scales of voxels
 
-Meshes and measures of a segment need all of its pieces in memory, not its voxels.
+Meshes of a segment need all of its pieces in memory; its skeleton needs its voxels, of a large segment coarser ones.
 """
 
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ class _Request:
             "grid": [json_numbers(self.volume.voxel_size), json_numbers(self.volume.offset)],
             "block_size": json_numbers(self.block_size),
             "levels_of_detail": self.shapes.levels,
-            "skeletons": self.shapes.skeletons,
+            "skeletons": "of whole segments" if self.shapes.skeletons else "none",
         }
 
 
@@ -164,8 +164,9 @@ def _find_segments(request: _Request, state: Path, out: Path | None, run: str) -
     summed = sum_rows(gather_rows(pieces, range(len(grid))))
     if len(summed):
         space = space_of(request.volume, request.region)
-        shape = ShapeSegments(pieces, shaped, out, space, shapes.levels, shapes.skeletons)
-        run_blocks("segments", batches(len(summed)), shape, workers, state / "segments_done", run=run)
+        shape = tuple(int(n) for n in request.region.shape / request.volume.voxel_size)
+        process = ShapeSegments(pieces, shaped, out, space, shape, shapes.levels, shapes.skeletons)
+        run_blocks("segments", batches(len(summed)), process, workers, state / "segments_done", run=run)
     measures = read_measures(shaped, len(summed))
     forget()
     return summed, measures

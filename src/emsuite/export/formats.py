@@ -6,12 +6,13 @@ from pathlib import Path
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
-from emsuite.data.convert import convert
+from emsuite.data.convert import Layout, convert
 from emsuite.data.pyramid import make_pyramid
 from emsuite.export.blocks import check_labels
 from emsuite.export.export import Shapes, export_precomputed, export_table
 from emsuite.io.chunks import CHUNK
-from emsuite.io.volume import open_volume, split_path
+from emsuite.io.single_file import holds_type, is_single_file
+from emsuite.io.volume import LABELS, Volume, open_volume, split_path
 
 
 def export(
@@ -47,21 +48,32 @@ def export(
     if kind in SHAPED:
         number = SHAPED[kind](source, out, roi=roi, block_size=block_size, shapes=shapes, workers=workers)
         return f"{number} segments"
-    check_labels(open_volume(source))
-    out = out if split_path(out)[1] else out / _NAME
-    digest = convert(source, out, roi=roi, workers=workers)
+    volume = open_volume(source)
+    check_labels(volume)
+    out = out if split_path(out)[1] or kind not in _NAMES else out / _NAMES[kind]
+    digest = convert(source, out, roi=roi, layout=Layout(_type_in(out, volume)), workers=workers)
     if kind == "ome-zarr" and max(open_volume(out).shape) > CHUNK:
         make_pyramid(out, kind="mode", workers=workers)
     return f"copied and compared, digest {digest[:16]}"
 
 
-_NAME = "segmentation"
+def _type_in(out: Path, volume: Volume) -> str | None:
+    """Return the type of ids, if the format lacks that of the volume: TIFF has no 64 bits, and numbers alone."""
+    if not is_single_file(out) or holds_type(out, volume.dtype):
+        return None
+    return "uint8" if volume.dtype.kind == "b" else "uint32"
+
+
+_NAMES = {"ome-zarr": "segmentation", "n5": "segmentation", "hdf5": LABELS}
+"""The names of arrays in containers of several."""
 SHAPED: dict[str, Callable[..., int]] = {"precomputed": export_precomputed, "csv": export_table}
 """The formats of which more than voxels is made."""
 ENDINGS: dict[str, tuple[str, ...]] = {
     "precomputed": (".precomputed",),
     "ome-zarr": (".zarr",),
     "n5": (".n5",),
+    "hdf5": (".h5", ".hdf", ".hdf5"),
+    "tiff": (".tif", ".tiff"),
     "csv": (".csv",),
 }
 """The formats of an export, and the endings of their paths."""

@@ -2,11 +2,11 @@
 
 BLOCK.rows.npy       a row for each segment in the block: voxels, box, and how much of the other files is its own
 BLOCK.mesh.npy       vertices, one segment behind the other;   BLOCK.faces.npy   their triangles
-BLOCK.nodes.npy      nodes of skeletons;  BLOCK.radius.npy;    BLOCK.edges.npy   their edges
+BLOCK.runs.npy       runs of voxels, if skeletons are made of them: see `runs`
 all.npy, begins.npy  the rows of all blocks, by segment, and where each segment begins: when the blocks are done
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,14 +15,11 @@ import numpy as np
 
 from emsuite.common.files import atomic_path
 from emsuite.export.mesh import Mesh
-from emsuite.export.skeletons import Skeleton
 
 PARTS: dict[str, tuple[type, int]] = {
     "mesh": (np.int32, 3),
     "faces": (np.int32, 3),
-    "nodes": (np.int32, 3),
-    "radius": (np.float32, 1),
-    "edges": (np.int32, 2),
+    "runs": (np.int32, 4),
 }
 ROW = np.dtype(
     [
@@ -38,10 +35,11 @@ ROW = np.dtype(
 
 
 class Piece(NamedTuple):
-    """What a block found of one segment, beside its voxels."""
+    """What a block found of one segment, beside their number and box."""
 
     mesh: Mesh | None = None
-    skeleton: Skeleton | None = None
+    runs: np.ndarray | None = None
+    """(N, 4) int32, see `runs.find_runs`."""
 
 
 def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) -> None:
@@ -50,12 +48,12 @@ def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) ->
     ends = dict.fromkeys(PARTS, 0)
     for number in range(len(rows)):
         piece = pieces.get(number, Piece())
-        mesh, skeleton = piece.mesh or (), piece.skeleton or ()
-        for name, values in zip(PARTS, (*mesh, *skeleton) if mesh else ((), (), *skeleton), strict=False):
-            if len(values):
+        for name, values in zip(PARTS, (*(piece.mesh or (None, None)), piece.runs), strict=True):
+            length = 0 if values is None else len(values)
+            if values is not None and length:
                 parts[name].append(values)
-            rows[name][number] = ends[name], ends[name] + len(values)
-            ends[name] += len(values)
+            rows[name][number] = ends[name], ends[name] + length
+            ends[name] += length
     block = int(rows["block"][0]) if len(rows) else None
     for name, (dtype, width) in PARTS.items():
         if block is not None and parts[name]:
@@ -93,14 +91,9 @@ def read_meshes(folder: Path, rows: np.ndarray) -> list[Mesh]:
     return [Mesh(vertices, faces) for vertices, faces in found if len(faces)]
 
 
-def read_skeletons(folder: Path, rows: np.ndarray) -> list[Skeleton]:
-    """Return the skeletons of the pieces that rows name."""
-    found = (tuple(_part(folder, row, name) for name in ("nodes", "radius", "edges")) for row in rows)
-    return [
-        Skeleton(nodes.astype(np.int64), radius.reshape(-1), edges.astype(np.int64))
-        for nodes, radius, edges in found
-        if len(edges)
-    ]
+def read_runs(folder: Path, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the runs of voxels of the pieces that rows name."""
+    return (_part(folder, row, "runs") for row in rows)
 
 
 def _part(folder: Path, row: np.ndarray, name: str) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The segments of an export: the pieces of each are joined, measured and written, a few segments at a time.
 
+Meshes are joined; a skeleton is made of all voxels of a segment, so that it does not depend on blocks.
+
 reads     pieces of blocks, and their rows by segment
 writes    mesh/ID and mesh/ID.index, skeletons/ID; and for each batch its measures
 """
@@ -14,8 +16,9 @@ from emsuite.common.files import atomic_path
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.export import mesh, multilod, skeletons
 from emsuite.export.multilod import Space
-from emsuite.export.pieces import read_meshes, read_segment, read_skeletons
-from emsuite.export.table import MEASURES
+from emsuite.export.pieces import read_meshes, read_runs, read_segment
+from emsuite.export.runs import Mask, coarsening, paint
+from emsuite.export.table import MEASURES, sum_rows
 
 MESHES, SKELETONS = "mesh", "skeletons"
 """The folders of an export."""
@@ -37,6 +40,8 @@ class ShapeSegments:
     out: Path | None
     """For meshes and skeletons; None: they are measured alone."""
     space: Space
+    shape: tuple[int, ...]
+    """The voxels of the region, z y x."""
     levels: int
     """Of detail of the meshes; 0: no meshes."""
     skeletons: bool
@@ -75,14 +80,17 @@ class ShapeSegments:
 
     def _skeleton(self, segment: int, rows: np.ndarray) -> float:
         """Write the skeleton of a segment, if it has an edge; return its length in nm."""
-        pieces = read_skeletons(self.pieces, rows)
-        if not pieces:
-            return 0.0
-        joined = skeletons.join(pieces, self.space.voxel_size)
-        if self.out is not None and len(joined.edges):
-            encoded = skeletons.encode(joined, self.space.begin, self.space.voxel_size)
+        made = skeletons.skeletonize(self._mask(rows[rows["voxels"] > 0]), self.space.voxel_size)
+        if self.out is not None and len(made.edges):
+            encoded = skeletons.encode(made, self.space.begin, self.space.voxel_size)
             (self.out / SKELETONS / str(segment)).write_bytes(encoded)
-        return skeletons.cable_length(joined, self.space.voxel_size)
+        return skeletons.cable_length(made, self.space.voxel_size)
+
+    def _mask(self, rows: np.ndarray) -> Mask:
+        (whole,) = sum_rows(rows)
+        low, high = whole["low"], whole["high"]
+        factors = coarsening(int(whole["voxels"]), high - low, self.space.voxel_size[::-1])
+        return paint(read_runs(self.pieces, rows), low, high, np.array(self.shape), factors)
 
 
 def read_measures(folder: Path, segments: int) -> np.ndarray:

@@ -1,22 +1,22 @@
-"""Skeletons of labels (TEASAR, by kimimaro): made from blocks of voxels, joined, and as neuroglancer stores them.
+"""Skeletons of segments (TEASAR, by kimimaro), their length, and how neuroglancer stores them.
 
     skeletons/info    the kind of skeletons
     skeletons/ID      the nodes and edges of a segment
 
-A block reads one voxel of the block behind it. In a face that two blocks share, both end their branches at the same
-voxel, so that equal nodes join the pieces. Positions are units, as those of meshes. Sources: Sato et al. 2000 (TEASAR);
+A skeleton is made of all voxels of a segment at once. Positions are units, as those of meshes.
+
+Sources: Sato et al. 2000 (TEASAR);
 https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/skeletons.md
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from emsuite.export.mesh import UNITS
+from emsuite.export.runs import Mask
 
 INFO: dict[str, Any] = {
     "@type": "neuroglancer_skeletons",
@@ -24,6 +24,7 @@ INFO: dict[str, Any] = {
     "vertex_attributes": [{"id": "radius", "data_type": "float32", "num_components": 1}],
 }
 _LEAST_RADIUS_NM, _RADIUS_SCALE = 300, 1.5  # a branch ends what lies within this, and so many radii, of it
+_ROUNDS = 6  # of smoothing before a length is measured
 
 
 class Skeleton(NamedTuple):
@@ -37,63 +38,57 @@ class Skeleton(NamedTuple):
     """(M, 2) int64, indices of nodes."""
 
 
-def skeletonize(labels: np.ndarray, voxel_size: Sequence[float]) -> Iterator[tuple[int, Skeleton]]:
-    """Yield the skeleton of each label, in order of labels; nodes lie at the centres of voxels.
+def skeletonize(mask: Mask, voxel_size: Sequence[float]) -> Skeleton:
+    """Return the skeleton of a segment: nodes at the centres of the mask's voxels, without those that have no edge.
 
     Args:
-        labels: (Z, Y, X) uint32; 0 is background.
-        voxel_size: nm, x y z.
+        mask: The voxels of the segment; those around it and behind the region count as background and as the segment.
+        voxel_size: nm, x y z, of the finest voxels.
     """
     import kimimaro
 
+    factors = mask.factors[::-1]
+    sides = np.asarray(voxel_size, np.float64) * factors
     options = {"scale": _RADIUS_SCALE, "const": _LEAST_RADIUS_NM, "pdrf_scale": 100000, "pdrf_exponent": 4}
     somata = {"soma_detection_threshold": 750, "soma_acceptance_threshold": 3500}
     somata |= {"soma_invalidation_scale": 2, "soma_invalidation_const": 300}
     found = kimimaro.skeletonize(
-        np.ascontiguousarray(labels).T,
+        mask.inside.view(np.uint8).T,
         teasar_params=options | somata,
-        anisotropy=tuple(voxel_size),
+        anisotropy=tuple(sides),
         dust_threshold=0,
         progress=False,
         parallel=1,
     )
-    for label in sorted(found):
-        made = found[label]
-        voxels = np.rint(made.vertices / np.asarray(voxel_size, np.float64)).astype(np.int64)
-        yield int(label), Skeleton(voxels * UNITS + UNITS // 2, made.radius, made.edges.astype(np.int64))
-
-
-def join(pieces: Sequence[Skeleton], voxel_size: Sequence[float]) -> Skeleton:
-    """Return one skeleton of several: equal nodes are one, and circles that joining makes are opened.
-
-    Args:
-        pieces: Skeletons of blocks.
-        voxel_size: nm, x y z.
-
-    Returns:
-        A forest, of the same connected parts, that leaves out the longest edge of each circle. Nodes without an edge
-        are left out.
-    """
-    first = np.cumsum([0, *(len(piece.nodes) for piece in pieces)])
-    edges = np.concatenate([piece.edges + begin for piece, begin in zip(pieces, first, strict=False)])
-    nodes, place = np.unique(np.concatenate([piece.nodes for piece in pieces]), axis=0, return_inverse=True)
-    radius = np.zeros(len(nodes), np.float32)
-    np.maximum.at(radius, place.reshape(-1), np.concatenate([piece.radius for piece in pieces]))
-    ends = np.sort(place.reshape(-1)[edges].reshape(-1, 2), axis=1)
-    ends = np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
-    near, far = ends.T
-    lengths = np.linalg.norm((nodes[far] - nodes[near]) * np.asarray(voxel_size, np.float64), axis=1)
-    forest = minimum_spanning_tree(coo_array((lengths, (near, far)), shape=(len(nodes), len(nodes)))).tocoo()
-    ends = np.stack([forest.row, forest.col], axis=1).astype(np.int64)
-    ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
-    used = np.unique(ends)
-    return Skeleton(nodes[used], radius[used], np.searchsorted(used, ends))
+    if 1 not in found:
+        return Skeleton(np.empty((0, 3), np.int64), np.empty(0, np.float32), np.empty((0, 2), np.int64))
+    used, edges = np.unique(found[1].edges.astype(np.int64), return_inverse=True)
+    voxels = np.rint(found[1].vertices[used] / sides).astype(np.int64) + mask.first[::-1]
+    # a coarse voxel at the surface reaches beyond it, by half of what it is coarser on average
+    beyond = float(((factors - 1) * voxel_size).min()) / 2
+    radius = np.maximum(found[1].radius[used] - beyond, min(voxel_size) / 2).astype(np.float32)
+    return Skeleton(voxels * UNITS * factors + UNITS * factors // 2, radius, edges.reshape(-1, 2))
 
 
 def cable_length(skeleton: Skeleton, voxel_size: Sequence[float]) -> float:
-    """Return the length of all edges in nm; `voxel_size` is nm, x y z."""
-    ends = skeleton.nodes[skeleton.edges] * np.asarray(voxel_size, np.float64) / UNITS
-    return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum()) if len(ends) else 0.0
+    """Return the length of all edges in nm, along smoothed lines: steps from voxel to voxel are up to 13 % too long.
+
+    Args:
+        skeleton: Nodes with two neighbours move to the mean of themselves and both, several times; others stay.
+        voxel_size: nm, x y z.
+    """
+    if len(skeleton.edges) == 0:
+        return 0.0
+    places = skeleton.nodes * np.asarray(voxel_size, np.float64) / UNITS
+    near, far = skeleton.edges.T
+    ends, others = np.concatenate([near, far]), np.concatenate([far, near])
+    inner = np.flatnonzero(np.bincount(ends) == 2)
+    neighbours = others[np.argsort(ends, kind="stable")]
+    begins = np.searchsorted(np.sort(ends), inner)
+    before, behind = neighbours[begins], neighbours[begins + 1]
+    for _ in range(_ROUNDS):
+        places[inner] = (places[before] + places[inner] + places[behind]) / 3
+    return float(np.linalg.norm(places[far] - places[near], axis=1).sum())
 
 
 def encode(skeleton: Skeleton, begin: Sequence[float], voxel_size: Sequence[float]) -> bytes:

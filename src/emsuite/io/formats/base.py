@@ -1,19 +1,27 @@
 """The functions of a format, through which `emsuite.io.volume` reads and writes arrays.
 
 A format is a module beside this one that has the functions of `Format` and, if arrays can be written in it, those of
-`WritableFormat`. `registry.FORMATS` names it by its suffix or scheme; nothing else in the suite knows formats.
+`WritableFormat`, or of `FileFormat` if one file holds them. `registry.FORMATS` names it by its suffix or scheme;
+nothing else in the suite knows formats.
 
 A `container` is the path of a file or folder, or a URL, as text. A `name` leads to an array inside it, such as
 `volumes/raw`; "" means the container itself. All functions raise BadInput for a container that is missing or damaged.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
 
 from emsuite.io.compression import ZSTD, Compression
 
 Mode = Literal["r", "r+"]
 """Read, or read and write."""
+
+
+ReadBox: TypeAlias = Callable[[tuple[slice, ...]], np.ndarray]
+"""Returns the voxels of a box of an array: a slice with begin and end for each axis."""
 
 
 class StoredArray(NamedTuple):
@@ -80,3 +88,20 @@ class WritableFormat(Format, Protocol):
 
     def rename_array(self, container: str, old: str, new: str) -> None:
         """Rename an array; replace an array that bears the new name."""
+
+
+@runtime_checkable
+class FileFormat(Format, Protocol):
+    """The functions of a format that holds all voxels in one file, which one process writes as a whole.
+
+    Blocks that several processes write, and files that a dead process leaves, would be damage to the whole file.
+    """
+
+    def holds_type(self, dtype: np.dtype) -> bool:
+        """Return whether the format has a type of voxels."""
+
+    def planned(self, container: str, name: str, new: NewArray) -> NewArray:
+        """Return the array with the chunks that it will have; raise BadInput for what the format cannot hold."""
+
+    def write_array(self, container: str, name: str, new: NewArray, read: ReadBox) -> None:
+        """Write an array whose voxels `read` returns, box by box, into a file; replace an array of that name."""

@@ -1,19 +1,29 @@
-"""HDF5, as CREMI's volumes come: read only."""
+"""HDF5, as CREMI's volumes come: many arrays in a file, with `resolution` and `offset` (nm; z, y, x) as attributes.
 
+One process writes a file, block by block; chunks are packed by gzip.
+"""
+
+import itertools
+import json
+import math
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.common.provenance import checksums
-from emsuite.io.formats.base import Mode, StoredArray
+from emsuite.io.formats.base import Mode, NewArray, ReadBox, StoredArray
 from emsuite.io.formats.hdf5_links import linked_files
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_GZIP = 4
+_BLOCK = 2**26  # bytes that are read at once, unless a chunk is larger
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
 """What h5py raises for a file with garbage inside."""
 
@@ -58,6 +68,66 @@ def fingerprint(container: str, name: str) -> str:
 def further_files(container: str, name: str) -> list[Path]:
     """See `Format.further_files`."""
     return linked_files(Path(container), name)
+
+
+def holds_type(dtype: np.dtype) -> bool:
+    """See `FileFormat.holds_type`."""
+    return dtype.kind in "biuf"
+
+
+def planned(container: str, name: str, new: NewArray) -> NewArray:
+    """See `FileFormat.planned`."""
+    if not name.strip("/"):
+        raise BadInput(f"{container}: expected the name of an array in the file too, as {container}/volumes/raw")
+    if Path(container).exists():
+        with _open(container, "r") as file:
+            parts = name.split("/")
+            for depth in range(1, len(parts)):
+                if isinstance(file.get("/".join(parts[:depth])), h5py.Dataset):
+                    raise BadInput(
+                        f"{container}: '{'/'.join(parts[:depth])}' is an array, and '{name}' would lie in it"
+                    )
+            if isinstance(file.get(name), h5py.Group):
+                raise BadInput(f"{container}: '{name}' is a group of arrays, expected the name of an array")
+    chunks = tuple(min(chunk, n) for chunk, n in zip(new.chunks, new.shape, strict=True))
+    if 0 in new.shape:
+        raise BadInput(f"{container}/{name}: shape {new.shape} holds no voxel, expected at least 1 along each axis")
+    return replace(new, chunks=chunks, shards=None)
+
+
+def write_array(container: str, name: str, new: NewArray, read: ReadBox) -> None:
+    """See `FileFormat.write_array`; other arrays in the file stay."""
+    with h5py.File(container, "a") as file:
+        if name in file:
+            del file[name]
+        array = file.create_dataset(
+            name, new.shape, new.dtype, chunks=new.chunks, compression="gzip", compression_opts=_GZIP, shuffle=True
+        )
+        for key, value in new.attributes.items():
+            array.attrs[key] = _attribute(value)
+        for box in _boxes(new):
+            array[box] = read(box)
+
+
+def _attribute(value: Any) -> Any:
+    """Return a value that HDF5 holds: a number, a text or an array; others as JSON."""
+    held = np.asarray(value) if isinstance(value, list | tuple) and value else None
+    if isinstance(value, bool | int | float | str) or (held is not None and held.dtype.kind in "biuf"):
+        return value
+    if held is not None and all(isinstance(n, str) for n in value):
+        return value
+    return json.dumps(value)
+
+
+def _boxes(new: NewArray) -> Iterator[tuple[slice, ...]]:
+    """Yield boxes of whole chunks, the last axes first."""
+    block = list(new.chunks)
+    for axis in reversed(range(len(block))):
+        room = _BLOCK // (math.prod(block) * np.dtype(new.dtype).itemsize)
+        block[axis] = min(new.shape[axis], block[axis] * max(1, room))
+    steps = (range(0, n, length) for n, length in zip(new.shape, block, strict=True))
+    for begins in itertools.product(*steps):
+        yield tuple(slice(b, min(b + n, end)) for b, n, end in zip(begins, block, new.shape, strict=True))
 
 
 def is_hdf5(file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""TIFF: a file of one or many pages, BigTIFF, ImageJ's and OME's among them. Read only, by strips and tiles of a page.
+"""TIFF: a file of one or many pages, BigTIFF, ImageJ's and OME's among them. Read by strips and tiles of a page.
 
     cube.tif -> series of tifffile -> axes Z, Y, X, or C, Z, Y, X -> pages -> the strips or tiles inside a box
 
@@ -25,6 +25,9 @@ from emsuite.common.provenance import checksums
 from emsuite.io.formats.base import Mode, StoredArray
 from emsuite.io.formats.sections.lazy_array import Box, LazyArray, check_size, check_voxels, read_bytes
 from emsuite.io.formats.sections.tiff_metadata import attributes_of
+from emsuite.io.formats.sections.tiff_writer import holds_type as holds_type
+from emsuite.io.formats.sections.tiff_writer import planned as planned
+from emsuite.io.formats.sections.tiff_writer import write_array as write_array
 
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BY_TIFFFILE = {None, "ADOBE_DEFLATE", "DEFLATE", "LZMA", "PACKBITS"}

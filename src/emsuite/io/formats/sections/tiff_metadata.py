@@ -1,4 +1,7 @@
-"""The voxel size that a TIFF file says: ImageJ's spacing and resolution, or OME's PhysicalSize."""
+"""The voxel size that a TIFF file says: ImageJ's spacing and resolution, or OME's PhysicalSize.
+
+Positions of planes are those of a microscope's stage, and no offset, but in files that this suite has written.
+"""
 
 import re
 from pathlib import Path
@@ -8,6 +11,7 @@ from xml.etree import ElementTree
 from tifffile import TiffFile
 
 from emsuite.common.errors import BadInput
+from emsuite.io.formats.sections.tiff_writer import CREATOR
 
 _NO_LENGTHS = {"", "pixel", "pixels", "px", "inch", "null", "reference frame"}
 """Units of files that nobody gave a scale: resolutions per inch are those of printers."""
@@ -63,7 +67,16 @@ def _of_ome(path: Path, text: str) -> dict[str, Any]:
     units = [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "ZYX"]
     if not all(_is_positive(size) for size in sizes) or not _NO_LENGTHS.isdisjoint(units):
         return {}
+    if root.get("Creator") == CREATOR:
+        return {"voxel_size": sizes, "units": units} | _offset(pixels)  # all digits
     return {"voxel_size": [_rounded(size) for size in sizes], "units": units}
+
+
+def _offset(pixels: ElementTree.Element) -> dict[str, Any]:
+    """Return the position of the first plane, in the units of sizes."""
+    plane = next((element for element in pixels if element.tag.rpartition("}")[2] == "Plane"), None)
+    begins = [_number(plane.get(f"Position{axis}")) if plane is not None else None for axis in "ZYX"]
+    return {} if None in begins else {"offset": begins}
 
 
 def _number(text: str | None) -> float | None:

@@ -1,0 +1,83 @@
+"""Volumes in formats that hold all voxels in one file, HDF5 and TIFF: written as a whole, by one process.
+
+    .cube.h5.1a2b3c4d.part  ->  cube.h5        a file of that name is whole; a run that was stopped leaves none
+
+Other arrays in an HDF5 file are kept: the file is copied first, and the copy takes its place.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from emsuite.common.files import atomic_path, remove_leftovers
+from emsuite.common.geometry import json_numbers
+from emsuite.common.lock import owned
+from emsuite.common.outputs import lock_path
+from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
+from emsuite.io.formats.registry import find_format
+from emsuite.io.volume import Volume, open_volume
+
+
+def is_single_file(path: Path) -> bool:
+    """Return whether the format of an array is one that holds all in one file; raise BadInput if it has no format."""
+    return isinstance(find_format(path)[0], FileFormat)
+
+
+def holds_type(path: Path, dtype: np.dtype) -> bool:
+    """Return whether the format of an array, one of one file, has a type of voxels."""
+    stored_as = find_format(path)[0]
+    assert isinstance(stored_as, FileFormat), path
+    return stored_as.holds_type(dtype)
+
+
+def plan_array(
+    path: Path, shape: tuple[int, ...], dtype: Any, like: Volume, offset: Any, chunks: tuple[int, ...], **more: Any
+) -> NewArray:
+    """Return the array to write; raise BadInput for what the format cannot hold.
+
+    Args:
+        path: The file, and the name of the array in it.
+        shape: (Z, Y, X) or (C, Z, Y, X).
+        dtype: The type of the voxels.
+        like: Has the voxel size.
+        offset: The position of the first voxel, nm.
+        chunks: Voxels along each axis that are compressed together, where the format has chunks.
+        **more: Further attributes.
+    """
+    stored_as, container, name = find_format(path)
+    assert isinstance(stored_as, FileFormat), path
+    size_nm = json_numbers(like.voxel_size)
+    grid = {"voxel_size": size_nm, "resolution": size_nm, "offset": json_numbers(offset)}
+    return stored_as.planned(container, name, NewArray(shape, dtype, chunks, None, grid | more, _ZARR))
+
+
+@contextmanager
+def writing(path: Path, new: NewArray, read: ReadBox) -> Iterator[Volume]:
+    """Write an array, and yield it to be checked; the file gets its name if the block ends without an error.
+
+    Args:
+        path: The file, and the name of the array in it.
+        new: From `plan_array`.
+        read: Returns the voxels of a box.
+
+    Raises:
+        OutputInUse: Another process writes an array into the file.
+    """
+    stored_as, container, name = find_format(path)
+    assert isinstance(stored_as, FileFormat), path
+    file = Path(container)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with owned(lock_path(file), file):
+        remove_leftovers(file)
+        with atomic_path(file) as temporary:
+            if name and file.exists():
+                shutil.copy(file, temporary)
+            stored_as.write_array(str(temporary), name, new, read)
+            yield open_volume(temporary / name if name else temporary)
+
+
+_ZARR: Literal[3] = 3  # of no meaning here
