@@ -42,7 +42,7 @@ def need(there: bool, what: str) -> None:
         return
     if os.environ.get("EMSUITE_REQUIRE_PARTS") == "1":
         pytest.fail(f"required here, but missing: {what}")
-    pytest.skip(f"missing: {what}")
+    pytest.skip(f"missing: {what}", allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """The kernels of a GPU, run by triton's interpreter on the CPU, against the compiled loops."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("triton")
+from conftest import need
+
+need(find_spec("triton") is not None, "triton")
 INTERPRETS = os.environ.get("TRITON_INTERPRET") == "1"
 
 if not INTERPRETS:  # the variable must be set before triton is imported: another process runs this file

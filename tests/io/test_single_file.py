@@ -11,12 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from emsuite.common.lock import OutputInUse, owned
 from tifffile import TiffFile
 
 from builders import files_in, write_array
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import lock_path, read_manifest
+from emsuite.common.state.lock import OutputInUse, owned
 from emsuite.data.convert import Layout, convert
 from emsuite.io.formats import hdf5
 from emsuite.io.formats.sections import tiff_writer

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
-import pytest
+from conftest import need
 
-pytest.importorskip("triton", reason="needs triton")
+need(find_spec("triton") is not None, "triton")
 
 CHECK = """
 import torch

@@ -1,10 +1,13 @@
 """The kernels of `lsds_triton`, run by Triton's interpreter on the processor, against the path of the CPU."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("triton")
+from conftest import need
+
+need(find_spec("triton") is not None, "triton")
 
 if os.environ.get("TRITON_INTERPRET") != "1":  # read when triton is imported: another process runs this file
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from emsuite.common.files import atomic_path, remove_leftovers
 from emsuite.common.geometry import json_numbers
-from emsuite.common.lock import owned
 from emsuite.common.outputs import lock_path
+from emsuite.common.state.lock import owned
 from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
 from emsuite.io.formats.registry import find_format
 from emsuite.io.volume import Volume, open_volume
