@@ -1,6 +1,7 @@
 """What 01_data/info.py tells of files that others write, and the commands of docs/volumes.md."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -172,6 +173,18 @@ def test_damaged_files_are_one_line(call_script: Call, files: Path, tmp_path: Pa
         assert re.fullmatch(rf"error: {tmp_path}/{name}: .*\n", ended.err)
     (tmp_path / "empty").mkdir()
     assert "holds no volume" in call_script(SCRIPT, tmp_path / "empty").err
+
+
+def test_the_endpoint_of_s3_by_option(call_script: Call, tmp_path: Path, s3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(key, raising=False)
+    write_array(tmp_path / "a.zarr/raw", np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    objects = {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    s3.public_bucket("info-by-option", objects)
+    ended = call_script(SCRIPT, "s3://info-by-option/a.zarr/raw", "--endpoint-url", s3.url)
+    assert ended.code == 0, ended.err
+    assert "values:        0 to 23" in ended.out
+    assert "AWS_ENDPOINT_URL_S3" not in os.environ
 
 
 def test_a_large_array_is_sampled(call_script: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 @options.network             NETWORK_DIR          the folder of a network
 @options.network_and(...)    ... [ITERATIONS]     the same, and a number behind it, as the published scripts take it
-@options.stated_grid(...)    --voxel-size, --offset   of volumes whose files say none
+@options.stated_grid(...)    --voxel-size, --offset, --endpoint-url   of volumes whose files say none, and of s3://
 @options.workers             --workers, --slurm   processes, or jobs of a cluster
 @options.endpoint            --endpoint-url ...   an S3 endpoint
 @options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
@@ -182,10 +182,11 @@ def network_and(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def stated_grid(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds `--voxel-size` and `--offset`, for volumes whose files say none.
+    """Return a decorator that adds options of volumes: `--voxel-size` and `--offset` if files say none; `--endpoint-url`.
 
-    The function gets no argument of them: `open_volume` takes them for the paths that the options or arguments `names`
-    give, in this process and in its workers. With several names, `NAME=` before the lengths means one of them alone.
+    The function gets no argument of them: `open_volume` takes them, in this process and in its workers, the first two
+    for the paths that the options or arguments `names` give. With several names, `NAME=` before the lengths means one
+    of them alone.
     """
     name_of = {name.removesuffix("_path"): name for name in names}
     one_of = f" NAME= before it, of {', '.join(name_of)}, means one volume alone; may be repeated." if names[1:] else ""
@@ -195,10 +196,16 @@ def stated_grid(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any
                       help=f"Voxel size in nm, where a file says none, as 40,4.6,4.6.{one_of}")  # fmt: skip
         @click.option("--offset", type=Nanometres(False), multiple=True, metavar="Z,Y,X",
                       help="Position in nm of the first voxel, where a file says none.")  # fmt: skip
+        @click.option("--endpoint-url", metavar="URL",
+                      help="The server of s3:// volumes, as http://127.0.0.1:9000. [default: AWS]")  # fmt: skip
         @functools.wraps(function)
-        def with_grid(*args: Any, voxel_size: NamedLengths, offset: NamedLengths, **others: Any) -> Any:
+        def with_grid(
+            *args: Any, voxel_size: NamedLengths, offset: NamedLengths, endpoint_url: str | None, **others: Any
+        ) -> Any:
             said = [("--voxel-size", *pair) for pair in voxel_size] + [("--offset", *pair) for pair in offset]
             with ExitStack() as stack:
+                if endpoint_url:
+                    stack.enter_context(environment_with("AWS_ENDPOINT_URL_S3", endpoint_url))
                 for option, name, lengths in said:
                     if name not in ("", *name_of):
                         raise click.UsageError(f"{option} {name}=: expected {' or '.join(name_of)} before =")
