@@ -182,7 +182,7 @@ def network_and(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def stated_grid(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds options of volumes: `--voxel-size` and `--offset` if files say none; `--endpoint-url`.
+    """Return a decorator that adds `--voxel-size`, `--offset` and `--endpoint-url`, for volumes whose files say none.
 
     The function gets no argument of them: `open_volume` takes them, in this process and in its workers, the first two
     for the paths that the options or arguments `names` give. With several names, `NAME=` before the lengths means one
