@@ -151,8 +151,13 @@ def has_triton() -> bool:
 
 
 def runs_triton(tensor: torch.Tensor) -> bool:
-    """Return whether Triton's kernels can compute with a tensor."""
-    return tensor.is_cuda and has_triton()
+    """Return whether Triton's kernels can compute with a tensor in bfloat16: on GPUs from Ampere on (2020)."""
+    return tensor.is_cuda and has_triton() and _capability(tensor.device) >= (8, 0)
+
+
+@lru_cache
+def _capability(gpu: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(gpu)
 
 
 def check_compiler(device: torch.device) -> None:
