@@ -397,3 +397,13 @@ def test_odd_records_do_not_end_in_a_traceback(path: Path, written: Any) -> None
     write_json(path.with_name(path.name + ".manifest.json"), {"written": written})
     with contextlib.suppress(BadInput):
         check_whole(path)
+
+
+def test_an_array_whose_own_copy_is_unfinished_is_unfinished(tmp_path: Path) -> None:
+    array = tmp_path / "cube.zarr/volumes/raw"
+    array.mkdir(parents=True)
+    check_finished(array)
+    unfinished_path(tmp_path / "cube.zarr.volumes.raw").write_text("{}")
+    with pytest.raises(BadInput, match=r"cube.zarr.volumes.raw: unfinished"):
+        check_finished(array)
+    check_finished(tmp_path / "cube.zarr/volumes/labels")

@@ -141,6 +141,8 @@ def test_only_missing_or_damaged_files_are_fetched_again(tmp_path: Path) -> None
     assert sorted(store.read_keys) == ["raw/1", "raw/2", "raw/3"]
     assert files_in(folder) == store.content | {"mask": b"made later, by another stage"}
     check_finished(folder)
+    # a user may have edited them
+    assert files_in(tmp_path / "v.before1") == {"raw/2": bytes(damaged), "raw/3": b"short"}
 
 
 def test_a_whole_copy_is_left_as_it_is(tmp_path: Path) -> None:

@@ -186,7 +186,10 @@ def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
 
 def check_finished(path: Path) -> None:
     """Raise BadInput if `path` is, or lies inside, an output that is unfinished."""
-    for part in (path, *path.parents):
+    # the record of an array alone lies beside its container: cube.zarr.volumes.raw for cube.zarr/volumes/raw
+    containers = [part for part in path.parents if part.name]
+    arrays = (part.with_name(".".join((part.name, *path.relative_to(part).parts))) for part in containers)
+    for part in (path, *path.parents, *arrays):
         if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():
             raise BadInput(
                 f"{part}: unfinished (a run is writing it, or was stopped); run its stage again to continue it"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -111,6 +112,7 @@ def _fetch_prefix(
     missing = [stored for stored, state in zip(objects, states, strict=True) if state is False]
     if not missing and is_finished(folder, settings) and read_manifest(folder).get("contents") == contents:
         return FetchResult(tuple(objects), 0, states.count(None))
+    _keep_changed(folder, paths, states)
     with output(folder, settings, keep=True) as copy:  # its files were just verified
         by_size = fetch_objects(store, missing, folder, what=folder.name, workers=workers)
         by_size += states.count(None)
@@ -237,6 +239,22 @@ def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | No
             f"{folder}: holds something else (the source has no {min(unrelated).relative_to(folder)}); "
             "remove it, or choose another folder"
         )
+
+
+def _keep_changed(folder: Path, paths: Sequence[Path], states: Sequence[bool | None]) -> None:
+    """Move files of a finished folder that differ from the source aside, with a warning: they may have been edited."""
+    differ = [path for path, state in zip(paths, states, strict=True) if state is False and path.exists()]
+    if not differ or not manifest_path(folder).exists():
+        return
+    names = (folder.with_name(f"{folder.name}.before{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
+    for path in differ:
+        kept = aside / path.relative_to(folder)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(kept)
+    log.warning(
+        "%s: %d files differ from the source and are fetched again; what was there is in %s", folder, len(differ), aside
+    )
 
 
 def _check_contents(url: str, contents: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
