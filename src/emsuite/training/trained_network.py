@@ -89,8 +89,8 @@ def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoint
     frozen_folder = frozen_network_folder(folder, config)
     if frozen_folder is None or checkpoint.frozen_digest is None:
         return None
-    record = checkpoint.last_record or checkpoint.provenance
-    recorded = (record.get("frozen") or {}).get("iteration")
+    told = (checkpoint.last_record or checkpoint.provenance).get("frozen")
+    recorded = told.get("iteration") if isinstance(told, dict) else None
     saved = checkpoints.iterations(frozen_folder)
     for iteration in [recorded] if recorded in saved else reversed(saved):
         with contextlib.suppress(BadInput):
