@@ -1,6 +1,7 @@
 """Training on a tiny volume: losses fall, a resumed run gives the same weights, what goes wrong is said in one line."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,8 @@ from torch.backends import cuda, cudnn
 import builders
 from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.outputs import manifest_path
+from emsuite.common.state.origins import identity
 from emsuite.config.network import load_network
 from emsuite.data.training_volume import memory_needed
 from emsuite.io.volume import create_volume, open_volume
@@ -354,18 +357,61 @@ def test_autocontext_trains_its_second_network_alone(tmp_path: Path, volume: Pat
                          training={"input_shape": [36, 36, 36]})  # fmt: skip
     with pytest.raises(BadInput, match="lsd: no checkpoint"):
         train(both, volume, 1)
-    frozen = train(lsd, volume, 3)
+    frozen = train(lsd, volume, 6)
     with pytest.raises(BadInput, match="expected an input of at least"):
         train(both, volume, 1, "training.input_shape=[32, 32, 32]")
     weights = train(both, volume, 2)
     assert weights["unet.layer_0_left_0.weight"].shape[1] == (11 if with_raw else 10)
     network, _ = load_trained(both, load_network(both))
     assert all(torch.equal(tensor, frozen[name]) for name, tensor in network.frozen.state_dict().items())
-    train(lsd, volume, 6)  # now other LSD weights lie beside it
-    with pytest.raises(BadInput, match="other weights of 'lsd'"):
-        load_trained(both, load_network(both))
-    with pytest.raises(BadInput, match="other weights of 'lsd'"):
-        train(both, volume, 4)
+
+
+def test_autocontext_reads_the_checkpoint_of_the_frozen_networks_iterations(tmp_path: Path, volume: Path) -> None:
+    """Never the newest one. Checkpoint and manifest record which; other weights are told with what to do."""
+    lsd = write_network(tmp_path / "d/lsd", {"lsds": LSDS}, training={"iterations": 1, "checkpoint_every": 1})
+    both = write_network(tmp_path / "d/ac", {"affs": AFFS}, autocontext={"network": "lsd", "with_raw": False},
+                         training={"input_shape": [36, 36, 36]})  # fmt: skip
+    train(lsd, volume, 2)
+    train(both, volume, 1)
+    frozen = checkpoints.load(lsd, load_network(lsd), 1)
+    about = {"iteration": 1, "digest": checkpoints.digest(frozen.weights)}
+    path = both / "checkpoints/checkpoint_1.pt"
+    manifest, saved = json.loads(manifest_path(path).read_text()), checkpoints.read(path)
+    assert manifest["frozen"] == saved.provenance["frozen"] == saved.trained_with[-1]["frozen"] == about
+    assert manifest["settings"]["autocontext"]["iteration"] == 1
+    load_trained(both, load_network(both))  # though a newer one lies there
+
+    other = "autocontext.iteration=2"
+    with pytest.raises(BadInput, match=r"other weights of 'lsd' .* iteration 2.*set autocontext.iteration to 1"):
+        load_trained(both, load_network(both, [other]))
+    for until in (1, 2):
+        with pytest.raises(BadInput, match=r"other weights of 'lsd', the frozen network, iteration 1 -> 2; .*runs/"):
+            train(both, volume, until, other)
+    config = load_network(both, [other])
+    volumes = load_training_data(config, [str(volume)], both)
+    with pytest.raises(BadInput, match="keep is not possible with other weights of the frozen network"):
+        trainer.train(both, config, volumes, 1, CPU, "keep")
+    trainer.train(both, config, volumes, 2, CPU, "continue")
+    assert [told["frozen"]["iteration"] for told in checkpoints.load(both, config).trained_with] == [1, 2]
+    load_trained(both, config)
+
+
+def test_the_manifest_of_an_autocontext_checkpoint_names_the_run_of_its_frozen_network(
+    tmp_path: Path, volume: Path
+) -> None:
+    lsd = write_network(tmp_path / "d/lsd", {"lsds": LSDS}, training={"iterations": 1})
+    both = write_network(tmp_path / "d/ac", {"affs": AFFS}, autocontext={"network": "lsd", "with_raw": False},
+                         training={"input_shape": [36, 36, 36]})  # fmt: skip
+    train(lsd, volume, 1)
+    train(both, volume, 1)
+    made_by, frozen = manifest_path(both / "checkpoints/checkpoint_1.pt"), lsd / "checkpoints/checkpoint_1.pt"
+    assert json.loads(made_by.read_text())["made_from"] == {"frozen": identity(manifest_path(frozen))}
+    saved = checkpoints.read(frozen)  # the same weights, as other code writes them
+    saved.provenance["seed"] = 5
+    checkpoints.save(lsd, saved)
+    made_by.unlink()
+    train(both, volume, 1)
+    assert json.loads(made_by.read_text())["made_from"] == {"frozen": identity(manifest_path(frozen))}
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tmp_path: Path, volume: Path) -> None:

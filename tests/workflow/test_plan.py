@@ -1,5 +1,6 @@
 """The workflow's settings and paths, without running anything."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 
 from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
+from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
 from emsuite.workflow.plan import load_plan
+from emsuite.workflow.step_orders import StepOrders
 
 FIB25 = {"dataset": "fib25", "network": "small"}
 
@@ -77,6 +80,35 @@ def test_autocontext_waits_for_its_frozen_network() -> None:
     plan = load_plan({"dataset": "zebrafinch", "network": "aclsd", "split": "held_out"}, ROOT)
     assert plan.frozen_manifest("aclsd") == ["02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt.manifest.json"]
     assert plan.frozen_manifest("lsd") == []
+    order = StepOrders(plan).train("aclsd", 400_000)  # is made anew if another run made the frozen checkpoint
+    assert order.reads == (Path("02_train/zebrafinch/lsd/checkpoints/checkpoint_400000.pt"),)
+
+
+def test_the_plan_of_autocontext_counts_the_frozen_checkpoint_that_training_reads(tmp_path: Path) -> None:
+    for name in ("lsd", "aclsd"):
+        folder = copied_network(tmp_path, name)
+    path = folder / "network.yaml"
+    path.write_text(path.read_text().replace("iteration: 400000", "iteration: null"))
+    split = {"dataset": "zebrafinch", "network": "aclsd", "split": "held_out"}
+    plan = load_plan(split, tmp_path)
+    assert plan.frozen_training("aclsd") == [("lsd", 400_000)]
+    asked = plan.training_settings("aclsd")
+    assert json.loads(asked)["autocontext"]["iteration"] == load_network(folder).autocontext.iteration == 400_000
+    lsd = folder.with_name("lsd") / "network.yaml"
+    lsd.write_text(lsd.read_text() + "  iterations: 300000\n")
+    plan = load_plan(split, tmp_path)
+    assert plan.frozen_training("aclsd") == [("lsd", 300_000)]
+    assert plan.training_settings("aclsd") != asked
+
+
+def copied_network(project: Path, name: str) -> Path:
+    """The files of a network of zebra finch and of its data set, in another project."""
+    folder = project / "02_train/zebrafinch" / name
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "01_data/datasets", project / "01_data/datasets", dirs_exist_ok=True)
+    shutil.copy(ROOT / "02_train/zebrafinch/dataset.yaml", folder.parent)
+    shutil.copy(ROOT / "02_train/zebrafinch" / name / "network.yaml", folder)
+    return folder
 
 
 def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:

@@ -39,7 +39,9 @@ class Autocontext(Settings):
     """A frozen network whose LSDs this one reads, inside the same step from raw (Sheridan et al. 2022)."""
 
     network: str = Field(description="name of the frozen network's folder beside this one's")
-    iteration: PositiveInt | None = Field(None, description="its checkpoint; the newest if left out")
+    iteration: PositiveInt | None = Field(
+        None, description="its checkpoint; that of its `training.iterations` if left out"
+    )
     with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
 
 
@@ -173,7 +175,8 @@ class NetworkConfig(Settings):
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     """Read the configuration of the network in `folder`.
 
-    The voxel size is that of the data set, unless the files of the network say another.
+    The voxel size is that of the data set, unless the files of the network say another. `autocontext.iteration` is the
+    number of iterations of the frozen network, unless they name one.
 
     Args:
         folder: holds network.yaml; its name is that of the network, the name of its parent that of the data set. Or a
@@ -183,6 +186,15 @@ def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     Raises:
         BadInput: a file is missing, or a key is unknown or holds a wrong value.
     """
+    config = _read(folder, overrides)
+    frozen = frozen_network_folder(folder, config)
+    if frozen is None or config.autocontext is None or config.autocontext.iteration is not None:
+        return config
+    named = config.autocontext.model_copy(update={"iteration": _read(frozen).training.iterations})
+    return config.model_copy(update={"autocontext": named})
+
+
+def _read(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
     folder = config_folder(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected a network's, as {EXAMPLE_NETWORK}")

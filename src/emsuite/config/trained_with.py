@@ -2,6 +2,7 @@
 
     {"from": 0, "settings": {...}, "data": [{"volume": "cube", "raw": "sha256:..."}], "code": "3f2a..."}
 
+An autocontext network has `"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from.
 A checkpoint holds one such record for each change: the next one begins `from` the iteration that it goes on from.
 """
 
@@ -36,14 +37,26 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
 
 
-def record(config: NetworkConfig, data: Sequence[Mapping[str, Any]], code: str | None) -> Record:
-    """Return the record of training with a configuration, data as `training_data` describes them, and a commit."""
-    return {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
+def record(
+    config: NetworkConfig, data: Sequence[Mapping[str, Any]], code: str | None, frozen: Mapping[str, Any] | None = None
+) -> Record:
+    """Return the record of training.
+
+    Args:
+        config: the resolved configuration.
+        data: the volumes, as `training_data` describes them.
+        code: the commit, if it is known.
+        frozen: `iteration` and `digest` of the frozen network's weights, in an autocontext network.
+    """
+    told = {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
+    return told | ({"frozen": dict(frozen)} if frozen else {})
 
 
 def is_record(given: Any) -> bool:
     """Return whether a value that was read from a file has the parts of a record."""
     if not isinstance(given, dict) or not {"settings", "data", "code"} <= given.keys():
+        return False
+    if not isinstance(given.get("frozen", {}), dict):
         return False
     data = given["data"] if isinstance(given["data"], list) else [] if given["data"] is None else [None]
     return isinstance(given["settings"], dict) and all(isinstance(part, dict) and "volume" in part for part in data)
@@ -68,17 +81,34 @@ def differences(earlier: Record, now: Record) -> list[str]:
     """
     told = [
         f"{key} {_short(old)} -> {_short(new)}"
-        for key, old, new in differing(_with_later_keys(earlier["settings"]), now["settings"])
+        for key, old, new in differing(_with_later_keys(earlier["settings"], now["settings"]), now["settings"])
     ]
-    return told + list(_other_data(earlier.get("data"), now.get("data")))
+    return told + list(_other_data(earlier.get("data"), now.get("data"))) + list(_other_frozen(earlier, now))
 
 
-def _with_later_keys(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return recorded settings with the keys of `normalization` that earlier versions did not know, by default."""
-    known = settings.get("normalization")
-    if not isinstance(known, Mapping):
-        return dict(settings)
-    return {**settings, "normalization": Normalization().model_dump(mode="json") | dict(known)}
+def has_other_frozen(earlier: Record, now: Record) -> bool:
+    """Return whether two records name other weights of the frozen network; unknown ones do not differ."""
+    digests = [record.get("frozen", {}).get("digest") for record in (earlier, now)]
+    return None not in digests and digests[0] != digests[1]
+
+
+def _other_frozen(earlier: Record, now: Record) -> Iterator[str]:
+    if has_other_frozen(earlier, now):
+        former, today = (record["frozen"].get("iteration") for record in (earlier, now))
+        name = (now["settings"].get("autocontext") or {}).get("network")
+        numbers = f"iteration {today}" if former in (None, today) else f"iteration {former} -> {today}"
+        yield f"other weights of '{name}', the frozen network, {numbers}"
+
+
+def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings with the keys that earlier versions did not know or resolve."""
+    told, known, context = dict(settings), settings.get("normalization"), settings.get("autocontext")
+    if isinstance(known, Mapping):
+        told["normalization"] = Normalization().model_dump(mode="json") | dict(known)
+    if isinstance(context, Mapping) and context.get("iteration") is None:
+        today = now.get("autocontext") or {}
+        told["autocontext"] = {**context, "iteration": today.get("iteration")}  # the digest of its weights decides
+    return told
 
 
 def differing(earlier: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:

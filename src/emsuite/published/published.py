@@ -28,7 +28,7 @@ from emsuite.published.tensorflow_weights import iteration_of, read_optimizer, r
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.step import NETWORK
-from emsuite.training.trained_network import load_frozen
+from emsuite.training.trained_network import frozen_weights
 
 _FILE = re.compile(r"(?P<prefix>train_net_checkpoint_(?P<iteration>\d+))\.(index|data-\d{5}-of-(?P<shards>\d{5}))")
 
@@ -171,17 +171,16 @@ def _convert(bundle: Bundle, folder: Path, optimizer: bool, source: dict[str, An
 def _checkpoint(
     bundle: Bundle, folder: Path, config: NetworkConfig, iteration: int, optimizer: bool, settings: dict[str, Any]
 ) -> Checkpoint:
-    frozen = load_frozen(folder, config)
+    frozen = frozen_weights(folder, config)
     weights = read_weights(bundle, config)
     state = read_optimizer(bundle, config, iteration) if optimizer else None
-    digest = checkpoints.digest(frozen[1].best_weights) if frozen else None
     return Checkpoint(
         iteration=iteration,
         architecture=config.architecture(),
         networks={NETWORK: weights},
         optimizers={} if state is None else {NETWORK: state},
-        frozen_digest=digest,
-        provenance=provenance(settings),
+        frozen_digest=frozen.digest if frozen else None,
+        provenance=provenance(settings) | ({"frozen": frozen.record} if frozen else {}),
     )
 
 

@@ -67,8 +67,12 @@ class Checkpoint:
     @property
     def last_record(self) -> Record | None:
         """The record of what the newest iterations were trained with; None if it is unknown."""
-        if self.trained_with:
-            return self.trained_with[-1]
+        told = self.trained_with[-1] if self.trained_with else self._earlier_record()
+        if told is None or self.frozen_digest is None or "frozen" in told:
+            return told
+        return told | {"frozen": {"iteration": None, "digest": self.frozen_digest}}  # of an earlier version
+
+    def _earlier_record(self) -> Record | None:
         settings = self.provenance.get("settings")
         return of_earlier_version(settings) if isinstance(settings, dict) and "converted" not in settings else None
 

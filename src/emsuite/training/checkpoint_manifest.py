@@ -24,13 +24,23 @@ def write_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) ->
     write_json(_kept(path), published(manifest))
 
 
-def renew_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) -> None:
-    """Write the manifest again, with what stayed of the first one if that is of this checkpoint."""
+def renew_manifest(
+    path: Path, iteration: int, provenance: Mapping[str, Any], made_from: Mapping[str, str] | None = None
+) -> None:
+    """Write the manifest again, with what stayed of the first one if that is of this checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        iteration: that it holds.
+        provenance: what the checkpoint itself holds of it.
+        made_from: the run that made the weights of the frozen network, if it has one.
+    """
     kept = read_json(_kept(path))
     files = kept.get("written") if isinstance(kept, dict) else None
     if isinstance(files, dict) and files.get("sha256") == sha256(path):
         provenance = {key: value for key, value in kept.items() if key != "order"}
-    write_manifest(path, iteration, provenance)
+    known = {} if made_from is None else {"made_from": dict(made_from)}
+    write_manifest(path, iteration, {**provenance, **known})
 
 
 def _kept(path: Path) -> Path:

@@ -11,7 +11,7 @@ from emsuite.common.device import check_compiler
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
 from emsuite.config.network import NetworkConfig
-from emsuite.config.trained_with import IfChanged, Record, continued, differences
+from emsuite.config.trained_with import IfChanged, Record, continued, differences, has_other_frozen
 from emsuite.data.grey_values import GreyRange
 from emsuite.io.volume import fingerprint
 from emsuite.training import checkpoint as checkpoints
@@ -19,13 +19,17 @@ from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.optimizer import saved_state
 from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
-from emsuite.training.trained_network import check_frozen
+from emsuite.training.trained_network import check_frozen, former_iteration
 
 logger = logging.getLogger(__name__)
 
 _CHOICES = (
     "--if-changed continue goes on from it with the new ones, NETWORK_DIR/runs/NAME starts anew in a run folder, "
     "--if-changed keep takes it as it is (in the workflow: --config if_changed=continue, run=NAME, if_changed=keep)"
+)
+_CHOICES_FROZEN = (
+    "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
+    "starts anew in a run folder (in the workflow: --config if_changed=continue, run=NAME)"
 )
 _WHY_NOT = {True: "before its last iteration", False: "without iterations left to train"}
 
@@ -34,10 +38,10 @@ def start(folder: Path, config: NetworkConfig, device: torch.device) -> Training
     """Return a state on `device` with fresh weights, from the seed; `folder` is that of the network."""
     torch.manual_seed(config.training.sampling.seed)
     step = STEPS[config.step]
-    networks, frozen_digest = step.build(folder, config)
+    networks, frozen = step.build(folder, config)
     for network in networks.values():
         network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    state = TrainingState(networks, step.make_optimizers(networks, config), frozen_digest=frozen_digest)
+    state = TrainingState(networks, step.make_optimizers(networks, config), frozen=frozen)
     if config.training.average is not None:
         for name, part in state.trained_parts().items():
             state.averages[name] = {key: tensor.detach().clone() for key, tensor in part.state_dict().items()}
@@ -68,12 +72,13 @@ def start_or_resume(
     """
     saved = checkpoints.load_newest(folder, config)
     if saved is not None:
-        check_record(folder, saved, now, if_changed, goes_on=True)
+        check_record(folder, config, saved, now, if_changed, goes_on=True)
     state = start(folder, config, device)
     state.trained_with = continued(saved.trained_with if saved else [], now, saved.iteration if saved else 0)
     if saved is None:
         return state
-    check_frozen(folder, config, saved, state.frozen_digest)
+    if now is None or if_changed != "continue":
+        check_frozen(folder, config, saved, state.frozen)
     path = checkpoints.saved_path(folder, saved.iteration)
     for name, part in state.trained_parts().items():
         weights = saved.weights_of(name)
@@ -114,20 +119,28 @@ def trained_already(
     if not saved or until > saved[-1]:
         return None
     checkpoint = checkpoints.load(folder, config, until)
-    check_record(folder, checkpoint, now, if_changed, goes_on=False)
+    check_record(folder, config, checkpoint, now, if_changed, goes_on=False)
     return checkpoint
 
 
 def check_record(
-    folder: Path, checkpoint: Checkpoint, now: Record | None, if_changed: IfChanged, *, goes_on: bool
+    folder: Path,
+    config: NetworkConfig,
+    checkpoint: Checkpoint,
+    now: Record | None,
+    if_changed: IfChanged,
+    *,
+    goes_on: bool,
 ) -> None:
     """Compare what a checkpoint was trained with to what the run would train with; other code is only told.
 
     Args:
         folder: that of the network.
+        config: the resolved configuration.
         checkpoint: to go on from, or to take.
         now: what the run trains with; None: not compared.
-        if_changed: `refuse`, or `continue` with other settings and data, or `keep` the checkpoint as it is.
+        if_changed: `refuse`, or `continue` with other settings and data, or `keep` the checkpoint as it is; not with
+            other weights of its frozen network: nothing could predict with it.
         goes_on: whether iterations are left to train; else the checkpoint is taken.
 
     Raises:
@@ -139,16 +152,28 @@ def check_record(
     if earlier is None:
         logger.info("%s: does not tell what it was trained with; taken as it is", path)
         return
-    told = "; ".join(differences(earlier, now))
-    if told and if_changed == "keep" and not goes_on:
+    told, is_kept = "; ".join(differences(earlier, now)), if_changed == "keep" and not has_other_frozen(earlier, now)
+    if told and is_kept and not goes_on:
         logger.info("%s: kept, trained with other settings or data: %s", path, told)
     elif told and if_changed == "continue" and goes_on:
         logger.info("%s: going on with other settings or data: %s", path, told)
     elif told:
-        why = "" if if_changed == "refuse" else f"{if_changed} is not possible {_WHY_NOT[goes_on]}; "
-        raise BadInput(f"{path}: was trained with other settings or data: {told}; {why}choose one: {_CHOICES}")
+        choices = _choices(folder, config, checkpoint, earlier, now)
+        reason = (
+            _WHY_NOT[goes_on] if goes_on or if_changed == "continue" else "with other weights of the frozen network"
+        )
+        why = "" if if_changed == "refuse" else f"{if_changed} is not possible {reason}; "
+        raise BadInput(f"{path}: was trained with other settings or data: {told}; {why}choose one: {choices}")
     elif earlier["code"] and now["code"] and earlier["code"] != now["code"]:
         logger.info("%s: was trained by code %s, now %s", path, earlier["code"], now["code"])
+
+
+def _choices(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, earlier: Record, now: Record) -> str:
+    """Return what a user can do about a checkpoint that was trained with something else."""
+    if not has_other_frozen(earlier, now):
+        return _CHOICES
+    former = former_iteration(folder, config, checkpoint)
+    return _CHOICES_FROZEN + (f", autocontext.iteration={former} reads the former weights" if former else "")
 
 
 def save(
@@ -169,6 +194,8 @@ def save(
     inputs = {str(index): Path(name) for index, name in enumerate(volumes)}
     seed = config.training.sampling.seed
     about = provenance(config.model_dump(mode="json"), inputs, seed, fingerprint=fingerprint)
+    if state.frozen:
+        about |= {"frozen": state.frozen.record, "made_from": dict(state.frozen.made_from)}
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}
     for network in weights.values():
         broken = [key for key, tensor in network.items() if not bool(torch.isfinite(tensor).all())]
@@ -182,7 +209,7 @@ def save(
         networks=weights,
         averages=state.averages,
         optimizers={name: saved_state(optimizer) for name, optimizer in state.optimizers.items()},
-        frozen_digest=state.frozen_digest,
+        frozen_digest=state.frozen.digest if state.frozen else None,
         normalization=checkpoints.record_normalization(config.normalization, state.grey_scale, state.grey_range),
         trained_with=state.trained_with,
         provenance=about,

@@ -7,7 +7,7 @@ To add a kind of training, write a class with the methods of `TrainingStep` in a
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,21 @@ NETWORK = "network"
 """The name of the network in a state or checkpoint that holds one alone."""
 
 
+@dataclass(frozen=True)
+class FrozenWeights:
+    """Which weights of the frozen network an autocontext network reads LSDs from."""
+
+    iteration: int
+    digest: str
+    made_from: Mapping[str, str]
+    """The run that made them, see `emsuite.common.state.origins`."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What checkpoints and manifests tell of them."""
+        return {"iteration": self.iteration, "digest": self.digest}
+
+
 @dataclass
 class TrainingState:
     """Everything that training changes.
@@ -39,8 +54,8 @@ class TrainingState:
     averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """The running average of each network's weights; empty without averaging."""
     iteration: int = 0
-    frozen_digest: str | None = None
-    """The digest of the frozen network's weights, in an autocontext network."""
+    frozen: FrozenWeights | None = None
+    """The frozen network's weights, in an autocontext network."""
     trained_with: list[Record] = field(default_factory=list)
     """What it was trained with so far, see `emsuite.config.trained_with`."""
     forwards: dict[str, nn.Module] = field(default_factory=dict)
@@ -95,8 +110,8 @@ class StepResult:
 class TrainingStep(Protocol):
     """One kind of training."""
 
-    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], str | None]:
-        """Return the networks with fresh weights, by name, and the digest of frozen weights if there are any."""
+    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], FrozenWeights | None]:
+        """Return the networks with fresh weights, by name, and which frozen weights they read, if any."""
 
     def make_optimizers(
         self, networks: Mapping[str, AnyNetwork], config: NetworkConfig

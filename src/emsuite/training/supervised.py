@@ -22,17 +22,17 @@ from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
-from emsuite.training.step import NETWORK, StepResult, TrainingState
+from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
 from emsuite.training.trained_network import build_with_frozen
 
 
 class Supervised:
     """See `emsuite.training.step.TrainingStep`."""
 
-    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], str | None]:
+    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], FrozenWeights | None]:
         """See `TrainingStep.build`: one network, behind its frozen network if it has one."""
-        network, frozen_digest = build_with_frozen(folder, config)
-        return {NETWORK: network}, frozen_digest
+        network, frozen = build_with_frozen(folder, config)
+        return {NETWORK: network}, frozen
 
     def make_optimizers(
         self, networks: Mapping[str, AnyNetwork], config: NetworkConfig

@@ -1,11 +1,14 @@
 """Trained networks, ready to predict: weights of a checkpoint, behind a frozen network where they were trained so."""
 
+import contextlib
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
+from emsuite.common.state.origins import made_from
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training import checkpoint as checkpoints
+from emsuite.training.step import FrozenWeights
 
 
 def load_trained(
@@ -13,28 +16,41 @@ def load_trained(
 ) -> tuple[AnyNetwork, checkpoints.Checkpoint]:
     """Return the network of a folder, ready to predict, with its frozen network if it has one, and its checkpoint."""
     checkpoint = checkpoints.load(folder, config, iteration)
-    network, frozen_digest = build_with_frozen(folder, config)
-    check_frozen(folder, config, checkpoint, frozen_digest)
+    network, frozen = build_with_frozen(folder, config)
+    check_frozen(folder, config, checkpoint, frozen)
     checkpoints.load_weights(
         trained_part(network), checkpoint.best_weights, checkpoints.checkpoint_path(folder, checkpoint.iteration)
     )
     return network, checkpoint
 
 
-def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, str | None]:
-    """Return a network with fresh weights behind its frozen network, loaded, if it has one; and the latter's digest."""
+def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, FrozenWeights | None]:
+    """Return a network with fresh weights behind its frozen network, loaded, if it has one; and which it is."""
     frozen = load_frozen(folder, config)
     if frozen is None:
         return build_network(config), None
-    frozen_config, checkpoint = frozen
+    frozen_config, checkpoint, path = frozen
     network = build_autocontext(config, frozen_config)
-    path = checkpoints.checkpoint_path(frozen_network_folder(folder, config) or folder, checkpoint.iteration)
     checkpoints.load_weights(network.frozen, checkpoint.best_weights, path)
-    return network, checkpoints.digest(checkpoint.best_weights)
+    return network, _told(checkpoint, path)
 
 
-def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, checkpoints.Checkpoint] | None:
-    """Return configuration and checkpoint of the frozen network that `folder` reads LSDs from; None without one."""
+def frozen_weights(folder: Path, config: NetworkConfig) -> FrozenWeights | None:
+    """Return which weights of a frozen network `folder` reads LSDs from; None if it reads raw alone."""
+    frozen = load_frozen(folder, config)
+    return None if frozen is None else _told(*frozen[1:])
+
+
+def _told(checkpoint: checkpoints.Checkpoint, path: Path) -> FrozenWeights:
+    digest = checkpoints.digest(checkpoint.best_weights)
+    return FrozenWeights(checkpoint.iteration, digest, made_from({"frozen": path}))
+
+
+def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, checkpoints.Checkpoint, Path] | None:
+    """Return configuration, checkpoint and its path of the frozen network that `folder` reads LSDs from, or None.
+
+    The checkpoint is that of `autocontext.iteration`, which `load_network` resolves, never merely the newest.
+    """
     frozen_folder = frozen_network_folder(folder, config)
     if frozen_folder is None or config.autocontext is None:
         return None
@@ -49,13 +65,36 @@ def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, che
             f"{frozen_folder}: no checkpoint of iteration {wanted}, which autocontext.iteration of '{config.network}' "
             f"names; it has {', '.join(map(str, saved))}: train it to {wanted}, or change autocontext.iteration"
         )
-    return frozen_config, checkpoints.load(frozen_folder, frozen_config, wanted)
+    checkpoint = checkpoints.load(frozen_folder, frozen_config, wanted)
+    return frozen_config, checkpoint, checkpoints.checkpoint_path(frozen_folder, checkpoint.iteration)
 
 
 def check_frozen(
-    folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint, frozen_digest: str | None
+    folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint, frozen: FrozenWeights | None
 ) -> None:
-    """Refuse a checkpoint trained on other weights of the frozen network than those of `frozen_digest`."""
-    if checkpoint.frozen_digest != frozen_digest:
-        name = config.autocontext.network if config.autocontext else "?"
-        raise BadInput(f"{folder}: was trained on other weights of '{name}' than the ones that lie beside it now")
+    """Refuse a checkpoint trained on other weights of the frozen network than `frozen`."""
+    if checkpoint.frozen_digest == (frozen.digest if frozen else None):
+        return
+    name = config.autocontext.network if config.autocontext else "?"
+    now = f"iteration {frozen.iteration}, which it would read now" if frozen else "none"
+    former = former_iteration(folder, config, checkpoint)
+    remedy = f"train it anew in a run folder, {folder}/runs/NAME (in the workflow: --config run=NAME)"
+    if former is not None:
+        remedy = f"set autocontext.iteration to {former}, which has them, or {remedy}"
+    raise BadInput(f"{folder}: was trained on other weights of '{name}' than those of {now}: {remedy}")
+
+
+def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:
+    """Return the iteration of the frozen network that a checkpoint was trained on, if its weights still lie there."""
+    frozen_folder = frozen_network_folder(folder, config)
+    if frozen_folder is None or checkpoint.frozen_digest is None:
+        return None
+    told = (checkpoint.last_record or checkpoint.provenance).get("frozen")
+    recorded = told.get("iteration") if isinstance(told, dict) else None
+    saved = checkpoints.iterations(frozen_folder)
+    for iteration in [recorded] if recorded in saved else reversed(saved):
+        with contextlib.suppress(BadInput):
+            weights = checkpoints.read(checkpoints.checkpoint_path(frozen_folder, iteration)).best_weights
+            if checkpoints.digest(weights) == checkpoint.frozen_digest:
+                return iteration
+    return None

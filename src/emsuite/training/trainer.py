@@ -29,6 +29,7 @@ from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.signals import StopRequest, stop_requests
 from emsuite.training.step import StepResult, TrainingState
+from emsuite.training.trained_network import frozen_weights
 from emsuite.training.volumes import training_data
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
-    now = record(config, training_data(volumes), git_commit())
+    frozen = frozen_weights(folder, config)
+    now = record(config, training_data(volumes), git_commit(), frozen.record if frozen else None)
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
@@ -84,7 +86,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             logger.info("%s is at iteration %d already: nothing to do", folder, until)
             path = checkpoints.checkpoint_path(folder, until)
             if group.is_main and not manifest_path(path).exists():
-                renew_manifest(path, finished.iteration, finished.provenance)
+                renew_manifest(path, finished.iteration, finished.provenance, frozen.made_from if frozen else None)
             return 0
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)

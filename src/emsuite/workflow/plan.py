@@ -15,7 +15,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.common.settings import validate
 from emsuite.config.dataset import Dataset, Split, load_dataset
 from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
-from emsuite.config.network import NetworkConfig, frozen_network_folder, load_network
+from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
 from emsuite.config.trained_with import weight_settings
 from emsuite.data.labels_mask import masks_path
@@ -214,12 +214,10 @@ class WorkflowPlan:
 
     def frozen_training(self, network: str) -> list[tuple[str, int]]:
         """Return the frozen network that `network` reads, and its iteration; nothing if it reads raw only."""
-        folder = self.project / self.networks / network
-        config = load_network(folder)
-        frozen = frozen_network_folder(folder, config)
-        if frozen is None or config.autocontext is None:
+        config = load_network(self.project / self.networks / network)
+        if config.autocontext is None or config.autocontext.iteration is None:
             return []
-        return [(frozen.name, config.autocontext.iteration or load_network(frozen).training.iterations)]
+        return [(config.autocontext.network, config.autocontext.iteration)]
 
     def frozen_manifest(self, network: str) -> list[str]:
         """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""

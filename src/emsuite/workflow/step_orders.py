@@ -73,6 +73,7 @@ class StepOrders:
             asked,
             self._checkpoint(network, iterations),
             after=after,
+            reads=tuple(self._checkpoint(*training) for training in plan.frozen_training(network)),
             beside=(self._log(f"train_{network}_{iterations}.tsv"),),
             is_asked=lambda record: made_by_hand.training(record, plan, network),
         )
