@@ -4,6 +4,10 @@ import hashlib
 import itertools
 import json
 import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +268,51 @@ def test_own_arrays_in_the_place_of_a_copy_stay(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is no copy that this suite made"):
         convert(source, to)
     assert open_volume(to).read()[0, 0, 0] == 77
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Any, str]]:
+    """An array of ones, and its address on a server of files."""
+    group = zarr.open_group(tmp_path / "s.zarr", mode="w", zarr_format=2)
+    array = group.create_array("raw", shape=(17, 8, 8), dtype="u1", chunks=(8, 8, 8), compressors=None)
+    array.attrs.update(resolution=[8, 8, 8])
+    array[...] = 1
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield array, f"http://127.0.0.1:{server.server_port}/s.zarr/raw"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_source_on_a_server_that_changes_is_copied_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: tuple[Any, str], stopped: bool
+) -> None:
+    array, url = served
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    real, calls = module.fitted, itertools.count(1)
+
+    def changing(*args: Any) -> np.ndarray:
+        if next(calls) == 2:
+            array[...] = 2
+            if stopped:
+                raise KeyboardInterrupt
+        return real(*args)
+
+    to, layout = tmp_path / "to.zarr/raw", Layout(chunks=(8, 8, 8))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "fitted", changing)
+        with pytest.raises(KeyboardInterrupt if stopped else BadInput):
+            convert(Path(url), to, layout=layout)
+    if stopped:
+        with pytest.raises(BadInput, match=r"s\.zarr/raw: was replaced or edited while it was copied, or since"):
+            convert(Path(url), to, layout=layout)
+    assert not to.exists()
+    convert(Path(url), to, layout=layout)
+    assert (open_volume(to).read() == 2).all()

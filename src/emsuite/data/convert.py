@@ -5,6 +5,9 @@
 
 Formats of one file, HDF5 and TIFF, are written by one process; a stopped run begins again.
 
+A source on a server is read a second time at the end, and each block compared with the copy: servers do not tell
+whether voxels have changed since a block was read, by this run or by one that was stopped.
+
 The record, with the digest of the voxels, lies beside the container of TO: `x.zarr.volumes.raw.manifest.json` for
 `x.zarr/volumes/raw`. A folder of that name, without the ending, keeps the state of a run.
 """
@@ -20,7 +23,7 @@ import numpy as np
 
 from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
-from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.errors import BadInput, RunFailed, without_secrets
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, manifest_path, output
@@ -28,7 +31,7 @@ from emsuite.common.progress import progress
 from emsuite.common.state.ownership import wrote
 from emsuite.data.pyramid import check_levels, is_copy, record_path
 from emsuite.io.chunks import chunk_length
-from emsuite.io.fingerprint import origin_of
+from emsuite.io.fingerprint import is_on_server, origin_of
 from emsuite.io.levels import levels_folder
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.single_file import is_single_file, plan_array, writing
@@ -105,13 +108,15 @@ def convert(
         unfinished = to.with_name(to.name + "_unfinished")
         digests = [_digest_path(record, index) for index in range(len(new.grid))]
         written = container.exists() and (holds_array(unfinished) or all(path.exists() for path in digests))
-        if not (out.resumed and record.exists() and written):
+        if not (out.resumed and record.exists() and written) or _changed_path(record).exists():
             remove(record)
             new.create(unfinished)
             record.mkdir()
         if holds_array(unfinished):
             process = _CopyBlock(Path(source), unfinished, record)
             run_blocks("convert", new.grid, process, workers, record, run=out.run)
+            if is_on_server(Path(source)):
+                _compare_again(process, new.grid, workers, settings["from"])
             rename_array(container, split_path(unfinished)[1], split_path(to)[1])
         remove(levels_folder(to))  # of an earlier copy
         remove(manifest_path(record_path(to, "_levels")))
@@ -254,6 +259,43 @@ class _CopyBlock:
         write_text(_digest_path(self.record, block.index), digest)
 
 
+@dataclass(frozen=True)
+class _CompareBlock:
+    """Compares a block of the source, as it is by now, with what was copied."""
+
+    copied: _CopyBlock
+
+    def __call__(self, block: Block) -> None:
+        dtype = open_volume(self.copied.to).dtype
+        voxels = fitted(self.copied.source, open_volume(self.copied.source).read(block.write), dtype)
+        if _sha256(voxels) != _digest_path(self.copied.record, block.index).read_text():
+            raise _changed(self.copied)
+
+
+def _compare_again(copied: _CopyBlock, grid: BlockGrid, workers: BlockWorkers, origin: list[str]) -> None:
+    """Compare all blocks with a source on a server as it is by now.
+
+    Raises:
+        BadInput: The source has changed, during this run or since a run that was stopped. The next run begins anew.
+    """
+    done = copied.record / "compared"
+    remove(done)  # of a stopped run: what it compared may have changed since
+    run_blocks("compare", grid, _CompareBlock(copied), workers, done)
+    if origin_of(copied.source) != origin:
+        raise _changed(copied)
+
+
+def _changed(copied: _CopyBlock) -> BadInput:
+    write_text(_changed_path(copied.record), "")
+    told = "was replaced or edited while it was copied, or since a copy was stopped"
+    return BadInput(f"{without_secrets(str(copied.source))}: {told}; run this again, which begins anew")
+
+
+def _changed_path(record: Path) -> Path:
+    """Return the path of the file that tells that the blocks copied so far are of several versions of the source."""
+    return record / "changed"
+
+
 def _compare(source: Volume, copy: Volume, region: Roi, dtype: np.dtype, block: Sequence[int]) -> list[str]:
     """Return the digests of all blocks of a copy; raise RunFailed if one differs from the source."""
     grid = BlockGrid(region, Coordinate(block) * source.voxel_size, source.voxel_size * 0)
@@ -267,7 +309,11 @@ def _digest(voxels: np.ndarray, copy: Volume, roi: Roi) -> str:
     back = np.ascontiguousarray(copy.read(roi), voxels.dtype)
     if not np.array_equal(voxels.reshape(-1).view(np.uint8), back.reshape(-1).view(np.uint8)):
         raise RunFailed(f"{copy.path}: voxels at {roi} nm that were read back differ from those written")
-    return hashlib.sha256(voxels.data).hexdigest()
+    return _sha256(voxels)
+
+
+def _sha256(voxels: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data).hexdigest()
 
 
 def _digest_path(record: Path, index: int) -> Path:

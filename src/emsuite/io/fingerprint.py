@@ -106,6 +106,11 @@ def origin_of(path: Path) -> list[str]:
     return [fingerprint(path), state(path)[0]]
 
 
+def is_on_server(path: Path) -> bool:
+    """Return whether an array has no files here, so that nothing but its voxels tells whether they have changed."""
+    return state(path)[0] == "missing"
+
+
 def seen(path: Path) -> dict[str, str]:
     """Return what a record keeps of the files of an array, or of another folder, for `is_as_seen`."""
     return {"files": times(path), "content": _content(path)}

@@ -11,6 +11,7 @@ import zarr
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
+from emsuite.io.levels import is_coarser_level, levels_of
 from emsuite.io.volume import open_volume
 
 VOXELS = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
@@ -276,3 +277,35 @@ def test_hdf5_says_units_and_axes_too(tmp_path: Path) -> None:
     assert grid(stored(SIZE, labels="xyz"))[0] == (4, 8, 40)
     assert "the unit is 'px'" in refused(stored(SIZE, {"unit": "px"}))
     assert grid(stored(SIZE, {"axis_names": ["x", "y", "z"]}))[0] == (4, 8, 40)
+
+
+def written_image(tmp_path: Path, *levels: tuple[str, int, list[Any]]) -> Path:
+    """An image of OME-NGFF, its levels (path, voxels along x, transformations) in this order."""
+    root = zarr.open_group(tmp_path / "i.ome.zarr", mode="w", zarr_format=2)
+    for name, width, _ in levels:
+        root.create_array(name, shape=(4, 6, width), dtype="u1")
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
+    datasets = [{"path": name, "coordinateTransformations": steps} for name, _, steps in levels]
+    root.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    return tmp_path / "i.ome.zarr"
+
+
+@pytest.mark.parametrize("steps", [[], [{"type": "identity"}], [{"type": "translation", "translation": [8, 0, 0]}]])
+def test_an_image_without_a_scale_says_no_voxel_size(tmp_path: Path, steps: list[Any]) -> None:
+    path = written_image(tmp_path, ("0", 8, steps)) / "0"
+    with pytest.raises(BadInput, match="or the option --voxel-size"):
+        open_volume(path)
+    assert tuple(open_volume(path, voxel_size=(40, 4, 4)).voxel_size) == (40, 4, 4)
+
+
+def test_the_finest_level_is_level_0_wherever_it_is_listed(tmp_path: Path) -> None:
+    def steps(x: int, at: int) -> list[Any]:
+        return [{"type": "scale", "scale": [8, 4, x]}, {"type": "translation", "translation": [0, 0, at]}]
+
+    path = written_image(tmp_path, ("1", 4, steps(8, 2)), ("2", 2, steps(16, 6)), ("0", 8, steps(4, 0)))
+    assert levels_of(path) == [path / "0", path / "1", path / "2"]
+    assert open_volume(path).shape == (4, 6, 8)
+    for name in "012":
+        assert tuple(open_volume(path / name).offset) == (0, 0, 0)
+    assert is_coarser_level(path / "1")
+    assert not is_coarser_level(path / "0")

@@ -6,6 +6,7 @@ counts in nm: another unit is converted, another order is refused, a text that s
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -184,17 +185,38 @@ def _datasets(image: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _multiscale(path: Path, dims: int, name: str, image: Mapping[str, Any]) -> Iterator[Scaled]:
     """Yield what OME-Zarr says of the array `name` below the group, if it is a scale of this image."""
-    if name not in (datasets := _datasets(image)):
-        return
+    if name not in (datasets := _datasets(image)) or not is_scaled(datasets[name], image):
+        return  # an image without a scale says an order of axes, but no lengths
     axes = image.get("axes")
     units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes] if isinstance(axes, list) else []
     sizes, offset = _placed(path, len(units), [*_steps(datasets[name]), *_steps(image)])
-    finest = next(iter(datasets.values()))
+    finest = finest_first(list(datasets.values()))[0]
     fine, begin = _placed(path, len(units), [*_steps(finest), *_steps(image)])
     half = [(a - b) / 2 for a, b in zip(sizes, fine, strict=True)]
     if all(abs(o - b - h) <= s / 10**6 for o, b, h, s in zip(offset, begin, half, sizes, strict=True)):
         offset = begin  # the centres of the first voxels are told; they begin together
     yield from _in_nm(path, "'multiscales' of the group above", dims, units, sizes, offset)
+
+
+def is_scaled(*items: Mapping[str, Any]) -> bool:
+    """Return whether a dataset, or its image, says a scale."""
+    steps = [step for item in items for step in _steps(item)]
+    # steps that are no identity are looked at, or refused, one by one
+    return any(not isinstance(step, Mapping) or step.get("type") not in ("translation", "identity") for step in steps)
+
+
+def finest_first(datasets: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the datasets of an image, the one with the smallest voxels first; as listed if a scale is odd."""
+    try:
+        sizes = [_volume(dataset) for dataset in datasets]
+    except (BadInput, KeyError, TypeError):
+        return datasets
+    return [datasets[index] for index in sorted(range(len(datasets)), key=sizes.__getitem__)]
+
+
+def _volume(dataset: Mapping[str, Any]) -> Fraction:
+    scales = [numbers(Path(), "scale", step["scale"]) for step in _steps(dataset) if step["type"] == "scale"]
+    return math.prod((abs(number) for scale in scales for number in scale), start=Fraction(1))
 
 
 def _placed(path: Path, number: int, steps: list[Any]) -> tuple[list[Fraction], list[Fraction]]:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
+from emsuite.io.formats.axes import finest_first
 from emsuite.io.formats.base import NewArray
 from emsuite.io.formats.zarr_chunks import read_plain
 
@@ -160,7 +161,8 @@ def _first(image: Any) -> str | None:
 
 def _datasets(image: Any) -> list[Mapping[str, Any]]:
     datasets = image.get("datasets") if isinstance(image, Mapping) else None
-    return [item for item in datasets if isinstance(item, Mapping)] if isinstance(datasets, list) else []
+    listed = [item for item in datasets if isinstance(item, Mapping)] if isinstance(datasets, list) else []
+    return finest_first(listed)
 
 
 @contextmanager

@@ -223,3 +223,44 @@ def test_sections_stored_in_several_ways_are_refused_and_none_is_dropped(tmp_pat
             file.write(page, photometric="minisblack", metadata=None, contiguous=False, **(how if z % 2 else {}))
     with pytest.raises(BadInput, match=r"s\.tif: its pages of \(20, 30\) pixels are stored in several ways"):
         open_volume(tmp_path / "s.tif", voxel_size=(30, 4, 4))
+
+
+@pytest.mark.parametrize("sections", [6, 20])
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (RAW[0, :35, :45], r"page 4 has \(35, 45\) pixels of uint8"),
+        (np.stack([RAW[0]] * 3, -1), r"page 4 has \(70, 90, 3\) pixels of uint8, rgb"),
+        (RAW[0].astype(np.uint16), r"page 4 has \(70, 90\) pixels of uint16"),
+    ],
+    ids=["size", "colour", "type"],
+)
+@pytest.mark.parametrize("how", [{"metadata": None}, {}, {"metadata": None, "description": "ImageJ=1.53\nimages=9\n"}])
+def test_a_page_of_another_kind_is_named(
+    tmp_path: Path, sections: int, page: np.ndarray, said: str, how: dict[str, Any]
+) -> None:
+    with TiffWriter(tmp_path / "s.tif") as file:
+        for z in range(sections):
+            file.write(page if z == 3 else RAW[0], contiguous=False, **how)
+    with pytest.raises(BadInput, match=said + r".*, expected \(70, 90\) pixels of uint8, minisblack as page 1"):
+        tiff.open_array(str(tmp_path / "s.tif"), "", "r")
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["reduced", "SubIFD"])
+def test_pages_that_the_file_calls_copies_are_no_sections(tmp_path: Path, below: bool) -> None:
+    with TiffWriter(tmp_path / "s.tif") as file:
+        for section in RAW:
+            file.write(section, contiguous=False, metadata=None, subifds=1 if below else 0)
+            file.write(section[::3, ::3], contiguous=False, metadata=None, subfiletype=0 if below else 1)
+    np.testing.assert_array_equal(stored(tmp_path / "s.tif")[...], RAW)
+
+
+@pytest.mark.parametrize("steps", [-257, 0, 257])
+def test_indices_of_a_palette_are_no_greys(tmp_path: Path, steps: int) -> None:
+    palette = np.stack([np.arange(256) * steps % 65536] * 3).astype(np.uint16)
+    imwrite(tmp_path / "p.tif", RAW, photometric="palette", colormap=palette, metadata=None)
+    if steps == 257:
+        np.testing.assert_array_equal(stored(tmp_path / "p.tif")[...], RAW)
+        return
+    with pytest.raises(BadInput, match=r"p\.tif: page 1 has pixels of a palette, expected grey"):
+        stored(tmp_path / "p.tif")

@@ -68,6 +68,17 @@ def test_attributes_of_other_programs(tmp_path: Path, own: Any, above: Any, size
     assert (tuple(volume.voxel_size), tuple(volume.offset)) == (size, offset)
 
 
+@pytest.mark.parametrize("above", [False, True])
+def test_two_voxel_sizes_that_differ_are_refused(tmp_path: Path, above: bool) -> None:
+    said = {"resolution": [1, 1, 1], "pixelResolution": {"unit": "um", "dimensions": [0.004, 0.004, 0.04]}}
+    path = put(tmp_path / "c.n5", "em/s1", VOXELS, **({} if above else said))
+    (tmp_path / "c.n5/em/attributes.json").write_text(json.dumps(said if above else {}))
+    with pytest.raises(
+        BadInput, match=r"'resolution' says voxels of \[1, 1, 1\] nm, but 'pixelResolution' \[40, 4, 4\]"
+    ):
+        open_volume(path)
+
+
 def test_what_the_suite_writes_is_read_by_others(tmp_path: Path) -> None:
     path = tmp_path / "c.n5/volumes/raw"
     volume = create_volume(path, VOXELS.shape, np.uint8, (40, 4, 4), (80, 8, 4), chunks=(8, 16, 16), kind="test")

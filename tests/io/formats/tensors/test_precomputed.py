@@ -142,3 +142,12 @@ def test_no_volume(tmp_path: Path) -> None:
     for path in (f"precomputed://{tmp_path}/nothing", tmp_path / "no.precomputed/8_8_8"):
         with pytest.raises(BadInput, match="no such volume"):
             open_volume(path)
+
+
+def test_a_volume_is_its_finest_scale_wherever_that_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "o.precomputed"
+    for key, size in (("coarse", 8), ("fine", 4)):
+        create_volume(path / key, (4, 6, 8), np.uint8, (40, size, size), (0, 0, 0))
+    assert [scale["key"] for scale in json.loads((path / "info").read_text())["scales"]] == ["coarse", "fine"]
+    assert tuple(open_volume(path).voxel_size) == (40, 4, 4)
+    assert tuple(open_volume(path / "coarse").voxel_size) == (40, 8, 8)

@@ -25,6 +25,7 @@ from emsuite.common.provenance import checksums
 from emsuite.io.formats.base import Mode, StoredArray
 from emsuite.io.formats.sections.lazy_array import Box, LazyArray, check_size, check_voxels, read_bytes
 from emsuite.io.formats.sections.tiff_metadata import attributes_of
+from emsuite.io.formats.sections.tiff_series import check_pages, check_series, order_of
 from emsuite.io.formats.sections.tiff_writer import holds_type as holds_type
 from emsuite.io.formats.sections.tiff_writer import planned as planned
 from emsuite.io.formats.sections.tiff_writer import write_array as write_array
@@ -33,8 +34,6 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BY_TIFFFILE = {None, "ADOBE_DEFLATE", "DEFLATE", "LZMA", "PACKBITS"}
 """Compressions that tifffile decodes without a further package, and so by tiles; pillow decodes whole pages."""
 _PILLOWS_TYPES = ("uint8", "uint16", "float32", "bool")
-_SECTION_AXES = "ZTIQC"
-"""What the axis of sections is called by tifffile's letters: Z, time, images, an axis without a name, channels."""
 
 
 def open_array(container: str, name: str, mode: Mode) -> StoredArray:
@@ -133,14 +132,15 @@ class Pages:
         self._process, self._file = -1, cast(TiffFile | None, None)
         with _reading(path):
             file = self._opened()
+            check_pages(path)
             series = file.series[0]
             page = series.keyframe
-            _check_series(path, file)
+            check_series(path, file)
             self.axes, self.shape = series.axes, tuple(series.shape)
             self._contiguous = series.dataoffset
             self._dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
             self._section = (page.imagelength, page.imagewidth)
-            self._order = _order(path, self.axes, self.shape)
+            self._order = order_of(path, self.axes, self.shape)
             self.attributes = attributes_of(path, file)
             self.compression = None if page.compression == 1 else COMPRESSION(page.compression).name
             self._by_tiles = self.compression in _BY_TIFFFILE and page.predictor in (1, 2)
@@ -266,33 +266,3 @@ def _why(error: Exception, compression: str | None) -> str:
     if "imagecodecs" in str(error):
         return f"packed by {compression}, which needs the package imagecodecs; expected it not packed, or by zip"
     return f"is damaged: a part of it cannot be unpacked: {error}"
-
-
-def _check_series(path: Path, file: TiffFile) -> None:
-    """Raise BadInput for a file whose sections are stored in several ways: tifffile takes them for several images."""
-    first = file.series[0].keyframe
-    how = COMPRESSION(first.compression).name
-    others = [page for series in file.series[1:] if (page := series.keyframe).shape == first.shape]
-    if others:
-        raise BadInput(
-            f"{path}: its pages of {first.shape} pixels are stored in several ways (the first ones: {first.dtype}, "
-            f"{how}); expected one type, compression and size of strips: write the file anew"
-        )
-
-
-def _order(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[int | None, int | None]:
-    """Return the axes of channels and of sections in a series; raise BadInput for others that are longer than 1."""
-    if "S" in axes:
-        raise BadInput(f"{path}: pixels of {shape[axes.index('S')]} colours, expected grey (one value a pixel)")
-    if axes[-2:] != "YX":
-        raise BadInput(f"{path}: its axes are {axes}, expected pages of Y and X")
-    long = [axis for axis in range(len(axes) - 2) if shape[axis] > 1]
-    # sections that nobody named are written as channels by some programs
-    channel = next((axis for axis in long if axes[axis] == "C"), None) if len(long) > 1 else None
-    rest = [axis for axis in long if axis != channel]
-    named = next(
-        (axes.index(letter) for letter in _SECTION_AXES if letter in axes and axes.index(letter) in rest), None
-    )
-    if len(rest) > 1 or (rest and named is None):
-        raise BadInput(f"{path}: its axes are {axes} of lengths {shape}, expected sections, rows and columns (ZYX)")
-    return channel, named

@@ -24,7 +24,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.provenance import checksum
-from emsuite.io.formats.axes import numbers
+from emsuite.io.formats.axes import elements_of, numbers, unit_factors
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
 from emsuite.io.formats.tensors.store import Region, TensorArray, check_file, file_store
 from emsuite.io.formats.zarr_chunks import read_plain
@@ -236,6 +236,7 @@ def _grid(where: Path, dims: int, own: Mapping[str, Any], groups: list[dict[str,
         grid = {"voxel_size": [_number(n) for n in reversed(wide)]}
         if units is not None:
             grid["units"] = [*reversed(units[:dims])] if isinstance(units, list) else units
+        _check_pixels(where, dims, grid, source, factors)
         break
     for source in (own, *groups):
         if "voxel_size" in grid and (offset := _offset(where, source, dims)) is not None:
@@ -244,6 +245,19 @@ def _grid(where: Path, dims: int, own: Mapping[str, Any], groups: list[dict[str,
     if isinstance(axes := own.get("axes"), list):
         grid["axes"] = [*reversed(axes)]
     return grid
+
+
+def _check_pixels(
+    where: Path, dims: int, grid: dict[str, Any], source: Mapping[str, Any], factors: list[Fraction]
+) -> None:
+    """Raise BadInput if `pixelResolution` times the factors is another voxel size than that of the grid."""
+    units = unit_factors(where, dims, StoredArray(None, grid))
+    size = [n * f for n, f in zip(numbers(where, "resolution", grid["voxel_size"]), units, strict=False)]
+    for pixel in elements_of(where, dims, {key: source[key] for key in ("pixelResolution",) if key in source}):
+        wide = [n * f for n, f in zip(pixel.size, reversed(factors), strict=False)]
+        if any(abs(a - b) * 1000 > abs(b) for a, b in zip(size, wide, strict=False)):
+            said, other = ([_number(n) for n in values] for values in (size, wide))
+            raise BadInput(f"{where}: 'resolution' says voxels of {said} nm, but 'pixelResolution' {other} nm")
 
 
 def _offset(where: Path, source: Mapping[str, Any], dims: int) -> list[Fraction] | None:

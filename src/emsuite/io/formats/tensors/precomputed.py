@@ -12,6 +12,7 @@ read; images are written raw, labels of 32 and 64 bits as compressed_segmentatio
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def open_array(container: str, name: str, mode: Mode) -> StoredArray:
     root, key = _root(container, name)
     info = _info(root)
     scales = _scales(root, info)
-    number = next((n for n, scale in enumerate(scales) if key in ("", scale["key"])), None)
+    number = next((n for n, scale in enumerate(scales) if key == scale["key"]), None if key else _finest(scales))
     if number is None:
         raise BadInput(f"{root}: has no scale '{key}'; it holds {', '.join(scale['key'] for scale in scales[:8])}")
     if mode == "r+" and is_remote(root):
@@ -151,6 +152,14 @@ def _info(root: str) -> dict[str, Any]:
     if text is None:
         raise BadInput(f"{root}: no such volume; expected a folder of neuroglancer's precomputed, which holds 'info'")
     return parse(f"{root}/{INFO}", text)
+
+
+def _finest(scales: list[dict[str, Any]]) -> int:
+    """Return the number of the scale with the smallest voxels, 0 if a resolution is odd."""
+    try:
+        return min(range(len(scales)), key=lambda n: math.prod(map(float, scales[n]["resolution"])))
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _scales(root: str, info: Mapping[str, Any]) -> list[dict[str, Any]]:
