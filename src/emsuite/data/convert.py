@@ -23,10 +23,11 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import remove, write_text
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_whole, manifest_path, output
+from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, unfinished_path
 from emsuite.common.progress import progress
-from emsuite.common.state.ownership import wrote
-from emsuite.data.pyramid import check_levels, is_copy, record_path
+from emsuite.common.state.ownership import mark, unmark, wrote
+from emsuite.common.state.written import arrays_in
+from emsuite.data.pyramid import check_levels, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import levels_folder
@@ -102,14 +103,14 @@ def convert(
         **new.settings(),
     }
     with output(record, settings, inputs={"from": Path(source)}, fingerprint=fingerprint) as out:
-        unfinished = to.with_name(to.name + "_unfinished")
+        unfinished = _unfinished(to)
         digests = [_digest_path(record, index) for index in range(len(new.grid))]
         written = container.exists() and (holds_array(unfinished) or all(path.exists() for path in digests))
         if not (out.resumed and record.exists() and written):
-            remove(record)
+            out.clear()
             new.create(unfinished)
-            record.mkdir()
         if holds_array(unfinished):
+            mark(unfinished)
             process = _CopyBlock(Path(source), unfinished, record)
             run_blocks("convert", new.grid, process, workers, record, run=out.run)
             rename_array(container, split_path(unfinished)[1], split_path(to)[1])
@@ -119,7 +120,12 @@ def convert(
         out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
         out.notes["wrote"] = wrote(to)
         remove(record)
+    unmark(to)
     return str(out.notes["digest"])
+
+
+def _unfinished(to: Path) -> Path:
+    return to.with_name(to.name + "_unfinished")
 
 
 def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -> str:
@@ -151,6 +157,14 @@ def _check_target(volume: Volume, to: Path, record: Path) -> None:
     if not is_writable(container) or not name:
         raise BadInput(f"{to}: expected an array in a format that can be written, as VOLUME.zarr/volumes/raw")
     _check_copy(volume, to, record)
+    if not container.exists():
+        return
+    for group in (part for part in to.parents if part != container and part.is_relative_to(container)):
+        if group in arrays_in(group):
+            raise BadInput(f"{to}: lies below the array {group}, expected a name in a group")
+    begun = _unfinished(to)
+    if holds_array(begun) and not (unfinished_path(record).exists() and is_copy(begun, record)):
+        raise BadInput(f"{begun}: exists but this suite did not write it; remove it or choose another name for {to}")
 
 
 def _check_copy(volume: Volume, to: Path, record: Path) -> None:
