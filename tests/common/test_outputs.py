@@ -35,8 +35,8 @@ class Stopped(Exception):
 def make(path: Path, settings: dict[str, Any] = SETTINGS, parts: int = 2, stop: bool = False) -> bool:
     """Make an output of that many files, or stop half-way; returns whether an earlier run was continued."""
     with output(path, settings, seed=3) as made:
-        path.mkdir(exist_ok=True)
-        there = len(list(path.iterdir()))
+        made.claim()
+        there = len(list(path.glob("[0-9]")))
         for part in range(there, parts):
             (path / str(part)).write_text(f"{os.getpid()}")
             if stop:
@@ -201,8 +201,8 @@ import time
 from pathlib import Path
 from emsuite.common.outputs import output
 path = Path({str(path)!r})
-with output(path, {{"threshold": 0.5}}):
-    path.mkdir()
+with output(path, {{"threshold": 0.5}}) as made:
+    made.claim()
     (path / "0").write_text("by the killed run")
     print("ready", flush=True)
     time.sleep(60)

@@ -316,3 +316,15 @@ def test_a_source_on_a_server_that_changes_is_copied_anew(
     assert not to.exists()
     convert(Path(url), to, layout=layout)
     assert (open_volume(to).read() == 2).all()
+
+
+def test_a_users_array_of_the_name_of_an_unfinished_copy_stays(tmp_path: Path) -> None:
+    source, own = tmp_path / "from.zarr/volumes/raw", tmp_path / "to.zarr/volumes/raw_unfinished"
+    for path in (source, own):
+        volume = create_volume(path, (8, 8, 8), np.uint8, (8, 8, 8), (0, 0, 0))
+        volume.write(volume.roi, np.full((8, 8, 8), 7, np.uint8))
+    with pytest.raises(BadInput, match="raw_unfinished: exists but this suite did not write it"):
+        convert(source, tmp_path / "to.zarr/volumes/raw")
+    assert (open_volume(own).read() == 7).all()
+    with pytest.raises(BadInput, match=r"x: lies below the array .*raw_unfinished, expected a name in a group"):
+        convert(source, own / "x")

@@ -94,7 +94,7 @@ def test_the_same_voxels_give_the_same_bytes_and_a_stopped_run_leaves_nothing(
         raise RunFailed("differs")
 
     with monkeypatch.context() as patched:
-        patched.setattr("emsuite.data.convert._compare", differs)
+        patched.setattr("emsuite.data.convert.compare", differs)
         with pytest.raises(RunFailed):
             convert(source, tmp_path / ("new." + name))
     assert not [path for path in tmp_path.glob("*new.*") if path.suffix in (".h5", ".tif", ".part")]

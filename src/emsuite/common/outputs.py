@@ -4,12 +4,13 @@
     prediction.zarr.unfinished.json     exists while the output is written; holds its settings and the id of its run
     prediction.zarr.manifest.json       written last, with provenance: the output is complete
     .prediction.zarr.emsuite            stays for ever: what the suite wrote there and may replace, see `ownership`
+    prediction.zarr/.emsuite            exists while the output is written: the folder is this suite's
     .prediction.zarr.lock               exists while a run writes, see `lock`: a second run is refused
 
 A run that finds an unfinished output with its own settings continues it, under the id of the run that began it. Records
 of finished parts carry this id: parts of another run do not count. An output with other settings is removed and
-written from the beginning. The `.emsuite` file is needed because the manifest may be gone: Snakemake removes it before
-it runs a rule again.
+written from the beginning; where something lies in it that this suite did not write, nothing is removed. The hidden
+`.emsuite` file is needed because the manifest may be gone: Snakemake removes it before it runs a rule again.
 
 The manifest also records which files were `written`. A copy that broke off and a program that cleans folders take files
 away, and a chunk that is gone reads as zeros; somebody puts another checkpoint in the place of this one.
@@ -18,7 +19,7 @@ away, and a chunk that is gone reads as zeros; somebody puts another checkpoint 
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,16 @@ from emsuite.common.files import naming, remove, remove_leftovers, write_json, w
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 from emsuite.common.state.lock import owned
 from emsuite.common.state.origins import Reading, manifest_path
-from emsuite.common.state.ownership import is_own, wrote
-from emsuite.common.state.written import difference, written
+from emsuite.common.state.ownership import (
+    foreign_beside,
+    foreign_while_unfinished,
+    is_own,
+    mark,
+    marked_parts,
+    unmark,
+    wrote,
+)
+from emsuite.common.state.written import arrays_in, difference, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -47,6 +56,21 @@ class Output:
     resumed: bool
     run: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)
+
+    def claim(self, *parts: str) -> None:
+        """Create the folder with the mark of this suite, before anything is written there.
+
+        Args:
+            parts: the names in the folder that the run writes; none: all. Further calls add to them.
+        """
+        self.parts |= set(parts)
+        mark(self.path, parts)
+
+    def clear(self, *parts: str) -> None:
+        """Remove what a stopped run left, and `claim` the folder."""
+        remove(self.path)
+        self.claim(*parts)
 
 
 def unfinished_path(path: Path) -> Path:
@@ -95,17 +119,22 @@ def output(
         reading = Reading.of(inputs)
         unfinished = _begin(path, settings, upgrade, keep)
         with naming(path):
-            yield unfinished
+            try:
+                yield unfinished
+            except BaseException:
+                if not keep:
+                    _mark_stopped(unfinished)
+                raise
         lock.check()
         try:
             reading.check()
         except BadInput:
-            write_json(unfinished_path(path), "made from two inputs")  # nobody continues this
+            write_json(unfinished_path(path), {"copied": _copied(path)})  # nobody continues what has two inputs
             raise
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
-        about = {"made_from": reading.made_from, "written": written(path)} | unfinished.notes
-        write_json(_mark(path), wrote(path, about.get("arrays") or about["written"] or ()))
+        _write_record(unfinished)
+        about = {"made_from": reading.made_from, "written": written(path, unfinished.parts)} | unfinished.notes
         write_json(manifest_path(path), provenance(settings, inputs, seed, fingerprint) | about)
         unfinished_path(path).unlink()
 
@@ -115,24 +144,32 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
     marks = _mark(path), manifest_path(path), unfinished_path(path)
     if path.exists() and not keep:
         _check_own(path)
-    wanted = as_recorded(settings)
-    write_text(_mark(path), "")  # until it is finished, `unfinished_path` stands for it
+    wanted, copied = as_recorded(settings), _copied(path)
     run, earlier = _unfinished(path)
     resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
     if not (resumed and earlier is not None):
         run = uuid.uuid4().hex[:16]
         if not resumed:
-            write_json(unfinished_path(path), "being removed")  # a run that is killed here is not continued
+            write_json(unfinished_path(path), {"copied": copied})  # a run that is killed here is not continued
             manifest_path(path).unlink(missing_ok=True)
-            remove(path)
-        write_json(unfinished_path(path), {"run": run, "settings": wanted})
+            _remove(path)
+        write_json(unfinished_path(path), {"run": run, "settings": wanted, "copied": copied})
     manifest_path(path).unlink(missing_ok=True)
     if path.is_dir():
         for pattern in ("*.partial", ".*.part"):  # files of zarr and of `atomic_path` from a run that was killed
             for leftover in path.rglob(pattern):
                 leftover.unlink()
     remove_leftovers(*marks)
-    return Output(path, resumed, run)
+    if resumed and path.is_dir() and not keep and marked_parts(path) is None:
+        mark(path, _tops(read_json(_mark(path))))
+    write_text(_mark(path), "")  # until it is finished, the mark in the folder stands for it
+    return Output(path, resumed, run, parts=set(marked_parts(path) or ()))
+
+
+def _tops(record: Any) -> set[str]:
+    """Return the names in the folder that a record names; none for all."""
+    parts = record.get("parts") if isinstance(record, dict) else None
+    return {str(part).split("/")[0] for part in parts or ()} - {"."}
 
 
 def _mark(path: Path) -> Path:
@@ -145,15 +182,87 @@ def _check_own(path: Path) -> None:
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )
-    if not unfinished_path(path).exists() and not is_own(path, read_json(_mark(path))):
+    found = _foreign(path)
+    if found == ".":
         raise BadInput(f"{path}: holds something else than this suite wrote there; remove it or choose another")
+    if found:
+        raise BadInput(f"{path}: holds {found}, which this suite did not write; move it elsewhere or choose another")
+
+
+def _foreign(path: Path) -> str | None:
+    """Return the first thing at `path` that this suite did not write; `.` for all of it, None if there is none."""
+    record = read_json(_mark(path))
+    if unfinished_path(path).exists() and not record:
+        of_earlier_version = _begun_without_marks(path) and marked_parts(path) is None
+        return None if of_earlier_version else foreign_while_unfinished(path)
+    if not is_own(path, record):
+        return "."
+    parts = record.get("parts") if isinstance(record, dict) else ()
+    levels = [f"{part}_levels" for part in parts or ()]
+    records = [path.with_name(f"{path.name}.{name.replace('/', '.')}") for name in levels]
+    return foreign_beside(path, record, [n for n, r in zip(levels, records, strict=True) if is_copy(path / n, r)])
+
+
+def is_copy(path: Path, record: Path) -> bool:
+    """Return whether the array or folder at `path` is what the run of a record wrote, or still writes.
+
+    Args:
+        path: what was written, marked while it is; see `mark`.
+        record: the output that keeps the state of the run; its manifest tells what it `wrote`.
+    """
+    if not unfinished_path(record).exists():
+        return manifest_path(record).exists() and is_own(path, read_manifest(record).get("wrote"))
+    if path.is_file() or _begun_without_marks(record) or foreign_while_unfinished(path) is None:
+        return True
+    earlier = _copied(record)
+    return isinstance(earlier, dict) and is_own(path, earlier)
+
+
+def _begun_without_marks(path: Path) -> bool:
+    """Whether an earlier version began to write an output; this one notes what had been `copied` before."""
+    content = read_json(unfinished_path(path))
+    return isinstance(content, dict) and "copied" not in content
+
+
+def _copied(path: Path) -> Any:
+    """Return what the last whole run of a record wrote elsewhere; None without one."""
+    content = read_json(unfinished_path(path))
+    return read_manifest(path).get("wrote") or (content.get("copied") if isinstance(content, dict) else None)
+
+
+def _mark_stopped(out: Output) -> None:
+    """Tell the next run that what lies there is this suite's, of a step that did not `claim` it."""
+    with suppress(OSError):  # the error that ends the run matters more
+        if out.path.is_file():
+            write_json(_mark(out.path), wrote(out.path))
+        elif out.path.is_dir() and marked_parts(out.path) is None:
+            mark(out.path, out.parts)
+
+
+def _write_record(out: Output) -> None:
+    """Record what was written, in the place of the mark in the folder."""
+    names = [array.relative_to(out.path).as_posix() for array in arrays_in(out.path, out.parts)]
+    everything = ["."] if out.path.exists() else []
+    write_json(_mark(out.path), wrote(out.path, out.notes.get("arrays") or names or everything))
+    unmark(out.path)
+
+
+def _remove(path: Path) -> None:
+    """Remove what lies at `path`, all at once: it has another name while that takes time."""
+    going = path.with_name(f".{path.name}.emsuite.removed")
+    remove(going)
+    if path.exists() or path.is_symlink():
+        path.rename(going)
+        remove(going)
 
 
 def _unfinished(path: Path) -> tuple[str, Any]:
     """Return the run and the settings of the unfinished output at `path`; settings alone of a version without ids."""
     content = read_json(unfinished_path(path))
-    if isinstance(content, dict) and content.keys() == {"run", "settings"}:
+    if isinstance(content, dict) and content.keys() in ({"run", "settings"}, {"run", "settings", "copied"}):
         return str(content["run"]), content["settings"]
+    if isinstance(content, dict) and content.keys() == {"copied"}:
+        return "", "not to be continued"
     return "", content
 
 

@@ -21,15 +21,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from emsuite.blockwise.grid import Block, BlockGrid
+from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
-from emsuite.common.errors import BadInput, RunFailed, without_secrets
-from emsuite.common.files import remove, write_text
+from emsuite.common.errors import BadInput
+from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_whole, manifest_path, output
-from emsuite.common.progress import progress
-from emsuite.common.state.ownership import wrote
-from emsuite.data.pyramid import check_levels, is_copy, record_path
+from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, unfinished_path
+from emsuite.common.state.ownership import mark, unmark, wrote
+from emsuite.common.state.written import arrays_in
+from emsuite.data.copied_blocks import CopyBlock, changed_path, compare, compare_again, digest_path
+from emsuite.data.pyramid import check_levels, record_path
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import is_on_server, origin_of
 from emsuite.io.levels import levels_folder
@@ -105,18 +106,18 @@ def convert(
         **new.settings(),
     }
     with output(record, settings, inputs={"from": Path(source)}, fingerprint=fingerprint) as out:
-        unfinished = to.with_name(to.name + "_unfinished")
-        digests = [_digest_path(record, index) for index in range(len(new.grid))]
+        unfinished = _unfinished(to)
+        digests = [digest_path(record, index) for index in range(len(new.grid))]
         written = container.exists() and (holds_array(unfinished) or all(path.exists() for path in digests))
-        if not (out.resumed and record.exists() and written) or _changed_path(record).exists():
-            remove(record)
+        if not (out.resumed and record.exists() and written) or changed_path(record).exists():
+            out.clear()
             new.create(unfinished)
-            record.mkdir()
         if holds_array(unfinished):
-            process = _CopyBlock(Path(source), unfinished, record)
+            mark(unfinished)
+            process = CopyBlock(Path(source), unfinished, record)
             run_blocks("convert", new.grid, process, workers, record, run=out.run)
             if is_on_server(Path(source)):
-                _compare_again(process, new.grid, workers, settings["from"])
+                compare_again(process, new.grid, workers, settings["from"])
             rename_array(container, split_path(unfinished)[1], split_path(to)[1])
         remove(levels_folder(to))  # of an earlier copy
         remove(manifest_path(record_path(to, "_levels")))
@@ -124,7 +125,12 @@ def convert(
         out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
         out.notes["wrote"] = wrote(to)
         remove(record)
+    unmark(to)
     return str(out.notes["digest"])
+
+
+def _unfinished(to: Path) -> Path:
+    return to.with_name(to.name + "_unfinished")
 
 
 def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -> str:
@@ -146,7 +152,7 @@ def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -
     del settings["shards"], settings["zarr_format"]
     with output(record, settings, inputs={"from": volume.path}, fingerprint=fingerprint) as out:
         with writing(to, planned, read) as copy:
-            digests = _compare(volume, copy, region, new.dtype, block)
+            digests = compare(volume, copy, region, new.dtype, block)
         out.notes |= {"digest": hashlib.sha256("".join(digests).encode()).hexdigest(), "block": list(block)}
     return str(out.notes["digest"])
 
@@ -156,6 +162,14 @@ def _check_target(volume: Volume, to: Path, record: Path) -> None:
     if not is_writable(container) or not name:
         raise BadInput(f"{to}: expected an array in a format that can be written, as VOLUME.zarr/volumes/raw")
     _check_copy(volume, to, record)
+    if not container.exists():
+        return
+    for group in (part for part in to.parents if part != container and part.is_relative_to(container)):
+        if group in arrays_in(group):
+            raise BadInput(f"{to}: lies below the array {group}, expected a name in a group")
+    begun = _unfinished(to)
+    if holds_array(begun) and not (unfinished_path(record).exists() and is_copy(begun, record)):
+        raise BadInput(f"{begun}: exists but this suite did not write it; remove it or choose another name for {to}")
 
 
 def _check_copy(volume: Volume, to: Path, record: Path) -> None:
@@ -241,80 +255,3 @@ def _block(file: Sequence[int], spatial: Sequence[int], voxel_bytes: int) -> tup
         if not growing or 2 * math.prod(block) * voxel_bytes > _BLOCK_BYTES:
             return tuple(block)
         block[min(growing, key=lambda axis: block[axis])] *= 2
-
-
-@dataclass(frozen=True)
-class _CopyBlock:
-    """Copies one block. It holds paths, not open arrays, so that it can be sent to workers."""
-
-    source: Path
-    to: Path
-    record: Path
-
-    def __call__(self, block: Block) -> None:
-        new = open_volume(self.to, "r+")
-        voxels = fitted(self.source, open_volume(self.source).read(block.write), new.dtype)
-        new.write(block.write, voxels)
-        digest = _digest(voxels, open_volume(self.to, "r+"), block.write)
-        write_text(_digest_path(self.record, block.index), digest)
-
-
-@dataclass(frozen=True)
-class _CompareBlock:
-    """Compares a block of the source, as it is by now, with what was copied."""
-
-    copied: _CopyBlock
-
-    def __call__(self, block: Block) -> None:
-        dtype = open_volume(self.copied.to).dtype
-        voxels = fitted(self.copied.source, open_volume(self.copied.source).read(block.write), dtype)
-        if _sha256(voxels) != _digest_path(self.copied.record, block.index).read_text():
-            raise _changed(self.copied)
-
-
-def _compare_again(copied: _CopyBlock, grid: BlockGrid, workers: BlockWorkers, origin: list[str]) -> None:
-    """Compare all blocks with a source on a server as it is by now.
-
-    Raises:
-        BadInput: The source has changed, during this run or since a run that was stopped. The next run begins anew.
-    """
-    done = copied.record / "compared"
-    remove(done)  # of a stopped run: what it compared may have changed since
-    run_blocks("compare", grid, _CompareBlock(copied), workers, done)
-    if origin_of(copied.source) != origin:
-        raise _changed(copied)
-
-
-def _changed(copied: _CopyBlock) -> BadInput:
-    write_text(_changed_path(copied.record), "")
-    told = "was replaced or edited while it was copied, or since a copy was stopped"
-    return BadInput(f"{without_secrets(str(copied.source))}: {told}; run this again, which begins anew")
-
-
-def _changed_path(record: Path) -> Path:
-    """Return the path of the file that tells that the blocks copied so far are of several versions of the source."""
-    return record / "changed"
-
-
-def _compare(source: Volume, copy: Volume, region: Roi, dtype: np.dtype, block: Sequence[int]) -> list[str]:
-    """Return the digests of all blocks of a copy; raise RunFailed if one differs from the source."""
-    grid = BlockGrid(region, Coordinate(block) * source.voxel_size, source.voxel_size * 0)
-    blocks = progress(grid, what="compare", total=len(grid), unit="block")
-    return [_digest(fitted(source.path, source.read(b.write), dtype), copy, b.write) for b in blocks]
-
-
-def _digest(voxels: np.ndarray, copy: Volume, roi: Roi) -> str:
-    """Return the SHA-256 of voxels, little-endian; raise RunFailed if the copy has others at `roi` (nm)."""
-    voxels = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
-    back = np.ascontiguousarray(copy.read(roi), voxels.dtype)
-    if not np.array_equal(voxels.reshape(-1).view(np.uint8), back.reshape(-1).view(np.uint8)):
-        raise RunFailed(f"{copy.path}: voxels at {roi} nm that were read back differ from those written")
-    return _sha256(voxels)
-
-
-def _sha256(voxels: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<")).data).hexdigest()
-
-
-def _digest_path(record: Path, index: int) -> Path:
-    return record / f"{index}.sha256"

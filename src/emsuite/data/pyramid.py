@@ -17,8 +17,8 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import check_whole, manifest_path, output, read_manifest, unfinished_path
-from emsuite.common.state.ownership import is_own, wrote
+from emsuite.common.outputs import check_whole, is_copy, output
+from emsuite.common.state.ownership import mark, unmark, wrote
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
@@ -62,12 +62,15 @@ def make_pyramid(
         if not (out.resumed and record.exists()):
             list_levels(volume, [], "")  # of an earlier pyramid
             remove(levels_folder(path))
+            out.clear()
+        mark(levels_folder(path))
         coarser = [volume]
         for number, window in enumerate(windows, 1):
             coarser.append(_write_level(coarser[-1], number, window, how, volume, record, workers, out.run))
         list_levels(volume, coarser[1:], how)
         out.notes["wrote"] = wrote(levels_folder(path))
         remove(record)
+    unmark(levels_folder(path))
     return [level.path for level in coarser[1:]]
 
 
@@ -76,13 +79,6 @@ def check_levels(array: Path) -> None:
     folder = levels_folder(array)
     if folder.exists() and not is_copy(folder, record_path(array, "_levels")):
         raise BadInput(f"{folder}: exists but this suite did not write it; remove it or choose another name")
-
-
-def is_copy(path: Path, record: Path) -> bool:
-    """Return whether the array or folder at `path` is what the run of a record wrote, or still writes."""
-    if unfinished_path(record).exists():
-        return True
-    return manifest_path(record).exists() and is_own(path, read_manifest(record).get("wrote"))
 
 
 def check_holds_levels(array: Path) -> None:

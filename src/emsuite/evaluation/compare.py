@@ -97,6 +97,7 @@ def compare(
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }
     with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:
+        record.claim()
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
         process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, segmentation.voxel_size))

@@ -18,7 +18,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_json
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
-from emsuite.common.outputs import check_whole, output
+from emsuite.common.outputs import Output, check_whole, output
 from emsuite.export import multilod, skeletons
 from emsuite.export.blocks import FindPieces, block_voxels, check_labels, space_of
 from emsuite.export.pieces import forget, gather_rows
@@ -95,7 +95,7 @@ def export_precomputed(
     check_scales(request.volume, request.region)
     settings = request.settings() | {"format": "precomputed"}
     with output(out, settings, inputs={"from": source}, fingerprint=fingerprint) as begun:
-        state = _state(out, begun.resumed)
+        state = _state(begun, begun.resumed)
         summed, measures = _find_segments(request, state, out, begun.run)
         write_segments(out / TABLE, summed, measures, request.region, request.volume.voxel_size)
         write_scales(request.volume, out, request.region, state, workers, begun.run)
@@ -120,7 +120,7 @@ def export_table(
     request = _request(source, roi, block_size, shapes, workers)
     settings = request.settings() | {"format": "csv"}
     with output(out, settings, inputs={"from": source}, fingerprint=fingerprint) as begun:
-        state = _state(out, begun.resumed and out.is_dir())
+        state = _state(begun, begun.resumed and out.is_dir())
         summed, measures = _find_segments(request, state, None, begun.run)
         table = out.with_name(f".{out.name}.new")
         write_segments(table, summed, measures, request.region, request.volume.voxel_size)
@@ -141,11 +141,11 @@ def _request(
     return _Request(volume, region, size, shapes or Shapes(), workers)
 
 
-def _state(out: Path, resumed: bool) -> Path:
+def _state(out: Output, resumed: bool) -> Path:
     """Return the folder that keeps the state of the run, empty unless it continues."""
-    state = out / _STATE
+    state = out.path / _STATE
     if not (resumed and state.exists()):
-        remove(out)
+        out.clear()
         state.mkdir(parents=True)
     return state
 

@@ -121,6 +121,7 @@ def _predict(
         share = share_out(tiles, layout, roi, raw, workers)
     record = TileRecord(out.path, f"done_{prefix}tiles", out.run)
     paths = {name: out.path / f"{prefix}{name}" for name in predictor.heads}
+    out.claim(*(path.name for path in paths.values()))
     if out.resumed and record.begun:
         arrays = {name: open_volume(path, "r+") for name, path in paths.items()}
     else:

@@ -81,6 +81,7 @@ def agglomerate_fragments(
     if not are_the_same:
         _warn_of_others(affs, fragments, recorded_settings(origin).get("affs"))
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
+        edges.claim()
         done_folder = out / ".blocks"
         process = _EdgeBlock(affs, fragments, out, grid, merge_function)
         run_blocks("agglomerate", grid, process, workers, done_folder, run=edges.run)

@@ -138,11 +138,10 @@ def _prepare(volume: Output, nodes: Output, affs: Volume, grid: BlockGrid) -> Pa
     """Create empty outputs, unless a stopped run left both; return the folder with the markers of finished blocks."""
     done_folder = volume.path / ".blocks"
     if not (volume.resumed and nodes.resumed and done_folder.exists()):
-        remove(volume.path)
-        remove(nodes.path)
+        volume.clear("fragments")
+        nodes.clear()
         shape, chunks = affs.spatial_shape, block_aligned_chunk_shape(grid, affs.voxel_size)
         create_volume(volume.path / "fragments", shape, np.uint64, affs.voxel_size, affs.offset, chunks)
-        nodes.path.mkdir(parents=True)
     return done_folder
 
 

@@ -66,7 +66,7 @@ def extract_segmentation(
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as segmentation:
         done_folder = out / ".blocks"
         if not (segmentation.resumed and done_folder.exists()):
-            remove(out)
+            segmentation.clear("segmentation")
             chunks = block_aligned_chunk_shape(grid, volume.voxel_size)
             shape = volume.spatial_shape
             create_volume(out / "segmentation", shape, np.uint64, volume.voxel_size, volume.offset, chunks)

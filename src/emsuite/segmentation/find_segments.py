@@ -76,6 +76,7 @@ def find_segments(nodes: Path, edges: Path, out: Path, thresholds: Sequence[floa
         raise BadInput(f"{edges}: was made from other fragments than {nodes}; agglomerate these first")
     settings = {"thresholds": [float(t) for t in thresholds], "fragments_digest": nodes_manifest["digest"]}
     with output(out, settings, inputs={"nodes": nodes, "edges": edges}, fingerprint=fingerprint) as lookup:
+        lookup.claim()
         fragments = read_nodes(nodes).id
         columns, counts = {_FRAGMENT: fragments}, {}
         for threshold, segments in components(fragments, read_edges(edges), thresholds):

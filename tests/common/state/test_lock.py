@@ -171,6 +171,17 @@ def test_a_silent_owner_elsewhere_is_waited_for(path: Path, monkeypatch: pytest.
     assert 1 < time.monotonic() - begin < 10
 
 
+def test_a_dead_owner_elsewhere_whose_time_lies_in_the_future_is_waited_for_no_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "STALE", 0.5)
+    left_by(path)
+    os.utime(path, (time.time() + 2 * 86400,) * 2)
+    with caplog.at_level("INFO"):
+        take(path)
+    assert f"if that process has ended, remove {path}" in caplog.text
+
+
 @pytest.mark.parametrize("reaches", [True, False])
 def test_locks_that_all_machines_see_prove_a_death_elsewhere(
     path: Path, reaches: bool, monkeypatch: pytest.MonkeyPatch

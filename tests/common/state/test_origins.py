@@ -60,6 +60,18 @@ def test_own_inputs_that_change_while_they_are_read(tmp_path: Path, is_file: boo
         reading.check()
 
 
+def test_inputs_with_a_record_that_are_edited_while_they_are_read(source: Path, tmp_path: Path) -> None:
+    def read() -> None:
+        with output(tmp_path / "out", {}, inputs={"raw": source / "a"}) as made:
+            made.path.mkdir()
+            (source / "a").write_text("MADE")
+            os.utime(source / "a", (1e9, 1e9))
+
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        read()
+    assert not manifest_path(tmp_path / "out").exists()
+
+
 def test_manifests_name_the_runs_of_their_inputs(source: Path, tmp_path: Path) -> None:
     with output(tmp_path / "out", {}, inputs={"affs": source / "a", "own": tmp_path / "nothing"}):
         pass

@@ -67,3 +67,73 @@ def test_records_of_many_files_are_short(tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(40):
         (tmp_path / str(number)).write_text("x" * (number + 1))
     assert not is_own(tmp_path, record)
+
+
+def array(folder: Path) -> None:
+    (folder / "c").mkdir(parents=True)
+    (folder / "zarr.json").write_text('{"node_type": "array"}')
+    (folder / "c/0").write_text("voxels")
+
+
+def make_array(path: Path, x: int, stop: bool = False) -> None:
+    with output(path, {"x": x}) as made:
+        made.claim("affs")
+        if not (path / "affs").exists():
+            array(path / "affs")
+        (path / "zarr.json").write_text("{}")
+        if stop:
+            raise InterruptedError
+
+
+OWN = ["NOTES.txt", "proofread/c/0", "proofread/zarr.json"]
+
+
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_users_own_inside_an_output_is_named_and_nothing_removed(tmp_path: Path, own: str, stopped: bool) -> None:
+    path = tmp_path / "a.zarr"
+    if stopped:
+        with pytest.raises(InterruptedError):
+            make_array(path, 1, stop=True)
+    else:
+        make_array(path, 1)
+    (path / own).parent.mkdir(exist_ok=True, parents=True)
+    (path / own).write_text("mine")
+    with pytest.raises(BadInput, match=f"holds {own.split('/')[0]}.*, which this suite did not write; move it"):
+        make_array(path, 2)
+    assert (path / own).read_text() == "mine"
+    assert (path / "affs/c/0").exists()
+
+
+def test_own_data_in_the_place_of_a_stopped_run_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    with pytest.raises(InterruptedError):
+        make_array(path, 1, stop=True)
+    remove(path)
+    array(path / "affs")
+    for x in (1, 2):
+        with pytest.raises(BadInput, match="holds something else than this suite wrote there"):
+            make_array(path, x)
+    assert (path / "affs/c/0").exists()
+
+
+def test_arrays_that_a_user_adds_while_it_is_written_are_not_recorded_as_the_runs(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    with output(path, {"x": 1}) as made:
+        made.claim("affs")
+        array(path / "affs")
+        array(path / "mine")
+    assert set(json.loads(manifest_path(path).read_text())["written"]) == {"affs"}
+    with pytest.raises(BadInput, match="holds mine"):
+        make_array(path, 2)
+
+
+def test_a_file_of_a_users_own_among_many_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_MOST", 2)
+    make(tmp_path / "folder")
+    (tmp_path / "folder/.snakemake_timestamp").touch()
+    make(tmp_path / "folder", 2)
+    (tmp_path / "folder/NOTES.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"NOTES|something else"):
+        make(tmp_path / "folder", 3)
+    assert (tmp_path / "folder/NOTES.txt").exists()

@@ -9,7 +9,8 @@ lives if one of these says so, in this order:
                  dead owner, on one system or on a file system that shows locks to all machines.
     process      in one pid namespace of one system (boot id): the number of the process and its start
     heartbeat    from elsewhere: a thread of the owner renews the time of the file; `STALE` seconds without that are
-                 its death. Times are those of the file system, so that clocks of machines may differ.
+                 its death. Times are those of the file system, so that clocks of machines may differ; a file whose
+                 time lies in the future is watched for `STALE` seconds.
 
 A dead owner's file is replaced by the one process that could create the file `LOCK.<run>.next`.
 """
@@ -136,11 +137,16 @@ class Lock:
             late = state == "ending" and time.monotonic() - begin > _ENDING
             if state == "alive" or late or (state == "silent" and beat != first_beat):
                 raise OutputInUse(_in_use(self.what, self.path, owner))
+            if state == "silent" and time.monotonic() - begin > STALE:  # its time stands still, perhaps in the future
+                state = "dead"
             if state == "dead":
                 if beat and self._take_over(owner):
                     return
             elif state == "silent" and not told:
-                logger.info("%s: waiting for a sign of %s", self.what, _name_of(owner))
+                logger.info(
+                    "%s: waiting for a sign of %s, %.0f s at most; if that process has ended, remove %s",
+                    self.what, _name_of(owner), STALE, self.path,
+                )  # fmt: skip
                 told = True
             time.sleep(1.0 if state == "silent" else _POLL)
             self._write()

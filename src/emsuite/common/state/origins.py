@@ -66,14 +66,13 @@ class Reading:
     inputs: Mapping[str, Path]
     made_from: dict[str, str]
     files: dict[str, dict[Path, tuple[int, int]]]
-    """Of inputs without a record, the sizes and times of files; further files may come, as the mask of a volume."""
+    """The sizes and times of files, of inputs with a record as well; further ones may come, as the mask of a volume."""
 
     @classmethod
     def of(cls, inputs: Mapping[str, Path] | None) -> "Reading":
         """Look at inputs, at most `_MOST_FILES` files of each."""
         paths = {name: Path(path) for name, path in (inputs or {}).items()}
-        records = made_from(paths)
-        return cls(paths, records, {name: _files(path) for name, path in paths.items() if name not in records})
+        return cls(paths, made_from(paths), {name: _files(path) for name, path in paths.items()})
 
     def check(self) -> None:
         """Raise BadInput if an input was made anew, edited or removed meanwhile."""

@@ -2,25 +2,26 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from emsuite.common.files import files_below, sha256
 
 
-def written(path: Path) -> dict[str, Any]:
+def written(path: Path, parts: Iterable[str] = ()) -> dict[str, Any]:
     """Return what a manifest records of the files of its output.
 
     Args:
         path: a file, or a folder, or nothing.
+        parts: the names in the folder that count; none: all.
 
     Returns:
         of nothing, nothing; of a file, `size`, `mtime_ns` and `sha256`; of a folder, for each zarr array in it, or else
         for the folder itself, under its name: the number of `files`, and a hash of their names and sizes as `listing`.
     """
     if path.is_dir():
-        arrays = sorted(_arrays(path)) or [path]
+        arrays = arrays_in(path, parts) or [path]
         return {array.relative_to(path).as_posix(): _listing(array) for array in arrays}
     if not path.exists():  # a record of work inside a volume has no output of its own
         return {}
@@ -52,6 +53,11 @@ def difference(path: Path, record: Any) -> str | None:
             told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
             return f"{name}: {told}" if name != "." else told
     return None
+
+
+def arrays_in(path: Path, parts: Iterable[str] = ()) -> list[Path]:
+    """Return the zarr arrays of a folder, sorted; of some `parts` of it alone, if they are given."""
+    return sorted(array for folder in ([path / part for part in parts] or [path]) for array in _arrays(folder))
 
 
 def _arrays(path: Path) -> list[Path]:

@@ -44,7 +44,8 @@ def _check_pages(path: Path, _state: tuple[int, ...]) -> None:
         first: Any = file.pages.first
         how = COMPRESSION(first.compression).name
         for page in cast(Iterable[Any], file.pages):
-            if page.photometric == PHOTOMETRIC.PALETTE and not _is_grey(page.colormap):
+            # ImageJ's palettes colour values for the screen, as of labels
+            if page.photometric == PHOTOMETRIC.PALETTE and not (file.is_imagej or _is_grey(page.colormap)):
                 raise BadInput(
                     f"{path}: page {page.index + 1} has pixels of a palette, expected grey (one value a pixel)"
                 )
