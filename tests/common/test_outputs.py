@@ -407,3 +407,6 @@ def test_an_array_whose_own_copy_is_unfinished_is_unfinished(tmp_path: Path) -> 
     with pytest.raises(BadInput, match=r"cube.zarr.volumes.raw: unfinished"):
         check_finished(array)
     check_finished(tmp_path / "cube.zarr/volumes/labels")
+    unfinished_path(tmp_path / "cube.zarr.volumes.labels_levels").write_text("{}")
+    with pytest.raises(BadInput, match=r"cube.zarr.volumes.labels_levels: unfinished"):
+        check_finished(tmp_path / "cube.zarr/volumes/labels_levels/1")

@@ -20,6 +20,7 @@ from builders import files_in, write_array
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import read_manifest
 from emsuite.data import convert as module
+from emsuite.data import copied_blocks as blocks
 from emsuite.data.convert import Layout, convert
 from emsuite.io.volume import Volume, create_volume, open_volume
 
@@ -210,8 +211,9 @@ def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     layout = Layout(chunks=(8, 8, 8))
     digest = convert(source, tmp_path / "whole/v.zarr/volumes/raw", layout=layout)
     to = tmp_path / "stopped/v.zarr/volumes/raw"
-    for name in ("create_volume", "fitted", "write_text", "rename_array", "remove"):
-        real = getattr(module, name)
+    places = {"create_volume": module, "fitted": blocks, "write_text": blocks, "rename_array": module, "remove": module}
+    for name, place in places.items():
+        real = getattr(place, name)
         for stop in itertools.count(1):
             calls = itertools.count(1)
 
@@ -221,7 +223,7 @@ def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
                 return real(*args, **more)
 
             with monkeypatch.context() as patched:
-                patched.setattr(module, name, stopping)
+                patched.setattr(place, name, stopping)
                 try:
                     assert convert(source, to, layout=layout) == digest
                     break
@@ -296,7 +298,7 @@ def test_a_source_on_a_server_that_changes_is_copied_anew(
 ) -> None:
     array, url = served
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
-    real, calls = module.fitted, itertools.count(1)
+    real, calls = blocks.fitted, itertools.count(1)
 
     def changing(*args: Any) -> np.ndarray:
         if next(calls) == 2:
@@ -307,7 +309,7 @@ def test_a_source_on_a_server_that_changes_is_copied_anew(
 
     to, layout = tmp_path / "to.zarr/raw", Layout(chunks=(8, 8, 8))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "fitted", changing)
+        patched.setattr(blocks, "fitted", changing)
         with pytest.raises(KeyboardInterrupt if stopped else BadInput):
             convert(Path(url), to, layout=layout)
     if stopped:

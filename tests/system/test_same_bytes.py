@@ -17,7 +17,7 @@ from emsuite.config.network import load_network
 from emsuite.published.published import convert
 
 TELLS_TIMES = re.compile(
-    r"\.(manifest|masks)\.json$|events\.out\.tfevents|^d/n/log/losses\.csv$|scores\.json$|report\.html$"
+    r"\.(manifest|masks)\.json$|\.pt\.emsuite$|events\.out\.tfevents|^d/n/log/losses\.csv$|scores\.json$|report\.html$"
 )
 CUBE = ["--shape", "40,40,40", "--voxel-size", "10,10,10", "--seed", "3"]
 

@@ -295,9 +295,9 @@ def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
 
 def check_finished(path: Path) -> None:
     """Raise BadInput if `path` is, or lies inside, an output that is unfinished."""
-    # the record of an array alone lies beside its container: cube.zarr.volumes.raw for cube.zarr/volumes/raw
-    containers = [part for part in path.parents if part.name]
-    arrays = (part.with_name(".".join((part.name, *path.relative_to(part).parts))) for part in containers)
+    # the record of an array or of its levels lies beside its container, as cube.zarr.volumes.raw
+    inside = [(part, path.relative_to(part).parts) for part in path.parents if "." in part.name]
+    arrays = (part.with_name(".".join((part.name, *names[:n]))) for part, names in inside for n in range(1, 9))
     for part in (path, *path.parents, *arrays):
         if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():
             raise BadInput(

@@ -125,7 +125,7 @@ def _write_level(
             is_image=False,
         )
         done.mkdir(parents=True)
-    level = open_volume(path)
+    level = open_volume(path, "r+")  # "r" refuses what is unfinished
     grid = make_grid(level, _block_size(level, window), level.voxel_size * 0)
     run_blocks(f"level {number}", grid, _DownsampleBlock(finer.path, path, tuple(window), kind), workers, done, run=run)
     return level
@@ -154,6 +154,7 @@ class _DownsampleBlock:
     kind: Kind
 
     def __call__(self, block: Block) -> None:
-        finer = open_volume(self.finer)
+        is_level = self.finer.parent == self.out.parent
+        finer = open_volume(self.finer, "r+" if is_level else "r")
         voxels = finer.read(block.write.intersect(finer.roi))
         open_volume(self.out, "r+").write(block.write, downsample(voxels, self.window, self.kind))
