@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from emsuite.common.errors import BadInput
 from emsuite.data.grey_values import GreyRange, in_grey_range, is_grey, measure_range, reopened, tell_range
 from emsuite.data.normalization import Normalization
+from emsuite.data.raw import open_raw
 from emsuite.data.training_volume import load_training_volume, load_unlabelled_volume
 from emsuite.io.volume import Volume, create_volume, open_volume
 
@@ -136,3 +137,16 @@ def test_what_is_no_range(tmp_path: Path) -> None:
     for wrong in ([5, 5], [5, 1], [0, float("nan")], [1], "all", None):
         with pytest.raises(ValidationError):
             said(wrong)
+
+
+@pytest.mark.parametrize(
+    ("measured", "warns"), [(GreyRange(0, 100), False), (GreyRange(10, 60), False), (GreyRange(300, 744), True)]
+)
+def test_raw_far_outside_a_recorded_range_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, measured: GreyRange, warns: bool
+) -> None:
+    path = stored(tmp_path, np.arange(4 * 5 * 5, dtype=np.uint16).reshape(4, 5, 5)).path
+    open_raw(path, SIZE, said("percentiles"), measured)
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert bool(told) == warns
+    assert not warns or "100 % of its grey values, 0 to 99, lie outside 300 to 744" in told[0]

@@ -150,6 +150,25 @@ def tell_range(raw: Volume, chosen: Volume) -> None:
     logger.warning("%s, which is far more: normalization.grey_range %s or percentiles uses all of it", told, better)
 
 
+def warn_of_range(raw: Volume, chosen: Volume) -> None:
+    """Warn if most values of raw lie outside the range in which they are read, as of another microscope.
+
+    Args:
+        raw: as it is stored.
+        chosen: as it is read, see `in_grey_range`.
+    """
+    if not isinstance(chosen.array, GreyArray):
+        return
+    low, high = chosen.array.grey_range.low, chosen.array.grey_range.high
+    values = np.concatenate([*_sections(raw), np.zeros(0)])
+    outside = float(((values < low) | (values > high)).mean()) if values.size else 0.0
+    if outside > 0.5:
+        logger.warning(
+            "%s: %.0f %% of its grey values, %g to %g, lie outside %g to %g, which become 0 to 1, and are cut off",
+            raw.path, 100 * outside, values.min(), values.max(), low, high,
+        )  # fmt: skip
+
+
 def _sections(volume: Volume) -> Iterator[np.ndarray]:
     """Yield the finite values of sections that are evenly spaced, a part of large ones, as float64."""
     depth = volume.shape[0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
-from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey
+from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey, warn_of_range
 from emsuite.data.normalization import Normalization
 from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import Volume, is_url, open_volume
@@ -35,7 +35,9 @@ def open_raw(
     """
     raw = open_volume(path if is_url(path) else os.path.realpath(path))
     check_raw(raw, voxel_size)
-    return in_grey_range(raw, normalization or Normalization(), measured)
+    chosen = in_grey_range(raw, normalization or Normalization(), measured)
+    warn_of_range(raw, chosen)
+    return chosen
 
 
 def check_raw(raw: Volume, voxel_size: Sequence[float]) -> None:
