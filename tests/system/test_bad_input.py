@@ -297,7 +297,7 @@ def test_a_checkpoint_that_is_not_there(call_script: Callable, network: Path, vo
     nothing_predicted(tmp_path / "p.zarr")
     second = write_network(network.parent / "second", autocontext={"network": "first", "with_raw": False})
     first = write_network(network.parent / "first", heads={"lsds": {"target": "lsds", "sigma": 30}})
-    refused(call_script(TRAIN, second, "--data", volume), f"{first}: no checkpoint; train it")
+    refused(call_script(TRAIN, second, "--data", volume), f"{first}: no checkpoint of iteration 2; train it")
     nothing_trained(second)
 
 
