@@ -297,7 +297,7 @@ def check_finished(path: Path) -> None:
     """Raise BadInput if `path` is, or lies inside, an output that is unfinished."""
     # the record of an array or of its levels lies beside its container, as cube.zarr.volumes.raw
     inside = [(part, path.relative_to(part).parts) for part in path.parents if "." in part.name]
-    arrays = (part.with_name(".".join((part.name, *names[:n]))) for part, names in inside for n in range(1, 9))
+    arrays = (part.with_name(".".join((part.name, *rest[: n + 1]))) for part, rest in inside for n in range(len(rest)))
     for part in (path, *path.parents, *arrays):
         if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():
             raise BadInput(

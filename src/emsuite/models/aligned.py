@@ -50,14 +50,13 @@ def forced(enabled: bool) -> Iterator[None]:
         _forced = before
 
 
-def convolve_relu(layer: nn.Module, x: Tensor, parts: int = 1, relu: bool = True) -> Tensor:
+def convolve_relu(layer: nn.Module, x: Tensor, parts: int = 1) -> Tensor:
     """Return `relu(layer(x))`, with padded channels.
 
     Args:
         layer: an `nn.Conv3d` with bias.
         x: (N, C, Z, Y, X), C as `layer` reads it, or padded.
         parts: the input was joined of so many equal parts, each of them padded.
-        relu: False: return `layer(x)`.
 
     Returns:
         (N, aligned(C'), Z', Y', X'), the last channels 0.
@@ -68,7 +67,7 @@ def convolve_relu(layer: nn.Module, x: Tensor, parts: int = 1, relu: bool = True
         x = _pad_channels(x, aligned(layer.in_channels))
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
     x = x.to(dtype, memory_format=torch.channels_last_3d)
-    return _Convolution.apply(x, layer.weight, layer.bias, parts, padding, tuple(layer.stride), relu)
+    return _Convolution.apply(x, layer.weight, layer.bias, parts, padding, tuple(layer.stride))
 
 
 def _pad_channels(x: Tensor, channels: int) -> Tensor:
@@ -115,22 +114,22 @@ class _Convolution(torch.autograd.Function):
     """A convolution, its bias and ReLU, with padded channels."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, parts: int, padding: Shape, stride: Shape,
-                relu: bool) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, parts: int, padding: Shape,
+                stride: Shape) -> Tensor:  # fmt: skip
         padded = pad_weight(weight, parts, x.dtype)
         zeros = functional.pad(bias.to(_full(x.dtype)), (0, len(padded) - len(bias)))
-        ctx.parts, ctx.padding, ctx.stride, ctx.relu, ctx.shape = parts, padding, stride, relu, tuple(weight.shape)
-        y = _forward(x, padded, zeros, padding, stride, relu)
+        ctx.parts, ctx.padding, ctx.stride, ctx.shape = parts, padding, stride, tuple(weight.shape)
+        y = _forward(x, padded, zeros, padding, stride)
         ctx.save_for_backward(x, padded, y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
-        slope, bias_gradient = _relu_backward(gradients[0], y, ctx.relu)
+        slope, bias_gradient = _relu_backward(gradients[0], y)
         to_input, to_weight = _backward(x, weight, slope, ctx.padding, ctx.stride, ctx.needs_input_grad[0])
         to_weight = crop_weight(to_weight, ctx.shape, ctx.parts)
-        return to_input, to_weight, bias_gradient[: ctx.shape[0]], None, None, None, None
+        return to_input, to_weight, bias_gradient[: ctx.shape[0]], None, None, None
 
 
 def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
@@ -139,28 +138,28 @@ def _is_direct(x: Tensor, weight: Tensor, stride: Shape) -> bool:
     return few and set(stride) == {1} and device.runs_triton(x)
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Shape, relu: bool) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, padding: Shape, stride: Shape) -> Tensor:
     if _is_direct(x, weight, stride):
         from emsuite.models import convolution_triton
 
-        return convolution_triton.convolve(x, weight, bias, padding, relu)
+        return convolution_triton.convolve(x, weight, bias, padding, relu=True)
     y = torch.ops.aten.convolution(x, weight, None, stride, padding, (1, 1, 1), False, (0, 0, 0), 1)
     y = y.contiguous(memory_format=torch.channels_last_3d)
     if device.runs_triton(x):
         from emsuite.models import channels_triton
 
-        return channels_triton.bias_relu_(y, bias, relu)
+        return channels_triton.bias_relu_(y, bias, relu=True)
     y += bias[:, None, None, None].to(y.dtype)
-    return y.relu_() if relu else y
+    return y.relu_()
 
 
-def _relu_backward(gradient: Tensor, y: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
+def _relu_backward(gradient: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of the convolution's result and of the bias."""
     if device.runs_triton(y):
         from emsuite.models import channels_triton
 
-        return channels_triton.bias_relu_backward(gradient, y, relu)
-    slope = gradient * (y > 0) if relu else gradient
+        return channels_triton.bias_relu_backward(gradient, y, relu=True)
+    slope = gradient * (y > 0)
     return slope, slope.to(_full(slope.dtype)).sum((0, 2, 3, 4))
 
 

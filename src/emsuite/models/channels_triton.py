@@ -67,16 +67,16 @@ def lines(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
-def _block(channels: int) -> tuple[int, int]:
-    """Return the rows and the channels of a block."""
+def block_of(channels: int, values: int = _VALUES) -> tuple[int, int]:
+    """Return the rows and the channels of a block of so many values."""
     width = min(64, max(16, triton.next_power_of_2(channels)))
-    return _VALUES // width, width
+    return values // width, width
 
 
 def bias_relu_(y: Tensor, bias: Tensor, relu: bool) -> Tensor:
     """Add the bias (C) float32 to `y` (N, C, Z, Y, X), channels last in memory, and apply ReLU if asked, in place."""
     rows, channels = y.numel() // y.shape[1], y.shape[1]
-    block, width = _block(channels)
+    block, width = block_of(channels)
     _bias_relu[(triton.cdiv(rows, block), triton.cdiv(channels, width))](y, bias, rows, channels, relu, block, width)
     return y
 
@@ -91,7 +91,7 @@ def bias_relu_backward(gradient: Tensor, y: Tensor, relu: bool) -> tuple[Tensor,
     """
     gradient = lines(gradient)
     rows, channels = y.numel() // y.shape[1], y.shape[1]
-    block, width = _block(channels)
+    block, width = block_of(channels)
     chunks = min(1024, triton.cdiv(rows, block))
     per_chunk = triton.cdiv(triton.cdiv(rows, chunks), block) * block
     slope = torch.empty_like(gradient) if relu else gradient
@@ -116,7 +116,7 @@ def resize_weight(weight: Tensor, shape: Shape, parts: int, dtype: torch.dtype) 
     weight = lines(weight)
     target = torch.empty(shape, dtype=dtype, device=weight.device, memory_format=torch.channels_last_3d)
     (width, source_width), voxels = (shape[1], weight.shape[1]), shape[2] * shape[3] * shape[4]
-    block, columns = _block(width)
+    block, columns = block_of(width)
     grid = (triton.cdiv(shape[0] * voxels, block), triton.cdiv(width, columns))
     _resize[grid](
         weight, target, weight.shape[0] * voxels, shape[0] * voxels, source_width, width, source_width // parts,

@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
+from emsuite.models.channels_triton import block_of
 
 _VALUES = 1024  # of one block
 
@@ -27,6 +28,13 @@ def _place(row, Z, Y, X):
 @triton.jit
 def _row(n, z, y, x, Z, Y, X):
     return ((n * Z + z).to(tl.int64) * Y + y) * X + x
+
+
+@triton.jit
+def _in_blocks(n, z, y, x, Z, Y, X, FZ: tl.constexpr, FY: tl.constexpr, FX: tl.constexpr):
+    """Return the row of a fine voxel where the voxels of each block are neighbours."""
+    coarse = _row(n, z // FZ, y // FY, x // FX, Z // FZ, Y // FY, X // FX)
+    return coarse * (FZ * FY * FX) + (z % FZ * FY + y % FY) * FX + x % FX
 
 
 @triton.jit
@@ -91,10 +99,8 @@ def _join(
     from_skip = exists & (channel < S)[None, :]
     value = tl.load(skip + at[:, None] * S + channel[None, :], mask=from_skip, other=0.0)
     tl.store(out + to, value, mask=from_skip)
-    coarse = _row(n, z // FZ, y // FY, x // FX, Z // FZ, Y // FY, X // FX)
-    within = (z % FZ * FY + y % FY) * FX + x % FX
     from_blocks = exists & (channel < C)[None, :]
-    at = (coarse * (FZ * FY * FX) + within)[:, None] * C + channel[None, :]
+    at = _in_blocks(n, z, y, x, Z, Y, X, FZ, FY, FX)[:, None] * C + channel[None, :]
     value = tl.load(blocks + at, mask=from_blocks, other=0.0)
     tl.store(out + to + S, tl.where(value > 0, value, 0.0), mask=from_blocks)
 
@@ -113,19 +119,11 @@ def _join_backward(
     from_skip = exists & (channel < S)[None, :]
     value = tl.load(gradient + at, mask=from_skip, other=0.0)
     tl.store(to_skip + here * S + channel[None, :], value, mask=from_skip)
-    coarse = _row(n, z // FZ, y // FY, x // FX, Z // FZ, Y // FY, X // FX)
-    within = (z % FZ * FY + y % FY) * FX + x % FX
     from_blocks = exists & (channel < C)[None, :]
     value = tl.load(gradient + at + S, mask=from_blocks, other=0.0)
     kept = tl.load(out + at + S, mask=from_blocks, other=0.0)
-    to = (coarse * (FZ * FY * FX) + within)[:, None] * C + channel[None, :]
+    to = _in_blocks(n, z, y, x, Z, Y, X, FZ, FY, FX)[:, None] * C + channel[None, :]
     tl.store(to_blocks + to, tl.where(kept > 0, value, 0.0), mask=from_blocks)
-
-
-def _block(channels: int) -> tuple[int, int]:
-    """Return the rows and the channels of a block."""
-    width = min(64, max(16, triton.next_power_of_2(channels)))
-    return _VALUES // width, width
 
 
 def _empty(n: int, channels: int, shape: Shape, like: Tensor) -> Tensor:
@@ -137,7 +135,7 @@ def pool(x: Tensor, factor: Shape) -> Tensor:
     """Return the maxima over blocks of `factor` voxels of `x` (N, C, Z, Y, X), whose shape is a multiple of it."""
     n, channels, *shape = x.shape
     pooled = _empty(n, channels, tuple(s // f for s, f in zip(shape, factor, strict=True)), x)
-    rows, (block, width) = pooled.numel() // channels, _block(channels)
+    rows, (block, width) = pooled.numel() // channels, block_of(channels, _VALUES)
     grid = (triton.cdiv(rows, block), triton.cdiv(channels, width))
     _pool[grid](x, pooled, rows, *shape, channels, *factor, block, width)
     return pooled
@@ -147,7 +145,7 @@ def pool_backward(gradient: Tensor, cropped: Tensor, x: Tensor, pooled: Tensor, 
     """Return the gradient of `x` from those of `pooled` and of the centre of `x`, `cropped`."""
     channels, *shape = x.shape[1:]
     result = torch.empty_like(x)
-    rows, (block, width) = pooled.numel() // channels, _block(channels)
+    rows, (block, width) = pooled.numel() // channels, block_of(channels, _VALUES)
     grid = (triton.cdiv(rows, block), triton.cdiv(channels, width))
     _pool_backward[grid](
         gradient, cropped, x, pooled, result, rows, *shape, *cropped.shape[2:], channels, *factor, block, width
@@ -171,7 +169,7 @@ def join(skip: Tensor, blocks: Tensor, factor: Shape) -> Tensor:
     upsampled = blocks.shape[-1] // (factor[0] * factor[1] * factor[2])
     shape = tuple(s * f for s, f in zip(blocks.shape[1:4], factor, strict=True))
     out = _empty(n, channels + upsampled, shape, blocks)
-    rows, (block, width) = out.numel() // out.shape[1], _block(max(channels, upsampled))
+    rows, (block, width) = out.numel() // out.shape[1], block_of(max(channels, upsampled), _VALUES)
     grid = (triton.cdiv(rows, block), triton.cdiv(max(channels, upsampled), width))
     _join[grid](skip, blocks, out, rows, *shape, *around, channels, upsampled, *factor, block, width)
     return out
@@ -184,7 +182,7 @@ def join_backward(gradient: Tensor, out: Tensor, channels: int, factor: Shape) -
     to_skip = _empty(n, channels, tuple(shape), gradient)
     coarse = [s // f for s, f in zip(shape, factor, strict=True)]
     to_blocks = gradient.new_empty((n, *coarse, factor[0] * factor[1] * factor[2] * upsampled))
-    rows, (block, width) = out.numel() // both, _block(max(channels, upsampled))
+    rows, (block, width) = out.numel() // both, block_of(max(channels, upsampled), _VALUES)
     grid = (triton.cdiv(rows, block), triton.cdiv(max(channels, upsampled), width))
     _join_backward[grid](gradient, out, to_skip, to_blocks, rows, *shape, channels, upsampled, *factor, block, width)
     return to_skip, to_blocks
