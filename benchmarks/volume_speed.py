@@ -1,9 +1,11 @@
 """Speed of volumes: a prediction's tiles written by the suite and by zarr-python, and random crops from each format.
 
 Affinities are those of random cells, uint8, in the layout of a prediction: a shard for each tile, chunks of about 64
-voxels, channels together. Both write them with two threads. Rounds alternate, so that a busy machine slows all alike.
+voxels, channels together. Both write them with two threads. Crops are of raw voxels, real ones or random cells, 84 MB:
+no format keeps them decoded. Rounds alternate, so that a busy machine slows all alike.
 """
 
+import itertools
 import statistics
 import tempfile
 import time
@@ -16,22 +18,50 @@ import click
 import h5py
 import numpy as np
 import zarr
-from volumes import random_cells
+from numcodecs import Blosc, GZip, Zstd
+from volumes import mirrored, random_cells, synthetic, volume
+from volumes import read as read_volume
 
 from emsuite.io.chunks import dividing_chunk_length
 from emsuite.io.volume import Volume, create_volume, open_volume
 
-_TILE, _TILES, _CROP = (96, 96, 96), (1, 2, 2), (48, 84, 84)
-_READ = ("zarr 2", "zarr 3, shards", "zarr 3 by zarr-python", "HDF5", "N5", "precomputed")
+
+class Copied:
+    """The codec of chunks that are not compressed."""
+
+    def encode(self, voxels: np.ndarray) -> bytes:
+        """Return the voxels' bytes."""
+        return voxels.tobytes()
+
+    def decode(self, chunk: bytes) -> bytes:
+        """Return the bytes, copied as those of a file are."""
+        return bytes(bytearray(chunk))
+
+
+_TILE, _TILES = (96, 96, 96), (1, 2, 2)
+_RAW, _CROP = (320, 512, 512), (48, 84, 84)
+_CHUNK = (64, 64, 64)
+_CODECS: dict[str, Any] = {
+    "zarr 2": Blosc("lz4", 5),
+    "zarr 3, shards": Zstd(3),
+    "zarr 3 by zarr-python": Zstd(3),
+    "HDF5": GZip(1),
+    "N5": GZip(1),
+    "precomputed": Copied(),
+}
+"""The formats whose crops are read, and how each compresses a chunk unless it is told otherwise."""
 
 
 @click.command(help=__doc__)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--crops", default=20, show_default=True)
-def main(rounds: int, crops: int) -> None:
+@volume
+@synthetic
+def main(rounds: int, crops: int, volume: Path, synthetic: bool) -> None:
+    raw, _ = read_volume(volume, synthetic)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), rounds)
-        read(Path(folder), rounds, crops)
+        read(Path(folder), mirrored(raw, _RAW), rounds, crops)
 
 
 def affinities(shape: tuple[int, ...], channels: int) -> np.ndarray:
@@ -69,38 +99,68 @@ def write(folder: Path, rounds: int) -> None:
           f"({min(ratios):.2f} to {max(ratios):.2f}); {voxels.nbytes / size:.1f} x smaller")  # fmt: skip
 
 
-def read(folder: Path, rounds: int, crops: int) -> None:
-    """Print the time of a random crop from each format, and its ratio to the fastest."""
-    raw, _ = random_cells((128, 192, 192))
-    sources = {name: store(folder, name, raw) for name in _READ}
-    times: dict[str, list[float]] = {name: [] for name in _READ}
+def read(folder: Path, raw: np.ndarray, rounds: int, crops: int) -> None:
+    """Print the time of a random crop from each format, and its ratio to that of decoding its chunks alone."""
+    sources = {name: store(folder, name, raw) for name in _CODECS}
+    decoders = {name: decoder(codec, raw) for name, codec in _CODECS.items()}
+    times: dict[str, list[float]] = {name: [] for name in _CODECS}
+    floors: dict[str, list[float]] = {name: [] for name in _CODECS}
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        at = [[int(random.integers(n - m + 1)) for n, m in zip(raw.shape, _CROP, strict=True)] for _ in range(crops)]
-        for name, source in sources.items():
-            begin = time.perf_counter()
-            for corner in at:
-                source(tuple(slice(low, low + n) for low, n in zip(corner, _CROP, strict=True)))
-            times[name].append((time.perf_counter() - begin) / crops)
-    medians = {name: statistics.median(measured) for name, measured in times.items()}
-    for name, seconds in medians.items():
-        print(f"crop {_CROP} from {name}: {1000 * seconds:.1f} ms, {seconds / min(medians.values()):.2f} x the fastest")
+        corners = [
+            [int(random.integers(n - m + 1)) for n, m in zip(raw.shape, _CROP, strict=True)] for _ in range(crops)
+        ]
+        regions = [tuple(slice(low, low + n) for low, n in zip(corner, _CROP, strict=True)) for corner in corners]
+        for name in _CODECS:
+            times[name].append(timed(sources[name], regions))
+            floors[name].append(timed(decoders[name], regions))
+    for name in _CODECS:
+        ours, floor = statistics.median(times[name]), statistics.median(floors[name])
+        print(
+            f"crop {_CROP} from {name}: {1000 * ours:.2f} ms, {ours / floor:.2f} x its decoder's {1000 * floor:.2f} ms"
+        )
+
+
+def timed(source: Callable[[Any], Any], regions: list[tuple[slice, ...]]) -> float:
+    """Return the seconds that `source` takes for a region."""
+    begin = time.perf_counter()
+    for region in regions:
+        source(region)
+    return (time.perf_counter() - begin) / len(regions)
+
+
+def decoder(codec: Any, raw: np.ndarray) -> Callable[[Any], None]:
+    """Return what decodes the chunks of a region from memory, on one core, and copies the region's part of each."""
+    length = _CHUNK[0]
+    indices = np.ndindex(*(n // length for n in raw.shape))
+    boxes = {index: tuple(slice(length * i, length * (i + 1)) for i in index) for index in indices}
+    chunks = {index: codec.encode(np.ascontiguousarray(raw[box])) for index, box in boxes.items()}
+
+    def decode(region: tuple[slice, ...]) -> None:
+        crop = np.empty(_CROP, raw.dtype)
+        touched = [range(part.start // length, (part.stop - 1) // length + 1) for part in region]
+        for index in itertools.product(*touched):
+            voxels = np.frombuffer(codec.decode(chunks[index]), raw.dtype).reshape(_CHUNK)
+            pairs = list(zip(region, index, strict=True))
+            to = tuple(slice(max(i * length - r.start, 0), (i + 1) * length - r.start) for r, i in pairs)
+            of = tuple(slice(max(r.start - i * length, 0), r.stop - i * length) for r, i in pairs)
+            crop[to] = voxels[of]
+
+    return decode
 
 
 def store(folder: Path, name: str, raw: np.ndarray) -> Callable[[Any], np.ndarray]:
     """Store raw voxels in a format; return what reads a region."""
     if name == "HDF5":
         with h5py.File(folder / "raw.h5", "w") as file:
-            array = file.create_dataset("raw", data=raw, chunks=(64,) * 3, compression="gzip", compression_opts=1)
+            array = file.create_dataset("raw", data=raw, chunks=_CHUNK, compression="gzip", compression_opts=1)
             array.attrs["resolution"] = [8, 8, 8]
         return open_volume(folder / "raw.h5/raw").__getitem__
     path = folder / {"zarr 2": "2.zarr/raw", "N5": "raw.n5/raw", "precomputed": "raw.precomputed"}.get(
         name, "3.zarr/raw"
     )
     shards = (64, 128, 128) if name.startswith("zarr 3") else None
-    volume: Volume = create_volume(
-        path, raw.shape, raw.dtype, (8,) * 3, (0,) * 3, (64,) * 3, 3 if shards else 2, shards
-    )
+    volume: Volume = create_volume(path, raw.shape, raw.dtype, (8,) * 3, (0,) * 3, _CHUNK, 3 if shards else 2, shards)
     volume.write(volume.roi, raw)
     if name.endswith("zarr-python"):
         return open_volume(path).array._array.__getitem__
