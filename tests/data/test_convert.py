@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -272,6 +273,38 @@ def test_own_arrays_in_the_place_of_a_copy_stay(tmp_path: Path) -> None:
     assert open_volume(to).read()[0, 0, 0] == 77
 
 
+@pytest.mark.parametrize("to", ["to.h5/volumes/raw", "to.n5/volumes/raw", "to.zarr/volumes/raw"])
+def test_a_copy_that_was_edited_in_files_of_the_same_size_stays(tmp_path: Path, to: str) -> None:
+    source = tmp_path / "source.zarr/raw"
+    write_array(source, np.random.default_rng(0).integers(0, 255, (8, 8, 8)).astype(np.uint8))  # as it does not shrink
+    copy = partial(convert, source, tmp_path / to)
+    digest = copy()
+    assert copy(roi=":,:,0:32") != digest
+    touched = [file for file in (tmp_path / to.split("/")[0], tmp_path / to) if file.exists()]
+    for file in (file for top in touched for file in ([top] if top.is_file() else top.rglob("*"))):
+        os.utime(file)  # as a plain copy does
+    assert copy() == digest
+    sizes = [file.stat().st_size for file in (tmp_path / to.split("/")[0]).rglob("*")]
+    edit(tmp_path / to)
+    assert [file.stat().st_size for file in (tmp_path / to.split("/")[0]).rglob("*")] == sizes
+    for again in (copy, partial(copy, roi=":,:,0:32")):
+        with pytest.raises(BadInput, match="has other voxels than this suite wrote"):
+            again()
+    assert open_volume(tmp_path / to).read()[7, 7, 7] == 77
+
+
+def edit(path: Path) -> None:
+    """Change a voxel with another program; files keep their sizes."""
+    file = path.parents[1]
+    if file.suffix == ".h5":
+        with h5py.File(file, "r+") as opened:
+            opened["volumes/raw"][7, 7, 7] = 77
+        return
+    voxels = open_volume(path).read()
+    voxels[7, 7, 7] = 77
+    open_volume(path, "r+").array[...] = voxels
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Any, str]]:
     """An array of ones, and its address on a server of files."""
@@ -330,3 +363,21 @@ def test_a_users_array_of_the_name_of_an_unfinished_copy_stays(tmp_path: Path) -
     assert (open_volume(own).read() == 7).all()
     with pytest.raises(BadInput, match=r"x: lies below the array .*raw_unfinished, expected a name in a group"):
         convert(source, own / "x")
+
+
+def test_names_of_coarser_levels_are_refused(tmp_path: Path) -> None:
+    write_array(tmp_path / "s.zarr/raw", np.ones((8, 8, 8), np.uint8))
+    for name in ("raw_levels", "raw_levels/1"):
+        with pytest.raises(BadInput, match="names that end in _levels are those of coarser levels"):
+            convert(tmp_path / "s.zarr/raw", tmp_path / "to.zarr" / name)
+    assert not (tmp_path / "to.zarr").exists()
+
+
+def test_a_dot_in_a_name_is_no_group(tmp_path: Path) -> None:
+    write_array(tmp_path / "s.zarr/raw", np.ones((8, 8, 8), np.uint8))
+    for name, region in (("a/b", ":,:,0:8"), ("a.b", None), ("a/b", ":,:,0:8")):
+        convert(tmp_path / "s.zarr/raw", tmp_path / "to.zarr" / name, roi=region)
+    assert {path.name for path in tmp_path.glob("to*.json")} == {
+        "to.zarr.a.b.manifest.json",
+        "to.zarr.a%2Eb.manifest.json",
+    }

@@ -145,6 +145,18 @@ def test_only_missing_or_damaged_files_are_fetched_again(tmp_path: Path) -> None
     assert files_in(tmp_path / "v.before1") == {"raw/2": bytes(damaged), "raw/3": b"short"}
 
 
+def test_edited_files_are_kept_if_the_manifest_is_gone(tmp_path: Path) -> None:
+    store, folder = Held(bodies(3)), tmp_path / "v"
+    fetch_prefix(store, "v", folder)
+    manifest_path(folder).unlink()  # as Snakemake does
+    (folder / "mask").write_bytes(b"made later, by another stage")
+    edited = b"\1" * 3000
+    (folder / "raw/1").write_bytes(edited)
+    assert numbers(fetch_prefix(store, "v", folder)) == (3, 1, 0)
+    assert files_in(tmp_path / "v.before1") == {"raw/1": edited}
+    assert files_in(folder) == store.content | {"mask": b"made later, by another stage"}
+
+
 def test_a_whole_copy_is_left_as_it_is(tmp_path: Path) -> None:
     store, folder = Held(bodies(6)), tmp_path / "v"
     fetch_prefix(store, "v", folder)
@@ -180,13 +192,14 @@ def test_a_copy_of_another_source_is_refused(tmp_path: Path) -> None:
         fetch_prefix(Held(bodies(2)), "w", tmp_path / "v")
 
 
-def test_an_unfinished_copy_of_another_source_is_removed(tmp_path: Path) -> None:
+def test_an_unfinished_copy_of_another_source_is_set_aside(tmp_path: Path) -> None:
     with pytest.raises(RunFailed):
         fetch_prefix(Held({"a": b"12", "b": b"34"}, fails=RunFailed("gone")), "v", tmp_path / "v")
     (tmp_path / "v").mkdir(exist_ok=True)
     (tmp_path / "v/b").write_bytes(b"34")
     fetch_prefix(Held({"a": b"56"}), "w", tmp_path / "v")
     assert files_in(tmp_path / "v") == {"a": b"56"}
+    assert files_in(tmp_path / "v.before1") == {"b": b"34"}
 
 
 def test_temporary_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:

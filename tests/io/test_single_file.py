@@ -196,3 +196,33 @@ def test_attributes_that_hdf5_lacks_are_json(tmp_path: Path) -> None:
     assert list(found["words"]) == ["a", "b"]
     assert (found["tree"], found["nothing"], found["none"]) == ('{"a": [1, null]}', "null", "[]")
     assert found["yes"]
+
+
+def test_what_another_program_writes_meanwhile_stays(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["mine"] = np.arange(10)
+    written = hdf5.write_array
+
+    def write_array_while_others_do(*arguments: Any) -> None:
+        written(*arguments)
+        with h5py.File(tmp_path / "x.h5", "r+") as file:
+            file["proofread"] = np.arange(20)
+
+    monkeypatch.setattr(hdf5, "write_array", write_array_while_others_do)
+    with pytest.raises(RunFailed, match="another program has written to it meanwhile"):
+        convert(source, tmp_path / "x.h5/volumes/raw")
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert sorted(file) == ["mine", "proofread"]
+    assert not list(tmp_path.glob(".x.h5.*.part"))
+
+
+def test_a_link_stays_a_link(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    with h5py.File(tmp_path / "disk/x.h5", "w") as file:
+        file["mine"] = np.arange(10)
+    (tmp_path / "x.h5").symlink_to("disk/x.h5")
+    convert(source, tmp_path / "x.h5/volumes/raw")
+    assert (tmp_path / "x.h5").is_symlink()
+    assert array_names(tmp_path / "disk/x.h5") == ["mine", "volumes/raw"]

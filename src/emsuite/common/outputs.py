@@ -29,12 +29,14 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 from emsuite.common.state.lock import owned
-from emsuite.common.state.origins import Reading, manifest_path
+from emsuite.common.state.origins import Reading, manifest_path, record_names
 from emsuite.common.state.ownership import (
     foreign_beside,
     foreign_while_unfinished,
     is_own,
+    keep_edited,
     mark,
+    mark_path,
     marked_parts,
     unmark,
     wrote,
@@ -129,7 +131,7 @@ def output(
         try:
             reading.check()
         except BadInput:
-            write_json(unfinished_path(path), {"copied": _copied(path)})  # nobody continues what has two inputs
+            write_json(unfinished_path(path), {"copied": wrote_earlier(path)})  # nobody continues what has two inputs
             raise
         if _unfinished(path)[0] != unfinished.run:
             raise RunFailed(f"{path}: another run has replaced it; run this again")
@@ -141,10 +143,10 @@ def output(
 
 def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, keep: bool) -> Output:
     """Mark the output as unfinished, and remove what lies there unless it is continued."""
-    marks = _mark(path), manifest_path(path), unfinished_path(path)
+    marks = mark_path(path), manifest_path(path), unfinished_path(path)
     if path.exists() and not keep:
         _check_own(path)
-    wanted, copied = as_recorded(settings), _copied(path)
+    wanted, copied = as_recorded(settings), wrote_earlier(path)
     run, earlier = _unfinished(path)
     resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
     if not (resumed and earlier is not None):
@@ -152,7 +154,7 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
         if not resumed:
             write_json(unfinished_path(path), {"copied": copied})  # a run that is killed here is not continued
             manifest_path(path).unlink(missing_ok=True)
-            _remove(path)
+            _remove(path, read_json(marks[0]))
         write_json(unfinished_path(path), {"run": run, "settings": wanted, "copied": copied})
     manifest_path(path).unlink(missing_ok=True)
     if path.is_dir():
@@ -161,8 +163,8 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
                 leftover.unlink()
     remove_leftovers(*marks)
     if resumed and path.is_dir() and not keep and marked_parts(path) is None:
-        mark(path, _tops(read_json(_mark(path))))
-    write_text(_mark(path), "")  # until it is finished, the mark in the folder stands for it
+        mark(path, _tops(read_json(mark_path(path))))
+    write_text(mark_path(path), "")  # until it is finished, the mark in the folder stands for it
     return Output(path, resumed, run, parts=set(marked_parts(path) or ()))
 
 
@@ -172,13 +174,9 @@ def _tops(record: Any) -> set[str]:
     return {str(part).split("/")[0] for part in parts or ()} - {"."}
 
 
-def _mark(path: Path) -> Path:
-    return path.parent / f".{path.name}.emsuite"
-
-
 def _check_own(path: Path) -> None:
     """Raise BadInput for an output that this suite did not write, or that holds something else by now."""
-    if not any(mark.exists() for mark in (_mark(path), manifest_path(path), unfinished_path(path))):
+    if not any(mark.exists() for mark in (mark_path(path), manifest_path(path), unfinished_path(path))):
         raise BadInput(
             f"{path}: exists but was not made by this suite (no manifest beside it); remove it or choose another"
         )
@@ -191,7 +189,7 @@ def _check_own(path: Path) -> None:
 
 def _foreign(path: Path) -> str | None:
     """Return the first thing at `path` that this suite did not write; `.` for all of it, None if there is none."""
-    record = read_json(_mark(path))
+    record = read_json(mark_path(path))
     if unfinished_path(path).exists() and not record:
         of_earlier_version = _begun_without_marks(path) and marked_parts(path) is None
         return None if of_earlier_version else foreign_while_unfinished(path)
@@ -214,7 +212,7 @@ def is_copy(path: Path, record: Path) -> bool:
         return manifest_path(record).exists() and is_own(path, read_manifest(record).get("wrote"))
     if path.is_file() or _begun_without_marks(record) or foreign_while_unfinished(path) is None:
         return True
-    earlier = _copied(record)
+    earlier = wrote_earlier(record)
     return isinstance(earlier, dict) and is_own(path, earlier)
 
 
@@ -224,7 +222,7 @@ def _begun_without_marks(path: Path) -> bool:
     return isinstance(content, dict) and "copied" not in content
 
 
-def _copied(path: Path) -> Any:
+def wrote_earlier(path: Path) -> Any:
     """Return what the last whole run of a record wrote elsewhere; None without one."""
     content = read_json(unfinished_path(path))
     return read_manifest(path).get("wrote") or (content.get("copied") if isinstance(content, dict) else None)
@@ -234,7 +232,7 @@ def _mark_stopped(out: Output) -> None:
     """Tell the next run that what lies there is this suite's, of a step that did not `claim` it."""
     with suppress(OSError):  # the error that ends the run matters more
         if out.path.is_file():
-            write_json(_mark(out.path), wrote(out.path))
+            write_json(mark_path(out.path), wrote(out.path))
         elif out.path.is_dir() and marked_parts(out.path) is None:
             mark(out.path, out.parts)
 
@@ -243,12 +241,13 @@ def _write_record(out: Output) -> None:
     """Record what was written, in the place of the mark in the folder."""
     names = [array.relative_to(out.path).as_posix() for array in arrays_in(out.path, out.parts)]
     everything = ["."] if out.path.exists() else []
-    write_json(_mark(out.path), wrote(out.path, out.notes.get("arrays") or names or everything))
+    write_json(mark_path(out.path), wrote(out.path, out.notes.get("arrays") or names or everything))
     unmark(out.path)
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path, record: Any) -> None:
     """Remove what lies at `path`, all at once: it has another name while that takes time."""
+    keep_edited(path, record)
     going = path.with_name(f".{path.name}.emsuite.removed")
     remove(going)
     if path.exists() or path.is_symlink():
@@ -296,7 +295,7 @@ def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
 def check_finished(path: Path) -> None:
     """Raise BadInput if `path` is, or lies inside, an output that is unfinished."""
     # the record of an array or of its levels lies beside its container, as cube.zarr.volumes.raw
-    inside = [(part, path.relative_to(part).parts) for part in path.parents if "." in part.name]
+    inside = [(part, record_names(path.relative_to(part).as_posix())) for part in path.parents if "." in part.name]
     arrays = (part.with_name(".".join((part.name, *rest[: n + 1]))) for part, rest in inside for n in range(len(rest)))
     for part in (path, *path.parents, *arrays):
         if part.name and unfinished_path(part).exists() and not manifest_path(part).exists():

@@ -12,7 +12,6 @@ The record, with the digest of the voxels, lies beside the container of TO: `x.z
 `x.zarr/volumes/raw`. A folder of that name, without the ending, keeps the state of a run.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,14 +25,22 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, unfinished_path
-from emsuite.common.state.ownership import mark, unmark, wrote
+from emsuite.common.outputs import check_whole, is_copy, output, read_manifest, unfinished_path
+from emsuite.common.state.ownership import is_newer, mark, newest, unmark, wrote
 from emsuite.common.state.written import arrays_in
-from emsuite.data.copied_blocks import CopyBlock, changed_path, compare, compare_again, digest_path
-from emsuite.data.pyramid import check_levels, record_path
+from emsuite.data.copied_blocks import (
+    CopyBlock,
+    changed_path,
+    compare,
+    compare_again,
+    digest_of,
+    digest_path,
+    voxels_digest,
+)
+from emsuite.data.pyramid import check_levels, record_path, remove_levels
 from emsuite.io.chunks import chunk_length
 from emsuite.io.fingerprint import is_on_server, origin_of
-from emsuite.io.levels import levels_folder
+from emsuite.io.levels import check_no_levels_name
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.single_file import is_single_file, plan_array, writing
 from emsuite.io.values import fitted
@@ -119,10 +126,9 @@ def convert(
             if is_on_server(Path(source)):
                 compare_again(process, new.grid, workers, settings["from"])
             rename_array(container, split_path(unfinished)[1], split_path(to)[1])
-        remove(levels_folder(to))  # of an earlier copy
-        remove(manifest_path(record_path(to, "_levels")))
-        joined = "".join(path.read_text() for path in digests)
-        out.notes |= {"digest": hashlib.sha256(joined.encode()).hexdigest(), "block": list(new.block)}
+        remove_levels(to)  # of an earlier copy
+        digest = digest_of(path.read_text() for path in digests)
+        out.notes |= {"digest": digest, "block": list(new.block)}
         out.notes["wrote"] = wrote(to)
         remove(record)
     unmark(to)
@@ -153,7 +159,9 @@ def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -
     with output(record, settings, inputs={"from": volume.path}, fingerprint=fingerprint) as out:
         with writing(to, planned, read) as copy:
             digests = compare(volume, copy, region, new.dtype, block)
-        out.notes |= {"digest": hashlib.sha256("".join(digests).encode()).hexdigest(), "block": list(block)}
+        out.notes |= {"digest": digest_of(digests), "block": list(block)}
+        if record != split_path(to)[0]:
+            out.notes["wrote"] = {"newest_ns": newest(split_path(to)[0])}
     return str(out.notes["digest"])
 
 
@@ -161,6 +169,7 @@ def _check_target(volume: Volume, to: Path, record: Path) -> None:
     container, name = split_path(to)
     if not is_writable(container) or not name:
         raise BadInput(f"{to}: expected an array in a format that can be written, as VOLUME.zarr/volumes/raw")
+    check_no_levels_name(to)
     _check_copy(volume, to, record)
     if not container.exists():
         return
@@ -180,6 +189,16 @@ def _check_copy(volume: Volume, to: Path, record: Path) -> None:
             raise BadInput(f"{to}: is the array to copy, expected another")
         if not is_copy(to, record):
             raise BadInput(f"{to}: exists but is no copy that this suite made; remove it or choose another name")
+        if _is_edited(to, read_manifest(record)):
+            raise BadInput(f"{to}: has other voxels than this suite wrote; remove it or choose another name")
+
+
+def _is_edited(copy: Path, manifest: dict[str, Any]) -> bool:
+    """Return whether a finished copy has other voxels by now. They are read only if its files are newer."""
+    wrote_it, digest, block = (manifest.get(key) for key in ("wrote", "digest", "block"))
+    if not isinstance(block, list) or not is_newer(copy if copy.exists() else split_path(copy)[0], wrote_it):
+        return False
+    return voxels_digest(open_volume(copy), block) != digest
 
 
 @dataclass(frozen=True)

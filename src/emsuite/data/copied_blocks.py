@@ -1,7 +1,7 @@
 """The blocks of a copy: copied, read back, compared, and compared again with sources on servers."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,18 @@ def compare(source: Volume, copy: Volume, region: Roi, dtype: np.dtype, block: S
     grid = BlockGrid(region, Coordinate(block) * source.voxel_size, source.voxel_size * 0)
     blocks = progress(grid, what="compare", total=len(grid), unit="block")
     return [_digest(fitted(source.path, source.read(b.write), dtype), copy, b.write) for b in blocks]
+
+
+def digest_of(digests: Iterable[str]) -> str:
+    """Return the digest of a copy from those of its blocks."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def voxels_digest(copy: Volume, block: Sequence[int]) -> str:
+    """Return the digest of a copy as its voxels are by now, in blocks of a shape."""
+    grid = BlockGrid(copy.roi, Coordinate(block) * copy.voxel_size, copy.voxel_size * 0)
+    blocks = progress(grid, what=f"looking for edits in {copy.path.name}", total=len(grid), unit="block")
+    return digest_of(_sha256(copy.read(part.write)) for part in blocks)
 
 
 def _digest(voxels: np.ndarray, copy: Volume, roi: Roi) -> str:

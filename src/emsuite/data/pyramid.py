@@ -17,8 +17,9 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
-from emsuite.common.outputs import check_whole, is_copy, output
-from emsuite.common.state.ownership import mark, unmark, wrote
+from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, wrote_earlier
+from emsuite.common.state.origins import record_names
+from emsuite.common.state.ownership import keep_edited, mark, unmark, wrote
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
@@ -61,7 +62,7 @@ def make_pyramid(
     with output(record, settings, inputs={"volume": path}, fingerprint=fingerprint) as out:
         if not (out.resumed and record.exists()):
             list_levels(volume, [], "")  # of an earlier pyramid
-            remove(levels_folder(path))
+            remove_levels(path)
             out.clear()
         mark(levels_folder(path))
         coarser = [volume]
@@ -81,6 +82,14 @@ def check_levels(array: Path) -> None:
         raise BadInput(f"{folder}: exists but this suite did not write it; remove it or choose another name")
 
 
+def remove_levels(array: Path) -> None:
+    """Remove the coarser levels of an array that `check_levels` has looked at, or set edited ones aside."""
+    folder, record = levels_folder(array), record_path(array, "_levels")
+    keep_edited(folder, wrote_earlier(record))
+    remove(folder)
+    remove(manifest_path(record))
+
+
 def check_holds_levels(array: Path) -> None:
     """Raise BadInput if an array that is to be written lies in a format without levels."""
     if is_single_file(array):
@@ -90,7 +99,7 @@ def check_holds_levels(array: Path) -> None:
 def record_path(array: Path, purpose: str = "") -> Path:
     """Return the path, beside the container of an array, at which the state of what is written there is recorded."""
     container, name = split_path(array)
-    return container.with_name(f"{container.name}{'.' if name else ''}{name.replace('/', '.')}{purpose}")
+    return container.with_name(".".join((container.name, *record_names(name))) + purpose)
 
 
 def _windows(volume: Volume, levels: int | None) -> list[tuple[int, ...]]:

@@ -9,13 +9,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path, PurePosixPath
 from shutil import disk_usage
 from typing import Any, TypeVar
 
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import remove
 from emsuite.common.outputs import (
     is_finished,
     lock_path,
@@ -28,6 +26,7 @@ from emsuite.common.outputs import (
 from emsuite.common.progress import progress
 from emsuite.common.provenance import recorded_settings
 from emsuite.common.state.lock import owned
+from emsuite.common.state.ownership import mark_path, set_aside
 from emsuite.download import resumable
 from emsuite.download.object_store import ObjectStore, StoredObject
 from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum
@@ -220,8 +219,8 @@ def _check_target(folder: Path, url: str) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInput(f"{folder}: is a link or a file; expected a folder, or nothing, to copy to")
     earlier, unfinished = read_manifest(folder), unfinished_settings(folder)
-    if unfinished is not None and unfinished != {"source": url}:
-        remove(folder)  # an unfinished copy of another source is useless
+    if unfinished is not None and unfinished != {"source": url} and folder.exists():
+        log.warning("%s: is an unfinished copy of another source; it is kept in %s", folder, set_aside(folder))
     elif folder.exists() and earlier and recorded_settings(earlier) != {"source": url}:
         settings = recorded_settings(earlier)
         source = settings.get("source", "other settings") if isinstance(settings, dict) else "other settings"
@@ -230,7 +229,7 @@ def _check_target(folder: Path, url: str) -> None:
 
 def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | None], related: Set[Path]) -> None:
     """Raise BadInput if the folder holds something else; an earlier copy, also by another program, is continued."""
-    if manifest_path(folder).exists() or unfinished_path(folder).exists():
+    if any(path.exists() for path in (manifest_path(folder), unfinished_path(folder), mark_path(folder))):
         return
     differ = [path for path, state in zip(paths, states, strict=True) if state is False and path.exists()]
     unrelated = {path for path in folder.rglob("*") if not path.is_dir()} - related
@@ -242,19 +241,11 @@ def _check_owner(folder: Path, paths: Sequence[Path], states: Sequence[bool | No
 
 
 def _keep_changed(folder: Path, paths: Sequence[Path], states: Sequence[bool | None]) -> None:
-    """Move files of a finished folder that differ from the source aside, with a warning: they may have been edited."""
+    """Move files that differ from the source aside, with a warning: they may have been edited."""
     differ = [path for path, state in zip(paths, states, strict=True) if state is False and path.exists()]
-    if not differ or not manifest_path(folder).exists():
-        return
-    names = (folder.with_name(f"{folder.name}.before{number}") for number in count(1))
-    aside = next(name for name in names if not name.exists())
-    for path in differ:
-        kept = aside / path.relative_to(folder)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(kept)
-    log.warning(
-        "%s: %d files differ from the source and are fetched again; what was there is in %s", folder, len(differ), aside
-    )
+    if differ:
+        told = "%s: %d files differ from the source and are fetched again; what was there is in %s"
+        log.warning(told, folder, len(differ), set_aside(folder, differ))
 
 
 def _check_contents(url: str, contents: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:

@@ -13,7 +13,7 @@ from emsuite.io.formats import zarr
 from emsuite.io.formats.axis_order import OrderedArray
 from emsuite.io.formats.ome_ngff import Level, finest_names, level_names
 from emsuite.io.formats.registry import find_format
-from emsuite.io.volume import Volume
+from emsuite.io.volume import Volume, split_path
 
 
 def levels_of(path: Path) -> list[Path]:
@@ -62,6 +62,12 @@ def is_coarser_level(path: Path) -> bool:
 def levels_folder(array: Path) -> Path:
     """Return the folder for the coarser levels that the suite writes: 1, 2, ... beside an array."""
     return array.with_name(array.name + "_levels")
+
+
+def check_no_levels_name(array: Path) -> None:
+    """Raise BadInput if an array that is to be written has a name that the suite keeps for coarser levels."""
+    if any(part.endswith("_levels") for part in Path(split_path(array)[1]).parts):
+        raise BadInput(f"{array}: names that end in _levels are those of coarser levels, expected another")
 
 
 def check_takes_levels(volume: Volume) -> None:

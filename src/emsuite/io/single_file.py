@@ -2,7 +2,8 @@
 
     .cube.h5.1a2b3c4d.part  ->  cube.h5        a file of that name is whole; a run that was stopped leaves none
 
-Other arrays in an HDF5 file are kept: the file is copied first, and the copy takes its place.
+Other arrays in an HDF5 file are kept: the file is copied first, and the copy takes its place, unless another program
+has written to the file meanwhile.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from emsuite.common.errors import RunFailed
 from emsuite.common.files import atomic_path, remove_leftovers
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import lock_path
@@ -65,19 +67,32 @@ def writing(path: Path, new: NewArray, read: ReadBox) -> Iterator[Volume]:
         read: Returns the voxels of a box.
 
     Raises:
-        OutputInUse: Another process writes an array into the file.
+        OutputInUse: Another run of the suite writes an array into the file.
+        RunFailed: Another program has written to the file meanwhile.
     """
     stored_as, container, name = find_format(path)
     assert isinstance(stored_as, FileFormat), path
-    file = Path(container)
+    file = Path(container).resolve()  # a link stays a link
     file.parent.mkdir(parents=True, exist_ok=True)
     with owned(lock_path(file), file):
         remove_leftovers(file)
         with atomic_path(file) as temporary:
-            if name and file.exists():
+            before = _state(file)
+            if name and before:
                 shutil.copy(file, temporary)
             stored_as.write_array(str(temporary), name, new, read)
             yield open_volume(temporary / name if name else temporary)
+            if _state(file) != before:
+                raise RunFailed(f"{file}: another program has written to it meanwhile; nothing was changed, try again")
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written; nothing without a file."""
+    try:
+        about = file.stat()
+    except FileNotFoundError:
+        return ()
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 _ZARR: Literal[3] = 3  # of no meaning here

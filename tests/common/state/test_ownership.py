@@ -1,6 +1,7 @@
 """Only what this suite wrote itself is replaced: a user's own data may lie where an output once was."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import manifest_path, output
 from emsuite.common.state import ownership
-from emsuite.common.state.ownership import is_own, wrote
+from emsuite.common.state.ownership import is_newer, is_own, wrote
 
 
 def make(path: Path, x: int = 1) -> None:
@@ -137,3 +138,38 @@ def test_a_file_of_a_users_own_among_many_is_named(tmp_path: Path, monkeypatch: 
     with pytest.raises(BadInput, match=r"NOTES|something else"):
         make(tmp_path / "folder", 3)
     assert (tmp_path / "folder/NOTES.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["folder", "plain copy"])
+def test_what_is_newer_than_its_record_is_set_aside(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "folder"
+    make(path)
+    if name == "folder":
+        edited = path / "a/2"
+        edited.write_text(edited.read_text().upper())  # of the same size
+    later = manifest_path(path).stat().st_mtime_ns + 10**9
+    os.utime(path / "a/2", ns=(later, later))
+    before = {file.name: file.read_text() for file in (path / "a").iterdir()}
+    make(path, 2)
+    assert {file.name: file.read_text() for file in (tmp_path / "folder.before1/a").iterdir()} == before
+    assert f"is kept in {tmp_path / 'folder.before1'}" in caplog.text
+    make(path, 3)
+    assert not (tmp_path / "folder.before2").exists()
+
+
+def test_an_edit_among_more_files_than_a_record_holds_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_MOST", 4)
+    for number in range(40):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / str(number)).write_text("made")
+    record = wrote(tmp_path / "folder")
+    later = record["newest_ns"] + 10**6
+    for number in range(40):
+        own = tmp_path / "folder" / str(number)
+        before = own.stat()
+        os.utime(own, ns=(later, later))
+        assert is_newer(tmp_path / "folder", record)
+        os.utime(own, ns=(before.st_mtime_ns, before.st_mtime_ns))
+        assert not is_newer(tmp_path / "folder", record)

@@ -22,6 +22,11 @@ from emsuite.common.files import METADATA, files_below
 _MOST_FILES = 200_000
 
 
+def record_names(array: str) -> list[str]:
+    """Return the parts of an array's name as they stand in the names of records, where dots separate them."""
+    return [part.replace(".", "%2E") for part in array.split("/") if part]
+
+
 def manifest_path(path: Path) -> Path:
     """Return the path of the manifest of the output at `path`."""
     return path.parent / (path.name + ".manifest.json")  # `with_name` refuses "." and "/"

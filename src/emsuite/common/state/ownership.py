@@ -2,14 +2,18 @@
 
 A record holds short hashes of the names of files, and their sizes: of all files, or of `_MOST` that the hashes choose.
 Files may be gone, as where a copy broke off; others must not be there, nor files beside the arrays that were written.
-Metadata do not count, as other stages add to them. A folder that is still being written bears a mark instead.
+Metadata do not count, as other stages add to them. What is newer than the record may have been edited in place, with
+sizes that stay, and is not removed. A folder that is still being written bears a mark instead.
 
     prediction.zarr/.emsuite    while a run writes it: {"parts": ["affs"]}, the names in the folder that are the run's
+    prediction.zarr.before1     what was newer than its record when a run wrote prediction.zarr again
 """
 
 import hashlib
 import heapq
+import logging
 from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from emsuite.common.files import METADATA, files_below, sha256, write_json
 
 MARK = ".emsuite"
 _MOST = 4096
+_log = logging.getLogger(__name__)
 _OF_OTHERS = METADATA | {MARK, ".snakemake_timestamp"}
 
 
@@ -33,7 +38,51 @@ def wrote(path: Path, parts: Iterable[str] = (".",)) -> dict[str, Any]:
     names = sorted(parts)
     files = heapq.nsmallest(_MOST, (entry for name in names for entry in _entries(path, name)))
     tops = sorted(entry.name for entry in path.iterdir()) if "." in names else []
-    return {"parts": names, "files": files} | ({"tops": tops} if 0 < len(tops) <= _MOST else {})
+    times = {"newest_ns": newest(path, names)}
+    return {"parts": names, "files": files} | times | ({"tops": tops} if 0 < len(tops) <= _MOST else {})
+
+
+def newest(path: Path, parts: Iterable[str] = (".",)) -> int:
+    """Return the time of the newest file, in ns, of a file or of the arrays `parts` of a folder; 0 if there is none."""
+    files = [path] if path.is_file() else (file for name in parts for file in _counted(path / name))
+    return max((file.stat().st_mtime_ns for file in files), default=0)
+
+
+def is_newer(path: Path, record: Any) -> bool:
+    """Return whether a file of what lies at `path` is newer than all that the run of a record wrote: edited, or copied.
+
+    False for records of earlier versions, and for those of files: they hold the content.
+    """
+    time_ns = record.get("newest_ns") if isinstance(record, dict) else None
+    return isinstance(time_ns, int) and newest(path, map(str, record.get("parts", ["."]))) > time_ns
+
+
+def set_aside(path: Path, names: Iterable[Path] | None = None) -> Path:
+    """Move a file or folder, or some files below it, to a name that is free, `NAME.before1`; return this name.
+
+    Args:
+        path: The file or folder.
+        names: The files below it; None: all of it.
+    """
+    free = (path.with_name(f"{path.name}.before{number}") for number in count(1))
+    aside = next(name for name in free if not name.exists())
+    for file in [path] if names is None else names:
+        kept = aside / file.relative_to(path)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(kept)
+    return aside
+
+
+def keep_edited(path: Path, record: Any) -> None:
+    """Set what lies at `path` aside, with a warning, if it is newer than its record: it may have been edited."""
+    if path.exists() and is_newer(path, record):
+        aside = set_aside(path)
+        _log.warning("%s: is newer than what this suite wrote there, as if edited; it is kept in %s", path, aside)
+
+
+def mark_path(path: Path) -> Path:
+    """Return the path of the file that tells what the suite wrote at a path, also when its manifest is gone."""
+    return path.parent / f".{path.name}.emsuite"
 
 
 def mark(folder: Path, parts: Iterable[str] = ()) -> None:
@@ -116,7 +165,10 @@ def is_own(path: Path, record: Any) -> bool:
 
 
 def _entries(path: Path, part: str) -> Iterator[str]:
-    for file in files_below(path / part):
-        if file.name not in _OF_OTHERS:
-            name = file.relative_to(path).as_posix()
-            yield f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]} {file.stat().st_size}"
+    for file in _counted(path / part):
+        name = file.relative_to(path).as_posix()
+        yield f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]} {file.stat().st_size}"
+
+
+def _counted(folder: Path) -> Iterator[Path]:
+    return (file for file in files_below(folder) if file.name not in _OF_OTHERS)
