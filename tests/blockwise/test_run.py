@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ from random import Random
 import psutil
 import pytest
 
-from emsuite.blockwise.grid import BlockGrid
+from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.worker import Work
 from emsuite.common.errors import BadInput, RunFailed
@@ -65,6 +66,27 @@ def test_a_later_run_does_what_is_left(tmp_path, workers):
         (tmp_path / "done" / f"{index}.done").touch()
     run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
     assert set(calls(tmp_path)) == set(range(12)) - {0, 5, 11}
+
+
+@dataclass(frozen=True)
+class NoteAndLook:
+    """Notes blocks, and misses what it wrote for some of them."""
+
+    folder: Path
+    missing: tuple[int, ...]
+
+    def __call__(self, block: Block) -> None:
+        note(self.folder, block)
+
+    def is_whole(self, block: Block) -> bool:
+        return block.index not in self.missing
+
+
+def test_finished_blocks_without_what_they_wrote_are_done_again(tmp_path):
+    """A copy that was taken while a run wrote has such blocks."""
+    run_blocks("test", GRID, partial(note, tmp_path), 1, tmp_path / "done")
+    run_blocks("test", GRID, NoteAndLook(tmp_path, (3, 7)), 1, tmp_path / "done")
+    assert calls(tmp_path) == dict.fromkeys(range(12), 1) | {3: 2, 7: 2}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -66,6 +66,25 @@ def test_a_volume_of_one_section_is_shown_once_and_cut_across(tmp_path):
     assert [picture(section.pictures["errors"]).shape for section in made] == [(32, 48, 3), (4, 48, 3)]
     write_pictures(tmp_path, evaluation, made)
     assert len(list((tmp_path / "sections").iterdir())) == 2
+    write_pictures(tmp_path, evaluation, made[:1])
+    assert len(list((tmp_path / "sections").iterdir())) == 1
+
+
+@pytest.mark.parametrize("own", ["sections/0001.tif", "curves/notes.txt", "sections/x, y at z = 100 nm/own.jpg"])
+@pytest.mark.parametrize("of_earlier_run", [False, True])
+def test_a_users_files_in_the_place_of_pictures_stay(tmp_path, own, of_earlier_run):
+    truth, found, raw, affinities = scene(tmp_path, depth=1)
+    evaluation = scored_over(found, truth, tmp_path)
+    made = draw_sections(evaluation, truth, found, raw, affinities)
+    if of_earlier_run:
+        write_pictures(tmp_path, evaluation, made)
+    elif own.endswith("jpg"):
+        return  # pictures of earlier versions have no record
+    (tmp_path / own).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / own).write_text("mine")
+    with pytest.raises(BadInput, match="holds something else than pictures of this suite"):
+        write_pictures(tmp_path, evaluation, made)
+    assert (tmp_path / own).read_text() == "mine"
 
 
 def test_right_segments_wear_their_labels_color_and_errors_are_marked(tmp_path):

@@ -13,7 +13,7 @@ from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io import fingerprint
-from emsuite.io.fingerprint import content, state
+from emsuite.io.fingerprint import content, state, voxels_or_times
 from emsuite.io.volume import fingerprint as fingerprint_of
 from emsuite.io.volume import open_volume
 
@@ -110,6 +110,17 @@ def test_the_content_does_not_depend_on_the_pieces(array: Path) -> None:
 def test_of_a_larger_array_the_files_count(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "MOST_BYTES", 1000)
     assert content(open_volume(array)).startswith("listing:")
+
+
+def test_edits_in_place_change_what_is_told_of_a_larger_array(array: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert voxels_or_times(open_volume(array)) == content(open_volume(array))
+    monkeypatch.setattr(fingerprint, "MOST_BYTES", 1000)
+    told = voxels_or_times(open_volume(array))
+    assert told.startswith(content(open_volume(array)) + " ")
+    assert voxels_or_times(open_volume(array)) == told
+    chunk = next(path for path in array.rglob("*") if path.is_file() and path.name[0].isdigit())
+    os.utime(chunk, ns=(0, chunk.stat().st_mtime_ns + 1))
+    assert voxels_or_times(open_volume(array)) != told
 
 
 SMALL = VOXELS[:8, :8, :8]

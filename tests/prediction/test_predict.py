@@ -225,6 +225,32 @@ def test_a_stopped_run_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: 
         np.testing.assert_array_equal(continued[name].read(), array.read())
 
 
+@pytest.mark.parametrize("blended", [False, True])
+def test_recorded_tiles_without_their_files_are_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blended: bool
+) -> None:
+    """A copy that was taken while a run wrote holds them, as does one whose record is one file with the run's."""
+    made, raw, largest = network(ANISOTROPIC), volume(tmp_path, (40, 60, 66)), (60, 60, 60)
+    options: dict = {}
+    if blended:
+        made, raw, largest, options = uneven(), uneven_volume(tmp_path), BLENDED, {"tiling": Blended("gaussian")}
+    expected = run(made, raw, tmp_path / "whole.zarr", largest, **options)
+    stopped = tmp_path / "stopped.zarr"
+    with monkeypatch.context() as patch:
+        count(patch, "note", 2 if blended else 3)
+        with pytest.raises(KeyboardInterrupt):
+            run(made, raw, stopped, largest, **options)
+    for array in expected:
+        next(path for path in sorted((stopped / array / "c").rglob("*")) if path.is_file()).unlink()
+    (record,) = stopped.glob("done_tiles*.txt")
+    (tmp_path / "copied.txt").hardlink_to(record)
+    noted = record.read_text()
+    continued = run(made, raw, stopped, largest, **options)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(continued[name].read(), array.read())
+    assert (tmp_path / "copied.txt").read_text() == noted
+
+
 def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
     record = TileRecord(tmp_path, "done_tiles")
     assert not record.begun

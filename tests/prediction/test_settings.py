@@ -157,3 +157,10 @@ def test_the_input_shape_of_an_earlier_run_is_found(tmp_path: Path) -> None:
     for tiles, shape in (("stride, linear", (50, 50, 50)), ("original", None), ("original, valid", None)):
         write_json(manifest_path(out), {"settings": earlier() | {"input_shape": [50, 50, 50], "tiles": tiles}})
         assert earlier_input_shape(out, settings | {"tiles": tiles}) == shape
+
+
+def test_times_of_files_that_earlier_versions_did_not_record_count_as_todays() -> None:
+    now = today() | {"raw_voxels": "listing:1 state:2", "mask_voxels": "sha256:3"}
+    assert same_weights(now)(today() | {"raw_voxels": "listing:1"})["raw_voxels"] == now["raw_voxels"]
+    for other in ("listing:2", "listing:1 state:3", "sha256:1"):
+        assert same_weights(now)(today() | {"raw_voxels": other})["raw_voxels"] == other

@@ -57,7 +57,8 @@ def run_blocks(
         name: The name of the stage, for the progress bar and for error messages.
         grid: The blocks.
         process: Called with a block. Workers on this machine are forked after `process.warm_up()`, if that method
-            exists; it loads slow modules once for all workers. For Slurm, `process` must be picklable.
+            exists; it loads slow modules once for all workers. For Slurm, `process` must be picklable. A marked block
+            for which `process.is_whole(block)`, if that method exists, is false is processed again.
         workers: Who processes the blocks. The result does not depend on it.
         done_folder: The folder for markers and error reports. For Slurm, all machines must share it.
         retries: How often to repeat a block after an exception; an EmsuiteError ends the run at once.
@@ -71,7 +72,7 @@ def run_blocks(
     work = Work(grid, process, done_folder, run)
     for report in (*done_folder.glob("*.failed.json"), work.refusal_report()):
         report.unlink(missing_ok=True)
-    waiting = [index for index in range(len(grid)) if not work.is_done(index)]
+    waiting = [index for index in range(len(grid)) if not work.is_whole(index)]
     with progress(what=name, total=len(grid), done=len(grid) - len(waiting), unit="block") as bar:
         crash = _run(name, work, waiting, workers, retries, bar)
     # all blocks, not only those that waited: another process may have removed the work of this run

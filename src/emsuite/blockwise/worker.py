@@ -49,6 +49,19 @@ class Work:
         except FileNotFoundError:
             return False
 
+    def is_whole(self, index: int) -> bool:
+        """Return whether the block was finished before this run, and what it wrote exists; else remove its marker.
+
+        A copy of a run that was writing may hold the marker without the files.
+        """
+        if not self.is_done(index):
+            return False
+        check = getattr(self.process, "is_whole", None)
+        if check is None or check(self.grid.block(index)):
+            return True
+        self.done_marker(index).unlink()
+        return False
+
     def done_marker(self, index: int) -> Path:
         """Return the file that exists if the block is done."""
         return self.folder / f"{index}.done"

@@ -26,6 +26,11 @@ class CopyBlock:
     to: Path
     record: Path
 
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        copied = digest_path(self.record, block.index)
+        return copied.exists() and _sha256(open_volume(self.to, "r+").read(block.write)) == copied.read_text()
+
     def __call__(self, block: Block) -> None:
         new = open_volume(self.to, "r+")
         voxels = fitted(self.source, open_volume(self.source).read(block.write), new.dtype)

@@ -24,6 +24,7 @@ from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.levels import check_takes_levels, levels_folder, list_levels
+from emsuite.io.regions import has_files
 from emsuite.io.single_file import is_single_file
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
 
@@ -161,6 +162,10 @@ class _DownsampleBlock:
     out: Path
     window: tuple[int, ...]
     kind: Kind
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_files(open_volume(self.out, "r+"), block.write)
 
     def __call__(self, block: Block) -> None:
         is_level = self.finer.parent == self.out.parent

@@ -151,6 +151,12 @@ class _CompareBlock:
     labels: Path | None = None
     mask: Path | None = None
 
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        first, last = self.nodes.first[block.index : block.index + 2]
+        expected = ["nodes"] * (first < last) + ["pairs"] * (self.labels is not None)
+        return all(_table(self.folder, name, block.index).exists() for name in expected)
+
     def __call__(self, block: Block) -> None:
         in_block = slice(*self.nodes.first[block.index : block.index + 2])
         has_nodes = in_block.start < in_block.stop

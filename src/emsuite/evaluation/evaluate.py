@@ -15,7 +15,7 @@ from emsuite.common.state.lock import owned
 from emsuite.common.state.origins import Reading
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.report import read_timings, write_pictures, write_report
+from emsuite.evaluation.report import check_pictures, read_timings, write_pictures, write_report
 from emsuite.evaluation.section_images import common_roi_of_pictures, draw_sections
 from emsuite.evaluation.split_merge_errors import largest_errors, locate_errors, locate_on_skeletons, write_errors
 from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_lookup, score_thresholds, write_scores
@@ -89,6 +89,7 @@ def evaluate(
         BadInput: An input is missing or does not fit the others.
     """
     timings = read_timings(tables.timings)
+    check_pictures(out)
     inputs, paths = _open(arrays, tables, roi), _paths(arrays, tables)
     reading = Reading.of(paths)
     (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete

@@ -23,8 +23,9 @@ import jinja2
 
 from emsuite.common.documents import read_json, read_text
 from emsuite.common.errors import BadInput, printable, without_secrets
-from emsuite.common.files import remove, write_text
+from emsuite.common.files import files_below, remove, write_json, write_text
 from emsuite.common.provenance import published, without_paths
+from emsuite.common.state.ownership import foreign_beside, is_own, keep_edited, mark_path, wrote
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section
@@ -37,6 +38,10 @@ _LEGEND = {
     VoxelError.BOTH: ("both", "split and merge at once, as where a border lies elsewhere"),
     VoxelError.UNSEGMENTED: ("no segment", "labelled, but in no segment"),
 }
+
+
+_PICTURES = {"curves": ".svg", "sections": ".jpg"}
+"""The folders of pictures, and the ending of the files in them."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,14 @@ def write_report(
 
 
 def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Section]) -> None:
-    """Write the curves over the thresholds and the sections below `folder`; replace those of an earlier run."""
-    for name in ("curves", "sections"):
+    """Write the curves over the thresholds and the sections below `folder`; replace those of an earlier run.
+
+    Raises:
+        BadInput: As `check_pictures`.
+    """
+    check_pictures(folder)
+    for name in _PICTURES:
+        keep_edited(folder / name, read_json(mark_path(folder / name)))
         remove(folder / name)
         (folder / name).mkdir(parents=True)
     for name, svg in curves(evaluation).items():
@@ -106,6 +117,18 @@ def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Sect
         section_folder.mkdir()
         for name, jpeg in section.pictures.items():
             (section_folder / f"{_file_name(name)}.jpg").write_bytes(jpeg)
+    for name in _PICTURES:
+        write_json(mark_path(folder / name), wrote(folder / name))
+
+
+def check_pictures(folder: Path) -> None:
+    """Raise BadInput if `curves` or `sections` in a folder hold something else than pictures of an earlier run."""
+    for name, suffix in _PICTURES.items():
+        record = read_json(mark_path(folder / name))
+        # earlier versions left no record
+        foreign = None if record else next((f for f in files_below(folder / name) if f.suffix != suffix), None)
+        if foreign or not is_own(folder / name, record) or foreign_beside(folder / name, record):
+            raise BadInput(f"{folder / name}: holds something else than pictures of this suite; expected another --out")
 
 
 def read_timings(paths: Iterable[Path]) -> list[Timing]:

@@ -17,7 +17,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.export.mesh import UNITS, Mesh, mesh_labels
 from emsuite.export.multilod import Space
-from emsuite.export.pieces import ROW, Piece, write_pieces
+from emsuite.export.pieces import ROW, Piece, has_rows, write_pieces
 from emsuite.export.runs import find_runs
 from emsuite.io.volume import Volume, open_volume
 
@@ -38,6 +38,10 @@ class FindPieces:
     meshes: bool
     skeletons: bool
     """Whether to list the voxels of segments, of which skeletons are made."""
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_rows(self.folder, block.index)
 
     def warm_up(self) -> None:
         """Load what the workers need, once for all of them."""

@@ -62,6 +62,11 @@ def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) ->
         _save(folder / f"{block}.rows.npy", rows)
 
 
+def has_rows(folder: Path, block: int) -> bool:
+    """Return whether the rows of a block exist; a block without segments has none."""
+    return (folder / f"{block}.rows.npy").exists()
+
+
 def gather_rows(folder: Path, blocks: Iterable[int]) -> np.ndarray:
     """Return the rows of all blocks, ordered by segment and block, and write them."""
     found = [np.load(path) for block in blocks if (path := folder / f"{block}.rows.npy").exists()]

@@ -18,6 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, json_numbers, on_grid
 from emsuite.data.downsample import downsample, factors
 from emsuite.io.chunks import CHUNK, chunk_length
+from emsuite.io.regions import has_files
 from emsuite.io.values import fitted
 from emsuite.io.volume import Volume, create_volume, open_volume
 
@@ -81,6 +82,10 @@ class _CopyBlock:
     source: Path
     out: Path
 
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_files(open_volume(self.out, "r+"), block.write)
+
     def __call__(self, block: Block) -> None:
         out = open_volume(self.out, "r+")
         out.write(block.write, fitted(self.source, open_volume(self.source).read(block.write), out.dtype))
@@ -93,6 +98,10 @@ class _CoarserBlock:
     finer: Path
     out: Path
     window: tuple[int, ...]
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_files(open_volume(self.out, "r+"), block.write)
 
     def __call__(self, block: Block) -> None:
         finer = open_volume(self.finer, "r+")  # mode r is refused while a run writes the container

@@ -154,6 +154,15 @@ def content_or_files(volume: Volume, roi: Roi | None = None) -> str:
         return fingerprint(volume.path)
 
 
+def voxels_or_times(volume: Volume, roi: Roi | None = None) -> str:
+    """Return `content_or_files`; where names and sizes of files stand for voxels, with the times of the files.
+
+    So edits in place are seen, whatever the size; a copy without the times counts as edited.
+    """
+    told = content_or_files(volume, roi)
+    return f"{told} {times(volume.path)}" if told.startswith("listing:") else told
+
+
 def _of(about: os.stat_result, with_number: bool) -> str:
     # the size of a folder says nothing of its files
     size = 0 if stat.S_ISDIR(about.st_mode) else about.st_size

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from emsuite.common.files import atomic_path
+
 _MOST_DIGITS = 20
 
 
@@ -39,7 +41,10 @@ class TileRecord:
         """Open the record for `add`, in a file of its own if `process` names one. Return the record."""
         path = self._folder / f"{self._name}_{process}.txt" if process else self._main
         if path.exists():
-            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+            # a new file: the old one may be one with that of a copy, by a hard link
+            recorded = path.read_bytes()
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(recorded[: recorded.rfind(b"\n") + 1])
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         return self
 

@@ -26,6 +26,7 @@ from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
 from emsuite.common.progress import progress
 from emsuite.data.grey_values import reopened
+from emsuite.io.regions import has_files
 from emsuite.io.volume import Volume, fingerprint, open_volume
 from emsuite.prediction.blended_rows import RowSums
 from emsuite.prediction.blending import Blended, GridWeights
@@ -127,9 +128,11 @@ def _predict(
     else:
         arrays = create_arrays(predictor, raw, roi, paths, layout, request.compression)
         record.begin()
-    what, done = "predict stored LSDs" if prefix else "predict", record.read()
+    what = "predict stored LSDs" if prefix else "predict"
     kind = _BlendedRun if isinstance(tiling, Blended) else _Run
     run = kind(predictor, sources, arrays, tiles, record, share, layout, request)
+    # a copy of a run that was writing may name tiles without their files
+    done = {n for n in record.read() if all(has_files(array, run.lies_at(n)) for array in arrays.values())}
     if workers == 1:
         _predict_here(what, run, done)
     else:
@@ -158,6 +161,11 @@ class _Run:
     def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> Iterator[Any]:
         """Yield the tiles of these blocks that are not done, as `predict` takes them; `done` as it was recorded."""
         return (number for block in blocks for number in self.share.tiles[block] if number not in done)
+
+    def lies_at(self, number: int) -> Roi:
+        """Return where a tile that the record may name lies, nm."""
+        tile = self.tiles[min(number, len(self.tiles) - 1)]
+        return in_nm(self.sources[0], Roi(tile.keep_begin, tile.keep_shape))
 
     def all_to_do(self, done: set[int]) -> Iterator[Any]:
         """Yield the tiles of all blocks that are not done, as `predict` takes them."""
@@ -219,6 +227,10 @@ class _BlendedRun(_Run):
     def tiles_to_do(self, blocks: Iterable[int], done: set[int]) -> Iterator[Any]:
         """Yield pairs of a row that is not done and a tile of it, row after row."""
         return ((row, number) for row in blocks if row not in done for number in self.share.tiles[row])
+
+    def lies_at(self, number: int) -> Roi:
+        """Return where a row lies, nm."""
+        return self.share.grid.block(min(number, len(self.share.grid) - 1)).write
 
     def all_to_do(self, done: set[int]) -> Iterator[Any]:
         """Yield pairs of a row and a tile, see `tiles_to_do`."""

@@ -18,7 +18,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io.compression import ZSTD, Compression, read_compression
-from emsuite.io.fingerprint import content_or_files
+from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.values import check_not_empty
 from emsuite.io.volume import Volume, open_volume
 
@@ -35,7 +35,7 @@ class Request:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of a prediction that it decides."""
-        voxels = {} if self.mask is None else {"mask_voxels": content_or_files(self.mask)}
+        voxels = {} if self.mask is None else {"mask_voxels": voxels_or_times(self.mask)}
         return voxels | {
             "mask": None if self.mask is None else str(self.mask.path),
             "constant": "skip" if self.skip_constant else "predict",

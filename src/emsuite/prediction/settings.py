@@ -11,7 +11,7 @@ from emsuite.common.outputs import Upgrade, read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import Record
-from emsuite.io.fingerprint import content_or_files
+from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import format_roi
 from emsuite.io.volume import Volume
 from emsuite.prediction.predictor import Predictor
@@ -58,7 +58,7 @@ def voxels_read(predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, str]:
         region = predictor.reads(predictor.grid(raw, region)).intersect(predictor.whole(raw))
         reader = predictor.lsds
     read = reader.reads(reader.grid(raw, region)).intersect(in_voxels(raw, raw.roi))
-    return {_VOXELS: content_or_files(raw, in_nm(raw, read))}
+    return {_VOXELS: voxels_or_times(raw, in_nm(raw, read))}
 
 
 def same_weights(settings: Mapping[str, Any]) -> Upgrade:
@@ -68,7 +68,7 @@ def same_weights(settings: Mapping[str, Any]) -> Upgrade:
     """
 
     def upgrade(earlier: dict[str, Any]) -> dict[str, Any]:
-        earlier = _with_later_keys(upgraded(earlier), settings)
+        earlier = _with_times(_with_later_keys(upgraded(earlier), settings), settings)
         before, now = earlier.get("network"), settings.get("network")
         if not isinstance(before, Mapping) or not isinstance(now, Mapping):
             return earlier
@@ -87,6 +87,12 @@ def _with_later_keys(earlier: dict[str, Any], settings: Mapping[str, Any]) -> di
     """
     defaults = Request().settings | {key: settings.get(key) for key in ("constant", _VOXELS)}
     return {key: default for key, default in defaults.items() if key in settings} | earlier
+
+
+def _with_times(earlier: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return earlier settings with today's times of files, where an earlier version recorded names and sizes alone."""
+    today = {key: str(settings.get(key)) for key in (_VOXELS, "mask_voxels")}
+    return earlier | {key: told for key, told in today.items() if told.rpartition(" ")[0] == earlier.get(key)}
 
 
 def earlier_input_shape(out: Path, settings: Mapping[str, Any]) -> Shape | None:

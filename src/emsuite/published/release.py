@@ -21,20 +21,22 @@ from emsuite.common.provenance import published, reproducible
 from emsuite.training import checkpoint as checkpoints
 
 _RECORDS = ("*.manifest.json", "*.masks.json")
+_OF_WORKFLOWS = ("*.order.json", "*.unfinished.json")
+"""What a workflow keeps beside outputs, with absolute paths; outside its project it is of no use."""
 _EVENTS = re.compile(r"(events\.out\.tfevents\.\d+)\.(.+)(\.\d+\.\d+)")
 _UNNAMED = "host"
 _TEXTS = {".csv", ".html", ".json", ".log", ".svg", ".tsv", ".txt", ".yaml", ".yml"}
 
 
 def release(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Remove the private part of all records below `folder`; a second call changes nothing.
+    """Remove the private part of all records below `folder`, and orders of workflows; a second call changes nothing.
 
     Args:
         folder: A copy of results, of the checkpoints of a network, or of both.
 
     Returns:
-        The files that were changed, and the texts that still tell of a host, a home or a folder that the records or
-        this machine name, as logs do.
+        The files that were changed or removed, and the texts that still tell of a host, a home or a folder that the
+        records or this machine name, as logs do.
 
     Raises:
         BadInput: There is no such folder, or a checkpoint in it is damaged.
@@ -56,6 +58,9 @@ def release(folder: Path) -> tuple[list[Path], list[Path]]:
             checkpoints.write(path, replace(checkpoint, provenance=public))
             changed.append(path)
     changed += _rename_events(folder)
+    for path in sorted(path for pattern in _OF_WORKFLOWS for path in folder.rglob(pattern)):
+        path.unlink()
+        changed.append(path)
     return changed, [path for path in _texts(folder) if _tells(path, words)]
 
 

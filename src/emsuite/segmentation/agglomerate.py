@@ -28,7 +28,7 @@ from emsuite.common.provenance import recorded_checksum, recorded_settings
 from emsuite.io.fingerprint import seen, state, times
 from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
-from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, write_block
+from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, has_block, write_block
 from emsuite.segmentation.region_graph import Edges, are_in_block, ids_of_block
 from emsuite.segmentation.settings import MergeFunction
 
@@ -107,6 +107,10 @@ class _EdgeBlock:
         from emsuite.segmentation.merge_hierarchy import score_edges
 
         score_edges(np.zeros((3, 1, 1, 2), np.uint8), np.array([[[1, 2]]], np.uint32), self.merge_function)
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_block(self.out, block.index)
 
     def __call__(self, block: Block) -> None:
         import fastremap

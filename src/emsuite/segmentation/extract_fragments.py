@@ -26,9 +26,10 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import Output, check_whole, output
 from emsuite.io.fingerprint import seen, state
+from emsuite.io.regions import has_files
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
-from emsuite.segmentation.graph_tables import digest_tables, write_block
+from emsuite.segmentation.graph_tables import digest_tables, has_block, write_block
 from emsuite.segmentation.region_graph import Nodes, ids_of_block, to_volume_ids
 from emsuite.segmentation.settings import FragmentSettings
 
@@ -116,6 +117,10 @@ class _FragmentBlock:
         from emsuite.segmentation.fragments import find_fragments
 
         find_fragments(np.zeros((3, 2, 2, 2), np.uint8), FragmentSettings(flood=self.options.flood))
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_files(open_volume(self.fragments, "r+"), block.write) and has_block(self.nodes, block.index)
 
     def __call__(self, block: Block) -> None:
         from emsuite.segmentation.fragments import find_fragments

@@ -20,6 +20,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import check_whole, output, read_json
 from emsuite.common.provenance import recorded_checksum
+from emsuite.io.regions import has_files
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup
@@ -111,6 +112,10 @@ class _RelabelBlock:
     lookup: Path
     threshold: float
     out: Path
+
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_files(open_volume(self.out, "r+"), block.write)
 
     def __call__(self, block: Block) -> None:
         voxels = open_volume(self.fragments).read(block.write)

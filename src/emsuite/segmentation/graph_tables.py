@@ -38,6 +38,11 @@ def write_block(folder: Path, block: int, table: Table) -> None:
     write_columns(folder / f"{block}.parquet", columns)
 
 
+def has_block(folder: Path, block: int) -> bool:
+    """Return whether the table of a block exists."""
+    return (folder / f"{block}.parquet").exists()
+
+
 def read_nodes(folder: Path) -> Nodes:
     """Return the nodes of all blocks, sorted by id.
 

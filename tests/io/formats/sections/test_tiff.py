@@ -264,3 +264,9 @@ def test_indices_of_a_palette_are_no_greys(tmp_path: Path, steps: int) -> None:
         return
     with pytest.raises(BadInput, match=r"p\.tif: page 1 has pixels of a palette, expected grey"):
         stored(tmp_path / "p.tif")
+
+
+def test_that_0_is_white_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    imwrite(tmp_path / "w.tif", RAW, photometric="miniswhite", metadata=None)
+    assert np.array_equal(open_volume(tmp_path / "w.tif", voxel_size=(8, 8, 8)).read(), RAW)
+    assert "says that 0 is white; voxels are taken as they are stored" in caplog.text

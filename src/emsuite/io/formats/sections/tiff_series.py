@@ -5,6 +5,7 @@ up by a page, so that a file with such a page is refused.
 """
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile
 
 from emsuite.common.errors import BadInput
 
+_log = logging.getLogger(__name__)
 _SECTION_AXES = "ZTIQC"
 """What the axis of sections is called by tifffile's letters: Z, time, images, an axis without a name, channels."""
 
@@ -43,6 +45,8 @@ def _check_pages(path: Path, _state: tuple[int, ...]) -> None:
     with TiffFile(path) as file:
         first: Any = file.pages.first
         how = COMPRESSION(first.compression).name
+        if first.photometric == PHOTOMETRIC.MINISWHITE:
+            _log.warning("%s: says that 0 is white; voxels are taken as they are stored, not inverted", path)
         for page in cast(Iterable[Any], file.pages):
             # ImageJ's palettes colour values for the screen, as of labels
             if page.photometric == PHOTOMETRIC.PALETTE and not (file.is_imagej or _is_grey(page.colormap)):

@@ -17,6 +17,7 @@ import functools
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,20 @@ class TensorZarr:
 
     def _check(self, region: Region) -> None:
         """Raise BadInput for a file of the region that is none, or ValueError for blosc that announces another size."""
-        parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(region, self._blocks, strict=True)]
-        for at in itertools.product(*parts):
-            path = self._folder / self._array.metadata.encode_chunk_key(at)
+        for path in self._files(region):
             if check_file(path) and self._is_blosc:
                 with open(path, "rb") as file:
                     announced = int.from_bytes(file.read(_BLOSC_HEADER)[4:8], "little")
                 if announced != math.prod(self._blocks) * self._array.dtype.itemsize:
                     raise ValueError(f"{path}: announces {announced:,} bytes")
+
+    def has_files(self, index: Any) -> bool:
+        """Return whether every chunk, or shard, of a region has a file; chunks of zeros have none."""
+        return all(path.exists() for path in self._files(plain_region(index, self._array.shape)[0]))
+
+    def _files(self, region: Region) -> Iterator[Path]:
+        parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(region, self._blocks, strict=True)]
+        return (self._folder / self._array.metadata.encode_chunk_key(at) for at in itertools.product(*parts))
 
     def _whole_blocks(self, index: Any, voxels: Any) -> tuple[Region, np.ndarray] | None:
         """Return a region of whole shards, or chunks, and its voxels, 0 behind the ends; None for parts of them."""
