@@ -209,6 +209,8 @@ def test_a_checkpoint_of_other_data_is_not_already_there(
     assert ended.code == 2
     assert f"was trained with other settings or data: v: {array.partition('/')[0]} changed; choose" in ended.err
     assert call_script(TRAIN, network, "--data", volume, "--iterations", 4, "--if-changed", "continue").code == 0
+    manifests = [json.loads((network / f"checkpoints/checkpoint_{n}.pt.manifest.json").read_text()) for n in (2, 4)]
+    assert ["continued_with_other_data" in manifest for manifest in manifests] == [False, True]
 
 
 def test_edits_outside_the_region_and_a_mask_of_ones_are_no_change(

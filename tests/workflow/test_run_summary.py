@@ -23,6 +23,9 @@ def plan_of(folder: Path, train: list[str], test: list[str], record: object = No
     return plan
 
 
+MIXED = {"settings": {"training": {}}, "continued_with_other_data": True}
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with volumes, checkpoints and results, without networks to read."""
@@ -77,7 +80,7 @@ def test_a_link_to_a_training_volume_is_that_volume(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [{"settings": {"converted": {}, "network": {"training": {}}}}, {}, [], {"settings": 3}]
+    "record", [{"settings": {"converted": {}, "network": {"training": {}}}}, {}, [], {"settings": 3}, MIXED]
 )
 def test_of_converted_weights_nobody_knows(project: Path, record: object) -> None:
     plan = plan_of(project, ["v.zarr"], ["w.zarr", "v.zarr"], record)

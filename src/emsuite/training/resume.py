@@ -196,6 +196,8 @@ def save(
     about = provenance(config.model_dump(mode="json"), inputs, seed, fingerprint=fingerprint)
     if state.frozen:
         about |= {"frozen": state.frozen.record, "made_from": dict(state.frozen.made_from)}
+    if any(record["data"] != state.trained_with[-1]["data"] for record in state.trained_with):
+        about["continued_with_other_data"] = True
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}
     for network in weights.values():
         broken = [key for key, tensor in network.items() if not bool(torch.isfinite(tensor).all())]

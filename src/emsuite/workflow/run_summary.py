@@ -27,7 +27,8 @@ def run_summary(plan: WorkflowPlan, viewer: str) -> str:
 def role_in_training(plan: WorkflowPlan, part: VolumePart) -> str | None:
     """Return `trained on` if a training part shares voxels with `part`, `held out` if none does; None: unknown.
 
-    The plan does not know what weights were trained on that it took as they are: converted, or of other data.
+    The plan does not know what weights were trained on that it took as they are: converted, or of other data, or that
+    were trained on other data before.
     """
     if any(_overlap(part, trained, plan.project) for trained in plan.train_parts):
         return TRAINED_ON
@@ -39,7 +40,8 @@ def role_in_training(plan: WorkflowPlan, part: VolumePart) -> str | None:
 def _was_trained(record: Path) -> bool:
     content = read_json(record)
     settings = content.get("settings") if isinstance(content, dict) else None
-    return isinstance(settings, dict) and "training" in settings
+    is_mixed = isinstance(content, dict) and content.get("continued_with_other_data")
+    return isinstance(settings, dict) and "training" in settings and not is_mixed
 
 
 def _overlap(one: VolumePart, other: VolumePart, project: Path) -> bool:
