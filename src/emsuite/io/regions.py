@@ -2,7 +2,6 @@
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, exact, json_numbers, on_grid
-from emsuite.io.formats.tensors.zarr_voxels import TensorZarr
 from emsuite.io.volume import Volume
 
 
@@ -11,10 +10,9 @@ def has_files(volume: Volume, roi: Roi) -> bool:
 
     A file may be missing because its voxels are 0. In a copy that was taken while a run wrote, others are missing.
     """
-    if not isinstance(volume.array, TensorZarr):
-        return True
+    look = getattr(volume.array, "has_files", None)
     begin = (roi.offset - volume.offset) / volume.voxel_size
-    return volume.array.has_files((..., *Roi(begin, roi.shape / volume.voxel_size).to_slices()))
+    return look is None or bool(look((..., *Roi(begin, roi.shape / volume.voxel_size).to_slices())))
 
 
 def parse_roi(text: str, within: Volume) -> Roi:
