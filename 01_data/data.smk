@@ -2,7 +2,7 @@
 
 VOLUME = (
     PLAN.dataset.volume_path(PLAN.dataset.volumes[0], PLAN.config.data).parent
-    / "{volume}.zarr"
+    / f"{{volume}}{PLAN.dataset.suffix}"
 )
 
 

@@ -200,7 +200,8 @@ class WorkflowPlan:
 
     def is_managed(self, volume: Path) -> bool:
         """Return whether the workflow fetches or synthesizes this volume, below the data folder."""
-        return volume.parent == self.config.data / self.dataset.prefix and volume.stem in self.dataset.volumes
+        is_there = volume.parent == self.config.data / self.dataset.prefix and volume.suffix == self.dataset.suffix
+        return is_there and volume.stem in self.dataset.volumes
 
     def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
         """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,13 @@ def write_array(container: str, name: str, new: NewArray, read: ReadBox) -> None
             array.attrs[key] = _attribute(value)
         for box in _boxes(new):
             array[box] = read(box)
+
+
+def write_attributes(container: str, attributes: Mapping[str, Any]) -> None:
+    """Write attributes of the file itself."""
+    with h5py.File(container, "a") as file:
+        for key, value in attributes.items():
+            file.attrs[key] = _attribute(value)
 
 
 def _attribute(value: Any) -> Any:
