@@ -104,8 +104,15 @@ class Contents(Settings):
     listing: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
+class WebFile(Settings):
+    """A volume that is one file on a web server: its address, and the SHA-256 that it must have."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S+$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Dataset(Settings):
-    """One data set. Without a `bucket` its volumes are synthesized, or are on this machine already.
+    """One data set. Without a `bucket` or `files` its volumes are synthesized, or are on this machine already.
 
     `voxel_size` is in nm, z y x. `folder` holds the volumes of a user's own data set; without it they are below the
     data folder. `suffix` is that of every volume: a zarr container, or an HDF5 file. `split` is the only split; or
@@ -119,6 +126,7 @@ class Dataset(Settings):
     title: str = ""
     voxel_size: Lengths
     bucket: str | None = None
+    files: dict[VolumeName, WebFile] = Field(default_factory=dict)
     prefix: Annotated[str, AfterValidator(_prefix)] = ""
     folder: Path | None = None
     suffix: Literal[".zarr", ".hdf", ".h5", ".hdf5"] = ".zarr"
@@ -151,6 +159,7 @@ class Dataset(Settings):
             "default_volumes": self.default_volumes,
             "split": _volumes_of(self.split),
             "splits": [volume for split in self.splits.values() for volume in _volumes_of(split)],
+            "files": self.files,
             "synthesis": self.synthesis,
             "contents": self.contents,
         }
@@ -160,8 +169,14 @@ class Dataset(Settings):
                     raise ValueError(f"{key}: {name} is none of the data set's volumes")
         if self.splits and self.split != Split():
             raise ValueError("split and splits: expected one of the two, a single split or several by name")
-        if self.bucket and (self.folder or self.synthesis):
-            raise ValueError("a data set lies in a bucket, or in a folder, or is synthesized: only one of the three")
+        if sum(map(bool, (self.bucket, self.files, self.folder, self.synthesis))) > 1:
+            raise ValueError(
+                "a data set lies in a bucket, behind URLs (files), in a folder, or is synthesized: only one of the four"
+            )
+        if self.files and (missing := set(self.volumes) - self.files.keys()):
+            raise ValueError(f"files: has no address of {min(missing)}")
+        if self.files and self.suffix == ".zarr":
+            raise ValueError("files: volumes behind URLs are single files; expected a suffix as .hdf")
         return self
 
     @model_validator(mode="after")
@@ -219,6 +234,15 @@ class Dataset(Settings):
             if path.is_dir() if self.suffix == ".zarr" else path.is_file():
                 return path
         raise BadInput(f"{shared}: has no {file}; looked at {paths[0]} and {paths[1]}")
+
+    def bucket_of(self, volume: str, target: Path) -> str:
+        """Return the bucket; raise BadInput that says how `volume` comes to the path `target` instead."""
+        if self.bucket is not None:
+            return self.bucket
+        if self.synthesis:
+            command = " ".join(["python 01_data/synthesize.py --out", str(target), *self.synthesis_options(volume)])
+            raise BadInput(f"{self.name} is not fetched but made: {command}")
+        raise BadInput(f"{self.name} lies in no bucket; give --from FOLDER or --bucket")
 
     def synthesis_options(self, volume: str) -> list[str]:
         """Return the command-line options that synthesize `volume`; raise BadInput if it is not synthesized."""

@@ -19,7 +19,17 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, further_files, holds_array, is_writable, name_of_format
+from emsuite.io.volume import (
+    LABELS,
+    RAW,
+    Volume,
+    array_names,
+    fingerprint,
+    further_files,
+    holds_array,
+    is_writable,
+    name_of_format,
+)
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -116,9 +126,13 @@ def seen(path: Path) -> dict[str, str]:
 
 
 def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
-    """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it."""
-    is_volume = is_writable(container) or name_of_format(container) == "hdf5"  # a download may be something else
-    names = (RAW, LABELS) if is_volume else ()
+    """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it.
+
+    In an HDF5 file, which changes as a whole, it is all arrays.
+    """
+    if name_of_format(container) == "hdf5":
+        return dict.fromkeys(array_names(container), seen(container))
+    names = (RAW, LABELS) if is_writable(container) else ()  # a download may be something else
     return {array: seen(container / array) for array in names if holds_array(container / array)}
 
 
@@ -137,13 +151,14 @@ def times(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
-    file = _file_of(path)
-    files = [file] if file else sorted(file for file in path.rglob("*") if file.is_file())
+    if (whole := _file_of(path)) is not None:  # of an HDF5 file, all arrays change together
+        return "sha256:" + sha256(whole) if whole.stat().st_size <= MOST_BYTES else "too large to be read"
+    files = sorted(file for file in path.rglob("*") if file.is_file())
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
         return "too large to be read"
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{os.path.relpath(file, path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return "sha256:" + digest.hexdigest()
 
 

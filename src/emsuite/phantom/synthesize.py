@@ -16,6 +16,7 @@ import edt
 import numpy as np
 
 from emsuite.io.skeletons import Skeletons
+from emsuite.io.values import SPECIAL_IDS
 from emsuite.phantom.forest import Forest
 from emsuite.phantom.labels import fill
 from emsuite.phantom.microscope import choose_sections, draw_shifts, expose, project, shift_sections, stain
@@ -24,9 +25,6 @@ from emsuite.phantom.organelles import microtubules, mitochondria, reticulum, ve
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.phantom.skeletons import trace
 from emsuite.phantom.texture import Tissue, render
-
-SPECIAL_IDS = (2**64 - 1, 2**64 - 2, 2**64 - 3)
-"""Ids that are no neurons: transparent, invalid and outside, as BigCat names them, with which CREMI was annotated."""
 
 STEPS = 5  # number of times that `synthesize` calls `advance`
 

@@ -192,6 +192,11 @@ def _groups_above(file: h5py.File, name: str) -> Iterator[tuple[str, dict[str, A
 
 
 def _names(file: h5py.File) -> list[str]:
+    """Return the names of all arrays but those of text, as CREMI's `annotations/types`."""
     names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(lambda name, item: names.append(name) if _is_array(item) else None)
     return names
+
+
+def _is_array(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is None
