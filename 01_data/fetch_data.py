@@ -11,6 +11,7 @@ try:
 
     from emsuite.cli import options
     from emsuite.cli.command import stage
+    from emsuite.common.errors import BadInput
     from emsuite.download.endpoint import Endpoint
     from emsuite.download.fetch import WORKERS, fetch_prefix
 except ModuleNotFoundError as error:
@@ -57,19 +58,27 @@ def main(
         click.echo(f"by default: --dataset {data.name} --volume {' --volume '.join(chosen)}")
     for volume in chosen:
         target, file = data.volume_path(volume, out), data.files.get(volume)
-        store: Any = WebStore(endpoint)
         if shared is not None:
-            source = data.find_in(shared, volume)
-            store, key = FolderStore(source.parent, workers), source.name
+            store, key = FolderStore(shared, workers), str(data.find_in(shared, volume).relative_to(shared))
         elif file is not None and bucket is None:
-            key = file.url
+            store, key = WebStore(endpoint), file.url
         else:
-            store = S3Store(bucket or data.bucket_of(volume, target), endpoint, workers)
+            store = S3Store(bucket or bucket_of(data, volume, target), endpoint, workers)
             key = f"{data.prefix}/{target.name}"
         copy = fetch_prefix if target.suffix == ".zarr" else partial(fetch_file, sha256=file.sha256 if file else "")
         expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
-        result = copy(store, key, target, expected=expected, workers=workers)
-        click.echo(f"{target}: complete, {result.objects} objects, {result.transferred} fetched now")
+        done = copy(store, key, target, expected=expected, workers=workers)
+        click.echo(f"{target}: complete, {done.objects} objects, {done.transferred} fetched now")
+
+
+def bucket_of(data: Any, volume: str, target: Path) -> str:
+    """Return the data set's bucket; without one, raise BadInput that says what to do instead."""
+    if data.synthesis:
+        made = f"python 01_data/synthesize.py --out {target} {' '.join(data.synthesis_options(volume))}"
+        raise BadInput(f"{data.name} is not fetched but made: {made}")
+    if not data.bucket:
+        raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
+    return data.bucket
 
 
 if __name__ == "__main__":

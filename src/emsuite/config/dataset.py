@@ -235,15 +235,6 @@ class Dataset(Settings):
                 return path
         raise BadInput(f"{shared}: has no {file}; looked at {paths[0]} and {paths[1]}")
 
-    def bucket_of(self, volume: str, target: Path) -> str:
-        """Return the bucket; raise BadInput that says how `volume` comes to the path `target` instead."""
-        if self.bucket is not None:
-            return self.bucket
-        if self.synthesis:
-            command = " ".join(["python 01_data/synthesize.py --out", str(target), *self.synthesis_options(volume)])
-            raise BadInput(f"{self.name} is not fetched but made: {command}")
-        raise BadInput(f"{self.name} lies in no bucket; give --from FOLDER or --bucket")
-
     def synthesis_options(self, volume: str) -> list[str]:
         """Return the command-line options that synthesize `volume`; raise BadInput if it is not synthesized."""
         from emsuite.phantom.settings import PhantomSettings
