@@ -7,7 +7,6 @@ sample_A_20160501.hdf.manifest.json          where it comes from
 
 import logging
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256 as sha256_of
 from emsuite.common.outputs import lock_path, manifest_path, output, read_manifest
 from emsuite.common.state.lock import owned
+from emsuite.common.state.ownership import mark_path, set_aside
 from emsuite.download.fetch import WORKERS, FetchResult, check_contents, contents_of, fetch_objects
 from emsuite.download.object_store import FileStore, StoredObject
 from emsuite.download.resumable import PARTIAL_FILE_PATTERNS, PartialFile, matches_checksum
@@ -91,11 +91,9 @@ def _state(store: FileStore, stored: StoredObject, path: Path) -> bool | None:
 
 def _move_aside(path: Path, url: str) -> None:
     """Move a file that differs from the source aside if it was fetched once: it may have been edited."""
-    if not manifest_path(path).exists():
+    if not any(record.exists() for record in (manifest_path(path), mark_path(path))):
         raise BadInput(f"{path}: holds something else than {url}; remove it, or choose another folder")
-    aside = next(name for n in count(1) if not (name := path.with_name(f"{path.name}.before{n}")).exists())
-    path.rename(aside)
-    log.warning("%s: differs from the source and is fetched again; what was there is %s", path, aside)
+    log.warning("%s: differs from the source and is fetched again; what was there is in %s", path, set_aside(path))
 
 
 def _clear_leftovers(path: Path, stored: StoredObject) -> None:
