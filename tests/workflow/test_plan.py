@@ -12,6 +12,7 @@ from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
+from emsuite.io.single_file import write_hdf5
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -228,11 +229,9 @@ def test_files_on_a_web_server_are_ordered_by_address_and_checksum(tmp_path: Pat
     shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/cremi")
     shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
     plan = load_plan({"dataset": "cremi", "network": "small", "split": "cropped"}, tmp_path)
-    asked = json.loads(StepOrders(plan).volume("sample_C_20160501").asked)["source"]
-    assert asked == [
-        "https://cremi.org/static/data/sample_C_20160501.hdf",
-        plan.dataset.files["sample_C_20160501"].sha256,
-    ]
+    url, sha256 = json.loads(StepOrders(plan).volume("sample_C_20160501").asked)["source"]
+    assert url == "https://cremi.org/static/data/sample_C_20160501.hdf"
+    assert sha256 == plan.dataset.files["sample_C_20160501"].sha256
 
 
 def test_a_rule_that_scoring_does_not_know_needs_a_mask(tmp_path: Path) -> None:
@@ -240,8 +239,8 @@ def test_a_rule_that_scoring_does_not_know_needs_a_mask(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/own")
     (tmp_path / "01_data/datasets").mkdir(parents=True)
     file = tmp_path / "v.h5"
-    for name in ("raw", "labels/neuron_ids"):
-        write_array(file / "volumes" / name, np.ones((4, 4, 4), np.uint8), (40, 4, 4))
+    array = np.ones((4, 4, 4), np.uint8), {"resolution": [40.0, 4.0, 4.0]}
+    write_hdf5(file, {"volumes/raw": array, "volumes/labels/neuron_ids": array}, {})
     config = {"dataset": "own", "network": "small", "train": str(file), "test": str(file)}
     for unlabelled, is_known in (([0, 2**64 - 3], True), ([7], False)):
         own = {"name": "own", "voxel_size": [40, 4, 4], "volumes": ["v"], "mask": {"unlabelled": unlabelled}}
