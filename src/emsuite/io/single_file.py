@@ -7,7 +7,7 @@ has written to the file meanwhile.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,8 @@ from emsuite.common.files import atomic_path, remove_leftovers
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import lock_path
 from emsuite.common.state.lock import owned
+from emsuite.io.chunks import chunk_length
+from emsuite.io.formats import hdf5
 from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
 from emsuite.io.formats.registry import find_format
 from emsuite.io.volume import Volume, open_volume
@@ -93,6 +95,25 @@ def _state(file: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def write_hdf5(
+    file: Path, arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]], attributes: Mapping[str, Any]
+) -> None:
+    """Write a new HDF5 file with several arrays; replace a file of that name. The caller holds the lock of the file.
+
+    Args:
+        file: The file.
+        arrays: The voxels and the attributes of each array, by its name.
+        attributes: Those of the file itself.
+    """
+    remove_leftovers(file)
+    with atomic_path(file) as temporary:
+        for name, (voxels, about) in arrays.items():
+            chunks = tuple(map(chunk_length, voxels.shape))
+            new = NewArray(voxels.shape, voxels.dtype, chunks, None, dict(about), _ZARR)
+            hdf5.write_array(str(temporary), name, new, voxels.__getitem__)
+        hdf5.write_attributes(str(temporary), attributes)
 
 
 _ZARR: Literal[3] = 3  # of no meaning here
