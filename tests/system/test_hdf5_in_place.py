@@ -34,6 +34,7 @@ def test_sections_from_nothing_to_scores(project: Path) -> None:
     raw, labels = open_volume(volume / "volumes/raw"), open_volume(volume / "volumes/labels/neuron_ids")
     assert prediction.roi == raw.roi
     assert labels.roi != raw.roi
+    del raw, labels  # HDF5 opens no file to write that is open to read
     scores = json.loads((results / "scores.json").read_text())
     assert "VOI split" in done.stdout
     assert scores["provenance"]["settings"]["roi"] == "160:800,32:608,32:608", "where there are labels"
