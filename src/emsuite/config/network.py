@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from emsuite.augment.missing_sections import MissingSections
 from emsuite.augment.registry import Augmentations
 from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
@@ -202,7 +203,20 @@ def _read(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as {EXAMPLE_NETWORK}")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
+    config = load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
+    return _with_places_of_artifacts(config, folder.parents[2])
+
+
+def _with_places_of_artifacts(config: NetworkConfig, project: Path) -> NetworkConfig:
+    """Return the configuration with the places of volumes of artifacts that lie in the project, not where we stand."""
+    steps = []
+    for step in config.training.augment:
+        artifacts = step.artifacts if isinstance(step, MissingSections) else None
+        if artifacts is not None and not Path(artifacts.volume).exists() and (project / artifacts.volume).exists():
+            found = artifacts.model_copy(update={"volume": str(project / artifacts.volume)})
+            step = step.model_copy(update={"artifacts": found})
+        steps.append(step)
+    return config.model_copy(update={"training": config.training.model_copy(update={"augment": tuple(steps)})})
 
 
 def config_folder(folder: Path) -> Path:

@@ -65,7 +65,7 @@ class TargetMaker:
             around = _widest([head.mask_context(self.voxel_size) for head in self.heads.values()])
             region = self._within(labels.shape[1:], around)
         # The border of the region forms no boundary, as that of an array.
-        inside = None if mask is None else mask[:, *region]
+        inside = None if mask is None or not boundary.masked else mask[:, *region]
         grown = grow_boundary(labels[:, *region], boundary.steps, boundary.in_plane, inside)
         if grown.shape == labels.shape:
             return grown

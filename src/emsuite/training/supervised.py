@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from emsuite.common.device import computing_in, tensor_float_32
 from emsuite.config.network import NetworkConfig
+from emsuite.data.artifact_sections import with_artifacts
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.data.training_volume import TrainingVolume
@@ -53,7 +54,9 @@ class Supervised:
         training, maker = config.training, config.target_maker
         shape = state.network.output_shape(training.input_shape)
         context = maker.label_context
-        sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
+        made_on = volumes[0].raw.device
+        augment = with_artifacts(training.augment, training.input_shape, config.voxel_size, made_on)
+        sampler = Sampler(volumes, training.input_shape, shape, context, augment, training.sampling)
         scales, targets = _measure(state, config, volumes), prepared_targets(maker, sampler)
 
         def make(sample: Sample, iteration: int) -> Batch:

@@ -75,7 +75,8 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         RunFailed: a loss is no number. Nothing is saved then.
     """
     frozen = frozen_weights(folder, config)
-    now = record(config, training_data(volumes), git_commit(), frozen.record if frozen else None)
+    data = training_data(volumes, config.training.augment)
+    now = record(config, data, git_commit(), frozen.record if frozen else None)
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
