@@ -120,11 +120,14 @@ def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dic
         told["autocontext"] = {**context, "iteration": today.get("iteration")}  # the digest of its weights decides
     if isinstance(training := settings.get("training"), Mapping):
         told["training"] = {key: _with_defaults(_LATER.get(key, {}), value) for key, value in training.items()}
-        steps = training.get("augment") if isinstance(training.get("augment"), list | tuple) else []
-        told["training"]["augment"] = [
-            _with_defaults(_LATER_OF_STEPS.get(step.get("name"), {}), step) for step in steps
-        ]
+        if isinstance(steps := training.get("augment"), list | tuple):
+            told["training"]["augment"] = [_with_later_keys_of_step(step) for step in steps]
     return told
+
+
+def _with_later_keys_of_step(step: Any) -> Any:
+    name = step.get("name") if isinstance(step, Mapping) else None
+    return _with_defaults(_LATER_OF_STEPS.get(str(name), {}), step)
 
 
 def _with_defaults(defaults: Mapping[str, Any], known: Any) -> Any:

@@ -25,7 +25,7 @@ class GrowBoundary(Settings):
     )
     masked: bool = Field(
         True,
-        description="no boundary grows at the border of the labels mask; false: what nobody labelled is background",
+        description="no boundary grows at the border of the labels mask; false: it grows there, from background",
     )
 
 
