@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from emsuite.augment.missing_sections import MissingSections
 from emsuite.augment.registry import Augmentations
@@ -90,7 +90,9 @@ class Training(Settings):
         15, gt=0, description="minutes between interim checkpoints, of which the newest is kept, for going on alone"
     )
     snapshot_every: PositiveInt = 1_000
+    snapshot_format: Literal["zarr", "hdf5"] = Field("zarr", description="hdf5: one file for each snapshot")
     log_every: PositiveInt = 10
+    profile_every: NonNegativeInt = Field(0, description="iterations between tables of what each part takes; 0: none")
 
     @model_validator(mode="after")
     def _countable(self) -> "Training":

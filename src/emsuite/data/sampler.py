@@ -27,6 +27,7 @@ from emsuite.common.arrays import stacked
 from emsuite.common.device import one_core
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, on_grid
+from emsuite.common.profile import timed
 from emsuite.common.settings import Distance, NonNegative, Probability, Settings
 from emsuite.data.sampling_locations import Locations
 from emsuite.data.training_volume import Ones, TrainingVolume
@@ -212,7 +213,8 @@ class Sampler:
             labels, mask = (array if isinstance(array, Tensor) else None for array in (volume.labels, volume.mask))
             assert isinstance(volume.raw, Tensor)
             samples.append(Placed(volume.raw, labels, mask, one.warp, one.output_raw_vx, one.output_label_vx))
-        arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
+        with timed("warp", self.device):  # the volumes lie on the GPU, whose kernels read them through the warp
+            arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
         raw = arrays.pop("raw")
         change_values_of_batch(self._steps, raw, [one.random for one in drawn])
         return arrays | {"raw": raw[:, None]}

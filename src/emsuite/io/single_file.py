@@ -1,27 +1,29 @@
-"""Volumes in formats that hold all voxels in one file, HDF5 and TIFF: written as a whole, by one process.
+"""Volumes that one process writes as a whole: in formats that hold all voxels in one file, HDF5 and TIFF.
 
     .cube.h5.1a2b3c4d.part  ->  cube.h5        a file of that name is whole; a run that was stopped leaves none
 
 Other arrays in an HDF5 file are kept: the file is copied first, and the copy takes its place, unless another program
-has written to the file meanwhile.
+has written to the file meanwhile. `write_container` writes several small arrays at once, into zarr as well.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from emsuite.common.errors import RunFailed
-from emsuite.common.files import atomic_path, remove_leftovers
-from emsuite.common.geometry import json_numbers
+from emsuite.common.files import atomic_path, naming, remove, remove_leftovers
+from emsuite.common.geometry import Number, json_numbers
 from emsuite.common.outputs import lock_path
 from emsuite.common.state.lock import owned
-from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
+from emsuite.io.chunks import chunk_length
+from emsuite.io.formats.base import DescribedFormat, FileFormat, NewArray, ReadBox
 from emsuite.io.formats.registry import find_format
-from emsuite.io.volume import Volume, open_volume
+from emsuite.io.volume import Volume, create_volume, open_volume
 
 
 def is_single_file(path: Path) -> bool:
@@ -93,6 +95,56 @@ def _state(file: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class PlacedVoxels:
+    """An array to write, and where it lies."""
+
+    voxels: np.ndarray
+    """(Z, Y, X) or (C, Z, Y, X)."""
+    offset: Sequence[Number | float]
+    """Of its first voxel, nm."""
+
+
+def write_container(
+    path: Path, arrays: Mapping[str, PlacedVoxels], voxel_size: Sequence[float], **attributes: Any
+) -> None:
+    """Write a new container as a whole; a container of that name is one that was finished, and is replaced.
+
+    Args:
+        path: Of zarr or HDF5, by its suffix.
+        arrays: By name.
+        voxel_size: Of all arrays, nm.
+        **attributes: Of the container.
+    """
+    stored_as, _, _ = find_format(path)
+    assert isinstance(stored_as, DescribedFormat), path
+    if isinstance(stored_as, FileFormat):
+        with atomic_path(path) as file:
+            for name, placed in arrays.items():
+                new = _planned(stored_as, str(file), name, placed, voxel_size)
+                stored_as.write_array(str(file), name, new, placed.voxels.__getitem__)
+            stored_as.set_attributes(str(file), attributes)
+        return
+    unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
+    remove(unfinished)
+    with naming(path):
+        for name, placed in arrays.items():
+            array = placed.voxels
+            create_volume(unfinished / name, array.shape, array.dtype, voxel_size, placed.offset).array[...] = array
+        stored_as.set_attributes(str(unfinished), attributes)
+    remove(path)
+    unfinished.rename(path)
+
+
+def _planned(
+    stored_as: FileFormat, container: str, name: str, placed: PlacedVoxels, voxel_size: Sequence[float]
+) -> NewArray:
+    size_nm, shape = json_numbers(voxel_size), placed.voxels.shape
+    grid = {"voxel_size": size_nm, "resolution": size_nm, "offset": json_numbers(placed.offset)}
+    chunks = (*shape[:-3], *map(chunk_length, shape[-3:]))
+    return stored_as.planned(container, name, NewArray(shape, placed.voxels.dtype, chunks, None, grid, _ZARR))
 
 
 _ZARR: Literal[3] = 3  # of no meaning here

@@ -109,6 +109,13 @@ def write_array(container: str, name: str, new: NewArray, read: ReadBox) -> None
             array[box] = read(box)
 
 
+def set_attributes(container: str, attributes: dict[str, Any]) -> None:
+    """See `DescribedFormat.set_attributes`."""
+    with h5py.File(container, "a") as file:
+        for key, value in attributes.items():
+            file.attrs[key] = _attribute(value)
+
+
 def _attribute(value: Any) -> Any:
     """Return a value that HDF5 holds: a number, a text or an array; others as JSON."""
     held = np.asarray(value) if isinstance(value, list | tuple) and value else None

@@ -123,6 +123,12 @@ def rename_array(container: str, old: str, new: str) -> None:
     _renew_listings(Path(container) / new)
 
 
+def set_attributes(container: str, attributes: dict[str, Any]) -> None:
+    """See `DescribedFormat.set_attributes`."""
+    zarr.open_group(LocalStore(container), mode="a", use_consolidated=False).attrs.update(attributes)
+    _renew_listings(Path(container) / "any")
+
+
 def set_levels(array: Path, *of_image: Any) -> None:
     """See `ome_ngff.set_levels`; listings of groups above are renewed."""
     ome_ngff.set_levels(array, *of_image)

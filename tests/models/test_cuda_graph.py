@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from emsuite.common.cuda_graph import Replayed
+from emsuite.models.cuda_graph import Replayed
 
 
 class OnGpu(torch.Tensor):
