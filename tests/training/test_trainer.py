@@ -116,9 +116,11 @@ def test_a_profile_tells_of_every_part_on_its_cadence(
     training = {"augment": steps, "grow_boundary": {"in_plane": True}, "profile_every": 4}
     folder = write_network(tmp_path / "d/n", {"affs": AFFS, "lsds": LSDS}, training=training)
     weights = train(folder, volume, 10, "training.batch_size=2")
-    tables = [message.splitlines() for message in caplog.messages if message.startswith("what took")]
-    assert [int(table[0].rstrip(":").split()[-1]) for table in tables] == [4, 8, 10]
-    counts = [{line.split()[0]: int(line.split()[1]) for line in table[2:]} for table in tables]
+    tables = [
+        text.splitlines() for text in "\n".join(caplog.messages).split("what took how long, up to iteration ")[1:]
+    ]
+    assert [table[0] for table in tables] == ["4:", "8:", "10:"]
+    counts = [{words[0]: int(words[1]) for words in map(str.split, table[2:]) if words[-1] != "ms"} for table in tables]
     for count, steps_done in zip(counts, (4, 4, 2), strict=True):
         assert count.keys() == {
             "sample", "reading", "warp", "intensity", "copy", "targets", "boundary", "lsds", "affinities", "balance",

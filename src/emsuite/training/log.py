@@ -29,10 +29,10 @@ _ESTIMATED_AFTER, _SECONDS_OF_ESTIMATE = 10, 20.0
 """Iterations, or seconds if they pass earlier, after which the time of the whole run is estimated."""
 _LONG = 3600.0  # seconds
 PARTS = (
-    "sample", "reading", "warp", "intensity", "copy", "targets", "boundary", "lsds", "affinities", "balance", "step",
-    "forward", "loss", "backward", "update",
+    "sample", "reading", "warp", "intensity", "noise", "blur", "missing_sections", "copy", "targets", "boundary", "lsds",
+    "affinities", "balance", "step", "forward", "loss", "backward", "update",
 )  # fmt: skip
-"""Of an iteration, in the order of a profile: of the batch first. Others are augmentations, by their names."""
+"""Of an iteration, in the order of a profile: of the batch first. Others come last."""
 SNAPSHOTS = (".zarr", ".hdf")
 """Suffixes of snapshots, in zarr and in HDF5."""
 log = logging.getLogger(__name__)
@@ -153,7 +153,8 @@ class TrainingReport:
     def add_profile(self, iteration: int, times: Mapping[str, PartTime]) -> None:
         """Log a table of how long each part took up to an iteration; its means are curves `profile/PART`, ms."""
         parts = {part: times[part] for part in PARTS if part in times} | dict(times)
-        log.info("what took how long, up to iteration %d:\n%s", iteration, as_table(parts))
+        for line in [f"what took how long, up to iteration {iteration}:", *as_table(parts).splitlines()]:
+            log.info("%s", line)
         self._log.add_scalars(iteration, {f"profile/{part}": time.mean for part, time in parts.items()})
 
     def show(self, result: StepResult) -> None:

@@ -83,6 +83,8 @@ class Supervised:
             with timed("step", batch.raw.device):
                 losses, outputs = _replay(state, config, batch)
         else:
+            if keep:
+                state.replayed.make_room()
             losses, outputs, batch = _train(state, config, islice(batches, training.accumulate), keep)
         state.iteration = iteration
         if training.average is not None:
