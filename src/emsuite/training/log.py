@@ -29,8 +29,8 @@ _ESTIMATED_AFTER, _SECONDS_OF_ESTIMATE = 10, 20.0
 """Iterations, or seconds if they pass earlier, after which the time of the whole run is estimated."""
 _LONG = 3600.0  # seconds
 PARTS = (
-    "sample", "reading", "warp", "intensity", "noise", "blur", "missing_sections", "copy", "targets", "boundary", "lsds",
-    "affinities", "balance", "step", "forward", "loss", "backward", "update",
+    "sample", "reading", "warp", "intensity", "noise", "blur", "missing_sections", "copy", "targets", "boundary",
+    "lsds", "affinities", "balance", "step", "forward", "loss", "backward", "update",
 )  # fmt: skip
 """Of an iteration, in the order of a profile: of the batch first. Others come last."""
 SNAPSHOTS = (".zarr", ".hdf")
