@@ -29,14 +29,19 @@ python 01_data/create_masks.py /lab/mine.zarr --dataset mine.yaml
 def main(volumes: tuple[Path, ...], dataset: str | None) -> None:
     """Write volumes/labels/labels_mask into each VOLUME.zarr that has none yet.
 
-    VOLUME.zarr.masks.json, beside the volume, records the rule and the labels.
+    VOLUME.zarr.masks.json, beside the volume, records the rule and the labels. HDF5 files are read in place, and get no
+    mask: training and scoring leave out the voxels that are no ground truth as they read the labels.
     """
     from emsuite.config.dataset import dataset_of, load_dataset
-    from emsuite.data.labels_mask import create_mask
-    from emsuite.io.volume import MASK
+    from emsuite.data.labels_mask import create_mask, is_known_without_mask
+    from emsuite.io.volume import LABELS, MASK, name_of_format, open_volume
 
     for volume in volumes:
         data = load_dataset(dataset, DATASETS) if dataset else dataset_of(volume, DATASETS)
+        if name_of_format(volume) == "hdf5" and is_known_without_mask(data.mask):
+            open_volume(volume / LABELS)
+            click.echo(f"{volume}: needs no mask; {list(data.mask.unlabelled)} are left out as labels are read")
+            continue
         is_new = create_mask(volume, data.mask)
         click.echo(f"{volume / MASK}: {'written' if is_new else 'already there'}")
 

@@ -2,7 +2,7 @@
 
 VOLUME = (
     PLAN.dataset.volume_path(PLAN.dataset.volumes[0], PLAN.config.data).parent
-    / "{volume}.zarr"
+    / f"{{volume}}{PLAN.dataset.suffix}"
 )
 
 
@@ -25,7 +25,7 @@ if PLAN.dataset.synthesis:
         shell:
             "EMSUITE_ORDER={params.order} python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
-elif PLAN.dataset.bucket:
+elif PLAN.dataset.bucket or PLAN.dataset.files:
 
     rule fetch_data:
         input:

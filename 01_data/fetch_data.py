@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Fetch volumes of a data set from its public bucket, or from a shared folder."""
+"""Fetch volumes of a data set from its public bucket or its web server, or from a shared folder."""
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 try:
     import click
@@ -17,9 +18,6 @@ except ModuleNotFoundError as error:
     if "EMSUITE_IMAGE" in os.environ:  # the image tells more
         raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
-
-if TYPE_CHECKING:
-    from emsuite.config.dataset import Dataset
 
 HERE = Path(__file__).resolve().parent
 
@@ -48,36 +46,39 @@ def main(
     shared: Path | None,
     workers: int,
 ) -> None:
-    """Fetch volumes into OUT/funke/<dataset>/training/<volume>.zarr; continue where an earlier run stopped."""
+    """Fetch volumes into OUT/funke/<dataset>/training/; continue where an earlier run stopped."""
     from emsuite.config.dataset import default_dataset, load_dataset
+    from emsuite.download.fetch_file import fetch_file
     from emsuite.download.object_store import FolderStore, S3Store
+    from emsuite.download.web_store import WebStore
 
     data = load_dataset(dataset or default_dataset(Path.cwd()), HERE / "datasets")
     chosen = data.choose(volumes, everything)
     if not (dataset and (volumes or everything)):
         click.echo(f"by default: --dataset {data.name} --volume {' --volume '.join(chosen)}")
     for volume in chosen:
-        target = data.volume_path(volume, out)
-        store: FolderStore | S3Store
+        target, file = data.volume_path(volume, out), data.files.get(volume)
         if shared is not None:
-            source = data.find_in(shared, volume)
-            store, prefix = FolderStore(source.parent, workers), source.name
+            store, key = FolderStore(shared, workers), str(data.find_in(shared, volume).relative_to(shared))
+        elif file is not None and bucket is None:
+            store, key = WebStore(endpoint), file.url
         else:
             store = S3Store(bucket or bucket_of(data, volume, target), endpoint, workers)
-            prefix = f"{data.prefix}/{volume}.zarr"
+            key = f"{data.prefix}/{target.name}"
+        copy = fetch_prefix if target.suffix == ".zarr" else partial(fetch_file, sha256=file.sha256 if file else "")
         expected = data.contents[volume].model_dump(exclude_none=True) if volume in data.contents else None
-        result = fetch_prefix(store, prefix, target, expected=expected, workers=workers)
-        click.echo(f"{target}: complete, {result.objects} objects, {result.transferred} fetched now")
+        done = copy(store, key, target, expected=expected, workers=workers)
+        click.echo(f"{target}: complete, {done.objects} objects, {done.transferred} fetched now")
 
 
-def bucket_of(data: "Dataset", volume: str, target: Path) -> str:
+def bucket_of(data: Any, volume: str, target: Path) -> str:
     """Return the data set's bucket; without one, raise BadInput that says what to do instead."""
-    if data.bucket is not None:
-        return data.bucket
     if data.synthesis:
-        arguments = " ".join(data.synthesis_options(volume))
-        raise BadInput(f"{data.name} is not fetched but made: python 01_data/synthesize.py --out {target} {arguments}")
-    raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
+        made = f"python 01_data/synthesize.py --out {target} {' '.join(data.synthesis_options(volume))}"
+        raise BadInput(f"{data.name} is not fetched but made: {made}")
+    if not data.bucket:
+        raise BadInput(f"{data.name} lies in no bucket; give --from FOLDER or --bucket")
+    return data.bucket
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from emsuite.io.volume import open_volume
 
 FOLDER = ROOT / "01_data/datasets"
 
+FILES = "files:\n  first: {url: 'https://a/b', sha256: " + "a" * 64 + "}\n"
 OWN = """
 name: own
 voxel_size: [40, 4, 4]
@@ -46,12 +47,34 @@ def test_published_data_sets(name: str, volumes: int, voxel_size: tuple[int, ...
 
 def test_every_file_is_a_data_set_that_trains_and_tests() -> None:
     names = [path.stem for path in of_project("01_data/datasets/*.yaml")]
-    assert names == ["fib25", "hemi", "phantom", "zebrafinch"]
+    assert names == ["cremi", "cremi_phantom", "fib25", "hemi", "phantom", "zebrafinch"]
     assert set(names) <= set(dataset_names(FOLDER))
     for name in names:
         data = load_dataset(name, FOLDER)
         assert data.named_split().train
         assert data.named_split().test
+
+
+def test_cremis_samples_are_files_on_a_web_server() -> None:
+    data = load_dataset("cremi", FOLDER)
+    assert data.quick_volumes == tuple(f"sample_{letter}_padded_20160501" for letter in "ABC")
+    assert [part.volume[7] for part in data.named_split("published").train] == ["A", "B", "C"]
+    assert data.named_split("published").probabilities is None, "all are drawn alike"
+    for volume, file in data.files.items():
+        assert file.url == f"https://cremi.org/static/data/{volume}.hdf"
+        assert data.volume_path(f"{volume}.hdf", Path("d")) == Path(f"d/funke/cremi/training/{volume}.hdf")
+    assert len({file.sha256 for file in data.files.values()}) == 6
+
+
+def test_a_shared_folder_has_files_where_it_has_folders(tmp_path: Path) -> None:
+    data = load_dataset("cremi", FOLDER)
+    place = tmp_path / "cremi/training/sample_A_20160501.hdf"
+    place.mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"has no sample_A_20160501\.hdf; looked at"):
+        data.find_in(tmp_path, "sample_A_20160501")
+    place.rmdir()
+    place.write_bytes(b"")
+    assert data.find_in(tmp_path, "sample_A_20160501") == place
 
 
 def test_phantom_is_synthesized() -> None:
@@ -158,7 +181,14 @@ def test_unknown_data_set_lists_the_known() -> None:
         ("split: {test: [{volume: first, probability: 1}]}\n", "split: test: a probability is one of training"),
         ("default_volumes: [third]\n", "default_volumes: third is none"),
         ("prefix: ../../etc\n", "prefix: expected folders below the bucket"),
-        ("bucket: b\nfolder: here\n", "only one of the three"),
+        ("bucket: b\nfolder: here\n", "only one of the four"),
+        (f"bucket: b\nsuffix: .hdf\n{FILES}", "only one of the four"),
+        (f"suffix: .hdf\n{FILES}", "files: has no address of second"),
+        (FILES.replace("first", "third"), "files: third is none"),
+        (FILES + "  second: {url: 'https://a/b', sha256: " + "a" * 64 + "}\n", "expected a suffix as .hdf"),
+        ("files: {first: {url: 'ftp://a/b', sha256: " + "a" * 64 + "}}\n", "files.first.url: String should match"),
+        ("files: {first: {url: 'https://a/b', sha256: a}}\n", "files.first.sha256"),
+        ("suffix: .n5\n", "suffix: expected one of .zarr, .hdf, .h5, .hdf5"),
         ("synthesis: {third: {}}\n", "synthesis: third is none"),
         ("synthesis: {first: {sed: 1}}\n", "synthesis.first.sed: Extra inputs are not permitted"),
         ("synthesis: {first: {seed: -1}}\n", "synthesis.first.seed: Input should be greater than or equal to 0"),

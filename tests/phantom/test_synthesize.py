@@ -166,6 +166,31 @@ def test_thresholding_segments_it_badly(phantom: Phantom):
     assert best > 2.0
 
 
+PADDED = PhantomSettings(shape=(40, 60, 64), seed=4, padding=(4, 10, 12), unlabelled=0.1)
+
+
+def test_labels_are_smaller_than_raw_by_the_padding_and_the_tissue_is_the_same():
+    whole, padded = synthesize(PADDED.model_copy(update={"padding": (0, 0, 0), "unlabelled": 0.0})), synthesize(PADDED)
+    assert np.array_equal(padded.raw, whole.raw)
+    assert padded.labels.shape == PADDED.labels_shape == (32, 40, 40)
+    inner = whole.labels[4:-4, 10:-10, 12:-12]
+    is_neuron = padded.labels < 2**63
+    assert np.array_equal(padded.labels[is_neuron], inner[is_neuron])
+    assert padded.neurons == len(np.unique(inner[is_neuron]))
+
+
+def test_special_ids_take_the_place_of_whole_neurons_and_have_no_skeleton():
+    padded, whole = synthesize(PADDED), synthesize(PADDED.model_copy(update={"unlabelled": 0.0}))
+    is_special = padded.labels >= 2**64 - 3
+    assert 0.07 < is_special.mean() <= 0.1
+    assert set(np.unique(padded.labels[is_special])) == {2**64 - 1, 2**64 - 2, 2**64 - 3}
+    lost = np.unique(whole.labels[is_special])
+    assert not np.isin(padded.labels, lost).any()
+    assert not np.isin(whole.labels[~is_special], lost).any()
+    kept = ~np.isin(whole.skeletons.skeleton, lost.astype(np.int64))
+    assert np.array_equal(padded.skeletons.positions, whole.skeletons.positions[kept])
+
+
 def test_missing_sections_are_black_and_labelled():
     settings = PhantomSettings(shape=(40, 32, 32), seed=4)
     whole, damaged = (

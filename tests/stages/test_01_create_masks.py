@@ -2,6 +2,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from emsuite.io.volume import create_volume, open_volume
@@ -61,3 +62,22 @@ def test_bad_input_is_one_line(run_script: Run, tmp_path: Path) -> None:
 
 def test_help_has_an_example(run_script: Run) -> None:
     assert "python 01_data/create_masks.py data/funke" in run_script(SCRIPT, "--help").stdout
+
+
+def test_hdf5_files_are_read_in_place_and_get_no_mask(run_script: Run, tmp_path: Path) -> None:
+    """Special ids are left out as labels are read; a rule with other ids needs a mask, which HDF5 files do not get."""
+    file = tmp_path / "cremi_phantom/training/a.hdf"
+    file.parent.mkdir(parents=True)
+    with h5py.File(file, "w") as opened:
+        opened["volumes/labels/neuron_ids"] = np.full((2, 3, 4), 2**64 - 1, np.uint64)
+        opened["volumes/labels/neuron_ids"].attrs["resolution"] = [40.0, 4.0, 4.0]
+    before = file.read_bytes()
+    run = run_script(SCRIPT, file)
+    assert run.returncode == 0, run.stderr
+    assert f"{file}: needs no mask; [18446744073709551613, " in run.stdout
+    (tmp_path / "own.yaml").write_text("{name: own, voxel_size: [8, 8, 8], volumes: [a], mask: {unlabelled: [7]}}")
+    refused = run_script(SCRIPT, file, "--dataset", "own.yaml")
+    assert refused.returncode == 2
+    assert "masks are written into it" in refused.stderr
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["a.hdf"]

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from builders import ROOT, files_in
 from emsuite.common.errors import BadInput
+from emsuite.common.files import sha256
 from emsuite.io.volume import open_volume
+from web_server import serve
 
 SCRIPT = "01_data/fetch_data.py"
 PLACE = "funke/fib25/training"
@@ -150,6 +155,31 @@ def test_endpoint_that_nobody_serves(run_script: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no connection to http://127.0.0.1:9" in done.stderr
     assert not (tmp_path / "d").exists()
+
+
+def test_files_on_a_web_server(run_script: Run, tmp_path: Path) -> None:
+    """HDF5 files behind URLs come under their names; a second run needs no server; a wrong checksum leaves nothing."""
+    cube = tmp_path / "cube.hdf"
+    with h5py.File(cube, "w") as file:
+        file["volumes/raw"] = np.zeros((4, 5, 6), np.uint8)
+        file["volumes/raw"].attrs["resolution"] = [40.0, 4.0, 4.0]
+    with serve({"good.hdf": cube.read_bytes(), "bad.hdf": cube.read_bytes() + b"!"}) as server:
+        files = {name: {"url": server.url(f"{name}.hdf"), "sha256": sha256(cube)} for name in ("good", "bad")}
+        own = {"name": "own", "voxel_size": [40, 4, 4], "suffix": ".hdf", "volumes": ["good", "bad"], "files": files}
+        (tmp_path / "own.yaml").write_text(json.dumps(own))
+        arguments = ("01_data/fetch_data.py", "--dataset", tmp_path / "own.yaml", "--out", tmp_path / "data")
+        run = run_script(*arguments, "--volume", "good.hdf")
+        assert run.returncode == 0, run.stderr
+        place = tmp_path / "data/funke/own/training"
+        assert f"{place / 'good.hdf'}: complete, 1 objects, 1 fetched now" in run.stdout
+        assert (place / "good.hdf").read_bytes() == cube.read_bytes()
+        bad = run_script(*arguments, "--volume", "bad")
+        assert bad.returncode == 1
+        assert f"error: {server.url('bad.hdf')}: is not the file that was recorded: SHA-256" in bad.stderr
+        assert not (place / "bad.hdf").exists()
+    assert "0 fetched now" in run_script(*arguments, "--volume", "good").stdout
+    shared = run_script(*arguments[:-1], tmp_path / "other", "--volume", "good", "--from", tmp_path / "data")
+    assert "1 fetched now" in shared.stdout, shared.stderr
 
 
 def test_help_has_an_example(run_script: Run) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -47,6 +48,50 @@ def test_it_writes_what_the_library_makes(run_script, tmp_path: Path):
     assert again.returncode == 0
 
 
+def test_an_hdf5_file_has_the_layout_of_cremis(run_script, tmp_path: Path):
+    """As cremi_python's CremiFile writes it: names, types, attributes; clefts are 2**64 - 1 where there is none."""
+    sections = ("--voxel-size", "40,4,4", "--shape", "12,60,50", "--padding", "2,10,5", "--unlabelled", "0.1")
+    run = run_script(SCRIPT, "--out", "made/one.hdf", *sections)
+    assert run.returncode == 0, run.stderr
+    with h5py.File(tmp_path / "made/one.hdf") as file:
+        assert dict(file.attrs) == {"file_format": "0.2"}
+        found = {}
+        file.visititems(lambda name, item: found.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+        assert {name: (item.shape, item.dtype.str) for name, item in found.items()} == {
+            "volumes/raw": ((12, 60, 50), "|u1"),
+            "volumes/labels/neuron_ids": ((8, 40, 40), "<u8"),
+            "volumes/labels/clefts": ((8, 40, 40), "<u8"),
+        }
+        for name, item in found.items():
+            assert item.compression == "gzip"
+            expected = {"resolution": [40.0, 4.0, 4.0]}
+            expected |= {"offset": [80.0, 40.0, 20.0]} if "labels" in name else {}
+            assert {key: value.tolist() for key, value in item.attrs.items()} == expected
+            assert all(value.dtype == np.float64 for value in item.attrs.values())
+        assert (found["volumes/labels/clefts"][:] == 2**64 - 1).all()
+    phantom = synthesize(PhantomSettings(
+        voxel_size=(40, 4, 4), shape=(12, 60, 50), padding=(2, 10, 5), unlabelled=0.1))  # fmt: skip
+    labels = open_volume(tmp_path / "made/one.hdf/volumes/labels/neuron_ids")
+    assert np.array_equal(labels.read(), phantom.labels)
+    assert (tuple(labels.voxel_size), tuple(labels.offset)) == ((40, 4, 4), (80, 40, 20))
+    assert np.array_equal(open_volume(tmp_path / "made/one.hdf/volumes/raw").read(), phantom.raw)
+    assert "already there" in run_script(SCRIPT, "--out", "made/one.hdf", *sections).stdout
+    assert run_script(SCRIPT, "--out", "again.hdf", *sections).returncode == 0
+    assert (tmp_path / "again.hdf").read_bytes() == (tmp_path / "made/one.hdf").read_bytes()
+
+
+def test_a_phantom_of_an_earlier_version_is_kept(run_script, tmp_path: Path):
+    """Its manifest lacks the keys that came later, whose defaults it was made with."""
+    assert run_script(SCRIPT, "--out", "v.zarr", *SMALL).returncode == 0
+    for name in ("v.zarr", "v.skeletons"):
+        manifest = tmp_path / f"{name}.manifest.json"
+        record = json.loads(manifest.read_text())
+        for key in ("padding", "unlabelled"):
+            del record["settings"][key]
+        manifest.write_text(json.dumps(record))
+    assert "already there" in run_script(SCRIPT, "--out", "v.zarr", *SMALL).stdout
+
+
 def test_help_shows_an_example(run_script):
     run = run_script(SCRIPT, "--help")
     assert run.returncode == 0
@@ -60,13 +105,9 @@ def test_help_shows_an_example(run_script):
         (("--out", "v.zarr", "--shape", "24,32"), "--shape"),
         (("--out", "v.zarr", "--shape", "24,32,4"), "--shape (24, 32, 4): "),
         (("--out", "v.zarr", "--shifted-sections", "0.1"), "--max-shift 0: "),
-        (
-            (
-                "--out",
-                "v.hdf",
-            ),
-            "--out v.hdf: expected a name that ends in .zarr",
-        ),
+        (("--out", "v.n5"), "--out v.n5: expected a name that ends in .zarr, .hdf, .h5 or .hdf5"),
+        (("--out", "v.hdf", "--padding", "0,-1,0"), "expected three whole numbers from 0 on"),
+        (("--out", "v.hdf", "--shape", "24,32,40", "--padding", "2,16,2"), "--padding (2, 16, 2): leaves no voxel"),
     ],
 )
 def test_bad_options_get_one_line_and_leave_nothing(run_script, tmp_path: Path, options, line: str):

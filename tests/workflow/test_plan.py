@@ -12,6 +12,7 @@ from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
+from emsuite.io.single_file import write_hdf5
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -207,3 +208,45 @@ def test_the_first_predicted_head_of_affinities_is_segmented(tmp_path: Path) -> 
 def test_a_wrong_configuration_is_named(config: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         load_plan(config, ROOT)
+
+
+def test_hdf5_files_of_a_data_set_are_made_and_masked_as_they_are_read(tmp_path: Path) -> None:
+    plan = load_plan({"dataset": "cremi_phantom", "network": "small", "data": str(tmp_path)}, ROOT)
+    train, test = (tmp_path / f"funke/cremi_phantom/training/sections-{name}.hdf" for name in ("train", "test"))
+    assert [part.volume for part in plan.train_parts] == [train]
+    assert plan.volume_manifest(test) == [test.with_name("sections-test.hdf.manifest.json")]
+    assert plan.volume_manifest(test.with_suffix(".zarr")) == [], "a volume of the user's own"
+    assert plan.masked_volumes == []
+    assert plan.masks(plan.train_parts) == [f"{train}.manifest.json"]
+    part = plan.test_parts["sections-test"]
+    assert plan.truth_option(part) == ["--labels", str(test / "volumes/labels/neuron_ids")]
+    order = StepOrders(plan).volume("sections-test")
+    assert "--padding 4,40,40" in " ".join(json.loads(order.asked)["source"])
+
+
+def test_files_on_a_web_server_are_ordered_by_address_and_checksum(tmp_path: Path) -> None:
+    (tmp_path / "02_train").mkdir()
+    shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/cremi")
+    shutil.copytree(ROOT / "01_data/datasets", tmp_path / "01_data/datasets")
+    plan = load_plan({"dataset": "cremi", "network": "small", "split": "cropped"}, tmp_path)
+    url, sha256 = json.loads(StepOrders(plan).volume("sample_C_20160501").asked)["source"]
+    assert url == "https://cremi.org/static/data/sample_C_20160501.hdf"
+    assert sha256 == plan.dataset.files["sample_C_20160501"].sha256
+
+
+def test_a_rule_that_scoring_does_not_know_needs_a_mask(tmp_path: Path) -> None:
+    """0 and the special ids are left out of HDF5 files as they are read, other labels are not."""
+    shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/own")
+    (tmp_path / "01_data/datasets").mkdir(parents=True)
+    file = tmp_path / "v.h5"
+    array = np.ones((4, 4, 4), np.uint8), {"resolution": [40.0, 4.0, 4.0]}
+    write_hdf5(file, {"volumes/raw": array, "volumes/labels/neuron_ids": array}, {})
+    config = {"dataset": "own", "network": "small", "train": str(file), "test": str(file)}
+    for unlabelled, is_known in (([0, 2**64 - 3], True), ([7], False)):
+        own = {"name": "own", "voxel_size": [40, 4, 4], "volumes": ["v"], "mask": {"unlabelled": unlabelled}}
+        (tmp_path / "01_data/datasets/own.yaml").write_text(json.dumps(own))
+        if is_known:
+            assert load_plan(config, tmp_path).masked_volumes == []
+        else:
+            with pytest.raises(BadInput, match="has no volumes/labels/labels_mask, which the data set own needs"):
+                load_plan(config, tmp_path)

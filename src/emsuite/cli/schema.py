@@ -54,7 +54,9 @@ class Kind(NamedTuple):
             kinds = {member.name for member in self.members}
             if kinds == {"length"}:
                 return Lengths()
-            return Voxels() if kinds == {"int"} else tuple(member.click_type() for member in self.members)
+            if kinds == {"int"}:
+                return Voxels(with_zero=all(member.low == 0 for member in self.members))
+            return tuple(member.click_type() for member in self.members)
         if self.name in ("int", "float") and (self.low is not None or self.high is not None):
             limited: Any = click.IntRange if self.name == "int" else click.FloatRange
             return limited(self.low, self.high, min_open=self.low_open, max_open=self.high_open)

@@ -17,9 +17,12 @@ def shortened(value: Any) -> str:
 
 
 class Voxels(click.ParamType):
-    """Three whole numbers above 0 as `z,y,x`."""
+    """Three whole numbers as `z,y,x`, above 0, or from 0 on."""
 
     name = "z,y,x"
+
+    def __init__(self, with_zero: bool = False):
+        self._with_zero = with_zero
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Return the numbers as a tuple."""
@@ -29,8 +32,9 @@ class Voxels(click.ParamType):
             numbers = tuple(int(part) for part in str(value).split(","))
         except ValueError:
             numbers = ()
-        if len(numbers) != 3 or min(numbers) < 1:
-            self.fail(f"{shortened(value)}: expected three whole numbers above 0, as 60,270,270", param, ctx)
+        if len(numbers) != 3 or min(numbers) < (0 if self._with_zero else 1):
+            above = "from 0 on, as 4,40,40" if self._with_zero else "above 0, as 60,270,270"
+            self.fail(f"{shortened(value)}: expected three whole numbers {above}", param, ctx)
         if max(numbers) > _MOST:
             self.fail(f"{shortened(value)}: expected three whole numbers up to {_MOST}", param, ctx)
         return numbers

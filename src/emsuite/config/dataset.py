@@ -2,13 +2,15 @@
 
     data/funke/<dataset>/training/<volume>.zarr      a volume below the data folder, at the same path as in the bucket
 
-The name of a volume may be written with or without `.zarr`.
+    data/funke/cremi/training/<volume>.hdf           the same in a data set of HDF5 files, by its key `suffix`
+
+The name of a volume may be written with or without the suffix.
 """
 
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -19,15 +21,21 @@ from emsuite.data.labels_mask import MaskRule
 from emsuite.segmentation.settings import SegmentationSettings
 
 _DEFAULT = "fib25"  # the smallest published volume: enough to train `small` and to score it
+_SUFFIXES = (".zarr", ".hdf", ".h5", ".hdf5")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def volume_name(text: str) -> str:
-    """Return a volume's name without `.zarr`; raise ValueError if it is no plain file name."""
-    name = text.rstrip("/").removesuffix(".zarr")
+    """Return a volume's name without its suffix; raise ValueError if it is no plain file name."""
+    name = _without_suffix(text)
     if not _WORD.fullmatch(name):
         raise ValueError("expected a volume's name of letters, digits, '.', '_' and '-', as trvol-250-1")
     return name
+
+
+def _without_suffix(text: str) -> str:
+    name = text.rstrip("/")
+    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
 
 
 def _prefix(text: str) -> str:
@@ -96,13 +104,20 @@ class Contents(Settings):
     listing: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
 
+class WebFile(Settings):
+    """A volume that is one file on a web server: its address, and the SHA-256 that it must have."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/\S+$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Dataset(Settings):
-    """One data set. Without a `bucket` its volumes are synthesized, or are on this machine already.
+    """One data set. Without a `bucket` or `files` its volumes are synthesized, or are on this machine already.
 
     `voxel_size` is in nm, z y x. `folder` holds the volumes of a user's own data set; without it they are below the
-    data folder. `split` is the only split; or `splits` holds several by name, and the first is that of networks that
-    name none. `synthesis` holds, for each volume, the keys of `emsuite.phantom.settings.PhantomSettings` except the
-    voxel size.
+    data folder. `suffix` is that of every volume: a zarr container, or an HDF5 file. `split` is the only split; or
+    `splits` holds several by name, and the first is that of networks that name none. `synthesis` holds, for each
+    volume, the keys of `emsuite.phantom.settings.PhantomSettings` except the voxel size.
     """
 
     prose: ClassVar[frozenset[str]] = frozenset({"title", "licence"})
@@ -111,8 +126,10 @@ class Dataset(Settings):
     title: str = ""
     voxel_size: Lengths
     bucket: str | None = None
+    files: dict[VolumeName, WebFile] = Field(default_factory=dict)
     prefix: Annotated[str, AfterValidator(_prefix)] = ""
     folder: Path | None = None
+    suffix: Literal[".zarr", ".hdf", ".h5", ".hdf5"] = ".zarr"
     volumes: Annotated[tuple[VolumeName, ...], Field(min_length=1)]
     default_volumes: tuple[VolumeName, ...] = ()
     split: Split = Split()
@@ -142,6 +159,7 @@ class Dataset(Settings):
             "default_volumes": self.default_volumes,
             "split": _volumes_of(self.split),
             "splits": [volume for split in self.splits.values() for volume in _volumes_of(split)],
+            "files": self.files,
             "synthesis": self.synthesis,
             "contents": self.contents,
         }
@@ -151,8 +169,14 @@ class Dataset(Settings):
                     raise ValueError(f"{key}: {name} is none of the data set's volumes")
         if self.splits and self.split != Split():
             raise ValueError("split and splits: expected one of the two, a single split or several by name")
-        if self.bucket and (self.folder or self.synthesis):
-            raise ValueError("a data set lies in a bucket, or in a folder, or is synthesized: only one of the three")
+        if sum(map(bool, (self.bucket, self.files, self.folder, self.synthesis))) > 1:
+            raise ValueError(
+                "a data set lies in a bucket, behind URLs (files), in a folder, or is synthesized: only one of the four"
+            )
+        if self.files and (missing := set(self.volumes) - self.files.keys()):
+            raise ValueError(f"files: has no address of {min(missing)}")
+        if self.files and self.suffix == ".zarr":
+            raise ValueError("files: volumes behind URLs are single files; expected a suffix as .hdf")
         return self
 
     @model_validator(mode="after")
@@ -186,7 +210,7 @@ class Dataset(Settings):
         """Return the named volumes, or all, or `quick_volumes`; raise BadInput for an unknown name."""
         if volumes and everything:
             raise BadInput("some volumes and all of them were asked for; expected one of the two")
-        names = tuple(dict.fromkeys(name.rstrip("/").removesuffix(".zarr") for name in volumes))
+        names = tuple(dict.fromkeys(map(_without_suffix, volumes)))
         for name in names:
             if name not in self.volumes:
                 raise BadInput(f"{self.name} has no volume '{name}'; it has {', '.join(self.volumes)}")
@@ -200,15 +224,16 @@ class Dataset(Settings):
     def volume_path(self, volume: str, data: Path) -> Path:
         """Return the path of `volume` below the data folder `data`, or in the data set's own folder."""
         name = self.choose((volume,))[0]
-        return (self.folder or data / self.prefix) / f"{name}.zarr"
+        return (self.folder or data / self.prefix) / f"{name}{self.suffix}"
 
     def find_in(self, shared: Path, volume: str) -> Path:
         """Return the path of `volume` in a shared folder; raise BadInput that names the paths tried."""
-        paths = [shared / self.prefix / f"{volume}.zarr", shared / self.name / "training" / f"{volume}.zarr"]
+        file = f"{volume}{self.suffix}"
+        paths = [shared / self.prefix / file, shared / self.name / "training" / file]
         for path in paths:
-            if path.is_dir():
+            if path.is_dir() if self.suffix == ".zarr" else path.is_file():
                 return path
-        raise BadInput(f"{shared}: has no {volume}.zarr; looked at {paths[0]} and {paths[1]}")
+        raise BadInput(f"{shared}: has no {file}; looked at {paths[0]} and {paths[1]}")
 
     def synthesis_options(self, volume: str) -> list[str]:
         """Return the command-line options that synthesize `volume`; raise BadInput if it is not synthesized."""

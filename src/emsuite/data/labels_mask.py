@@ -18,6 +18,7 @@ from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
 from emsuite.common.state.lock import owned
 from emsuite.io.fingerprint import content_or_files, seen
+from emsuite.io.values import SPECIAL_IDS
 from emsuite.io.volume import (
     LABELS,
     MASK,
@@ -55,6 +56,14 @@ def mask_of(labels: np.ndarray, rule: MaskRule) -> np.ndarray:
     for label in rule.unlabelled:
         mask[numbers == np.uint64(label)] = 0
     return mask
+
+
+def is_known_without_mask(rule: MaskRule) -> bool:
+    """Return whether scoring leaves out all labels of the rule by itself: 0 and `SPECIAL_IDS`.
+
+    Training applies every rule as it reads labels. So volumes that are not written into, HDF5 files, need no mask.
+    """
+    return set(rule.unlabelled) <= {0, *SPECIAL_IDS}
 
 
 def masks_path(container: Path) -> Path:

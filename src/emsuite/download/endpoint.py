@@ -51,13 +51,16 @@ class Endpoint:
             # Other endpoints than Amazon's are often hosts such as localhost: bucket.localhost does not resolve.
             s3={"addressing_style": "path"} if address else {},
         )
-        verify = self._verify(address or "https://s3.amazonaws.com")
+        verify = self.verify(address or "https://s3.amazonaws.com")
         try:
             return boto3.client("s3", endpoint_url=address, region_name="us-east-1", verify=verify, config=settings)
         except (ValueError, BotoCoreError) as error:
             raise BadInput(f"S3 endpoint {address or 'of AWS'}: {error}") from None
 
-    def _verify(self, address: str) -> bool | str | None:
+    def verify(self, address: str) -> bool | str | None:
+        """Return how the certificate of an address is checked: the file of authorities, None for the public ones, or
+        False for not at all; raise BadInput for a file without certificates.
+        """
         if self.insecure:
             if address.startswith("https:"):
                 _log.warning(

@@ -28,7 +28,7 @@ from emsuite.common.provenance import recorded_settings
 from emsuite.common.state.lock import owned
 from emsuite.common.state.ownership import mark_path, set_aside
 from emsuite.download import resumable
-from emsuite.download.object_store import ObjectStore, StoredObject
+from emsuite.download.object_store import FileStore, ObjectStore, StoredObject
 from emsuite.download.resumable import PartialFile, Task, Transfer, matches_checksum
 from emsuite.download.retry import Stopped
 
@@ -102,8 +102,8 @@ def _fetch_prefix(
     objects = listed if choose is None else choose(listed)
     if not objects:
         raise BadInput(f"{url}: holds {len(listed)} objects, but none of those asked for")
-    contents = _contents(objects)
-    _check_contents(url, contents, expected)
+    contents = contents_of(objects)
+    check_contents(url, contents, expected)
     paths = local_paths(folder, objects)
     related = _clear_leftovers(folder, listed)
     states = _compare(store, objects, paths, workers)
@@ -124,7 +124,7 @@ def _fetch_prefix(
 
 
 def fetch_objects(
-    store: ObjectStore, objects: Sequence[StoredObject], folder: Path, *, what: str, workers: int = WORKERS
+    store: FileStore, objects: Sequence[StoredObject], folder: Path, *, what: str, workers: int = WORKERS
 ) -> int:
     """Fetch `objects` into `folder`, each under its name; replace existing files.
 
@@ -145,7 +145,7 @@ def fetch_objects(
     parts = {
         stored: PartialFile(path, stored)
         for stored, path in zip(objects, paths, strict=True)
-        if stored.size > resumable.LARGE_OBJECT_BYTES
+        if stored.size > resumable.LARGE_OBJECT_BYTES and stored.has_ranges
     }
     total = sum(stored.size for stored in objects)
     done = sum(part.bytes_done() for part in parts.values())
@@ -248,7 +248,8 @@ def _keep_changed(folder: Path, paths: Sequence[Path], states: Sequence[bool | N
         log.warning(told, folder, len(differ), set_aside(folder, differ))
 
 
-def _check_contents(url: str, contents: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
+def check_contents(url: str, contents: Mapping[str, Any], expected: Mapping[str, Any] | None) -> None:
+    """Raise RunFailed if the contents of a source are not those that its data set records."""
     for key, value in (expected or {}).items():
         if contents[key] != value:
             raise RunFailed(f"{url}: {key}: the source holds {contents[key]}, the data set's file says {value}")
@@ -278,7 +279,8 @@ def _clear_leftovers(folder: Path, listed: Sequence[StoredObject]) -> set[Path]:
     return related
 
 
-def _contents(objects: Sequence[StoredObject]) -> dict[str, Any]:
+def contents_of(objects: Sequence[StoredObject]) -> dict[str, Any]:
+    """Return what a manifest records of objects: their number, their bytes, and a hash of names, sizes and ETags."""
     lines = sorted(f"{stored.name} {stored.size} {stored.etag}\n" for stored in objects)
     listing = hashlib.sha256("".join(lines).encode()).hexdigest()
     return {"objects": len(objects), "bytes": sum(stored.size for stored in objects), "listing": listing}

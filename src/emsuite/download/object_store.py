@@ -1,7 +1,8 @@
-"""Object stores that data sets are fetched from: a public S3 bucket, or a folder.
+"""Object stores that data sets are fetched from: a public S3 bucket, or a folder; see `web_store` for single URLs.
 
-A store lists the objects below a prefix, with sizes and checksums, and reads an object piece by piece. Reading raises
-`TransientError` for failures that may pass (throttling, a broken connection), BadInput or RunFailed for others.
+A store describes objects, one or all below a prefix, by sizes and checksums, and reads an object piece by piece.
+Reading raises `TransientError` for failures that may pass (throttling, a broken connection), BadInput or RunFailed for
+others.
 
 The checksums are S3's ETags, see `emsuite.download.etags`. Servers other than Amazon's know fewer requests: a listing
 asks for version 2 and takes version 1, and ETags may be missing.
@@ -34,22 +35,27 @@ _Page = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object: its key, its `name` below the listed prefix, its size in bytes and its ETag, "" if it has none."""
+    """An object: its key, its `name` below the listed prefix, its size in bytes and its ETag, "" if it has none.
+
+    A `sha256` that is known beforehand decides in the place of the ETag. Not all servers give ranges of bytes.
+    """
 
     key: str
     name: str
     size: int
     etag: str
+    sha256: str = ""
+    has_ranges: bool = True
 
 
-class ObjectStore(Protocol):
-    """The questions that `emsuite.download.fetch` asks a store."""
+class FileStore(Protocol):
+    """The questions that `emsuite.download.fetch_file` asks a store."""
 
     def url(self, prefix: str) -> str:
         """Return the URL of `prefix`, for messages and provenance."""
 
-    def list(self, prefix: str) -> list[StoredObject]:
-        """Return all objects below the folder `prefix`; raise BadInput if there are none."""
+    def describe(self, key: str) -> StoredObject:
+        """Return the object with this key, under its whole key as its name; raise BadInput if there is none."""
 
     def read(self, stored: StoredObject, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the bytes of the object from `begin` up to `end`; raise RunFailed if the object changed."""
@@ -59,6 +65,13 @@ class ObjectStore(Protocol):
 
     def is_encrypted(self, stored: StoredObject) -> bool:
         """Return whether the store holds the object under a key, so that its ETag looks like an MD5 but is none."""
+
+
+class ObjectStore(FileStore, Protocol):
+    """The questions that `emsuite.download.fetch` asks a store."""
+
+    def list(self, prefix: str) -> list[StoredObject]:
+        """Return all objects below the folder `prefix`; raise BadInput if there are none."""
 
 
 class S3Store:
@@ -225,6 +238,14 @@ class FolderStore:
     def url(self, prefix: str) -> str:
         """Return `file:///root/prefix`."""
         return (self.root / prefix).resolve().as_uri()
+
+    def describe(self, key: str) -> StoredObject:
+        """See `FileStore.describe`. Reads the file once; raises BadInput for an unfinished output."""
+        file = self.root / key
+        if not file.is_file():
+            raise BadInput(f"{file}: no such file")
+        check_finished(file)
+        return self._describe(file, self.root)
 
     def list(self, prefix: str) -> list[StoredObject]:
         """See `ObjectStore.list`. Reads each file once for its checksum; raises BadInput for an unfinished output."""

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emsuite.common.errors import RunFailed
-from emsuite.common.files import atomic_path
+from emsuite.common.files import atomic_path, sha256
 from emsuite.download.etags import is_multipart, matches_etag
-from emsuite.download.object_store import ObjectStore, StoredObject
+from emsuite.download.object_store import FileStore, StoredObject
 from emsuite.download.retry import Stopped, TransientError, with_retries
 
 LARGE_OBJECT_BYTES = 32 << 20
@@ -107,7 +107,7 @@ def _is_file(path: Path, size: int) -> bool:
 class Transfer:
     """The downloads of one run, as tasks that a pool of threads may do in any order."""
 
-    store: ObjectStore
+    store: FileStore
     count: Callable[[int], None]
     """Called with the number of bytes received; with a negative number for bytes that must be fetched again."""
     stop: threading.Event
@@ -168,7 +168,7 @@ class Transfer:
                 self._fetch_range(stored, part, span)
             try:
                 has_checksum = self._verify(stored, part.bytes_path)
-            except TransientError:
+            except (TransientError, RunFailed):
                 part.discard()
                 raise
             part.finish()
@@ -196,16 +196,26 @@ class Transfer:
             raise
 
     def _verify(self, stored: StoredObject, path: Path) -> bool:
-        """Return whether the object has a checksum to verify; raise TransientError if the file differs from it."""
+        """Return whether the object has a checksum to verify; raise TransientError if the file differs from it.
+
+        A file that differs from a SHA-256 known beforehand is another one; the next try would fetch it again.
+        """
         matches = matches_checksum(self.store, stored, path)
         if matches is False:
             self.count(-stored.size)
+            if stored.sha256:
+                raise RunFailed(
+                    f"{self.store.url(stored.key)}: is not the file that was recorded: SHA-256 {sha256(path)}, "
+                    f"expected {stored.sha256}; what came is removed"
+                )
             raise TransientError(f"{self.store.url(stored.key)}: what came differs from its checksum {stored.etag}")
         return matches is True
 
 
-def matches_checksum(store: ObjectStore, stored: StoredObject, path: Path) -> bool | None:
+def matches_checksum(store: FileStore, stored: StoredObject, path: Path) -> bool | None:
     """Return whether the file at `path` has the checksum of the object; None if the answer is unknown."""
+    if stored.sha256:
+        return sha256(path) == stored.sha256
     part_size = store.part_size(stored) if is_multipart(stored.etag) else None
     matches = matches_etag(path, stored.etag, part_size)
     return None if matches is False and store.is_encrypted(stored) else matches

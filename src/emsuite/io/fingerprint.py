@@ -19,7 +19,17 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.volume import LABELS, RAW, Volume, fingerprint, further_files, holds_array, is_writable
+from emsuite.io.volume import (
+    LABELS,
+    RAW,
+    Volume,
+    array_names,
+    fingerprint,
+    further_files,
+    holds_array,
+    is_writable,
+    name_of_format,
+)
 
 MOST_FILES = 200_000
 """Files that `state` looks at, at most. Behind them, a folder counts with its own time of change alone."""
@@ -43,8 +53,7 @@ def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
     Raises:
         BadInput: the array lies in other files too, and one of them is missing.
     """
-    file = next((part for part in (path, *path.parents) if part.is_file()), None)
-    if file is not None:
+    if (file := _file_of(path)) is not None:
         abouts = [other.stat() for other in (file, *further_files(path))]
         return _text([_of(about, with_numbers) for about in abouts]), max(about.st_mtime_ns for about in abouts)
     if not path.is_dir():
@@ -117,7 +126,12 @@ def seen(path: Path) -> dict[str, str]:
 
 
 def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
-    """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it."""
+    """Return what `seen` sees of raw and labels of a volume, as far as there are such arrays, by their names in it.
+
+    In an HDF5 file, which changes as a whole, it is all arrays.
+    """
+    if name_of_format(container) == "hdf5":
+        return dict.fromkeys(array_names(container), seen(container))
     names = (RAW, LABELS) if is_writable(container) else ()  # a download may be something else
     return {array: seen(container / array) for array in names if holds_array(container / array)}
 
@@ -137,6 +151,8 @@ def times(path: Path) -> str:
 
 
 def _content(path: Path) -> str:
+    if (whole := _file_of(path)) is not None:  # of an HDF5 file, all arrays change together
+        return "sha256:" + sha256(whole) if whole.stat().st_size <= MOST_BYTES else "too large to be read"
     files = sorted(file for file in path.rglob("*") if file.is_file())
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
         return "too large to be read"
@@ -144,6 +160,11 @@ def _content(path: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return "sha256:" + digest.hexdigest()
+
+
+def _file_of(path: Path) -> Path | None:
+    """Return the file at a path, or the one that holds the array of that path; None for a folder, or nothing."""
+    return next((part for part in (path, *path.parents) if part.is_file()), None)
 
 
 def content_or_files(volume: Volume, roi: Roi | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Volumes that one process writes as a whole: in formats that hold all voxels in one file, HDF5 and TIFF.
+"""Volumes in formats that hold all voxels in one file, HDF5 and TIFF: written as a whole, by one process.
 
     .cube.h5.1a2b3c4d.part  ->  cube.h5        a file of that name is whole; a run that was stopped leaves none
 
@@ -21,7 +21,8 @@ from emsuite.common.geometry import Number, json_numbers
 from emsuite.common.outputs import lock_path
 from emsuite.common.state.lock import owned
 from emsuite.io.chunks import chunk_length
-from emsuite.io.formats.base import DescribedFormat, FileFormat, NewArray, ReadBox
+from emsuite.io.formats import hdf5, zarr
+from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
 from emsuite.io.formats.registry import find_format
 from emsuite.io.volume import Volume, create_volume, open_volume
 
@@ -97,6 +98,25 @@ def _state(file: Path) -> tuple[int, ...]:
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
+def write_hdf5(
+    file: Path, arrays: Mapping[str, tuple[np.ndarray, Mapping[str, Any]]], attributes: Mapping[str, Any]
+) -> None:
+    """Write a new HDF5 file with several arrays; replace a file of that name. The caller holds the lock of the file.
+
+    Args:
+        file: The file.
+        arrays: The voxels and the attributes of each array, by its name.
+        attributes: Those of the file itself.
+    """
+    remove_leftovers(file)
+    with atomic_path(file) as temporary:
+        for name, (voxels, about) in arrays.items():
+            chunks = tuple(map(chunk_length, voxels.shape))
+            new = NewArray(voxels.shape, voxels.dtype, chunks, None, dict(about), _ZARR)
+            hdf5.write_array(str(temporary), name, new, voxels.__getitem__)
+        hdf5.write_attributes(str(temporary), attributes)
+
+
 @dataclass(frozen=True)
 class PlacedVoxels:
     """An array to write, and where it lies."""
@@ -110,22 +130,19 @@ class PlacedVoxels:
 def write_container(
     path: Path, arrays: Mapping[str, PlacedVoxels], voxel_size: Sequence[float], **attributes: Any
 ) -> None:
-    """Write a new container as a whole; a container of that name is one that was finished, and is replaced.
+    """Write a new zarr container or HDF5 file as a whole; replace one of that name. The caller holds its lock.
 
     Args:
-        path: Of zarr or HDF5, by its suffix.
+        path: Its suffix says the format.
         arrays: By name.
         voxel_size: Of all arrays, nm.
         **attributes: Of the container.
     """
-    stored_as, _, _ = find_format(path)
-    assert isinstance(stored_as, DescribedFormat), path
-    if isinstance(stored_as, FileFormat):
-        with atomic_path(path) as file:
-            for name, placed in arrays.items():
-                new = _planned(stored_as, str(file), name, placed, voxel_size)
-                stored_as.write_array(str(file), name, new, placed.voxels.__getitem__)
-            stored_as.set_attributes(str(file), attributes)
+    if is_single_file(path):
+        size_nm = json_numbers(voxel_size)
+        grid = {"voxel_size": size_nm, "resolution": size_nm}
+        about = {name: grid | {"offset": json_numbers(placed.offset)} for name, placed in arrays.items()}
+        write_hdf5(path, {name: (placed.voxels, about[name]) for name, placed in arrays.items()}, attributes)
         return
     unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
     remove(unfinished)
@@ -133,18 +150,9 @@ def write_container(
         for name, placed in arrays.items():
             array = placed.voxels
             create_volume(unfinished / name, array.shape, array.dtype, voxel_size, placed.offset).array[...] = array
-        stored_as.set_attributes(str(unfinished), attributes)
+        zarr.write_attributes(str(unfinished), attributes)
     remove(path)
     unfinished.rename(path)
-
-
-def _planned(
-    stored_as: FileFormat, container: str, name: str, placed: PlacedVoxels, voxel_size: Sequence[float]
-) -> NewArray:
-    size_nm, shape = json_numbers(voxel_size), placed.voxels.shape
-    grid = {"voxel_size": size_nm, "resolution": size_nm, "offset": json_numbers(placed.offset)}
-    chunks = (*shape[:-3], *map(chunk_length, shape[-3:]))
-    return stored_as.planned(container, name, NewArray(shape, placed.voxels.dtype, chunks, None, grid, _ZARR))
 
 
 _ZARR: Literal[3] = 3  # of no meaning here

@@ -1,4 +1,4 @@
-"""Checks of what arrays hold: any voxel at all, and values from 0 to 1."""
+"""Checks of what arrays hold: any voxel at all, and values from 0 to 1. The ids of labels that are no neurons."""
 
 from pathlib import Path
 
@@ -6,6 +6,10 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
+
+SPECIAL_IDS = (2**64 - 1, 2**64 - 2, 2**64 - 3)
+"""Ids of uint64 that are no neurons, and no ground truth: transparent, invalid and outside in BigCat
+(saalfeldlab/bigcat, Label), with which CREMI's labels were drawn."""
 
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """How far a value of [0, 1] may lie outside after a few operations in float32."""

@@ -30,6 +30,7 @@ class Replayed:
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Any = None
+        self._inputs: list[Tensor] = []
         self._bytes = 0
         """Of the GPU's memory, that the work needs at its peak, and the recording keeps."""
 

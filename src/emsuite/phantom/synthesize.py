@@ -16,6 +16,7 @@ import edt
 import numpy as np
 
 from emsuite.io.skeletons import Skeletons
+from emsuite.io.values import SPECIAL_IDS
 from emsuite.phantom.forest import Forest
 from emsuite.phantom.labels import fill
 from emsuite.phantom.microscope import choose_sections, draw_shifts, expose, project, shift_sections, stain
@@ -35,9 +36,15 @@ class Phantom:
     raw: np.ndarray
     """(Z, Y, X) uint8."""
     labels: np.ndarray
-    """(Z, Y, X) uint64, from 1 without gaps, no background."""
+    """(Z, Y, X) uint64, from 1, no background; smaller than raw by the padding on each side. Neurons that are no ground
+    truth have one of `SPECIAL_IDS`."""
     skeletons: Skeletons
-    """In nm from the corner of the volume."""
+    """In nm from the corner of raw. They run through the padding, and not through neurons with a special id."""
+
+    @property
+    def neurons(self) -> int:
+        """The number of neurons that have labels."""
+        return len(np.setdiff1d(self.labels, np.array(SPECIAL_IDS, np.uint64)))
 
 
 def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda: None) -> Phantom:
@@ -50,8 +57,8 @@ def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda
         settings: all that decides the phantom.
         advance: called after each of the `STEPS`, for a progress bar.
     """
-    seeds = np.random.SeedSequence(settings.seed).spawn(7)
-    growing, filling, placing, drawing, staining, cutting, exposing = (np.random.default_rng(seed) for seed in seeds)
+    seeds = np.random.SeedSequence(settings.seed).spawn(8)
+    growing, filling, placing, drawing, staining, cutting, exposing, annotating = map(np.random.default_rng, seeds)
     forest = grow(np.array(settings.fine_shape) * settings.fine_voxel_size, settings.thickest, growing)
     advance()
     fine = fill(forest, settings.fine_shape, settings.fine_voxel_size, filling)
@@ -68,10 +75,13 @@ def synthesize(settings: PhantomSettings, advance: Callable[[], object] = lambda
     advance()
     middle = tuple(slice(k // 2, None, k) for k in settings.subvoxels)
     labels, numbers = _numbered(shift_sections(fine[middle], shifts, margin), len(forest))
+    inner = tuple(slice(border, n - border) for n, border in zip(settings.shape, settings.padding, strict=True))
+    chosen = _choose_neurons(settings.unlabelled, labels[inner], annotating)
     offsets_nm = np.pad(shifts - margin, ((0, 0), (1, 0))) * settings.voxel_size
-    skeletons = trace(forest, numbers, labels, np.array(settings.voxel_size), offsets_nm)
+    traced = np.where(np.isin(numbers, chosen), 0, numbers)
+    skeletons = trace(forest, traced, labels, np.array(settings.voxel_size), offsets_nm)
     advance()
-    return Phantom(raw, labels, skeletons)
+    return Phantom(raw, _with_special_ids(labels[inner], chosen), skeletons)
 
 
 def _tissue(forest: Forest, labels: np.ndarray, settings: PhantomSettings, rng: np.random.Generator) -> Tissue:
@@ -101,3 +111,21 @@ def _numbered(neurons: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.zeros(most + 1, dtype=np.uint64)
     numbers[present] = np.arange(1, len(present) + 1)
     return numbers[neurons], numbers
+
+
+def _choose_neurons(fraction: float, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return random labels, whole neurons, that together take at most a fraction of the voxels."""
+    counts = np.bincount(labels.ravel())
+    chosen, left = list[int](), fraction * labels.size
+    for label in rng.permutation(np.flatnonzero(counts)):
+        if counts[label] <= left:
+            chosen.append(int(label))
+            left -= counts[label]
+    return np.array(chosen, np.int64)
+
+
+def _with_special_ids(labels: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Give each of the chosen labels the next of `SPECIAL_IDS` in its place."""
+    ids = np.arange(int(labels.max()) + 1, dtype=np.uint64)
+    ids[chosen] = np.resize(np.array(SPECIAL_IDS, np.uint64), len(chosen))
+    return ids[labels]

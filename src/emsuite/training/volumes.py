@@ -86,7 +86,7 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     """
     if volumes or config.training.sampling.probabilities is not None:
         return config
-    present = [part for path, part in _parts_of_split(config, project) if path.is_dir()]
+    present = [part for path, part in _parts_of_split(config, project) if path.exists()]
     given = tuple(part.probability for part in present if part.probability is not None)
     sampling = config.training.sampling.model_copy(update={"probabilities": given or None})
     return config.model_copy(update={"training": config.training.model_copy(update={"sampling": sampling})})
@@ -153,7 +153,7 @@ def _read_part(text: str) -> VolumePart:
 
 def _split(config: NetworkConfig, project: Path) -> list[VolumePart]:
     parts = _parts_of_split(config, project)
-    missing = [path.stem for path, _ in parts if not path.is_dir()]
+    missing = [path.stem for path, _ in parts if not path.exists()]
     if len(missing) == len(parts):
         raise BadInput(
             f"{parts[0][0] if parts else project / 'data'}: no volume of {config.dataset} to train on is there; "
@@ -162,7 +162,7 @@ def _split(config: NetworkConfig, project: Path) -> list[VolumePart]:
     if missing:
         names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         logger.warning("%d of %d volumes to train on are missing, and left out: %s", len(missing), len(parts), names)
-    return [VolumePart(volume=path, roi=part.roi) for path, part in parts if path.is_dir()]
+    return [VolumePart(volume=path, roi=part.roi) for path, part in parts if path.exists()]
 
 
 def _parts_of_split(config: NetworkConfig, project: Path) -> list[tuple[Path, Part]]:

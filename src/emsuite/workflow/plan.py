@@ -18,7 +18,7 @@ from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
 from emsuite.config.trained_with import weight_settings
-from emsuite.data.labels_mask import masks_path
+from emsuite.data.labels_mask import is_known_without_mask, masks_path
 from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.heads import AffinitiesHead
@@ -161,7 +161,7 @@ class WorkflowPlan:
     def truth_option(self, part: VolumePart) -> list[str]:
         """Return `--labels` and `--mask` to score by, of the arrays that the volume has or that the workflow writes."""
         has_labels, mask = self.has_labels(part), part.volume / MASK
-        has_mask = (has_labels and is_writable(part.volume)) or holds_array(mask)
+        has_mask = (has_labels and is_writable(part.volume)) or (part.volume.exists() and holds_array(mask))
         labels = ["--labels", str(part.volume / LABELS)] if has_labels else []
         return [*labels, *(["--mask", str(mask)] if has_mask else [])]
 
@@ -200,7 +200,8 @@ class WorkflowPlan:
 
     def is_managed(self, volume: Path) -> bool:
         """Return whether the workflow fetches or synthesizes this volume, below the data folder."""
-        return volume.parent == self.config.data / self.dataset.prefix and volume.stem in self.dataset.volumes
+        is_there = volume.parent == self.config.data / self.dataset.prefix and volume.suffix == self.dataset.suffix
+        return is_there and volume.stem in self.dataset.volumes
 
     def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
         """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""
@@ -269,10 +270,10 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
         for_snakemake(part.volume)
     except ValueError as error:
         raise BadInput(f"{part.volume}: {error}") from None
-    if is_writable(part.volume):
+    if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
         return
     open_volume(part.volume / RAW)
-    if plan.dataset.mask.unlabelled and not holds_array(part.volume / MASK):
+    if not is_known_without_mask(plan.dataset.mask) and not holds_array(part.volume / MASK):
         raise BadInput(
             f"{part.volume}: has no {MASK}, which the data set {plan.dataset.name} needs; masks are written into zarr "
             "volumes alone: convert it"

@@ -48,6 +48,8 @@ class StepOrders:
         """Return the order to fetch or synthesize a volume."""
         dataset, plan = self.plan.dataset, self.plan
         source = dataset.synthesis_options(name) if dataset.synthesis else [str(dataset.bucket), dataset.prefix]
+        if dataset.files:
+            source = [dataset.files[name].url, dataset.files[name].sha256]
         benchmark = ("synthesize_" if dataset.synthesis else "fetch_") + f"{name}.tsv"
         path = dataset.volume_path(name, plan.config.data)
         return _order({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))

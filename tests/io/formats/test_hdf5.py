@@ -162,3 +162,13 @@ def test_links_and_voxels_in_other_files_are_read(tmp_path: Path) -> None:
         file["soft"] = h5py.SoftLink("/virtual")
     for name in ("linked", "virtual", "soft"):
         np.testing.assert_array_equal(open_volume(tmp_path / "v.h5" / name).read(), VOXELS)
+
+
+def test_arrays_of_text_are_no_arrays(tmp_path: Path) -> None:
+    """As the kinds of CREMI's annotations; the numbers beside them are, without a voxel size."""
+    with h5py.File(tmp_path / "a.hdf", "w") as file:
+        file["volumes/raw"] = VOXELS
+        file["annotations/ids"] = np.array([1, 2], np.uint64)
+        file.create_dataset("annotations/types", data=["presynaptic_site", "other"], dtype=h5py.string_dtype())
+        file["annotations/fixed"] = np.array([b"presynaptic_site"])
+    assert array_names(tmp_path / "a.hdf") == ["annotations/ids", "volumes/raw"]

@@ -105,11 +105,3 @@ class FileFormat(Format, Protocol):
 
     def write_array(self, container: str, name: str, new: NewArray, read: ReadBox) -> None:
         """Write an array whose voxels `read` returns, box by box, into a file; replace an array of that name."""
-
-
-@runtime_checkable
-class DescribedFormat(Format, Protocol):
-    """The functions of a format whose containers have attributes of their own."""
-
-    def set_attributes(self, container: str, attributes: dict[str, Any]) -> None:
-        """Add attributes to a container; replace those of the same names."""

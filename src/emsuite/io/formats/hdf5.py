@@ -8,7 +8,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,8 @@ def write_array(container: str, name: str, new: NewArray, read: ReadBox) -> None
             array[box] = read(box)
 
 
-def set_attributes(container: str, attributes: dict[str, Any]) -> None:
-    """See `DescribedFormat.set_attributes`."""
+def write_attributes(container: str, attributes: Mapping[str, Any]) -> None:
+    """Write attributes of the file itself."""
     with h5py.File(container, "a") as file:
         for key, value in attributes.items():
             file.attrs[key] = _attribute(value)
@@ -192,6 +192,11 @@ def _groups_above(file: h5py.File, name: str) -> Iterator[tuple[str, dict[str, A
 
 
 def _names(file: h5py.File) -> list[str]:
+    """Return the names of all arrays but those of text, as CREMI's `annotations/types`."""
     names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    file.visititems(lambda name, item: names.append(name) if _is_array(item) else None)
     return names
+
+
+def _is_array(item: Any) -> bool:
+    return isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is None
