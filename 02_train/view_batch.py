@@ -31,7 +31,7 @@ cd 02_train/fib25/mtlsd && python ../../view_batch.py
 )
 @options.bind
 def main(snapshot: Path | None, bind: str) -> None:
-    """Show the batch that the network was trained on, its targets, and the predictions of the network.
+    """Show the batch that the network was trained on, its targets, its predictions, and the gradients of the loss.
 
     Affinities appear as red (z), green (y) and blue (x). A slider in the rendering tab of a layer chooses affinities
     over other distances, or other LSDs. Prints the address to open in a browser and serves until Ctrl-C.

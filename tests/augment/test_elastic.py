@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from scipy.ndimage import zoom
 from scipy.stats import chi2_contingency, chisquare, ks_2samp
 
-from emsuite.augment.elastic import Elastic
+from emsuite.augment.elastic import Elastic, _jitter, _misalignment
 from emsuite.augment.resample import read_linear, read_nearest
-from emsuite.augment.warp import Warp
+from emsuite.augment.warp import Warp, WarpStep
 from emsuite.common.geometry import Roi
 
 PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers_elastic.npz"
@@ -156,15 +156,52 @@ def test_a_rotation_is_gunpowders():
     np.testing.assert_allclose(moved(elastic(rotation=(0.5, 0.5)), 0, box), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["zebrafinch", "fib25", "fine"])
+class Recorded:
+    """Gives one array after the other, whatever is asked for."""
+
+    def __init__(self, *arrays):
+        self.arrays = list(arrays)
+
+    def __getattr__(self, name):
+        return lambda *_, **__: self.arrays.pop(0)
+
+
+def test_a_field_at_4_40_40_is_gunpowders_for_the_same_control_points():
+    with np.load(PEERS) as peers:
+        expected, points = peers["jitter"], peers["jitter_points"]
+    settings = elastic(control_point_spacing=(4, 40, 40), jitter_sigma=(0, 2, 2))
+    box = Roi((0, 0, 0), (12, 120, 100))
+    jitter = _jitter(settings, box, Recorded(*(points / 2)))
+    step = WarpStep(np.eye(3), np.zeros(3), jitter)
+    coordinates = Warp().with_upstream(step).sampling_grid(box, (0, 0, 0), torch.device("cpu")).dense().numpy()
+    found = coordinates - np.stack(np.meshgrid(*map(np.arange, box.shape), indexing="ij"))
+    assert np.abs(expected[1:]).max() > 3
+    np.testing.assert_allclose(found[:, :, ::5, ::5], expected, atol=2e-4)
+
+
+def test_sections_move_as_gunpowders_for_the_same_draws():
+    """The tutorial's settings: slips and shifts of 5 % each, up to 25 voxels."""
+    settings = elastic(slip=0.05, shift=0.05, max_misalign=25)
+    with np.load(PEERS) as peers:
+        numbers, offsets, expected = (peers[f"misaligned{what}"] for what in ("_numbers", "_offsets", ""))
+    assert np.abs(expected).max() > 25, "shifts add up"
+    for drawn, offset, moved_by in zip(numbers, offsets, expected, strict=True):
+        found = _misalignment(settings, len(drawn), Recorded(drawn, offset.astype(int)))
+        assert np.array_equal(found, moved_by.T)
+
+
+@pytest.mark.parametrize("name", ["zebrafinch", "fib25", "fine", "cremi"])
 def test_jitter_is_distributed_as_gunpowders(name):
     """Size, tails and smoothness of the field; tolerances are a few of what is left to chance."""
     spacing, sigma, subsample = {"zebrafinch": ((4, 4, 10), (0, 2, 2), 8), "fib25": ((40, 40, 40), (2, 2, 2), 8),
-                                 "fine": ((8, 8, 8), (1, 2, 3), 1)}[name]  # fmt: skip
+                                 "fine": ((8, 8, 8), (1, 2, 3), 1),
+                                 "cremi": ((4, 40, 40), (0, 2, 2), 1)}[name]  # fmt: skip
     with np.load(PEERS) as peers:
         expected = {what: peers[f"{name}_{what}"] for what in ("mean", "std", "quantiles", "alike")}
     settings = elastic(control_point_spacing=spacing, jitter_sigma=sigma, subsample=subsample)
-    draws, chance = (40, 0.15) if name == "fib25" else (20, 0.02)  # points far apart: few of them in a draw
+    draws, chance = {"fib25": (40, 0.15), "cremi": (40, 0.05)}.get(
+        name, (20, 0.02)
+    )  # points far apart: few of them in a draw
     box = Roi((0, 0, 0), (40, 80, 80))
     fields = np.stack([moved(settings, seed, box) for seed in range(draws)])
     drawn = moments(fields)

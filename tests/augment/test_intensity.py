@@ -1,10 +1,14 @@
 """Brightness and contrast."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from emsuite.augment.intensity import Intensity
+
+PEERS = Path(__file__).resolve().parents[1] / "fixtures" / "peers_targets.npz"
 
 
 def test_scale_is_about_the_mean_and_shift_is_added():
@@ -52,3 +56,21 @@ def test_a_batch_changes_as_its_samples_do(per_section):
     for sample, other in zip(raw, others, strict=True):
         step.apply(sample, other)
     assert [random.random() for random in randoms] == [other.random() for other in others]
+
+
+def test_sections_become_gunpowders_for_the_same_draws():
+    with np.load(PEERS) as peers:
+        raw, expected, drawn = (peers[name] for name in ("raw", "intensity", "intensity_draws"))
+
+    class Recorded:
+        columns = iter(drawn.T)
+
+        def uniform(self, low, high, number):
+            assert number == len(raw)
+            return next(self.columns)
+
+    found = torch.from_numpy(raw.copy())
+    Intensity(name="intensity", scale=(0.4, 2.5), shift=(-0.4, 0.4), per_section=True).apply(found, Recorded())
+    assert (expected == 0).any()
+    assert (expected == 1).any()
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)

@@ -106,3 +106,18 @@ def test_other_values_are_no_records(given: Any) -> None:
     assert not is_record(given)
     whole: Record = record(SMALL, DATA, None)
     assert is_record(whole)
+
+
+def test_keys_that_an_earlier_version_did_not_know_are_no_change() -> None:
+    config = load_network(ROOT / "02_train/cremi/mtlsd", ["training.iterations=1"])
+    earlier = record(config, DATA, None)
+    training = earlier["settings"]["training"]
+    for settings, key in ((training["sampling"], "inside"), (training["grow_boundary"], "masked")):
+        del settings[key]
+    (step,) = (step for step in training["augment"] if step["name"] == "missing_sections")
+    for key in ("artifact", "artifacts"):
+        step.pop(key, None)
+    assert differences(earlier, record(config, DATA, None)) == []
+    (told,) = differences(earlier, record(load_network(ROOT / "02_train/cremi/mtlsd", [
+        "training.iterations=1", "training.grow_boundary.masked=false"]), DATA, None))  # fmt: skip
+    assert told == "training.grow_boundary.masked True -> False"

@@ -249,3 +249,49 @@ def test_raw_alone_is_read_from_a_file(tmp_path):
     assert (whole.labels, whole.mask, whole.labels_offset) == (None, None, Coordinate(0, 8, 0))
     assert torch.equal(whole.raw[2:4, :, 1:5], streamed.raw[2:4, :, 1:5])
     assert (len(whole.tensors), len(streamed.tensors)) == (1, 0)
+
+
+def read_outside(sampler: Sampler, iterations: int) -> float:
+    """The share of samples of which some labels lie outside; every voxel of the volume has a label above 0."""
+    return np.mean([bool((sampler.draw(iteration)["labels"] == 0).any()) for iteration in range(iterations)])
+
+
+@pytest.mark.parametrize("raw_from", [(4, 12, 12), (4, 6, 6)])
+def test_inside_means_that_all_that_is_read_lies_inside(raw_from):
+    elastic = replace_slips(ZEBRAFINCH)
+    make = lambda inside: Sampler(  # noqa: E731
+        [numbered(raw_from, shape=(40, 90, 90))], (12, 16, 16), (6, 8, 8), ((1, 1, 1), (0, 0, 0)), elastic,
+        SamplingSettings(inside=inside, min_masked=0))  # fmt: skip
+    assert read_outside(make(True), 60) == 0
+    assert read_outside(make(False), 60) > 0.05
+    sampler = make(True)
+    assert len({sampler.draw(iteration).origins for iteration in range(30)}) > 20
+    assert sampler.draw(7).origins == make(True).draw(7).origins
+
+
+def replace_slips(steps):
+    return (steps[0].model_copy(update={"slip": 0.05, "shift": 0.02, "max_misalign": 4}), *steps[1:])
+
+
+def test_inside_positions_are_drawn_evenly_where_enough_is_masked_in():
+    mask = torch.zeros(SHAPE, dtype=torch.uint8)
+    mask[:, 20:, :] = 1
+    settings = SamplingSettings(inside=True, min_masked=1)
+    sampler = Sampler([replace(numbered((0, 0, 0)), mask=mask)], (14, 18, 20), (10, 10, 12), settings=settings)
+    places = np.array([sampler.draw(iteration).origins[0] for iteration in range(900)]) // 8 - 10
+    assert (places.min(axis=0) >= (2, 20, 4)).all()
+    assert (places.max(axis=0) <= (30 - 12, 40 - 14, 50 - 16)).all()
+    for axis, (low, high) in enumerate(((2, 18), (20, 26), (4, 34))):
+        assert chisquare(np.bincount(places[:, axis] - low, minlength=high - low + 1)).pvalue > 1e-3
+
+
+def test_what_does_not_fit_inside_lies_in_the_middle():
+    sampler = Sampler([numbered()], (28, 48, 20), (20, 20, 12), settings=SamplingSettings(inside=True, min_masked=0))
+    places = np.array([sampler.draw(iteration).origins[0] for iteration in range(60)]) // 8 - 10
+    assert set(places[:, 1]) == {10}
+    assert set(places[:, 0]) == {4, 5, 6}
+
+
+def test_inside_and_padding_exclude_each_other():
+    with pytest.raises(ValueError, match="expected a label_padding of 0"):
+        SamplingSettings(inside=True, label_padding=(8, 0, 0))

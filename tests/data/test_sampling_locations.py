@@ -54,3 +54,14 @@ def test_every_place_is_drawn_equally_often():
 @pytest.mark.parametrize("mask", [np.zeros((5, 5, 5)), np.ones((2, 5, 5))])
 def test_no_place_where_too_little_is_masked_in_or_the_box_does_not_fit(mask):
     assert len(Locations(mask, (3, 3, 3), (0, 0, 0), 0.5)) == 0
+
+
+def test_a_position_is_in_or_out():
+    mask = np.zeros((5, 6, 7), np.uint8)
+    mask[1:4, 2:, 1:5] = 1
+    locations = Locations(mask, (2, 2, 2), (1, 1, 1), 0.5)
+    padded = np.pad(mask, 1)
+    for z, y, x in np.ndindex(7, 8, 9):
+        inside = z < 6 and y < 7 and x < 8 and padded[z : z + 2, y : y + 2, x : x + 2].sum() >= 4
+        assert ((z - 1, y - 1, x - 1) in locations) == inside, (z, y, x)
+    assert (-2, 0, 0) not in locations

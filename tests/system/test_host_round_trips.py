@@ -29,9 +29,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from builders import ROOT
 from emsuite import augment
 from emsuite.augment import intensity
+from emsuite.augment.missing_sections import MissingSections
 from emsuite.common.geometry import Coordinate
 from emsuite.config.network import NetworkConfig, build_network, load_network
+from emsuite.data.artifact_sections import ArtifactSections
 from emsuite.data.sampler import Sampler
+from emsuite.data.sampling_locations import Locations
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.models.receptive_field import output_shape
 from emsuite.prediction.predictor import Predictor
@@ -214,6 +217,19 @@ def test_a_batch_made_on_the_gpu_is_that_made_on_the_processor(config: NetworkCo
     for found, wanted in targets:
         # sums in float64 on both devices, so that numbers up to 2 are rounded to the same float32 or to neighbours
         torch.testing.assert_close(found.as_subclass(torch.Tensor), wanted, rtol=0, atol=UNIT * 2)
+
+
+def test_faults_of_sections_wait_for_nothing(gpu: PretendedGpu) -> None:
+    arrays = [torch.rand(2, 40, 50).to(GPU) for _ in range(2)]
+    source = ArtifactSections(*arrays, Locations(np.ones((2, 40, 50)), (1, 30, 30), (0, 0, 0), 0), (30, 30))
+    step = MissingSections(name="missing_sections", missing=0.2, low_contrast=0.2, dark=0.2, artifact=0.4,
+                           artifacts={"volume": "any.hdf"}).with_source(source)  # fmt: skip
+    raw = torch.rand(2, 30, 30, 30).to(GPU)
+    before = raw.as_subclass(Tensor).clone()
+    gpu.waits.clear()
+    step.apply_to_batch(raw, [np.random.default_rng(seed) for seed in range(2)])
+    assert gpu.waits == []
+    assert bool((raw.as_subclass(Tensor) != before).flatten(2).any(dim=2).all()), "every section has a fault"
 
 
 def test_samples_that_are_read_at_once_wait_for_nothing(

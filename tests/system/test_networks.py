@@ -9,6 +9,8 @@ from emsuite.config.describe import as_text, describe
 from emsuite.config.network import load_network
 
 TRAIN = ROOT / "02_train"
+POOLED_SECTIONS = 1500 * 300 * (27 - 9)
+"""Weights by which the coarsest transposed convolution of 3x3x3 is larger than one of 1x3x3."""
 ZEBRAFINCH = {"baseline": 95_853_495, "malis": 95_853_495, "long_range": 95_853_612, "lsd": 95_853_586,
               "mtlsd": 95_856_355, "aclsd": 95_856_411, "acrlsd": 95_856_735}  # fmt: skip
 
@@ -51,3 +53,24 @@ def test_arithmetic_per_output_voxel_is_the_published() -> None:
         config = load_network(TRAIN / "zebrafinch" / name)
         described = describe(TRAIN / "zebrafinch" / name, config, config.prediction.input_shape)
         assert described.flops_per_voxel / 1e6 == pytest.approx(expected, abs=0.02)
+
+
+def test_the_cremi_tutorials_network() -> None:
+    """As gunpowder's tutorial states it: parameters and shapes."""
+    config = load_network(TRAIN / "cremi/boundaries")
+    described = describe(TRAIN / "cremi/boundaries", config, config.training.input_shape)
+    assert described.trained == 6_459_549
+    assert config.training.input_shape == (84, 268, 268)
+    assert described.output_shape == (56, 56, 56)
+    assert config.prediction.input_shape == (120, 322, 322)
+    assert describe(TRAIN / "cremi/boundaries", config, (120, 322, 322)).output_shape == (92, 110, 110)
+    assert config.normalization.fixed == (1, 0)
+
+
+@pytest.mark.parametrize("name", ["mtlsd", "lsd", "acrlsd"])
+def test_cremi_networks_are_the_papers_without_pooled_sections(name: str) -> None:
+    config = load_network(TRAIN / "cremi" / name)
+    described = describe(TRAIN / "cremi" / name, config, config.training.input_shape)
+    assert described.output_shape == (56, 56, 56)
+    assert described.trained == ZEBRAFINCH[name] - POOLED_SECTIONS
+    assert described.frozen == (ZEBRAFINCH["lsd"] - POOLED_SECTIONS if name == "acrlsd" else 0)

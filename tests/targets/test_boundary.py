@@ -54,6 +54,17 @@ def test_equals_eroding_label_by_label(steps, in_plane, masked):
         assert np.array_equal(found, grow_boundary(labels, steps, in_plane))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_three_steps_within_sections_equal_gunpowder_bit_for_bit(masked):
+    with np.load(PEERS) as peers:
+        labels, mask, expected = (peers[name] for name in ("tutorial_labels", "tutorial_mask",
+                                                           "masked_grown" if masked else "tutorial_grown"))  # fmt: skip
+    assert (expected != 0).mean() > 0.1
+    assert np.array_equal(grow_boundary(labels, 3, True, mask if masked else None), expected)
+    assert np.array_equal(grow_boundary(torch.from_numpy(labels.astype(np.int32)), 3, True).numpy(),
+                          grow_boundary(labels, 3, True))  # fmt: skip
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("in_plane", [False, True])
 @pytest.mark.parametrize("masked", [False, True])

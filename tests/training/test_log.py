@@ -7,9 +7,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from emsuite.common.errors import BadInput
+from emsuite.common.profile import PartTime
 from emsuite.config.network import NetworkConfig
-from emsuite.losses.target import Target
+from emsuite.losses.target import HeadOutput, Target
+from emsuite.training.batches import Batch
 from emsuite.training.log import TrainingReport, read_losses
+from emsuite.training.step import StepResult
 
 CONFIG = NetworkConfig.model_validate({
     "dataset": "d", "network": "n", "voxel_size": [10, 10, 10],
@@ -54,7 +57,8 @@ def test_rates_are_means_since_the_last_report(
 def test_pictures_show_the_middle_section(tmp_path: Path) -> None:
     report = TrainingReport(tmp_path, CONFIG, 0, 30)
     target = Target(torch.rand(2, 3, 4, 5, 6), torch.ones(2, 3, 4, 5, 6), torch.ones(2, 4, 5, 6, dtype=torch.int32))
-    report.show(7, torch.rand(2, 8, 9, 10), {"affs": target}, {"affs": torch.rand(2, 3, 4, 5, 6)})
+    batch = Batch(7, {"raw": torch.rand(2, 1, 8, 9, 10)}, {"affs": target}, torch.ones(2, 5, 6, 7, dtype=torch.uint8))
+    report.show(StepResult({}, batch, {"affs": HeadOutput(torch.randn(2, 3, 4, 5, 6), torch.sigmoid)}))
     report.close()
     board = EventAccumulator(str(tmp_path / "log")).Reload()
     shown = {name: board.Images(name)[0] for name in ("raw", "affs")}
@@ -100,3 +104,15 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "losses.csv").write_bytes(b"\xff\xff")
     with pytest.raises(BadInput, match="is no text in UTF-8"):
         read_losses(tmp_path / "losses.csv")
+
+
+def test_a_profile_is_a_table_and_curves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "emsuite")
+    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    report.add_profile(20, {"noise": PartTime(10, 1, 3, 2, 2), "update": PartTime(10, 4, 6, 5, 5),
+                            "warp": PartTime(20, 1, 1, 1, 1)})  # fmt: skip
+    report.close()
+    assert caplog.messages[0] == "what took how long, up to iteration 20:"
+    assert [line.split()[0] for line in caplog.messages[1:]] == ["part", "warp", "noise", "update"]
+    board = EventAccumulator(str(tmp_path / "log")).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("profile/update")] == [(20, 5)]

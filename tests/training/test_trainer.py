@@ -108,6 +108,33 @@ def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more
     assert files[0] == files[1], "the file as a whole: optimizer, provenance and archive too"
 
 
+def test_a_profile_tells_of_every_part_on_its_cadence(
+    tmp_path: Path, volume: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "emsuite.training.log")
+    steps = [{"name": "elastic", "control_point_spacing": [4, 4, 4], "jitter_sigma": [1, 1, 1]}, {"name": "intensity"}]
+    training = {"augment": steps, "grow_boundary": {"in_plane": True}, "profile_every": 4}
+    folder = write_network(tmp_path / "d/n", {"affs": AFFS, "lsds": LSDS}, training=training)
+    weights = train(folder, volume, 10, "training.batch_size=2")
+    tables = [
+        text.splitlines() for text in "\n".join(caplog.messages).split("what took how long, up to iteration ")[1:]
+    ]
+    assert [table[0] for table in tables] == ["4:", "8:", "10:"]
+    counts = [{words[0]: int(words[1]) for words in map(str.split, table[2:]) if words[-1] != "ms"} for table in tables]
+    for count, steps_done in zip(counts, (4, 4, 2), strict=True):
+        assert count.keys() == {
+            "sample", "reading", "warp", "intensity", "copy", "targets", "boundary", "lsds", "affinities", "balance",
+            "forward", "loss", "backward", "update"}  # fmt: skip
+        assert {count[part] for part in ("forward", "loss", "backward", "update")} == {steps_done}
+    # batches are prepared ahead: each counts where it was made
+    assert sum(count["targets"] for count in counts) == sum(count["sample"] for count in counts) == 10
+    assert sum(count["intensity"] for count in counts) == 20
+    assert sum(count["warp"] for count in counts) == 40, "labels and raw of two samples"
+    plain = train(write_network(tmp_path / "e/n", {"affs": AFFS, "lsds": LSDS}, training=training), volume, 10,
+                  "training.batch_size=2", "training.profile_every=0")  # fmt: skip
+    assert same(plain, weights)
+
+
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 0) -> bool:
     return found.keys() == expected.keys() and all(
         torch.allclose(found[name], expected[name], rtol=tolerance, atol=tolerance) for name in expected

@@ -86,11 +86,15 @@ def test_a_snapshot_stands_in_columns(tmp_path: Path) -> None:
     put(path / "raw", dtype="float32")
     put(path / "labels", dtype="uint64", offset=(40, 4, 4))
     put(path / "labels_mask", offset=(40, 4, 4))
-    for group in ("targets", "predictions", "weights"):
+    put(path / "read/lsds", 10, dtype="float32")
+    for group in ("targets", "predictions", "weights", "gradients"):
         put(path / group / "affs", 12, dtype="float32")
         put(path / group / "lsds", 10, dtype="float32")
-    batch, targets, predictions = snapshot_columns(path)
-    assert kinds(batch) == {"raw": "image", "labels": "segmentation", "labels_mask": "mask"}
+    batch, targets, predictions, gradients = snapshot_columns(path)
+    assert kinds(batch) == {
+        "raw": "image", "labels": "segmentation", "labels_mask": "mask", "read/lsds": "descriptors",
+    }  # fmt: skip
+    assert kinds(gradients) == {"gradients/affs": "image", "gradients/lsds": "image"}
     assert kinds(targets) == {
         "targets/affs": "affinities", "targets/lsds": "descriptors", "weights/affs": "image", "weights/lsds": "image",
     }  # fmt: skip
@@ -108,6 +112,10 @@ def test_the_newest_snapshot_is_of_the_highest_iteration_and_finished(tmp_path: 
         (tmp_path / "checkpoints" / name).touch()
     with pytest.raises(BadInput, match=r"no snapshot yet, the newest checkpoint is of iteration 30; .*snapshot_every"):
         newest_snapshot(tmp_path)
+    (tmp_path / "snapshots/batch_1002.hdf").parent.mkdir()
+    (tmp_path / "snapshots/batch_1002.hdf").write_bytes(b"")
+    assert newest_snapshot(tmp_path).name == "batch_1002.hdf"
+    (tmp_path / "snapshots/batch_1002.hdf").unlink()
     for name in ("batch_99.zarr", "batch_1001.zarr", "batch_2001.zarr", "batch_old.zarr"):
         (tmp_path / "snapshots" / name).mkdir(parents=True)
     (tmp_path / "snapshots/batch_2001.zarr.unfinished.json").write_text("{}")

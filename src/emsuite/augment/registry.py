@@ -22,6 +22,7 @@ from pydantic import AfterValidator, Field
 from emsuite.augment.augmentation import GeometricAugmentation, ValueAugmentation
 from emsuite.augment.warp import Warp
 from emsuite.common.geometry import Roi
+from emsuite.common.profile import timed
 
 MODULES = (
     "elastic",
@@ -89,7 +90,8 @@ def change_values(augmentations: Sequence[Augmentation], raw: torch.Tensor, rand
     """Apply the augmentations that change values to `raw` (Z, Y, X) float32 in [0, 1], in place and in order."""
     for augmentation in augmentations:
         if isinstance(augmentation, ValueAugmentation):
-            augmentation.apply(raw, random)
+            with timed(augmentation.name, raw.device):
+                augmentation.apply(raw, random)
 
 
 def change_values_of_batch(
@@ -98,4 +100,5 @@ def change_values_of_batch(
     """Do the same to all samples of a batch `raw` (B, Z, Y, X); sample b changes by what `randoms[b]` draws."""
     for augmentation in augmentations:
         if isinstance(augmentation, ValueAugmentation):
-            augmentation.apply_to_batch(raw, randoms)
+            with timed(augmentation.name, raw.device):
+                augmentation.apply_to_batch(raw, randoms)

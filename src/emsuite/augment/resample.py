@@ -20,6 +20,7 @@ from emsuite.augment.sampling_grid import SamplingGrid
 from emsuite.augment.warp import Warp
 from emsuite.common.device import has_triton
 from emsuite.common.geometry import Roi
+from emsuite.common.profile import timed
 
 
 class Source(Protocol):
@@ -132,13 +133,17 @@ def _read(
         values = tuple(torch.zeros(shape, dtype=dtype, device=device) for dtype in dtypes)
         if not is_empty:
             inside = _slices(low_source_vx - begin_source_vx, high_source_vx - begin_source_vx)
-            for source, out in zip(sources, values, strict=True):
-                out[inside] = source[_slices(low_source_vx, high_source_vx)]
-        return tuple(warp.permutation.apply(out).contiguous() for out in values)
-    pieces = [source[_slices(low_source_vx, high_source_vx)] for source in sources]
-    values = tuple(torch.empty(tuple(box_sample_vx.shape), dtype=dtype, device=device) for dtype in dtypes)
-    origin_piece_vx = np.array(origin_source_vx) - low_source_vx
-    interpolate(pieces, warp.sampling_grid(box_sample_vx, origin_piece_vx, device), values)
+            with timed("reading", device):
+                for source, out in zip(sources, values, strict=True):
+                    out[inside] = source[_slices(low_source_vx, high_source_vx)]
+        with timed("warp", device):
+            return tuple(warp.permutation.apply(out).contiguous() for out in values)
+    with timed("reading", device):
+        pieces = [source[_slices(low_source_vx, high_source_vx)] for source in sources]
+    with timed("warp", device):
+        values = tuple(torch.empty(tuple(box_sample_vx.shape), dtype=dtype, device=device) for dtype in dtypes)
+        origin_piece_vx = np.array(origin_source_vx) - low_source_vx
+        interpolate(pieces, warp.sampling_grid(box_sample_vx, origin_piece_vx, device), values)
     return values
 
 

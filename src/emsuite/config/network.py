@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
+from emsuite.augment.missing_sections import MissingSections
 from emsuite.augment.registry import Augmentations
 from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
@@ -89,7 +90,9 @@ class Training(Settings):
         15, gt=0, description="minutes between interim checkpoints, of which the newest is kept, for going on alone"
     )
     snapshot_every: PositiveInt = 1_000
+    snapshot_format: Literal["zarr", "hdf5"] = Field("zarr", description="hdf5: one file for each snapshot")
     log_every: PositiveInt = 10
+    profile_every: NonNegativeInt = Field(0, description="iterations between tables of what each part takes; 0: none")
 
     @model_validator(mode="after")
     def _countable(self) -> "Training":
@@ -202,7 +205,20 @@ def _read(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:
         raise BadInput(f"{folder}: has no network.yaml; expected a network's folder, as {EXAMPLE_NETWORK}")
     names = [f"dataset='{folder.parent.name}'", f"network='{folder.name}'"]  # quoted: a folder may be called 32
     paths = [path for path in (folder.parent / "dataset.yaml", folder / "network.yaml") if path.exists()]
-    return load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
+    config = load(NetworkConfig, *paths, overrides=[*names, *overrides], defaults=_of_data_set(folder.parent))
+    return _with_places_of_artifacts(config, folder.parents[2])
+
+
+def _with_places_of_artifacts(config: NetworkConfig, project: Path) -> NetworkConfig:
+    """Return the configuration with the places of volumes of artifacts that lie in the project, not where we stand."""
+    steps = []
+    for step in config.training.augment:
+        artifacts = step.artifacts if isinstance(step, MissingSections) else None
+        if artifacts is not None and not Path(artifacts.volume).exists() and (project / artifacts.volume).exists():
+            found = artifacts.model_copy(update={"volume": str(project / artifacts.volume)})
+            step = step.model_copy(update={"artifacts": found})
+        steps.append(step)
+    return config.model_copy(update={"training": config.training.model_copy(update={"augment": tuple(steps)})})
 
 
 def config_folder(folder: Path) -> Path:

@@ -18,22 +18,34 @@ Record = dict[str, Any]
 IfChanged = Literal["refuse", "continue", "keep"]
 """What to do with a checkpoint that was trained with other settings or data, see `training.resume.check_record`."""
 
-_NO_INFLUENCE = {"iterations", "stream", "compile", "cuda_graph", "deterministic", "accumulate", "split"}
+_NO_INFLUENCE = {
+    "iterations", "stream", "compile", "cuda_graph", "deterministic", "accumulate", "split", "snapshot_format"
+}  # fmt: skip
 """Keys of `training` that change where, how long or how fast weights are trained, up to rounding; `split` names data,
 which the record holds."""
+
+_LATER: dict[str, dict[str, Any]] = {"sampling": {"inside": False}, "grow_boundary": {"masked": True}}
+"""Keys below those of `training`, with their defaults, that earlier versions did not know."""
+_LATER_OF_STEPS: dict[str, dict[str, Any]] = {
+    "missing_sections": {"artifact": 0.0, "artifacts": None, "dark": 0.0, "brightness": [0.2, 0.6]}
+}
+"""The same of augmentations, by their names."""
 
 
 def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     """Return the settings that influence weights, ready for JSON.
 
-    How often a run reports and saves does not count, nor how it reads volumes. `iterations` counts where the learning
-    rate falls towards them.
+    How often a run reports and saves does not count, nor how it reads volumes, nor where volumes lie. `iterations`
+    counts where the learning rate falls towards them.
     """
     settings = config.model_dump(mode="json", exclude={"dataset", "network", "prediction"})
     training = settings["training"]
     uncounted = {key for key in training if key in _NO_INFLUENCE or "_every" in key}
     if config.training.optimizer.schedule != "constant":
         uncounted.discard("iterations")
+    for step in training["augment"]:
+        if artifacts := step.get("artifacts"):
+            del artifacts["volume"]  # the record tells its content
     return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
 
 
@@ -108,7 +120,20 @@ def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dic
     if isinstance(context, Mapping) and context.get("iteration") is None:
         today = now.get("autocontext") or {}
         told["autocontext"] = {**context, "iteration": today.get("iteration")}  # the digest of its weights decides
+    if isinstance(training := settings.get("training"), Mapping):
+        told["training"] = {key: _with_defaults(_LATER.get(key, {}), value) for key, value in training.items()}
+        if isinstance(steps := training.get("augment"), list | tuple):
+            told["training"]["augment"] = [_with_later_keys_of_step(step) for step in steps]
     return told
+
+
+def _with_later_keys_of_step(step: Any) -> Any:
+    name = step.get("name") if isinstance(step, Mapping) else None
+    return _with_defaults(_LATER_OF_STEPS.get(str(name), {}), step)
+
+
+def _with_defaults(defaults: Mapping[str, Any], known: Any) -> Any:
+    return {**defaults, **known} if isinstance(known, Mapping) else known
 
 
 def differing(earlier: Mapping[str, Any], now: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -11,10 +11,11 @@ Coordinates stand in four frames, and the names of variables say which:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor
 
 from emsuite.augment.mirror import MirrorTranspose
@@ -26,9 +27,12 @@ from emsuite.common.arrays import stacked
 from emsuite.common.device import one_core
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, on_grid
+from emsuite.common.profile import timed
 from emsuite.common.settings import Distance, NonNegative, Probability, Settings
 from emsuite.data.sampling_locations import Locations
 from emsuite.data.training_volume import Ones, TrainingVolume
+
+_TRIES = 100  # of a position inside the volume where enough is masked in
 
 
 class SamplingSettings(Settings):
@@ -38,10 +42,19 @@ class SamplingSettings(Settings):
     """How far the output may reach beyond the labels, nm, z y x. Labels and mask are 0 there."""
     min_masked: Probability = 0.5
     """Least share of the output, before augmentation, in which the mask is 1."""
+    inside: bool = False
+    """Whether all voxels of raw and labels that a sample reads lie inside them, as gunpowder's RandomLocation asks.
+    Along an axis on which they do not fit, the sample lies in the middle."""
     probabilities: tuple[NonNegative, ...] | None = Field(default=None, min_length=1)
     """How often each volume is drawn, in the order of the volumes. Default: all alike."""
     seed: NonNegativeInt = 0
     """The same seed gives the same samples, on any number of workers and across a resume."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.inside and any(self.label_padding):
+            raise ValueError("samples inside the labels reach nowhere beyond them: expected a label_padding of 0")
+        return self
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,7 @@ class Sampler:
         """
         settings = settings or SamplingSettings()
         self._volumes, self._steps, self._seed = tuple(volumes), tuple(augmentations), settings.seed
+        self._inside = settings.inside
         _check_volumes(self._volumes, settings)
         _check_steps(self._steps, self._volumes[0])
         before, behind = (Coordinate(context) for context in label_context)
@@ -143,7 +157,39 @@ class Sampler:
         number = int(np.searchsorted(chances, random.random() * chances[-1], side="right"))
         output_label_vx = Coordinate(self._locations[number].draw(random))
         warp = draw_warp(self._steps, self._all_sample_vx, self._centre_sample_vx, random)
+        if self._inside:
+            output_label_vx = self._drawn_inside(number, output_label_vx, warp, random)
         return _Drawn(number, output_label_vx, output_label_vx + self._labels_begin_raw_vx[number], warp, random)
+
+    def _drawn_inside(
+        self, number: int, output_label_vx: Coordinate, warp: Warp, random: np.random.Generator
+    ) -> Coordinate:
+        """Return the position if nothing outside the volume is read from there, else another one.
+
+        The position is uniformly distributed over all legal ones from which the warp reads inside.
+        """
+        low, high = self._positions_inside(number, warp)
+        if all(low <= np.array(output_label_vx)) and all(np.array(output_label_vx) <= high):
+            return output_label_vx
+        for _ in range(_TRIES):
+            position = Coordinate(random.integers(low, high, endpoint=True).tolist())
+            if position in self._locations[number]:
+                return position
+        return output_label_vx  # too little of the inside is masked in
+
+    def _positions_inside(self, number: int, warp: Warp) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and the highest position from which `warp` reads inside raw and labels, label voxels."""
+        volume, begin_raw_vx = self._volumes[number], np.array(self._labels_begin_raw_vx[number], int)
+        lows, highs = [], []
+        for source, box, begin in ((volume.labels, self._labels_sample_vx, 0 * begin_raw_vx),
+                                   (volume.raw, self._input_sample_vx, begin_raw_vx)):  # fmt: skip
+            if source is not None:
+                first, last = warp.bounds(warp.permutation.image(box))
+                lows.append(-first - begin)
+                highs.append(np.array(source.shape) - last - begin)
+        low, high = np.max(lows, axis=0), np.min(highs, axis=0)
+        middle = (low + high) // 2
+        return np.where(low <= high, low, middle), np.where(low <= high, high, middle)
 
     def _origin(self, drawn: "_Drawn") -> Coordinate:
         volume = self._volumes[drawn.number]
@@ -167,7 +213,8 @@ class Sampler:
             labels, mask = (array if isinstance(array, Tensor) else None for array in (volume.labels, volume.mask))
             assert isinstance(volume.raw, Tensor)
             samples.append(Placed(volume.raw, labels, mask, one.warp, one.output_raw_vx, one.output_label_vx))
-        arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
+        with timed("warp", self.device):  # the volumes lie on the GPU, whose kernels read them through the warp
+            arrays = read_batch(samples, self._input_sample_vx, self._labels_sample_vx, self.device)
         raw = arrays.pop("raw")
         change_values_of_batch(self._steps, raw, [one.random for one in drawn])
         return arrays | {"raw": raw[:, None]}

@@ -50,6 +50,16 @@ class Locations:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def __contains__(self, begin: Sequence[int]) -> bool:
+        """Return whether a box may begin at this voxel, relative to the first voxel of the mask."""
+        z, y, x = (int(n) for n in np.array(begin) - self._first)
+        if not all(0 <= n < count for n, count in zip((z, y, x), self._positions, strict=True)):
+            return False
+        starts, ends = self._planes[self._plane[z]]
+        place = y * self._positions[2] + x
+        run = int(np.searchsorted(starts, place, side="right")) - 1
+        return run >= 0 and place - starts[run] < ends[run] - (ends[run - 1] if run else 0)
+
     def draw(self, random: np.random.Generator) -> tuple[int, int, int]:
         """Return the first voxel of a box, uniformly drawn, relative to the first voxel of the mask."""
         number = random.integers(len(self))

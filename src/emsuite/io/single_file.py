@@ -3,27 +3,28 @@
     .cube.h5.1a2b3c4d.part  ->  cube.h5        a file of that name is whole; a run that was stopped leaves none
 
 Other arrays in an HDF5 file are kept: the file is copied first, and the copy takes its place, unless another program
-has written to the file meanwhile.
+has written to the file meanwhile. `write_container` writes several small arrays at once, into zarr as well.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from emsuite.common.errors import RunFailed
-from emsuite.common.files import atomic_path, remove_leftovers
-from emsuite.common.geometry import json_numbers
+from emsuite.common.files import atomic_path, naming, remove, remove_leftovers
+from emsuite.common.geometry import Number, json_numbers
 from emsuite.common.outputs import lock_path
 from emsuite.common.state.lock import owned
 from emsuite.io.chunks import chunk_length
-from emsuite.io.formats import hdf5
+from emsuite.io.formats import hdf5, zarr
 from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
 from emsuite.io.formats.registry import find_format
-from emsuite.io.volume import Volume, open_volume
+from emsuite.io.volume import Volume, create_volume, open_volume
 
 
 def is_single_file(path: Path) -> bool:
@@ -114,6 +115,44 @@ def write_hdf5(
             new = NewArray(voxels.shape, voxels.dtype, chunks, None, dict(about), _ZARR)
             hdf5.write_array(str(temporary), name, new, voxels.__getitem__)
         hdf5.write_attributes(str(temporary), attributes)
+
+
+@dataclass(frozen=True)
+class PlacedVoxels:
+    """An array to write, and where it lies."""
+
+    voxels: np.ndarray
+    """(Z, Y, X) or (C, Z, Y, X)."""
+    offset: Sequence[Number | float]
+    """Of its first voxel, nm."""
+
+
+def write_container(
+    path: Path, arrays: Mapping[str, PlacedVoxels], voxel_size: Sequence[float], **attributes: Any
+) -> None:
+    """Write a new zarr container or HDF5 file as a whole; replace one of that name. The caller holds its lock.
+
+    Args:
+        path: Its suffix says the format.
+        arrays: By name.
+        voxel_size: Of all arrays, nm.
+        **attributes: Of the container.
+    """
+    if is_single_file(path):
+        size_nm = json_numbers(voxel_size)
+        grid = {"voxel_size": size_nm, "resolution": size_nm}
+        about = {name: grid | {"offset": json_numbers(placed.offset)} for name, placed in arrays.items()}
+        write_hdf5(path, {name: (placed.voxels, about[name]) for name, placed in arrays.items()}, attributes)
+        return
+    unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
+    remove(unfinished)
+    with naming(path):
+        for name, placed in arrays.items():
+            array = placed.voxels
+            create_volume(unfinished / name, array.shape, array.dtype, voxel_size, placed.offset).array[...] = array
+        zarr.write_attributes(str(unfinished), attributes)
+    remove(path)
+    unfinished.rename(path)
 
 
 _ZARR: Literal[3] = 3  # of no meaning here

@@ -107,11 +107,15 @@ class AutocontextNetwork(nn.Module):
 
     def forward(self, raw: Tensor) -> dict[str, Tensor]:
         """Return what `Network.forward` returns, for raw alone."""
+        lsds = self.read_lsds(raw)
+        channels = [centre_crop(raw, lsds.shape[2:])] if self.with_raw else []
+        return self.trained(torch.cat([*channels, lsds.to(raw.dtype)], dim=1))
+
+    def read_lsds(self, raw: Tensor) -> Tensor:
+        """Return the LSDs that the second network reads for raw, (N, 10, Z', Y', X') float32, 0 to 1, in its middle."""
         with torch.no_grad():
             lsds = quantise(torch.sigmoid(self.frozen(raw)[self.context_head].float()))
-        shape = self.trained_input_shape(raw.shape[2:])
-        channels = [centre_crop(raw, shape)] if self.with_raw else []
-        return self.trained(torch.cat([*channels, centre_crop(lsds, shape).to(raw.dtype)], dim=1))
+        return centre_crop(lsds, self.trained_input_shape(raw.shape[2:]))
 
     def trained_input_shape(self, input_shape: Sequence[int]) -> Shape:
         """Return the largest legal input of the second network that fits into the LSDs of the frozen one."""

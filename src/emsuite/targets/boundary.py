@@ -23,6 +23,10 @@ class GrowBoundary(Settings):
         description="context: in all labels that are read; output: where the originals read the labels mask, in the "
         "output and as far around it as its masked affinities reach",
     )
+    masked: bool = Field(
+        True,
+        description="no boundary grows at the border of the labels mask; false: it grows there, from background",
+    )
 
 
 def grow_boundary(labels: Array, steps: int = 1, in_plane: bool = False, mask: Array | None = None) -> Array:

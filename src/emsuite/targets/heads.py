@@ -18,6 +18,7 @@ from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from torch import Tensor
 
 from emsuite.common.arrays import Shape, as_numbers, stacked
+from emsuite.common.profile import timed
 from emsuite.common.settings import Settings
 from emsuite.losses.registry import ONLY_AFFINITIES, ONLY_SIGMOID, check_name
 from emsuite.losses.target import Target
@@ -164,14 +165,16 @@ class AffinitiesHead(Head):
 
     def make(self, crop: LabelCrop) -> Target:
         """See `Head.make`."""
-        values = affinity_targets(crop.labels, self.neighborhood, crop.inner)
-        inside = crop.mask if self.masked else None
-        mask = None if inside is None else affinities_mask(inside, self.neighborhood, crop.inner)
-        if self.weights == "balance":
-            masks = [None] * len(values) if mask is None else mask.view(torch.bool)
-            weights = stacked([balance_weights(*pair) for pair in zip(values, masks, strict=True)])
-        else:
-            weights = torch.ones_like(values) if mask is None else mask.float()
+        with timed("affinities", crop.labels.device):
+            values = affinity_targets(crop.labels, self.neighborhood, crop.inner)
+            inside = crop.mask if self.masked else None
+            mask = None if inside is None else affinities_mask(inside, self.neighborhood, crop.inner)
+        with timed("balance", crop.labels.device):
+            if self.weights == "balance":
+                masks = [None] * len(values) if mask is None else mask.view(torch.bool)
+                weights = stacked([balance_weights(*pair) for pair in zip(values, masks, strict=True)])
+            else:
+                weights = torch.ones_like(values) if mask is None else mask.float()
         return Target(values, weights, crop.labels[:, *crop.inner], self.neighborhood)
 
     def array_attributes(self) -> dict[str, Any]:
@@ -204,7 +207,8 @@ class LsdsHead(Head):
 
     def make(self, crop: LabelCrop) -> Target:
         """See `Head.make`."""
-        values = batch_descriptors(crop.labels, self.sigma, crop.voxel_size, self.downsample, crop.inner)
+        with timed("lsds", crop.labels.device):
+            values = batch_descriptors(crop.labels, self.sigma, crop.voxel_size, self.downsample, crop.inner)
         labels = crop.labels[:, *crop.inner]
         mask = torch.ones_like(labels, dtype=torch.bool) if crop.mask is None else crop.mask[:, *crop.inner] != 0
         is_scored = {"mask": mask, "labelled": labels != 0, "labelled_or_unmasked": (labels != 0) | ~mask}[self.weights]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from emsuite.common.arrays import Shape
+from emsuite.common.profile import timed
 from emsuite.losses.target import Target
 from emsuite.targets.boundary import GrowBoundary, connected_components, grow_boundary
 from emsuite.targets.heads import Head, LabelCrop
@@ -52,10 +53,11 @@ class TargetMaker:
         inner = self._within(labels.shape[1:], [(0, 0, 0)] * 2)
         # A full mask saves work. On a GPU, asking for it would make the host wait.
         partial_mask = None if mask.device.type == "cpu" and mask.all() else mask
-        if self.boundary is not None:
-            labels = self._grown(labels, partial_mask, self.boundary)
-        if self.renumber_from is not None and iteration > self.renumber_from:
-            labels = torch.stack([connected_components(sample) for sample in labels])
+        with timed("boundary", labels.device):
+            if self.boundary is not None:
+                labels = self._grown(labels, partial_mask, self.boundary)
+            if self.renumber_from is not None and iteration > self.renumber_from:
+                labels = torch.stack([connected_components(sample) for sample in labels])
         crop = LabelCrop(labels, partial_mask, inner, self.voxel_size)
         return {name: head.settings_at(iteration).make(crop) for name, head in self.heads.items()}
 
@@ -65,7 +67,7 @@ class TargetMaker:
             around = _widest([head.mask_context(self.voxel_size) for head in self.heads.values()])
             region = self._within(labels.shape[1:], around)
         # The border of the region forms no boundary, as that of an array.
-        inside = None if mask is None else mask[:, *region]
+        inside = None if mask is None or not boundary.masked else mask[:, *region]
         grown = grow_boundary(labels[:, *region], boundary.steps, boundary.in_plane, inside)
         if grown.shape == labels.shape:
             return grown

@@ -11,6 +11,7 @@ from torch import Tensor
 from emsuite.common.arrays import to_device
 from emsuite.common.device import use_one_core
 from emsuite.common.pipelining import in_bursts, prefetch
+from emsuite.common.profile import timed
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.losses.target import Target
 from emsuite.targets.graph import TargetGraph
@@ -28,6 +29,8 @@ class Batch:
     """The arrays of the samples that the network reads, by name: `raw`, (B, C, Z, Y, X) float32, 0 to 1."""
     targets: dict[str, Target]
     """By head."""
+    mask: Tensor
+    """(B, Z, Y, X) uint8 {0, 1} with the label context of the targets: 0 where nobody labelled."""
 
     @property
     def raw(self) -> Tensor:
@@ -37,7 +40,7 @@ class Batch:
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors of the batch."""
-        return [*self.arrays.values(), *self.target_tensors]
+        return [*self.arrays.values(), *self.target_tensors, self.mask]
 
     @property
     def target_tensors(self) -> list[Tensor]:
@@ -69,9 +72,11 @@ class BatchShare:
 
 def make_batch(targets: TargetMaker | TargetGraph, sample: Sample, iteration: int, device: torch.device) -> Batch:
     """Return a batch on `device`, with targets computed there, from `sample`, several samples stacked."""
-    arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
+    with timed("copy", device):
+        arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
     labels, mask = arrays.pop("labels"), arrays.pop("mask")
-    return Batch(iteration, arrays, targets(labels, mask, iteration))
+    with timed("targets", device):
+        return Batch(iteration, arrays, targets(labels, mask, iteration), mask)
 
 
 def prepared_targets(maker: TargetMaker, sampler: Sampler) -> TargetMaker | TargetGraph:
@@ -137,7 +142,8 @@ class Batches:
 
     def _make(self, number: int) -> Batch:
         iteration, part = divmod(number, self._share.parts)
-        sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
+        with timed("sample", self._sampler.device):
+            sample = self._sampler.batch(iteration, self._share.size, self._share.first + part * self._share.size)
         return self._make_from(sample, iteration)
 
     def _make_on(self, stream: torch.cuda.Stream, number: int) -> tuple[Batch, torch.cuda.Event]:

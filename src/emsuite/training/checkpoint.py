@@ -159,7 +159,7 @@ def owned_folder(folder: Path) -> Iterator[Lock]:
     """
     checkpoints = Path(folder) / "checkpoints"
     with owned(checkpoints / ".lock", Path(folder)) as lock:
-        for leftovers in ("checkpoints/.*.part", "log/.*.part", "snapshots/.*.part.zarr"):  # of killed runs
+        for leftovers in ("checkpoints/.*.part", "log/.*.part", "snapshots/.*.part*"):  # of killed runs
             for leftover in Path(folder).glob(leftovers):
                 remove(leftover)
         yield lock

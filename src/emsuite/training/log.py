@@ -1,7 +1,7 @@
 """The record of a training run: a progress bar, losses in a table and in TensorBoard, pictures, snapshots.
 
 A resumed run continues the table and the curves. Rows behind the checkpoint that it resumed from are dropped. A
-snapshot is one sample with its targets and predictions, as a zarr container.
+snapshot is one sample with all that the network made of it, as a zarr container or an HDF5 file.
 """
 
 import csv
@@ -19,14 +19,22 @@ from torch.utils.tensorboard import SummaryWriter
 from emsuite.common.documents import read_text
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, naming, remove
+from emsuite.common.profile import PartTime, as_table
 from emsuite.common.progress import progress, roughly
 from emsuite.config.network import NetworkConfig
-from emsuite.io.volume import create_volume
-from emsuite.losses.target import Target
+from emsuite.io.single_file import PlacedVoxels, write_container
+from emsuite.training.step import StepResult
 
 _ESTIMATED_AFTER, _SECONDS_OF_ESTIMATE = 10, 20.0
 """Iterations, or seconds if they pass earlier, after which the time of the whole run is estimated."""
 _LONG = 3600.0  # seconds
+PARTS = (
+    "sample", "reading", "warp", "intensity", "noise", "blur", "missing_sections", "copy", "targets", "boundary",
+    "lsds", "affinities", "balance", "step", "forward", "loss", "backward", "update",
+)  # fmt: skip
+"""Of an iteration, in the order of a profile: of the batch first. Others come last."""
+SNAPSHOTS = (".zarr", ".hdf")
+"""Suffixes of snapshots, in zarr and in HDF5."""
 log = logging.getLogger(__name__)
 
 
@@ -54,6 +62,10 @@ class TrainingLog:
         """
         with naming(self.path), open(self.path, "a", newline="") as file:
             self._writer(file).writerow({"iteration": iteration} | values)
+        self.add_scalars(iteration, values)
+
+    def add_scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Append values of one iteration to TensorBoard alone."""
         with naming(self.path.parent):
             for name, value in values.items():
                 self.board.add_scalar(name, value, iteration)
@@ -138,22 +150,20 @@ class TrainingReport:
             values["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self._log.add(iteration, dict(losses) | values)
 
-    def show(
-        self, iteration: int, raw: Tensor, targets: Mapping[str, Target], predictions: Mapping[str, Tensor]
-    ) -> None:
-        """Log the middle sections of the first sample: raw, and of each head three channels of target and prediction.
+    def add_profile(self, iteration: int, times: Mapping[str, PartTime]) -> None:
+        """Log a table of how long each part took up to an iteration; its means are curves `profile/PART`, ms."""
+        parts = {part: times[part] for part in PARTS if part in times} | dict(times)
+        for line in [f"what took how long, up to iteration {iteration}:", *as_table(parts).splitlines()]:
+            log.info("%s", line)
+        self._log.add_scalars(iteration, {f"profile/{part}": time.mean for part, time in parts.items()})
 
-        Args:
-            iteration: which iteration.
-            raw: (B, Z, Y, X) in [0, 1].
-            targets: of each head.
-            predictions: of each head, (B, C, Z, Y, X) in [0, 1].
-        """
-        images = {"raw": _section(raw[:1])}
-        for name, target in targets.items():
-            both = [_section(volume[0].float()) for volume in (target.values, predictions[name])]
+    def show(self, result: StepResult) -> None:
+        """Log the middle sections of the first sample: raw, and of each head three channels of target and output."""
+        images = {"raw": _section(result.batch.raw[0])}
+        for name, target in result.batch.targets.items():
+            both = [_section(volume[0].float()) for volume in (target.values, result.outputs[name].values)]
             images[name] = torch.cat(both, dim=2)  # side by side
-        self._log.add_images(iteration, images)
+        self._log.add_images(result.batch.iteration, images)
 
     def close(self) -> None:
         """Close the bar and the log."""
@@ -167,41 +177,50 @@ def _section(volume: Tensor) -> Tensor:
     return section[: 3 if len(section) >= 3 else 1]
 
 
-def snapshot_path(folder: Path, iteration: int) -> Path:
-    """Return the path of the snapshot of an iteration in the folder of a network."""
-    return Path(folder) / "snapshots" / f"batch_{iteration}.zarr"
+def save_snapshot(folder: Path, config: NetworkConfig, result: StepResult, loss: float) -> Path:
+    """Write the first sample of a batch, as a container beside the others in `snapshots/`, and return its path.
 
+        raw, labels, mask                              the sample; labels with the boundary grown, over the output
+        targets/HEAD, weights/HEAD, predictions/HEAD   of each head
+        gradients/HEAD                                 of the loss with respect to the predictions, if they were kept
+        read/lsds                                      the LSDs that an autocontext network read
 
-def save_snapshot(
-    path: Path, config: NetworkConfig, raw: Tensor, targets: dict[str, Target], predictions: dict[str, Tensor]
-) -> None:
-    """Write the first sample of a batch: raw, labels, and target, weights and prediction of each head.
-
-    Outputs lie in the middle of raw, in nm. The snapshot is written beside its final name and renamed, so that a
-    snapshot under its final name is whole.
+    Outputs lie in the middle of raw, in nm. Attributes of the container are `iteration` and `loss`. A snapshot under
+    its final name is whole.
 
     Args:
-        path: the zarr container to write.
-        config: names the voxel size.
-        raw: (B, Z, Y, X) in [0, 1].
-        targets: of each head.
-        predictions: of each head, (B, C, Z, Y, X) in [0, 1].
+        folder: that of the network, or a run folder.
+        config: names the voxel size and the format.
+        result: the outcome of an iteration.
+        loss: of this iteration, over all samples.
     """
-    unfinished = path.with_name(f".{path.stem}.part.zarr")
-    remove(unfinished)
-    arrays = {"raw": raw[0], "labels": next(iter(targets.values())).labels[0]}
-    for name, target in targets.items():
+    around, size = result.batch.raw.shape[2:], config.voxel_size
+    placed = {}
+    for name, voxels in _arrays(config, result).items():
+        array = voxels.detach().cpu().numpy()
+        array = array.astype({"labels": np.uint64, "mask": np.uint8}.get(name, np.float32))
+        offset = [(n - m) // 2 * length for n, m, length in zip(around, array.shape[-3:], size, strict=True)]
+        placed[name] = PlacedVoxels(array, offset)
+    path, other = (Path(folder) / "snapshots" / f"batch_{result.batch.iteration}{suffix}" for suffix in SNAPSHOTS)
+    if config.training.snapshot_format == "hdf5":
+        path, other = other, path
+    write_container(path, placed, size, iteration=result.batch.iteration, loss=loss)
+    remove(other)  # of an earlier run, in the other format
+    return path
+
+
+def _arrays(config: NetworkConfig, result: StepResult) -> dict[str, Tensor]:
+    """Return the arrays of a snapshot by name, of the first sample."""
+    batch = result.batch
+    labels = next(iter(batch.targets.values())).labels[0]
+    mask, (before, _) = batch.mask[0], config.target_maker.label_context
+    for axis, size in enumerate(labels.shape):
+        mask = mask.narrow(axis, before[axis], size)
+    arrays = {"raw": batch.raw[0, 0], "labels": labels, "mask": mask}
+    for name, target in batch.targets.items():
+        output = result.outputs[name]
         arrays |= {f"targets/{name}": target.values[0], f"weights/{name}": target.weights[0]}
-        arrays |= {f"predictions/{name}": predictions[name][0]}
-    with naming(path):
-        for name, voxels in arrays.items():
-            _write(unfinished / name, voxels, raw.shape[1:], config.voxel_size)
-    remove(path)
-    unfinished.rename(path)
-
-
-def _write(path: Path, voxels: Tensor, around: tuple[int, ...], voxel_size: tuple[float, ...]) -> None:
-    array = voxels.detach().cpu().numpy()
-    array = array.astype(np.uint64) if path.name == "labels" else array.astype(np.float32)
-    offset = [(n - m) // 2 * size for n, m, size in zip(around, array.shape[-3:], voxel_size, strict=True)]
-    create_volume(path, array.shape, array.dtype, voxel_size, offset).array[...] = array
+        arrays |= {f"predictions/{name}": output.values[0]}
+        if output.gradient is not None:  # that of one pass of several counts its share of the batch
+            arrays |= {f"gradients/{name}": output.gradient[0] * config.training.accumulate}
+    return arrays | {f"read/{name}": values[0] for name, values in result.read.items()}

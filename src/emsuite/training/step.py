@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from emsuite.common.cuda_graph import Replayed
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.target import HeadOutput
+from emsuite.models.cuda_graph import Replayed
 from emsuite.models.network import AnyNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare
 
@@ -104,7 +104,9 @@ class StepResult:
     batch: Batch
     """The last batch of the iteration, for snapshots."""
     outputs: Mapping[str, HeadOutput]
-    """The outputs for `batch`, by head."""
+    """The outputs for `batch`, by head; with their gradients if the iteration was to keep them."""
+    read: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the network read beside raw, by name, if the iteration was to keep it: `lsds`, (B, 10, Z, Y, X)."""
 
 
 class TrainingStep(Protocol):
@@ -129,5 +131,10 @@ class TrainingStep(Protocol):
     ) -> Batches:
         """Return the batches of these iterations for this process."""
 
-    def run(self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int) -> StepResult:
-        """Train one iteration: update the weights and move `state` on to `iteration`."""
+    def run(
+        self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int, keep: bool = False
+    ) -> StepResult:
+        """Train one iteration: update the weights and move `state` on to `iteration`.
+
+        The result of an iteration that `keep`s holds all that a snapshot shows: gradients, and what networks read.
+        """

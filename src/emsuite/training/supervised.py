@@ -13,13 +13,15 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from emsuite.common.device import computing_in, tensor_float_32
+from emsuite.common.profile import timed
 from emsuite.config.network import NetworkConfig
+from emsuite.data.artifact_sections import with_artifacts
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.registry import LOSSES, ON_HOST
 from emsuite.losses.target import HeadOutput
-from emsuite.models.network import AnyNetwork, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
@@ -53,7 +55,9 @@ class Supervised:
         training, maker = config.training, config.target_maker
         shape = state.network.output_shape(training.input_shape)
         context = maker.label_context
-        sampler = Sampler(volumes, training.input_shape, shape, context, training.augment, training.sampling)
+        made_on = volumes[0].raw.device
+        augment = with_artifacts(training.augment, training.input_shape, config.voxel_size, made_on)
+        sampler = Sampler(volumes, training.input_shape, shape, context, augment, training.sampling)
         scales, targets = _measure(state, config, volumes), prepared_targets(maker, sampler)
 
         def make(sample: Sample, iteration: int) -> Batch:
@@ -65,29 +69,37 @@ class Supervised:
 
         return Batches(make, sampler, share, iterations, device)
 
-    def run(self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int) -> StepResult:
+    def run(
+        self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int, keep: bool = False
+    ) -> StepResult:
         """See `TrainingStep.run`: forward and backward for each part of the batch, then one update."""
         training, heads = config.training, config.heads.values()
         if any(head.settings_at(iteration) != head.settings_at(iteration - 1) for head in heads):
             # Adam's moments belong to the old loss.
             state.optimizers = self.make_optimizers(state.networks, config)
         set_rate(state.optimizer, learning_rate(training.optimizer, iteration, training.iterations))
-        if _is_replayed(state, config, iteration):
+        if _is_replayed(state, config, iteration) and not keep:
             batch = next(batches)
-            losses, outputs = _replay(state, config, batch)
+            with timed("step", batch.raw.device):
+                losses, outputs = _replay(state, config, batch)
         else:
-            losses, outputs, batch = _train(state, config, islice(batches, training.accumulate))
+            if keep:
+                state.replayed.make_room()
+            losses, outputs, batch = _train(state, config, islice(batches, training.accumulate), keep)
         state.iteration = iteration
         if training.average is not None:
             weights = trained_part(state.network).state_dict()
             update_average(state.averages[NETWORK], weights, training.average, iteration)
-        return StepResult(losses, batch, outputs)
+        return StepResult(losses, batch, outputs, _read(state, config, batch) if keep else {})
 
 
 def _train(
-    state: TrainingState, config: NetworkConfig, parts: Iterable[Batch]
+    state: TrainingState, config: NetworkConfig, parts: Iterable[Batch], keep: bool
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput], Batch]:
-    """Update the weights; return the losses over all parts of the batch, and the outputs for the last one."""
+    """Update the weights; return the losses over all parts of the batch, and the outputs for the last one.
+
+    If the iteration is to `keep` them, these outputs hold their gradients.
+    """
     training, count = config.training, config.training.accumulate
     state.optimizer.zero_grad()
     total: dict[str, Tensor] = {}
@@ -95,7 +107,10 @@ def _train(
         # Processes exchange gradients once, with the last part.
         with _without_exchange(state, part < count), tensor_float_32(training.precision == "tf32"):
             losses, outputs = _losses(state, config, batch, _network_input(state, config, batch))
-            (losses["loss"] / count).backward()
+            for output in outputs.values() if keep and part == count else ():
+                output.keep_gradient()
+            with timed("backward", batch.raw.device):
+                (losses["loss"] / count).backward()
         for name, loss in losses.items():
             total[name] = total.get(name, 0) + loss.detach() / count
     _update(state, config)
@@ -103,9 +118,10 @@ def _train(
 
 
 def _update(state: TrainingState, config: NetworkConfig) -> None:
-    if config.training.optimizer.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.trained, config.training.optimizer.clip_norm)
-    state.optimizer.step()
+    with timed("update", state.trained[0].device):
+        if config.training.optimizer.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(state.trained, config.training.optimizer.clip_norm)
+        state.optimizer.step()
 
 
 def _is_replayed(state: TrainingState, config: NetworkConfig, iteration: int) -> bool:
@@ -127,7 +143,8 @@ def _replay(
         state.optimizer.zero_grad()
         with tensor_float_32(config.training.precision == "tf32"):
             losses, outputs = _losses(state, config, batch.with_target_tensors(tensors[1:]), tensors[0])
-            losses["loss"].backward()
+            with timed("backward", batch.raw.device):
+                losses["loss"].backward()
         _update(state, config)
         logits = {name: output.logits.detach() for name, output in outputs.items()}
         return {name: loss.detach() for name, loss in losses.items()}, logits
@@ -138,6 +155,15 @@ def _replay(
     return losses, {name: HeadOutput(logits[name], head.activate) for name, head in config.heads.items()}
 
 
+def _read(state: TrainingState, config: NetworkConfig, batch: Batch) -> dict[str, Tensor]:
+    """Return what the network read beside raw: the LSDs of its frozen network, if it has one."""
+    if not isinstance(state.network, AutocontextNetwork):
+        return {}
+    x, training = _network_input(state, config, batch), config.training
+    with computing_in(x.device, training.precision), tensor_float_32(training.precision == "tf32"):
+        return {"lsds": state.network.read_lsds(x)}
+
+
 def _network_input(state: TrainingState, config: NetworkConfig, batch: Batch) -> Tensor:
     return _grey_scale(state, config, batch).apply(batch.raw).to(memory_format=torch.channels_last_3d)
 
@@ -145,14 +171,15 @@ def _network_input(state: TrainingState, config: NetworkConfig, batch: Batch) ->
 def _losses(
     state: TrainingState, config: NetworkConfig, batch: Batch, x: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
-    with computing_in(x.device, config.training.precision):
+    with timed("forward", x.device), computing_in(x.device, config.training.precision):
         logits = state.forward(x)
     # Losses are computed in float32, whatever the convolutions are computed in.
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
-    losses = {
-        name: LOSSES[head.settings_at(batch.iteration).loss](outputs[name], batch.targets[name])
-        for name, head in config.heads.items()
-    }
+    with timed("loss", x.device):
+        losses = {
+            name: LOSSES[head.settings_at(batch.iteration).loss](outputs[name], batch.targets[name])
+            for name, head in config.heads.items()
+        }
     weighted = [losses[name] * head.loss_weight for name, head in config.heads.items()]
     return {"loss": torch.stack(weighted).sum()} | losses, outputs
 

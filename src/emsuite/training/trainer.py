@@ -15,6 +15,7 @@ import torch
 from emsuite.common.device import deterministic
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import manifest_path
+from emsuite.common.profile import profiling
 from emsuite.common.provenance import git_commit
 from emsuite.common.state.lock import Lock
 from emsuite.config.memory import check_memory
@@ -24,7 +25,7 @@ from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, processes
-from emsuite.training.log import TrainingReport, save_snapshot, snapshot_path
+from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.signals import StopRequest, stop_requests
@@ -75,7 +76,8 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         RunFailed: a loss is no number. Nothing is saved then.
     """
     frozen = frozen_weights(folder, config)
-    now = record(config, training_data(volumes), git_commit(), frozen.record if frozen else None)
+    data = training_data(volumes, config.training.augment)
+    now = record(config, data, git_commit(), frozen.record if frozen else None)
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
@@ -108,6 +110,8 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
     iterations = range(first, run.until + 1)
     share = run.group.share(training.batch_size, training.accumulate)
     with ExitStack() as stack:
+        measured = run.group.is_main and training.profile_every > 0
+        profile = stack.enter_context(profiling(run.group.device, measured))
         # Threads prepare the batches while the network trains.
         made = step.make_batches(state, run.config, volumes, share, iterations, run.group.device)
         batches = stack.enter_context(closing(made))
@@ -116,13 +120,18 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) ->
             report = TrainingReport(run.folder, run.config, state.iteration, run.until)
             stack.enter_context(closing(report))
         for iteration in iterations:
-            result = step.run(state, run.config, batches, iteration)
+            # Gradients are kept for snapshots alone.
+            is_shown = iteration == first or iteration % training.snapshot_every == 0
+            result = step.run(state, run.config, batches, iteration, is_shown)
             # One process may have been asked to end, and the one that writes knows the time: all of them must end and
             # save at the same iteration.
             due = run.group.is_main and time.monotonic() - saved > 60 * training.checkpoint_every_minutes
             run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
             ends = bool(run.request.signal) or iteration == run.until
-            _report(run, state, result, batches.waited, report, iteration == first, ends)
+            is_logged = iteration == first or iteration % training.log_every == 0 or ends
+            _report(run, state, result, batches.waited, report, is_logged, is_shown)
+            if report and profile and (iteration % training.profile_every == 0 or ends):
+                report.add_profile(iteration, profile.take())
             is_kept = iteration % training.checkpoint_every == 0 or ends
             if is_kept or is_due:
                 _save(run, state, result, interim=not is_kept)
@@ -142,20 +151,17 @@ def _save(run: Run, state: TrainingState, result: StepResult, interim: bool) -> 
 
 
 def _report(run: Run, state: TrainingState, result: StepResult, waited: float, report: TrainingReport | None,
-            is_first: bool, is_last: bool) -> None:  # fmt: skip
-    training, iteration = run.config.training, state.iteration
+            is_logged: bool, is_shown: bool) -> None:  # fmt: skip
+    iteration = state.iteration
     if report:
         report.step()
-    if is_first or is_last or iteration % training.log_every == 0:
-        losses = _numbers(run, state, result)
-        if report:
-            rate = float(next(iter(state.optimizers.values())).param_groups[0]["lr"])
-            report.add(iteration, losses, rate, waited)
-    if report and (is_first or iteration % training.snapshot_every == 0):
-        raw, targets = result.batch.raw[:, 0], result.batch.targets
-        predictions = {name: output.values for name, output in result.outputs.items()}
-        save_snapshot(snapshot_path(run.folder, iteration), run.config, raw, targets, predictions)
-        report.show(iteration, raw, targets, predictions)
+    losses = _numbers(run, state, result) if is_logged or is_shown else {}
+    if report and is_logged:
+        rate = float(next(iter(state.optimizers.values())).param_groups[0]["lr"])
+        report.add(iteration, losses, rate, waited)
+    if report and is_shown:
+        save_snapshot(run.folder, run.config, result, losses["loss"])
+        report.show(result)
 
 
 def _numbers(run: Run, state: TrainingState, result: StepResult) -> dict[str, float]:

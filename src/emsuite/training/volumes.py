@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from emsuite.augment.missing_sections import ArtifactVolume
+from emsuite.augment.registry import Augmentations
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
+from emsuite.data.artifact_sections import artifacts_of, open_artifacts
 from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range, tell_range
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
@@ -98,13 +101,19 @@ def _check_labels(volumes: Sequence[TrainingVolume]) -> None:
         logger.warning("%s: all labels are 0 or masked out; this volume teaches background alone", name)
 
 
-def training_data(volumes: Sequence[TrainingVolume]) -> list[dict[str, Any]]:
+def training_data(volumes: Sequence[TrainingVolume], augment: Augmentations = ()) -> list[dict[str, Any]]:
     """Return what decides the samples of each volume: its name, and the contents of raw, labels and mask.
 
     Contents are hashes of voxels, so that a copy of a volume, or the same volume in another format, is the same. Of
-    labels and mask, the region to train in counts.
+    labels and mask, the region to train in counts. Volumes of artifacts that `augment` names come last.
     """
-    return [_content(volume) for volume in volumes]
+    voxel_size = volumes[0].voxel_size if volumes else Coordinate(1, 1, 1)
+    return [*map(_content, volumes), *(_content_of_artifacts(one, voxel_size) for one in artifacts_of(augment))]
+
+
+def _content_of_artifacts(artifacts: ArtifactVolume, voxel_size: Coordinate) -> dict[str, Any]:
+    raw, opacity = open_artifacts(artifacts, json_numbers(voxel_size))
+    return {"volume": Path(artifacts.volume).stem, "raw": content(raw), "opacity": content(opacity)}
 
 
 def _content(volume: TrainingVolume) -> dict[str, Any]:

@@ -22,7 +22,8 @@ _RESULTS: dict[str, tuple[str | None, Kind]] = {
     "fragments": ("fragments.zarr/fragments", "segmentation"),
     "labels": (None, "segmentation"),
 }
-_COLUMNS = {"targets": "targets", "weights": "targets", "predictions": "predictions"}
+_COLUMNS = {"targets": "targets", "weights": "targets", "predictions": "predictions", "gradients": "gradients"}
+_SNAPSHOT = r"batch_(\d+)\.(?:zarr|hdf)"
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +51,7 @@ def data_layers(containers: Sequence[Path]) -> list[Layer]:
 
 
 def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
-    """Return the layers of a training snapshot in columns: the batch; its targets and weights; the predictions.
+    """Return the layers of a training snapshot in columns: the batch; its targets and weights; predictions; gradients.
 
     Raises:
         BadInput: the snapshot is missing (the message names those that exist), unfinished or damaged.
@@ -58,7 +59,7 @@ def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
     network = snapshot.absolute().parents[1]
     if not snapshot.exists() and (others := _snapshots(network)):
         raise BadInput(f"{snapshot}: no such snapshot; expected that of iteration {_listed(others)}")
-    columns: dict[str, list[Layer]] = {"batch": [], "targets": [], "predictions": []}
+    columns: dict[str, list[Layer]] = {"batch": [], "targets": [], "predictions": [], "gradients": []}
     for layer in data_layers([snapshot]):
         columns[_COLUMNS.get(layer.name.split("/")[0], "batch")].append(layer)
     return [column for column in columns.values() if column]
@@ -78,14 +79,14 @@ def newest_snapshot(network: Path) -> Path:
     if (network / "network.yaml").exists():
         raise BadInput(f"{network / 'snapshots'}: no snapshot, the network was not trained yet")
     raise BadInput(
-        f"{network}: is no folder of a network (it has no network.yaml) and holds no snapshots/batch_<iteration>.zarr; "
-        "expected to be run inside one, or a snapshot given with -f"
+        f"{network}: is no folder of a network (it has no network.yaml) and holds no snapshots/batch_<iteration>.zarr "
+        "or .hdf; expected to be run inside one, or a snapshot given with -f"
     )
 
 
 def _snapshots(network: Path) -> dict[int, Path]:
     """Return the finished snapshots of a network by iteration."""
-    found = _iterations(network / "snapshots", r"batch_(\d+)\.zarr")
+    found = _iterations(network / "snapshots", _SNAPSHOT)
     return {iteration: path for iteration, path in found.items() if not unfinished_path(path).exists()}
 
 

@@ -67,7 +67,7 @@ def kind_of(name: str, volume: Volume) -> Kind:
     if "neighborhood" in volume.attributes and volume.channels is not None:
         return "affinities"
     *groups, last = name.lower().split("/")
-    if "weights" in groups or "raw" in last:
+    if {"weights", "gradients"} & set(groups) or "raw" in last:
         return "image"
     if volume.channels is not None:
         if last.startswith("aff"):

@@ -8,7 +8,7 @@ zarr-python keeps documents, attributes and groups; voxels go through tensorstor
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ def rename_array(container: str, old: str, new: str) -> None:
     remove(Path(container) / new)
     (Path(container) / old).rename(Path(container) / new)
     _renew_listings(Path(container) / new)
+
+
+def write_attributes(container: str, attributes: Mapping[str, Any]) -> None:
+    """Write attributes of the container itself."""
+    zarr.open_group(LocalStore(container), mode="a", use_consolidated=False).attrs.update(attributes)
+    _renew_listings(Path(container) / "any")
 
 
 def set_levels(array: Path, *of_image: Any) -> None:

@@ -30,6 +30,9 @@ class Replayed:
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Any = None
+        self._inputs: list[Tensor] = []
+        self._bytes = 0
+        """Of the GPU's memory, that the work needs at its peak, and the recording keeps."""
 
     def __call__(
         self, function: Callable[[Sequence[Tensor]], Result], tensors: Sequence[Tensor], key: Hashable = None
@@ -61,6 +64,18 @@ class Replayed:
         self._graph.replay()
         return self._result
 
+    def make_room(self) -> None:
+        """Give up the recording if the same work could not run beside it as it is; the next calls begin anew.
+
+        Call it before such work is done elsewhere: a recording keeps all its memory.
+        """
+        if self._graph is None:
+            return
+        torch.cuda.empty_cache()
+        if torch.cuda.mem_get_info(self._inputs[0].device)[0] < self._bytes:
+            self._key, self._graph, self._result, self._inputs = None, None, None, []
+            torch.cuda.empty_cache()
+
     def _as_written(self, function: Callable[[Sequence[Tensor]], Result], tensors: Sequence[Tensor]) -> Result:
         # on the stream of the recording, to which autograd binds the gradients
         current = torch.cuda.current_stream(tensors[0].device)
@@ -73,7 +88,7 @@ class Replayed:
     def _record(self, function: Callable[[Sequence[Tensor]], object], tensors: Sequence[Tensor]) -> bool:
         """Record the function. Return False if the GPU refuses; then all calls run as they are from now on."""
         self._inputs = [torch.empty_like(tensor).copy_(tensor) for tensor in tensors]
-        graph = torch.cuda.CUDAGraph()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.memory_allocated()
         try:
             # other threads may go on: their work lies on other streams
             with CAPTURE, torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
@@ -83,5 +98,5 @@ class Replayed:
             self._enabled = False
             torch.cuda.synchronize()
             return False
-        self._graph = graph
+        self._graph, self._bytes = graph, torch.cuda.max_memory_allocated() - before
         return True

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from emsuite.common.cuda_graph import Replayed
+from emsuite.models.cuda_graph import Replayed
 
 
 class OnGpu(torch.Tensor):
@@ -92,6 +92,22 @@ def test_another_key_or_shape_begins_anew(gpu, shape, key):
         replayed(doubling(calls, result), [tensor(*values)], key)
     assert len(calls) == 4 + 3
     assert result.tolist() == [2 * value for value in values]
+
+
+@pytest.mark.parametrize(("free", "is_kept"), [(900, True), (700, False)])
+def test_a_recording_gives_way_to_the_same_work_as_it_is_written(gpu, monkeypatch, free, is_kept):
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 200)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**9))
+    calls, result, replayed = [], torch.zeros(2), Replayed("work")
+    replayed.make_room()  # of nothing
+    for number in range(5):
+        replayed(doubling(calls, result), [tensor(number, 1)])
+    replayed.make_room()
+    for number in range(5):
+        assert replayed(doubling(calls, result), [tensor(number, 3)]).tolist() == [2 * number, 6]
+    assert len(calls) == (4 if is_kept else 8)
 
 
 def test_a_gpu_that_refuses_runs_the_work_as_it_is(gpu, caplog):
