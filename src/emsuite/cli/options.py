@@ -136,6 +136,7 @@ _SEGMENTATION = "emsuite.segmentation.settings"
 fragment_settings = _settings(_SEGMENTATION, "FragmentSettings")
 agglomeration_settings = _settings(_SEGMENTATION, "AgglomerationSettings")
 sweep_settings = _settings(_SEGMENTATION, "SweepSettings")
+scoring_settings = _settings(_SEGMENTATION, "ScoringSettings")
 block_settings = _settings(_SEGMENTATION, "BlockSettings")
 context_settings = _settings(_SEGMENTATION, "ContextSettings")
 phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")

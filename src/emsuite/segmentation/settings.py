@@ -16,6 +16,7 @@ from emsuite.common.settings import Lengths, Settings
 
 _MOST_THRESHOLDS = 10_001
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[float, Field(ge=0, le=1_000_000)]
 
 MergeFunction = Literal[
     "mean",
@@ -103,6 +104,19 @@ class SweepSettings(Settings):
     )
 
 
+class ScoringSettings(Settings):
+    """What of the ground truth is scored, and how."""
+
+    label_border: Width = Field(
+        0.0,
+        description="Leave out labelled voxels that are in their section at most this far, nm, from a voxel next to "
+        "another label, and that voxel. 0: score all; less than a voxel: leave out the voxels next to another alone.",
+    )
+    score_in_sections: bool = Field(
+        False, description="Score each z-section as a volume of its own too; the best threshold is theirs."
+    )
+
+
 class ContextSettings(Settings):
     """The surroundings that are read with a block."""
 
@@ -119,7 +133,7 @@ class BlockSettings(ContextSettings):
     )
 
 
-class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSettings, BlockSettings):
+class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSettings, ScoringSettings, BlockSettings):
     """All settings of the segmentation, as a data set or a workflow gives them."""
 
     slurm: SlurmSettings | None = Field(None, description="Jobs to ask Slurm for; none: processes on this machine.")

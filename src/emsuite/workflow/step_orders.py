@@ -15,6 +15,7 @@ from emsuite.segmentation.settings import (
     BlockSettings,
     ContextSettings,
     FragmentSettings,
+    ScoringSettings,
     SweepSettings,
 )
 from emsuite.workflow import made_by_hand
@@ -141,6 +142,9 @@ class StepOrders:
             "edges": edges,
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW, LABELS, MASK, with_skeletons=True)
+        scoring = as_options(plan.segmentation, ScoringSettings)
+        if scoring != as_options(ScoringSettings(), ScoringSettings):  # orders of earlier versions knew none
+            asked["scoring"] = scoring
         read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
         return _order(
