@@ -17,7 +17,7 @@ from emsuite.workflow.settings import WorkflowConfig
 SCRIPTS = of_project("0[0-9]_*/*.py")
 SCHEMAS = (SegmentationSettings, PhantomSettings)
 KEYS = {name: field for schema in SCHEMAS for name, field in schema.model_fields.items()}
-FROM_SCHEMA = {"synthesize": 15, "extract_fragments": 10, "agglomerate": 2, "find_segments": 1, "evaluate": 2}
+FROM_SCHEMA = {"synthesize": 15, "extract_fragments": 11, "agglomerate": 3, "find_segments": 1, "evaluate": 2}
 """The number of options that each script takes from a schema."""
 BY_HAND = {
     ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",

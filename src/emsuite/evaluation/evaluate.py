@@ -98,7 +98,7 @@ def evaluate(
     reading = Reading.of(paths)
     (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
     segmentation, truth, roi_nm = inputs.segmentation, inputs.truth, inputs.roi
-    more = {"block_size": block_size, "in_sections": scoring.score_in_sections, "workers": workers}
+    more: dict[str, Any] = {"block_size": block_size, "in_sections": scoring.score_in_sections, "workers": workers}
     comparison = compare(segmentation, truth, roi_nm, out / "contingency", **more)
     evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
