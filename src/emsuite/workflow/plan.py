@@ -170,6 +170,11 @@ class WorkflowPlan:
         """The volumes that masks are written into."""
         return sorted({part.volume for part in (*self.train_parts, *self.test_parts.values()) if self._is_masked(part)})
 
+    @property
+    def labelled_volumes(self) -> list[Path]:
+        """The volumes that labels are written into, made from membranes."""
+        return self.masked_volumes if self.dataset.labels else []
+
     def _is_masked(self, part: VolumePart) -> bool:
         return is_writable(part.volume) and self.has_labels(part)
 
