@@ -192,7 +192,7 @@ class WorkflowPlan:
     @property
     def prediction_settings(self) -> str:
         """The settings of the prediction, as text."""
-        return self.network.prediction.model_dump_json()
+        return self.network.prediction.model_dump_json(exclude={"original_margin"})  # it predicts by the stride
 
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
