@@ -65,13 +65,12 @@ def main(
     from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
-    config = load_network(network_dir, overrides)
+    config, where = load_network(network_dir, overrides), pick_device(device)
     tiling = make_tiling(**tiles, input_shape=input_shape, margin=config.prediction.original_margin)
     raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
-    network, checkpoint = load_trained(network_dir, config, iteration)
+    (network, checkpoint), workers = load_trained(network_dir, config, iteration), count_workers(where, workers)
     raw = open_raw(raw_path, config.voxel_size, config.normalization, checkpoint.grey_range)
-    region, request, where = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw), pick_device(device)
-    workers = count_workers(where, workers)
+    region, request = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
     shape = input_shape or tile_for(out, settings, network, config, tiling, raw, region, where, workers)

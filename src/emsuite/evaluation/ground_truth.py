@@ -16,13 +16,10 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.evaluation.label_border import in_border, margin_of
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.values import check_not_empty
+from emsuite.io.values import SPECIAL_IDS, check_not_empty
 from emsuite.io.volume import Volume
 
 _log = logging.getLogger(__name__)
-
-_SPECIAL = np.uint64(2**64 - 3)
-"""From this id on, ids stand for no neuron: outside, invalid and transparent voxels (bigcat, which CREMI drew with)."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class GroundTruth:
         assert self.labels is not None, "skeletons alone hold no labels to read"
         labels = self._without_border(self.labels, roi)
         if labels.dtype == np.uint64:
-            labels[labels >= _SPECIAL] = 0
+            labels[labels >= np.uint64(min(SPECIAL_IDS))] = 0
         if self.mask is not None:
             labels[~self.is_scored(roi)] = 0
         return labels

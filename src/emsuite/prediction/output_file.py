@@ -9,7 +9,7 @@ hold the same voxels, whatever the number of workers and however often a run was
 while.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from emsuite.common.outputs import is_finished, output
 from emsuite.common.state.origins import manifest_path
 from emsuite.data.copied_blocks import compare
 from emsuite.io.compression import ZSTD
-from emsuite.io.formats.base import ReadBox
 from emsuite.io.single_file import plan_array, writing_arrays
 from emsuite.io.volume import (
     Volume,
@@ -91,7 +90,7 @@ def _write(out: Path, sources: Iterable[Volume]) -> None:
             compare(source, open_volume(file / name), source.roi, source.dtype, block)
 
 
-def _reader(source: Volume) -> ReadBox:
+def _reader(source: Volume) -> Callable[[tuple[slice, ...]], np.ndarray]:
     def read(box: tuple[slice, ...]) -> np.ndarray:
         return source[box]
 
