@@ -13,6 +13,7 @@ from emsuite.common.errors import EmsuiteError
 from emsuite.common.process import ends_with_this_process
 from emsuite.common.settings import as_options
 from emsuite.data.labels_mask import masks_path
+from emsuite.data.membranes import labels_path
 from emsuite.workflow.environment import prepare_image, run_with_own_python
 from emsuite.workflow.failed_steps import collect_errors, failed_steps
 from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs

@@ -1,4 +1,4 @@
-# Volumes: fetch or synthesize them, and write their masks.
+# Volumes: fetch or synthesize them, and write their labels, if they are made from membranes, and their masks.
 
 VOLUME = (
     PLAN.dataset.volume_path(PLAN.dataset.volumes[0], PLAN.config.data).parent
@@ -25,7 +25,7 @@ if PLAN.dataset.synthesis:
         shell:
             "EMSUITE_ORDER={params.order} python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
-elif PLAN.dataset.bucket or PLAN.dataset.files:
+elif not PLAN.dataset.folder:  # from a bucket, behind URLs, or copied from a shared folder
 
     rule fetch_data:
         input:
@@ -46,6 +46,28 @@ elif PLAN.dataset.bucket or PLAN.dataset.files:
             " --out {params.data:q} {params.source:q} 2>&1 | tee {log:q}"
 
 
+for number, volume in enumerate(PLAN.labelled_volumes, start=1):
+
+    rule:
+        name:
+            f"create_labels_{number}" if number > 1 else "create_labels"
+        input:
+            order=ORDERS.labels(volume).files,
+            volume=PLAN.volume_manifest(volume),
+        output:
+            str(labels_path(volume)),
+        log:
+            f"{LOG}/labels/{log_name(PLAN, volume)}.log",
+        benchmark:
+            f"{LOG}/labels/{log_name(PLAN, volume)}.tsv"
+        params:
+            dataset=PLAN.dataset_option,
+            volume=volume,
+            order=ORDERS.labels(volume).digest,
+        shell:
+            "EMSUITE_ORDER={params.order} python 01_data/create_labels.py --dataset {params.dataset:q} -- {params.volume:q} 2>&1 | tee {log:q}"
+
+
 # A rule for each volume, so that its logs have the name of the volume, wherever it lies.
 for number, volume in enumerate(PLAN.masked_volumes, start=1):
 
@@ -55,6 +77,7 @@ for number, volume in enumerate(PLAN.masked_volumes, start=1):
         input:
             order=ORDERS.masks(volume).files,
             volume=PLAN.volume_manifest(volume),
+            labels=[str(labels_path(volume))] if PLAN.dataset.labels else [],
         output:
             str(masks_path(volume)),
         log:

@@ -28,7 +28,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @options.network_and("iteration")
 @click.option("--raw", "raw_path", type=options.FILE, help="Raw array, as V.zarr/volumes/raw. [default: test split]")
 @options.stated_grid("raw_path")
-@click.option("--out", type=options.FILE, help="Zarr to write. [default: results/DATASET/NETWORK/ITERATION/PART]")
+@click.option("--out", type=options.FILE, help="Zarr, or HDF5 file. [default: results/DATASET/NETWORK/ITERATION/PART]")
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
 @click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: by memory).")
@@ -55,7 +55,7 @@ def main(
     from emsuite.config.network import load_network
     from emsuite.data.raw import open_raw
     from emsuite.prediction.blending import make_tiling
-    from emsuite.prediction.predict import predict_to
+    from emsuite.prediction.output_file import predict_into
     from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
     from emsuite.prediction.settings import prediction_settings
@@ -65,19 +65,19 @@ def main(
     from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
-    tiling, config = make_tiling(**tiles, input_shape=input_shape), load_network(network_dir, overrides)
+    config, where = load_network(network_dir, overrides), pick_device(device)
+    tiling = make_tiling(**tiles, input_shape=input_shape, margin=config.prediction.original_margin)
     raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
-    network, checkpoint = load_trained(network_dir, config, iteration)
+    (network, checkpoint), workers = load_trained(network_dir, config, iteration), count_workers(where, workers)
     raw = open_raw(raw_path, config.voxel_size, config.normalization, checkpoint.grey_range)
-    region, request, where = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw), pick_device(device)
-    workers = count_workers(where, workers)
+    region, request = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw)
     settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
                                    checkpoint.last_record) | request.settings  # fmt: skip
     shape = input_shape or tile_for(out, settings, network, config, tiling, raw, region, where, workers)
     inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
                                load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
-    if not kept_memory()(predict_to)(out, settings, inputs, predictor, raw, region, workers, request):
+    if not kept_memory()(predict_into)(out, settings, inputs, predictor, raw, region, workers, request):
         click.echo(f"{out}: already there, made with the same settings")
 
 

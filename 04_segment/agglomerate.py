@@ -30,7 +30,13 @@ python 04_segment/agglomerate.py --affs prediction.zarr/affs --fragments results
 @options.context_settings
 @options.workers
 def main(
-    affs: Path, fragments: Path, out: Path, merge_function: str, context: tuple[int, ...] | None, workers: Any
+    affs: Path,
+    fragments: Path,
+    out: Path,
+    merge_function: str,
+    segments_in_sections: bool,
+    context: tuple[int, ...] | None,
+    workers: Any,
 ) -> None:
     """Score each contact of two fragments by the threshold at which agglomeration (waterz) merges them.
 
@@ -40,8 +46,9 @@ def main(
     from emsuite.common.process import silent_stdout
     from emsuite.segmentation.agglomerate import agglomerate_fragments
 
+    more = {"in_sections": segments_in_sections, "context": context, "workers": workers}
     with silent_stdout():  # waterz prints its progress
-        number = agglomerate_fragments(affs, fragments, out, merge_function, context=context, workers=workers)
+        number = agglomerate_fragments(affs, fragments, out, merge_function, **more)
     click.echo(f"{number} edges; {out}")
 
 

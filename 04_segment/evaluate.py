@@ -25,8 +25,7 @@ python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup look
     --labels trvol-250-2.zarr/volumes/labels/neuron_ids --raw trvol-250-2.zarr/volumes/raw
 python 04_segment/evaluate.py --fragments fragments.zarr/fragments --lookup lookup --out scores \\
     --skeletons volume.skeletons --edges graph/edges --workers 16
-python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out scores \\
-    --labels trvol-250-2.zarr/volumes/labels/neuron_ids
+python 04_segment/evaluate.py --segmentation seg.zarr/seg --labels cremi.hdf/volumes/labels/neuron_ids --out scores
 """
 )
 @click.option("--fragments", type=options.FILE, metavar="ARRAY", help="Fragments, to be merged by --lookup.")
@@ -44,6 +43,7 @@ python 04_segment/evaluate.py --segmentation other.zarr/segmentation --out score
 @click.option("--timings", type=options.FILE, multiple=True, help="A stage's manifest.json or benchmark .tsv.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to.")
 @click.option("--block-size", type=options.LENGTHS, metavar="NM", help="Block of a worker.  [default: 256 voxels]")
+@options.scoring_settings
 @options.workers
 def main(
     lookup: Path | None,
@@ -55,29 +55,30 @@ def main(
     out: Path,
     block_size: tuple[int, ...] | None,
     workers: Any,
-    **arrays: Path | None,
+    **arrays: Any,
 ) -> None:
     """Score fragments at every threshold of the lookup tables, or one segmentation, against ground truth.
 
-    Scores are VOI in bits and Rand, over labelled voxels or, without --labels, over skeleton nodes; and with skeletons
-    expected run lengths. Writes scores.csv (a row for each threshold), errors.csv (the worst splits and merges),
-    report.html, and scores.json (the threshold of the smallest VOI sum). The same command continues a stopped run.
+    Writes scores.csv (a row for each threshold), errors.csv, report.html and scores.json (the best threshold): VOI,
+    Rand and CREMI's score of voxels, or of skeleton nodes; run lengths. The same command continues a stopped run.
     """
-    scored = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
-    if {name for name, path in scored.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
+    given = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
+    if {name for name, path in given.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
     if edges is not None and (skeletons is None or lookup is None):
         raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
     if arrays["labels"] is None and skeletons is None:
         raise click.UsageError("expected ground truth: --labels, --skeletons or both")
     from emsuite.evaluation.evaluate import Tables, evaluate
+    from emsuite.segmentation.settings import ScoringSettings
 
+    scoring = {key: arrays.pop(key) for key in ScoringSettings.model_fields}
     paths = {name: path for name, path in arrays.items() if path is not None}
     shown = [word for name in SHOWN if name in paths for word in (f"--{name}", str(paths[name]))]
     more = {"block_size": block_size, "workers": workers, "viewer": [*VIEWER, str(out), *shown, "--position"]}
-    tables = Tables(lookup, edges, skeletons, timings)
-    found = evaluate(paths, tables, out, roi=roi, every_edit=edits == "all", **more)
-    click.echo(f"{found.headline}; {out / 'report.html'}")
+    more |= {"scoring": ScoringSettings(**scoring), "every_edit": edits == "all"}
+    done = evaluate(paths, Tables(lookup, edges, skeletons, timings), out, roi=roi, **more)
+    click.echo(f"{done.headline}; {out / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from emsuite.segmentation.settings import (
     BlockSettings,
     ContextSettings,
     FragmentSettings,
+    ScoringSettings,
     SweepSettings,
 )
 
@@ -136,6 +137,7 @@ rule evaluate:
         truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
         skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
         edges=lambda wildcards: PLAN.edges_option(wildcards.part),
+        scoring=as_options(PLAN.segmentation, ScoringSettings),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
     shell:
@@ -143,7 +145,7 @@ rule evaluate:
         "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
         " EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
         " {params.truth:q} --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
-        ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
+        ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.scoring:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
 
 
 rule extract_segmentation:

@@ -13,6 +13,7 @@ from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
 from emsuite.evaluation.ground_truth import GroundTruth
+from emsuite.evaluation.label_border import in_border
 from emsuite.evaluation.scores import (
     adapted_rand,
     adapted_rand_of,
@@ -86,6 +87,33 @@ def test_scores_of_blocks_are_those_of_the_volume_and_of_scikit_image(tmp_path, 
     assert (whole.error, whole.recall, whole.precision) == pytest.approx(
         skimage.metrics.adapted_rand_error(labels, inside, ignore_labels=[0]), rel=1e-9
     )
+
+
+@pytest.mark.parametrize("block_size", [None, BLOCK])
+def test_sections_get_a_table_each(tmp_path, block_size):
+    segmentation, labels = random_ids(0), random_ids(1)
+    found, truth = volume(tmp_path, "seg", segmentation), GroundTruth(volume(tmp_path, "labels", labels))
+    more = {"block_size": block_size, "in_sections": True, "workers": 2}
+    compared = compare(found, truth, found.roi, tmp_path / "out", **more)
+    assert table_of(compared.table) == table_of(contingency(segmentation, labels))
+    each = [table_of(contingency(*both)) for both in zip(segmentation, labels, strict=True)]
+    assert [table_of(table) for table in compared.sections] == each
+    assert compare(found, truth, found.roi, tmp_path / "whole").sections == ()
+    with pytest.raises(BadInput, match="sections are scored by labels"):
+        compare(found, GroundTruth(None, None, nodes_at([0, 0, 0])), found.roi, tmp_path / "n", in_sections=True)
+
+
+def test_the_border_of_labels_is_not_compared(tmp_path):
+    segmentation, labels = random_ids(0), np.kron(random_ids(1, (10, 6, 8)), np.ones((1, 5, 5), np.uint64))
+    found, held = volume(tmp_path, "seg", segmentation), volume(tmp_path, "labels", labels)
+    kept = np.where(in_border(labels, 4, SIZE), 0, labels)
+    for workers in (1, 2):
+        truth = GroundTruth(held, border=4)
+        compared = compare(found, truth, found.roi, tmp_path / "out", block_size=BLOCK, workers=workers)
+        assert table_of(compared.table) == table_of(contingency(segmentation, kept))
+    # the same folder, and another border: the earlier tables do not count
+    whole = compare(found, GroundTruth(held), found.roi, tmp_path / "out", block_size=BLOCK)
+    assert table_of(whole.table) == table_of(contingency(segmentation, labels))
 
 
 def test_a_roi_is_compared_alone(tmp_path):

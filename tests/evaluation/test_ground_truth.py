@@ -5,6 +5,7 @@ from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.evaluation.ground_truth import GroundTruth
+from emsuite.evaluation.label_border import in_border
 
 SIZE = (20, 4, 5)
 
@@ -26,6 +27,25 @@ def test_labels_are_0_where_the_mask_leaves_them_out(tmp_path):
         part = np.s_[1:3, 2:4, 2:5]
         assert np.array_equal(truth.is_scored(roi), counted[part])
         assert np.array_equal(truth.read(roi), np.where(counted, labels, 0)[part])
+
+
+@pytest.mark.parametrize("width", [1, 5, 12])
+def test_the_border_of_a_part_is_that_of_the_whole(tmp_path, width):
+    ids = np.kron(random_ids(3, (10, 6, 8)), np.ones((1, 5, 5), np.uint64))
+    labels, mask = volume(tmp_path, "labels", ids), volume(tmp_path, "mask", (random_ids(2) > 3).astype(np.uint8))
+    expected = np.where(in_border(ids, width, SIZE), 0, ids)
+    assert (expected == 0).sum() > (ids == 0).sum()
+    roi, part = Roi((20, 8, 10), (60, 40, 100)), np.s_[1:4, 2:12, 2:22]
+    assert np.array_equal(GroundTruth(labels, border=width).read(roi), expected[part])
+    masked = np.where(mask.read() != 0, expected, 0)  # the mask makes no border of its own
+    assert np.array_equal(GroundTruth(labels, mask, border=width).read(roi), masked[part])
+
+
+def test_ids_that_stand_for_no_neuron_are_no_ground_truth(tmp_path):
+    ids = random_ids(3)
+    ids[0, 0, :4] = [2**64 - 1, 2**64 - 2, 2**64 - 3, 2**64 - 4]
+    read = GroundTruth(volume(tmp_path, "labels", ids)).read(Roi((0, 0, 0), (20, 4, 20)))
+    assert read.ravel().tolist() == [0, 0, 0, 2**64 - 4]
 
 
 def test_what_all_arrays_cover_is_scored_and_said(tmp_path, caplog):

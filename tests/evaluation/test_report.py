@@ -11,9 +11,9 @@ from emsuite.common.files import write_json
 from emsuite.common.geometry import Roi
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
+from emsuite.evaluation.metrics import METRICS
 from emsuite.evaluation.plots import curves
 from emsuite.evaluation.report import Timing, read_timings, write_report
-from emsuite.evaluation.scores import METRICS
 from emsuite.evaluation.section_images import Section
 from emsuite.evaluation.split_merge_errors import SplitMergeError
 from emsuite.evaluation.threshold_sweep import Evaluation
@@ -24,7 +24,7 @@ TABLE = contingency(np.array([1, 1, 1, 2, 3]), np.array([1, 1, 1, 1, 2]))
 def row(threshold, voi_sum, erl=None):
     on_skeletons = {} if erl is None else {"erl": erl, "nerl": 0.25, "splits": 3, "merges": 2}
     voi = {"voi_split": voi_sum - 0.5, "voi_merge": 0.5, "voi_sum": voi_sum}
-    rand = {"adapted_rand_error": 0.1, "precision": 0.9, "recall": 0.8, "rand_index": 0.95}
+    rand = {"adapted_rand_error": 0.1, "precision": 0.9, "recall": 0.8, "rand_index": 0.95, "cremi_score": 0.7}
     return {"threshold": threshold} | dict.fromkeys(METRICS) | voi | rand | on_skeletons | {"segments": 3}
 
 
@@ -63,6 +63,14 @@ def test_a_report_tells_what_was_found(tmp_path):
     ]  # fmt: skip
     assert [part for part in expected if part not in words] == []
     assert "wider sweep" not in words
+
+
+def test_scores_of_sections_are_told_where_they_were_made(tmp_path):
+    of_sections = {"section_voi_sum": 0.375, "section_voi_split": 0.25, "section_voi_merge": 0.125}
+    text = report(tmp_path, evaluation(row(0.1, 2) | of_sections, row(0.2, 3) | of_sections))
+    assert "thresholds by VOI sum in sections: 0.1" in text
+    assert "split 0.250, merge 0.125" in text
+    assert "in sections" not in report(tmp_path, evaluation(row(0.1, 2), row(0.2, 3)))
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,14 @@ import waterz
 
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.contingency import contingency
-from emsuite.evaluation.min_cut import Edits
-from emsuite.evaluation.run_length import RunLength
 from emsuite.evaluation.scores import (
-    METRICS,
-    Measurements,
     PairScores,
     adapted_rand,
     adapted_rand_of,
-    compute_metrics,
+    cremi_score_of,
     pair_scores_of,
     rand_index,
+    section_scores_of,
     variation_of_information,
     variation_of_information_of,
 )
@@ -203,33 +200,77 @@ def test_nothing_labelled_is_refused(score):
         score(np.ones((3, 3, 3), int), np.ones((3, 3), int))
 
 
-def test_columns_of_scores_csv_keep_their_names_and_order():
-    assert ",".join(["threshold", *METRICS]) == (
-        "threshold,voi_split,voi_merge,voi_sum,adapted_rand_error,precision,recall,rand_index,erl,nerl,splits,merges,"
-        "segments,splits_needed,merges_needed,unsplittable,joins_needed,rand_split,rand_merge,nvi_split,nvi_merge,nid,"
-        "node_voi_split,node_voi_merge,synapse_voi_split,synapse_voi_merge"
-    )
+def cremi_python(segmentation, labels):
+    """VOI split and merge and adapted Rand error as cremi/cremi_python computes them, without its sparse matrices.
+
+    Of evaluation/voi.py and rand.py at 2017-04-04, read on GitHub; labels hold no background.
+    """
+    counts = np.zeros((labels.max() + 1, segmentation.max() + 1))
+    np.add.at(counts, (labels.ravel(), segmentation.ravel()), 1)
+    shares = counts / counts.sum()
+    of_labels, of_segments = shares.sum(1, keepdims=True), shares.sum(0, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        split = -np.nansum(shares * np.log2(shares / of_labels))
+        merge = -np.nansum(shares * np.log2(shares / of_segments))
+    a, b, c = counts[1:], counts[1:, 1:], counts[1:, 0]
+    outside = c.sum() / labels.size
+    together = (b**2).sum() + outside
+    precision = together / ((b.sum(0) ** 2).sum() + outside)
+    recall = together / (a.sum(1) ** 2).sum()
+    return split, merge, 1 - 2 * precision * recall / (precision + recall)
 
 
-def test_each_metric_is_computed_from_what_it_takes():
-    labels, segmentation = blobs(0), blobs(1)
+@pytest.mark.parametrize("unsegmented", [0, 5])
+@pytest.mark.parametrize("seed", range(3))
+def test_cremi_scores_as_cremi_python(seed, unsegmented):
+    labels, segmentation = blobs(seed), blobs(seed + 10)
+    segmentation[segmentation < unsegmented] = 0
     table = contingency(segmentation, labels)
-    voi, rand = variation_of_information(segmentation, labels), adapted_rand(segmentation, labels)
-    regions = {
-        "voi_split": voi.split, "voi_merge": voi.merge, "voi_sum": voi.sum, "adapted_rand_error": rand.error,
-        "precision": rand.precision, "recall": rand.recall, "rand_index": rand_index(segmentation, labels),
-        "segments": 19,
-    }  # fmt: skip
-    run_length = {"erl": 40.0, "nerl": 0.25, "splits": 3, "merges": 2}
-    edits = {"splits_needed": 5, "merges_needed": 6, "joins_needed": 7, "unsplittable": 1}
-    alone = compute_metrics(Measurements(table))
-    assert alone | regions | dict.fromkeys([*run_length, *edits]) == alone
-    measured = compute_metrics(Measurements(table, RunLength(**run_length), Edits(5, 6, 7, 1)))
-    assert measured | regions | run_length | edits == measured
-    assert list(measured) == list(alone) == list(METRICS)
-    assert compute_metrics(Measurements(table), ["segments"]) == {"segments": 19}
+    split, merge, error = cremi_python(segmentation, labels)
+    voi, cremi = variation_of_information_of(table), cremi_score_of(table)
+    assert (voi.split, voi.merge) == pytest.approx((split, merge), rel=1e-12)
+    assert cremi.rand_error == pytest.approx(error, rel=1e-12)
+    assert cremi.score == pytest.approx(math.sqrt((split + merge) * error), rel=1e-12)
 
 
-def test_metrics_of_nothing_labelled_are_refused():
+def test_the_cremi_score_of_two_equal_labels_in_one_segment():
+    labels = np.repeat([1, 2], 32)
+    cremi = cremi_score_of(contingency(np.ones(64, int), labels))
+    # 2 of 4 pairs of halves lie within a label: precision 1/2, recall 1, F 2/3; VOI merge is one bit
+    assert cremi.rand_error == pytest.approx(1 / 3)
+    assert cremi.score == pytest.approx(math.sqrt(1 / 3))
+    assert cremi_score_of(contingency(labels, labels)).score == 0
     with pytest.raises(BadInput, match="nothing but 0"):
-        compute_metrics(Measurements(contingency(np.ones(3, int), np.zeros(3, int))))
+        cremi_score_of(contingency(labels, 0 * labels))
+
+
+def test_sections_are_scored_each_alone_and_count_by_their_voxels():
+    labels = np.ones((2, 4, 8), int)
+    labels[1, :, 4:] = 0  # half as many voxels
+    segmentation = labels.copy()
+    segmentation[0, :2] = 2  # one bit of split in the first section, none in the second
+    scores = section_scores_of([contingency(*both) for both in zip(segmentation, labels, strict=True)])
+    assert scores.voi.split == pytest.approx(2 / 3)
+    assert scores.voi.merge == 0
+    assert scores.rand_error == pytest.approx(2 / 3 * adapted_rand(segmentation[0], labels[0]).error)
+    across = np.ones((2, 4, 8), int)  # one segment through both sections merges nothing within one
+    three_d = np.stack([np.ones((4, 8), int), np.full((4, 8), 2)])
+    each = section_scores_of([contingency(*both) for both in zip(across, three_d, strict=True)])
+    assert (each.voi.sum, each.rand_error) == (0, 0)
+    assert variation_of_information(across, three_d).merge == 1
+
+
+def test_sections_with_ids_of_their_own_are_the_volume():
+    rng = np.random.default_rng(0)
+    shift = 100 * np.arange(6)[:, None, None]
+    labels, segmentation = rng.integers(0, 5, (6, 9, 9)), rng.integers(0, 5, (6, 9, 9))
+    each = section_scores_of([contingency(*both) for both in zip(segmentation, labels, strict=True)])
+    whole = variation_of_information(segmentation + shift, np.where(labels, labels + shift, 0))
+    assert (each.voi.split, each.voi.merge) == pytest.approx((whole.split, whole.merge))
+
+
+def test_sections_without_labels_do_not_count():
+    empty, full = contingency(np.ones(8, int), np.zeros(8, int)), contingency(np.ones(8, int), np.ones(8, int))
+    assert section_scores_of([empty, full]).voi.sum == 0
+    with pytest.raises(BadInput, match="nothing but 0"):
+        section_scores_of([empty, empty])

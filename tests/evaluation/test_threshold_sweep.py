@@ -14,7 +14,8 @@ from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.scores import METRICS, adapted_rand, rand_index, variation_of_information
+from emsuite.evaluation.metrics import METRICS
+from emsuite.evaluation.scores import adapted_rand, rand_index, variation_of_information
 from emsuite.evaluation.split_merge_errors import SplitMergeError, write_errors
 from emsuite.evaluation.threshold_sweep import add_edits, check_lookup, score_thresholds, write_scores
 from emsuite.io.skeletons import Skeletons

@@ -10,14 +10,22 @@ import pytest
 
 from builders import ROOT, command_of, of_project
 from emsuite.cli.schema import SchemaOption
+from emsuite.data.membranes import LabelsRule
 from emsuite.phantom.settings import PhantomSettings
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.settings import WorkflowConfig
 
 SCRIPTS = of_project("0[0-9]_*/*.py")
-SCHEMAS = (SegmentationSettings, PhantomSettings)
+SCHEMAS = (SegmentationSettings, PhantomSettings, LabelsRule)
 KEYS = {name: field for schema in SCHEMAS for name, field in schema.model_fields.items()}
-FROM_SCHEMA = {"synthesize": 15, "extract_fragments": 10, "agglomerate": 2, "find_segments": 1}
+FROM_SCHEMA = {
+    "synthesize": 15,
+    "extract_fragments": 11,
+    "agglomerate": 3,
+    "find_segments": 1,
+    "evaluate": 2,
+    "create_labels": 3,
+}
 """The number of options that each script takes from a schema."""
 BY_HAND = {
     ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",
@@ -27,8 +35,8 @@ BY_HAND = {
      for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
                    "evaluate", "export")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
-    for script in ("convert", "create_masks", "info", "view_data", "train", "find_learning_rate", "predict",
-                   "extract_fragments", "agglomerate", "evaluate", "export", "view")}  # fmt: skip
+    for script in ("convert", "create_labels", "create_masks", "info", "view_data", "train", "find_learning_rate",
+                   "predict", "extract_fragments", "agglomerate", "evaluate", "export", "view")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

@@ -22,7 +22,7 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
-from emsuite.evaluation.scores import METRICS
+from emsuite.evaluation.metrics import METRICS
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field

@@ -95,6 +95,9 @@ def test_blended_tiles_stay_as_they_are_when_evened_again(first: int) -> None:
 def test_the_command_line_names_the_tiling() -> None:
     assert make_tiling("stride", False, "crop") is BY_STRIDE
     assert make_tiling("original", True, "crop") == Original(valid=True)
+    assert make_tiling("original", False, "crop", margin="whole") == Original(valid=True, whole_context=True)
+    assert make_tiling("stride", False, "crop", margin="whole") is BY_STRIDE
+    assert Original(True, True).name == "original, valid, whole context"
     assert make_tiling("stride", False, "linear", (48, 48, 48)).name == "stride, linear"
     assert [BY_STRIDE.name, Original().name, Original(valid=True).name] == ["stride", "original", "original, valid"]
     with pytest.raises(BadInput, match=r"^--blend gaussian: original tiles do not overlap; leave out one of the two$"):

@@ -8,7 +8,8 @@ import pytest
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io.volume import create_volume
-from emsuite.models.receptive_field import ReceptiveField
+from emsuite.models.receptive_field import ReceptiveField, receptive_field
+from emsuite.models.unet import UNetSettings
 from emsuite.prediction.tiling import (
     BY_STRIDE,
     Original,
@@ -96,6 +97,35 @@ def test_original_tiles_of_the_valid_part_on_paper() -> None:
     assert rows[2] == [(106, 106, 378)]
     twice = Roi((18, 106, 106), (120, 272, 272))
     assert along(SCAN, PUBLISHED, (96, 484, 484), twice, twice, 0) == [(18, 18, 78), (78, 78, 138)]
+
+
+CREMI = receptive_field(UNetSettings(num_fmaps=6, fmap_inc_factor=4, downsample_factors=[[1, 3, 3]] * 3))
+TUTORIAL = Original(valid=True, whole_context=True)
+
+
+def test_the_regions_of_the_cremi_tutorial() -> None:
+    """Of 200x3072x3072 voxels: all with real context, and what gunpowder's example leaves of them."""
+    assert (CREMI.offset, CREMI.context) == ((14, 106, 106), (28, 212, 212))
+    sample = Roi((0, 0, 0), (200, 3072, 3072))
+    assert BY_STRIDE.real_context(CREMI, sample) == Roi((14, 106, 106), (172, 2860, 2860))
+    assert SCAN.whole(CREMI, sample) == Roi((14, 106, 106), (172, 2860, 2860))
+    assert TUTORIAL.whole(CREMI, sample) == Roi((28, 212, 212), (144, 2648, 2648))
+
+
+def test_the_tiles_of_the_cremi_tutorial() -> None:
+    """Steps of the output, 92x110x110; the last one of a row ends where the region does. Context lies inside raw."""
+    sample = Roi((0, 0, 0), (200, 3072, 3072))
+    whole = TUTORIAL.whole(CREMI, sample)
+    assert TUTORIAL.step(CREMI, (120, 322, 322)) == (92, 110, 110)
+    grid = TUTORIAL.grid(CREMI, (120, 322, 322), whole, whole)
+    assert grid.shape == (2, 25, 25)
+    assert [begin for begin, _, _ in grid.axes[0]] == [28, 28 + 144 - 92]
+    begins = [begin for begin, _, _ in grid.axes[1]]
+    assert begins == [*range(212, 2750, 110), 212 + 2648 - 110]
+    first, last = grid[0], grid[len(grid) - 1]
+    assert min(b - o for b, o in zip(first.begin, CREMI.offset, strict=True)) >= 0
+    ends = [b - o + n for b, o, n in zip(last.begin, CREMI.offset, (120, 322, 322), strict=True)]
+    assert all(end <= n for end, n in zip(ends, sample.shape, strict=True))
 
 
 def test_a_region_takes_the_tiles_of_the_whole_that_it_needs() -> None:

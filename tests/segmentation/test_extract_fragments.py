@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import manifest_path, unfinished_path
+from emsuite.common.outputs import manifest_path, read_manifest, unfinished_path
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.segmentation.extract_fragments import extract_fragments
-from emsuite.segmentation.fragments import FragmentSettings, find_fragments
+from emsuite.segmentation.fragments import FragmentSettings, find_fragments, split_into_components
 from emsuite.segmentation.graph_tables import read_nodes
 
 DISTANCE = FragmentSettings(flood="distance")
@@ -62,6 +62,32 @@ def test_fragments_of_sections_stay_in_theirs(cells, tmp_path):
     voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()
     of_sections = [np.setdiff1d(section, 0) for section in voxels]
     assert sum(map(len, of_sections)) == np.unique(np.concatenate(of_sections)).size > 40
+
+
+@pytest.mark.parametrize("blocks", [{}, BLOCKS])
+def test_bad_sections_are_those_that_take_their_place(cells, tmp_path, blocks):
+    options = FragmentSettings(in_sections=True, flood="distance", replace_sections="13=12,30=31,20")
+    extract_fragments(cells.path / "affs", tmp_path, options, **blocks)
+    voxels = open_volume(tmp_path / "fragments.zarr/fragments").read()  # from section 10 of the world on
+    parts = [split_into_components(section[None]) for section in voxels]
+    np.testing.assert_array_equal(parts[3], parts[2])
+    np.testing.assert_array_equal(parts[20], parts[21])
+    assert not voxels[10].any()
+    assert voxels[np.arange(len(voxels)) != 10].any(axis=(1, 2)).all()
+    assert manifest_settings(tmp_path)["replace_sections"] == "13=12,20,30=31"
+    extract_fragments(cells.path / "affs", tmp_path / "as_is", DISTANCE)
+    assert "replace_sections" not in manifest_settings(tmp_path / "as_is")
+
+
+def test_a_section_that_does_not_exist_takes_no_place(cells, tmp_path):
+    options = FragmentSettings(replace_sections="13=999")
+    with pytest.raises(BadInput, match="affs: replace_sections: 999 is to take the place of 13"):
+        extract_fragments(cells.path / "affs", tmp_path, options)
+    assert not (tmp_path / "fragments.zarr").exists()
+
+
+def manifest_settings(out):
+    return read_manifest(out / "fragments.zarr")["settings"]
 
 
 def test_background_is_where_the_mask_is_0_or_does_not_reach(cells, tmp_path):

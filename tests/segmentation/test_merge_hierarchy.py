@@ -5,7 +5,13 @@ import pytest
 
 from emsuite.common.process import silent_stdout
 from emsuite.segmentation.find_segments import components
-from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS, find_contacts, merge_regions, score_edges
+from emsuite.segmentation.merge_hierarchy import (
+    MERGE_FUNCTIONS,
+    find_contacts,
+    merge_regions,
+    score_edges,
+    score_edges_in_sections,
+)
 
 
 def row_of_boxes(between):
@@ -105,3 +111,19 @@ def test_file_descriptors_are_left_to_the_program(monkeypatch):
         patch.setattr(os, "dup2", None)
         score_edges(*row_of_boxes([200]), "mean")
         merge_regions(*row_of_boxes([200]), "mean", 0.5)
+
+
+def test_edges_in_sections_are_those_of_each_section_alone():
+    affs, fragments = random_volume(3)
+    fragments += 1
+    shifted = (fragments + 100 * np.arange(len(fragments))[:, None, None]).astype(np.uint32)  # each in one section
+    shifted[fragments == 7] = 0
+    found = score_edges_in_sections(affs, shifted, "mean")
+    rows = []
+    for z in range(len(fragments)):
+        own = np.where(fragments[z] == 7, 0, fragments[z])[None].astype(np.uint32)
+        edges = score_edges(affs[:, z : z + 1], own, "mean")
+        rows += zip(edges.u + 100 * z, edges.v + 100 * z, edges.score, edges.contact, strict=True)
+    assert list(zip(*found, strict=True)) == sorted(rows)
+    assert len(rows) > 50
+    assert score_edges_in_sections(affs, 0 * shifted, "mean").u.size == 0

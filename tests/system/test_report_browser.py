@@ -12,8 +12,8 @@ from conftest import need
 from emsuite.common.geometry import Roi
 from emsuite.common.provenance import provenance
 from emsuite.evaluation.contingency import contingency
+from emsuite.evaluation.metrics import METRICS
 from emsuite.evaluation.report import Timing, write_report
-from emsuite.evaluation.scores import METRICS
 from emsuite.evaluation.section_images import Section
 from emsuite.evaluation.split_merge_errors import SplitMergeError
 from emsuite.evaluation.threshold_sweep import Evaluation

@@ -136,8 +136,10 @@ _SEGMENTATION = "emsuite.segmentation.settings"
 fragment_settings = _settings(_SEGMENTATION, "FragmentSettings")
 agglomeration_settings = _settings(_SEGMENTATION, "AgglomerationSettings")
 sweep_settings = _settings(_SEGMENTATION, "SweepSettings")
+scoring_settings = _settings(_SEGMENTATION, "ScoringSettings")
 block_settings = _settings(_SEGMENTATION, "BlockSettings")
 context_settings = _settings(_SEGMENTATION, "ContextSettings")
+labels_rule = _settings("emsuite.data.membranes", "LabelsRule")
 phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")
 
 

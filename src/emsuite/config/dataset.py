@@ -18,6 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, NonNegative, Settings, as_options, load
 from emsuite.config.parts import Region
 from emsuite.data.labels_mask import MaskRule
+from emsuite.data.membranes import LabelsRule
 from emsuite.segmentation.settings import SegmentationSettings
 
 _DEFAULT = "fib25"  # the smallest published volume: enough to train `small` and to score it
@@ -134,6 +135,7 @@ class Dataset(Settings):
     default_volumes: tuple[VolumeName, ...] = ()
     split: Split = Split()
     splits: dict[Annotated[str, Field(pattern=f"^{_WORD.pattern}$")], Split] = Field(default_factory=dict)
+    labels: LabelsRule | None = None
     mask: MaskRule = MaskRule()
     segmentation: SegmentationSettings = SegmentationSettings()
     licence: str = "see source"

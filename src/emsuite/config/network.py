@@ -100,12 +100,18 @@ class Training(Settings):
         return self
 
 
+Margin = Literal["half", "whole"]
+
+
 class Prediction(Settings):
     """How the network predicts."""
 
     input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
     precision: Precision = Field("float32", description="of convolutions")
     heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
+    original_margin: Margin = Field(
+        "half", description="with --tile original, context that is left out on either side of a volume"
+    )
 
     @model_validator(mode="after")
     def _countable(self) -> "Prediction":

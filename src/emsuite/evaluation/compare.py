@@ -8,6 +8,8 @@
 Without dense labels, the skeletons are the ground truth: each node counts as a voxel of its neuron does. Then only
 blocks that hold nodes are read.
 
+Where sections are scored, a block is a part of one of them.
+
 A worker holds one block in memory. The merged table grows with the number of pairs, not with the number of voxels.
 """
 
@@ -15,6 +17,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +36,7 @@ from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
 from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_path
 
-_BLOCK = 256  # default block size, voxels per axis
+_BLOCK, _SECTION = 256, 4096  # default block sizes, voxels per axis; of sections, y and x
 _PAIRS, _NODES = ("segment", "label", "voxels"), ("node", "segment")
 
 
@@ -42,7 +45,8 @@ class Comparison:
     """The contingency table over the ROI of `grid`, and the segment (uint64) under each node of the `skeletons`.
 
     `skeletons` holds the nodes in the ROI alone; it is None if there are none. `folder` holds the table of each block.
-    The table counts voxels of labels or, if `of_nodes`, the nodes of skeletons (see `node_table`).
+    The table counts voxels of labels or, if `of_nodes`, the nodes of skeletons (see `node_table`). `sections` are the
+    tables of single z-sections, empty unless they were asked for.
     """
 
     table: Contingency
@@ -51,6 +55,7 @@ class Comparison:
     grid: BlockGrid
     folder: Path
     of_nodes: bool = False
+    sections: tuple[Contingency, ...] = ()
 
     def blocks(self) -> Iterator[tuple[Block, Contingency]]:
         """Yield each block that holds labelled voxels, with its contingency table."""
@@ -67,6 +72,7 @@ def compare(
     folder: Path,
     *,
     block_size: Sequence[int] | None = None,
+    in_sections: bool = False,
     workers: BlockWorkers = 1,
 ) -> Comparison:
     """Compare a segmentation with its ground truth; read each voxel once.
@@ -78,15 +84,18 @@ def compare(
         roi: The region to compare, in nm.
         folder: Where to write the tables. If an earlier run with the same settings was stopped, its blocks are kept.
         block_size: In nm; 256 voxels per axis by default.
+        in_sections: Whether each z-section gets a table of its own; blocks are then one voxel thick.
         workers: Processes, or jobs of a cluster.
 
     Raises:
-        BadInput: No node of the skeletons lies in `roi`, or the arrays hold no ids (see `contingency`).
+        BadInput: Sections are to be scored without labels, no node of the skeletons lies in `roi`, or the arrays hold
+            no ids (see `contingency`).
     """
     check_whole(segmentation.path)
-    grid = _grid(roi, segmentation, block_size)
-    given = {"segmentation": segmentation, "labels": truth.labels, "mask": truth.mask}
-    arrays = {name: array for name, array in given.items() if array is not None}
+    if in_sections and truth.labels is None:
+        raise BadInput("sections are scored by labels; expected labels beside the skeletons")
+    grid = _grid(roi, segmentation, block_size, in_sections)
+    arrays = _arrays(segmentation, truth)
     inputs = {name: split_path(array.path)[0] for name, array in arrays.items()}
     settings = {
         "roi": format_roi(roi),
@@ -94,13 +103,15 @@ def compare(
         "arrays": {name: place_of(array.path) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
         "files": {name: state(array.path)[0] for name, array in arrays.items()},
+        **({"border": truth.border} if truth.border else {}),
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }
     with output(folder, settings, inputs=inputs, fingerprint=fingerprint) as record:
         record.claim()
         done = folder / ".blocks"
         paths = {name: array.path for name, array in arrays.items()}
-        process = _CompareBlock(folder, **paths, nodes=_nodes_by_block(truth.skeletons, grid, segmentation.voxel_size))
+        nodes = _nodes_by_block(truth.skeletons, grid, segmentation.voxel_size)
+        process = _CompareBlock(folder, **paths, nodes=nodes, border=truth.border)
         run_blocks("comparing", grid, process, workers, done, run=record.run)
         record.notes["blocks"] = len(grid)
         remove(done)
@@ -110,7 +121,8 @@ def compare(
         return Comparison(node_table(skeletons, node_segments), skeletons, node_segments, grid, folder, of_nodes=True)
     indices = progress(range(len(grid)), what="merging", unit="block")
     table = merge_tables(_read_pairs(folder, index) for index in indices)
-    return Comparison(table, *_read_nodes(truth.skeletons, grid, folder), grid, folder)
+    sections = _sections(grid, folder) if in_sections else ()
+    return Comparison(table, *_read_nodes(truth.skeletons, grid, folder), grid, folder, sections=sections)
 
 
 def node_table(skeletons: Skeletons, segments: np.ndarray, chosen: np.ndarray | None = None) -> Contingency:
@@ -150,6 +162,7 @@ class _CompareBlock:
     nodes: _BlockNodes
     labels: Path | None = None
     mask: Path | None = None
+    border: float = 0
 
     def is_whole(self, block: Block) -> bool:
         """See `run_blocks`."""
@@ -163,7 +176,7 @@ class _CompareBlock:
         if self.labels is None and not has_nodes:
             return
         labels, mask = (None if path is None else open_volume(path) for path in (self.labels, self.mask))
-        truth = GroundTruth(labels, mask)
+        truth = GroundTruth(labels, mask, border=self.border)
         segmentation = open_volume(self.segmentation).read(block.write)
         if has_nodes:
             voxels = tuple(self.nodes.voxels[in_block].T)
@@ -176,8 +189,17 @@ class _CompareBlock:
             write_columns(_table(self.folder, "pairs", block.index), dict(zip(_PAIRS, _columns(table), strict=True)))
 
 
-def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None) -> BlockGrid:
-    requested = segmentation.voxel_size * _BLOCK if block_size is None else block_size
+def _arrays(segmentation: Volume, truth: GroundTruth) -> dict[str, Volume]:
+    given = {"segmentation": segmentation, "labels": truth.labels, "mask": truth.mask}
+    return {name: array for name, array in given.items() if array is not None}
+
+
+def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None, in_sections: bool) -> BlockGrid:
+    requested = (
+        segmentation.voxel_size * (_BLOCK if not in_sections else _SECTION) if block_size is None else block_size
+    )
+    if in_sections:
+        requested = (segmentation.voxel_size[0], *requested[1:])
     size = make_grid(segmentation, requested, context=(0, 0, 0)).block_size
     return BlockGrid(roi, Coordinate(min(b, n) for b, n in zip(size, roi.shape, strict=True)), size * 0)
 
@@ -202,6 +224,14 @@ def _read_nodes(skeletons: Skeletons | None, grid: BlockGrid, folder: Path) -> t
     for node, segment in tables:
         segments[node], is_scored[node] = segment, True
     return skeletons.subset(is_scored), segments[is_scored]
+
+
+def _sections(grid: BlockGrid, folder: Path) -> tuple[Contingency, ...]:
+    """Return the table of each section; blocks are parts of one section each."""
+    of_section: dict[Any, list[int]] = {}
+    for block in grid:
+        of_section.setdefault(block.write.begin[0], []).append(block.index)
+    return tuple(merge_tables(_read_pairs(folder, index) for index in indices) for indices in of_section.values())
 
 
 def _columns(table: Contingency) -> tuple[np.ndarray, ...]:

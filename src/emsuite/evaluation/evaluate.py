@@ -22,6 +22,7 @@ from emsuite.evaluation.threshold_sweep import Evaluation, add_edits, check_look
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
+from emsuite.segmentation.settings import ScoringSettings
 
 _WRITTEN = ("scores.json", "scores.csv", "errors.csv", "report.html")
 _LISTED = 20  # errors of each kind in errors.csv and in the report
@@ -68,6 +69,7 @@ def evaluate(
     *,
     viewer: Sequence[str],
     roi: str | None = None,
+    scoring: ScoringSettings | None = None,
     every_edit: bool = False,
     block_size: Sequence[int] | None = None,
     workers: BlockWorkers = 1,
@@ -81,6 +83,7 @@ def evaluate(
         out: The folder to write; blocks that a stopped run has compared are kept.
         viewer: The words of a command that shows the volumes; the report appends a position (nm, z,y,x).
         roi: The region to score, as `parse_roi` reads it; by default the region that all arrays cover.
+        scoring: What of the ground truth is scored, and how; by default all of it, as one volume.
         every_edit: Whether to count edits at every threshold, not only at the best.
         block_size: In nm; 256 voxels per axis by default.
         workers: Processes, or settings for Slurm.
@@ -90,11 +93,13 @@ def evaluate(
     """
     timings = read_timings(tables.timings)
     check_pictures(out)
-    inputs, paths = _open(arrays, tables, roi), _paths(arrays, tables)
+    scoring = scoring or ScoringSettings()
+    inputs, paths = _open(arrays, tables, roi, scoring.label_border), _paths(arrays, tables)
     reading = Reading.of(paths)
     (out / "scores.json").unlink(missing_ok=True)  # if this run is killed from here on, its output is incomplete
     segmentation, truth, roi_nm = inputs.segmentation, inputs.truth, inputs.roi
-    comparison = compare(segmentation, truth, roi_nm, out / "contingency", block_size=block_size, workers=workers)
+    more: dict[str, Any] = {"block_size": block_size, "in_sections": scoring.score_in_sections, "workers": workers}
+    comparison = compare(segmentation, truth, roi_nm, out / "contingency", **more)
     evaluation = score_thresholds(comparison, tables.lookup)
     if tables.lookup and tables.edges:
         evaluation = add_edits(evaluation, comparison, tables.lookup, tables.edges, every_edit)
@@ -105,7 +110,8 @@ def evaluate(
         errors = locate_errors(errors, comparison, evaluation, segmentation, truth)
     pictures = draw_sections(evaluation, truth, segmentation, inputs.raw, inputs.affinities)
     reading.check()
-    record = provenance({"roi": format_roi(roi_nm)}, paths, fingerprint=fingerprint) | {"made_from": reading.made_from}
+    asked = {"roi": format_roi(roi_nm)} | scoring.model_dump()
+    record = provenance(asked, paths, fingerprint=fingerprint) | {"made_from": reading.made_from}
     truth_path = split_path(arrays["labels"])[0] if "labels" in arrays else tables.skeletons
     title = f"Segmentation of {truth_path.stem if truth_path else 'a volume'}"
     write_report(out / "report.html", evaluation, pictures, errors, timings, record, title, viewer)
@@ -115,11 +121,11 @@ def evaluate(
     return evaluation
 
 
-def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None) -> _Inputs:
+def _open(arrays: Mapping[str, Path], tables: Tables, roi: str | None, border: float) -> _Inputs:
     volumes = {name: open_volume(path) for name, path in arrays.items()}
     segmentation = volumes.get("fragments") or volumes["segmentation"]
     skeletons = load_skeletons(tables.skeletons) if tables.skeletons else None
-    truth = GroundTruth(volumes.get("labels"), volumes.get("mask"), skeletons)
+    truth = GroundTruth(volumes.get("labels"), volumes.get("mask"), skeletons, border)
     if truth.labels is None and skeletons is None:
         raise BadInput("no ground truth given; expected labels, skeletons or both")
     if tables.lookup:

@@ -14,8 +14,9 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.evaluation.label_border import in_border, margin_of
 from emsuite.io.skeletons import Skeletons
-from emsuite.io.values import check_not_empty
+from emsuite.io.values import SPECIAL_IDS, check_not_empty
 from emsuite.io.volume import Volume
 
 _log = logging.getLogger(__name__)
@@ -25,20 +26,40 @@ _log = logging.getLogger(__name__)
 class GroundTruth:
     """`labels` (Z, Y, X) integers, 0 where not annotated; `mask` (Z, Y, X), 0 where voxels are left out.
 
-    Without labels, the nodes of the skeletons are scored instead of voxels.
+    Without labels, the nodes of the skeletons are scored instead of voxels. `border` is the width (nm) of what is left
+    out on either side of the border between labels, see `in_border`.
     """
 
     labels: Volume | None
     mask: Volume | None = None
     skeletons: Skeletons | None = None
+    border: float = 0
 
     def read(self, roi: Roi) -> np.ndarray:
-        """Return the labels in `roi` (nm), 0 where the mask leaves them out. There must be labels."""
+        """Return the labels in `roi` (nm), 0 where they are no ground truth. There must be labels.
+
+        That is where the mask leaves them out, at their border, and where ids are those of bigcat that stand for no
+        neuron, the three largest of uint64.
+        """
         assert self.labels is not None, "skeletons alone hold no labels to read"
-        labels = self.labels.read(roi)
+        labels = self._without_border(self.labels, roi)
+        if labels.dtype == np.uint64:
+            labels[labels >= np.uint64(min(SPECIAL_IDS))] = 0
         if self.mask is not None:
             labels[~self.is_scored(roi)] = 0
         return labels
+
+    def _without_border(self, labels: Volume, roi: Roi) -> np.ndarray:
+        """Return the labels in `roi`, 0 at their border: as in the whole volume, whatever the ROI."""
+        if not self.border:
+            return labels.read(roi)
+        size = labels.voxel_size
+        margin = Coordinate(margin_of(self.border, size)) * size
+        around = roi.grow(margin, margin).intersect(labels.roi)
+        voxels = labels.read(around)
+        voxels[in_border(voxels, self.border, size)] = 0
+        inner = Roi((roi.offset - around.offset) / size, roi.shape / size)
+        return np.ascontiguousarray(voxels[inner.to_slices()])
 
     def is_scored(self, roi: Roi) -> np.ndarray:
         """Return a bool for each voxel in `roi` (nm): whether the mask keeps it."""

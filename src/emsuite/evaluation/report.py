@@ -26,8 +26,8 @@ from emsuite.common.errors import BadInput, printable, without_secrets
 from emsuite.common.files import files_below, remove, write_json, write_text
 from emsuite.common.provenance import published, without_paths
 from emsuite.common.state.ownership import foreign_beside, is_own, keep_edited, mark_path, wrote
+from emsuite.evaluation.metrics import METRICS, Metric
 from emsuite.evaluation.plots import curves
-from emsuite.evaluation.scores import METRICS, Metric
 from emsuite.evaluation.section_images import COLORS, Section
 from emsuite.evaluation.split_merge_errors import SplitMergeError, VoxelError, voxel_error_shares
 from emsuite.evaluation.threshold_sweep import Evaluation

@@ -1,4 +1,4 @@
-"""Scores of a segmentation against ground truth, and the table of all metrics that an evaluation writes.
+"""Scores of the regions of a segmentation against ground truth.
 
 The scores of regions are variation of information and Rand. All are computed from one contingency table, and none
 counts voxels of label 0 (not annotated). Without labels, the table counts skeleton nodes instead of voxels. Voxels with
@@ -8,23 +8,16 @@ a label but in segment 0 do count:
   funlib.evaluate's `rand_voi` and waterz.
 - For the adapted Rand error, each voxel of segment 0 is a segment of its own, as in the SNEMI3D and CREMI challenges.
 
-A new metric is a function here and an entry in `METRICS`.
+A new metric is a function here and an entry of `METRICS` in `metrics.py`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.contingency import Contingency, contingency
-
-if TYPE_CHECKING:  # who needs a score of two arrays need not load SciPy
-    from emsuite.evaluation.min_cut import Edits
-    from emsuite.evaluation.run_length import RunLength
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,25 @@ class PairScores:
     nvi_split: float
     nvi_merge: float
     nid: float
+
+
+@dataclass(frozen=True)
+class CremiScore:
+    """The score of the CREMI challenge: the geometric mean of the variation of information and `rand_error`.
+
+    `rand_error`, 0 to 1, is the adapted Rand error as the challenge counts pairs; 0 is perfect for both.
+    """
+
+    score: float
+    rand_error: float
+
+
+@dataclass(frozen=True)
+class SectionScores:
+    """Scores of single z-sections: the mean of each over all sections, weighted by their labelled voxels."""
+
+    voi: VariationOfInformation
+    rand_error: float
 
 
 def variation_of_information(segmentation: np.ndarray, labels: np.ndarray) -> VariationOfInformation:
@@ -139,6 +151,40 @@ def pair_scores_of(table: Contingency) -> PairScores:
     )
 
 
+def cremi_score_of(table: Contingency) -> CremiScore:
+    """Return the score of the CREMI challenge; raise BadInput if the table is empty.
+
+    Source: cremi/cremi_python, evaluation/voi.py and rand.py. Unlike `adapted_rand_of`, pairs of a voxel with itself
+    count; all voxels of segment 0 together count their share of the voxels, which is at most one pair.
+    """
+    sizes = _not_empty(table).counts.astype(np.float64)
+    in_segment, in_label = (regions.voxels.astype(np.float64) for regions in (table.by_segment, table.by_label))
+    outside = float(np.sum(sizes[table.segments == 0])) / table.voxels
+    together = float(np.sum(sizes[table.segments != 0] ** 2)) + outside
+    in_segments = float(np.sum(in_segment[table.by_segment.ids != 0] ** 2)) + outside
+    error = 1 - 2 * together / (in_segments + float(np.sum(in_label**2)))
+    return CremiScore(float(np.sqrt(variation_of_information_of(table).sum * max(error, 0.0))), error)
+
+
+def section_scores_of(tables: Sequence[Contingency]) -> SectionScores:
+    """Return the scores of sections from the table of each; raise BadInput if all are empty.
+
+    Where no segment and no label is in two sections, the variation of information is that of the volume.
+    """
+    labelled = [table for table in tables if table.voxels]
+    if not labelled:
+        _not_empty(contingency(np.empty(0, np.uint64), np.empty(0, np.uint64)))
+    weights = np.array([table.voxels for table in labelled], np.float64)
+    weights /= weights.sum()
+    vois = [variation_of_information_of(table) for table in labelled]
+    return SectionScores(
+        VariationOfInformation(
+            float(np.dot(weights, [voi.split for voi in vois])), float(np.dot(weights, [voi.merge for voi in vois]))
+        ),
+        float(np.dot(weights, [adapted_rand_of(table).error for table in labelled])),
+    )
+
+
 def rand_index_of(table: Contingency) -> float:
     """Return the share, 0 to 1, of pairs of distinct voxels that both partitions join, or both separate.
 
@@ -176,140 +222,3 @@ def _voxel_pairs(counts: np.ndarray) -> float:
 def _ratio(part: float, whole: float) -> float:
     # without any pair, no pair is wrong
     return part / whole if whole else 1.0
-
-
-@dataclass(frozen=True)
-class Measurements:
-    """One segmentation against its ground truth: what the functions in `METRICS` take.
-
-    `table` counts the labelled voxels or, without labels, skeleton nodes. `run_length` and `nodes` (all skeleton nodes)
-    are None without skeletons, `synapses` (the nodes at synapses) without marked nodes; `edits` is None where they were
-    not counted.
-    """
-
-    table: Contingency
-    run_length: "RunLength | None" = None
-    edits: "Edits | None" = None
-    nodes: Contingency | None = None
-    synapses: Contingency | None = None
-
-    @cached_property
-    def voi(self) -> VariationOfInformation:
-        """The variation of information, computed once for its three columns."""
-        return variation_of_information_of(self.table)
-
-    @cached_property
-    def adapted_rand(self) -> AdaptedRand:
-        """The adapted Rand error, computed once for its three columns."""
-        return adapted_rand_of(self.table)
-
-    @cached_property
-    def pairs(self) -> PairScores:
-        """The published pair scores, computed once for their five columns."""
-        return pair_scores_of(self.table)
-
-    @cached_property
-    def node_voi(self) -> VariationOfInformation | None:
-        """The variation of information over skeleton nodes."""
-        return None if self.nodes is None else variation_of_information_of(self.nodes)
-
-    @cached_property
-    def synapse_voi(self) -> VariationOfInformation | None:
-        """The variation of information over the skeleton nodes at synapses."""
-        return None if self.synapses is None else variation_of_information_of(self.synapses)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A column of scores.csv.
-
-    `function` takes the attribute `takes` of `Measurements`; where that is None, the metric is None. `heading` is the
-    column's heading in the report, where `format` writes the values; the report leaves out metrics without a heading.
-    """
-
-    takes: Literal["table", "voi", "adapted_rand", "pairs", "run_length", "edits", "node_voi", "synapse_voi"]
-    function: Callable[[Any], float | int]
-    unit: str
-    meaning: str
-    heading: str = ""
-    format: Callable[[Any], str] = "{:.4f}".format
-
-
-def _micrometres(nanometres: float) -> str:
-    return f"{nanometres / 1000:.3f}"
-
-
-METRICS: dict[str, Metric] = {
-    "voi_split": Metric("voi", attrgetter("split"), "bits", "H(segmentation given labels); 0 is perfect", "VOI split"),
-    "voi_merge": Metric("voi", attrgetter("merge"), "bits", "H(labels given segmentation); 0 is perfect", "VOI merge"),
-    "voi_sum": Metric("voi", attrgetter("sum"), "bits", "variation of information: the sum of both", "VOI sum"),
-    "adapted_rand_error": Metric(
-        "adapted_rand",
-        attrgetter("error"),
-        "0 to 1",
-        "1 - F, where F is the harmonic mean of precision and recall",
-        "adapted Rand error",
-    ),
-    "precision": Metric(
-        "adapted_rand", attrgetter("precision"), "0 to 1", "precision of pairs of voxels; merges lower it"
-    ),
-    "recall": Metric("adapted_rand", attrgetter("recall"), "0 to 1", "recall of pairs of voxels; splits lower it"),
-    "rand_index": Metric(
-        "table", rand_index_of, "0 to 1", "share of pairs of voxels that are together in both, or apart in both"
-    ),
-    "erl": Metric(
-        "run_length", attrgetter("erl"), "nm", "expected run length along the skeletons", "ERL (µm)", _micrometres
-    ),
-    "nerl": Metric(
-        "run_length", attrgetter("nerl"), "0 to 1", "`erl` as a share of the longest possible", "NERL", "{:.3f}".format
-    ),
-    "splits": Metric("run_length", attrgetter("splits"), "count", "splits along the skeletons", "splits", str),
-    "merges": Metric("run_length", attrgetter("merges"), "count", "merges of skeletons", "merges", str),
-    "segments": Metric("table", segment_count, "count", "segments that overlap the labels", "segments", "{:,}".format),
-    "splits_needed": Metric(
-        "edits",
-        attrgetter("splits"),
-        "count",
-        "splits that correct the segmentation, by the min-cut metric (see below)",
-        "splits needed",
-        str,
-    ),
-    "merges_needed": Metric(
-        "edits",
-        attrgetter("merges"),
-        "count",
-        "merges as the published min-cut metric counts them",
-        "merges needed",
-        str,
-    ),
-    "unsplittable": Metric("edits", attrgetter("unsplittable"), "count", "fragments under several skeletons"),
-    "joins_needed": Metric(
-        "edits", attrgetter("joins"), "count", "merges that in fact correct it (see below)", "joins needed", str
-    ),
-    "rand_split": Metric("pairs", attrgetter("rand_split"), "0 to 1", "Rand of pairs within a label; 1 is perfect"),
-    "rand_merge": Metric("pairs", attrgetter("rand_merge"), "0 to 1", "Rand of pairs within a segment; 1 is perfect"),
-    "nvi_split": Metric("pairs", attrgetter("nvi_split"), "0 to 1", "`voi_split` as a share of the joint entropy"),
-    "nvi_merge": Metric("pairs", attrgetter("nvi_merge"), "0 to 1", "`voi_merge` as a share of the joint entropy"),
-    "nid": Metric("pairs", attrgetter("nid"), "0 to 1", "normalized information distance; 0 is perfect"),
-    "node_voi_split": Metric(
-        "node_voi", attrgetter("split"), "bits", "as `voi_split`, over skeleton nodes", "VOI split of nodes"
-    ),
-    "node_voi_merge": Metric(
-        "node_voi", attrgetter("merge"), "bits", "as `voi_merge`, over skeleton nodes", "VOI merge of nodes"
-    ),
-    "synapse_voi_split": Metric("synapse_voi", attrgetter("split"), "bits", "as `node_voi_split`, at synapses alone"),
-    "synapse_voi_merge": Metric("synapse_voi", attrgetter("merge"), "bits", "as `node_voi_merge`, at synapses alone"),
-}
-"""All metrics, by their column in scores.csv and in this order; tables of earlier runs hold these names."""
-
-Scores = dict[str, Any]
-"""A row of scores.csv: `threshold` (None without one) and each of `METRICS`, None where it was not measured."""
-
-
-def compute_metrics(measurements: Measurements, names: Iterable[str] = tuple(METRICS)) -> Scores:
-    """Return the metrics of these `names`; raise BadInput if nothing is labelled."""
-    values: Scores = {}
-    for name in names:
-        subject = getattr(measurements, METRICS[name].takes)
-        values[name] = None if subject is None else METRICS[name].function(subject)
-    return values

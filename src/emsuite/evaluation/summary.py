@@ -13,7 +13,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import read_manifest
 from emsuite.common.provenance import recorded_settings
-from emsuite.segmentation.settings import FragmentSettings
+from emsuite.segmentation.settings import AgglomerationSettings, FragmentSettings
 
 _SHOWN = ("voi_split", "voi_merge", "voi_sum")
 _DIGITS = 8  # of the digest of weights
@@ -64,7 +64,8 @@ def _settings(folder: Path) -> Iterator[tuple[str, Any]]:
     yield "tiles", prediction.get("tiles")
     for key in (*FragmentSettings.model_fields, "block_size"):
         yield key, fragments.get(key)
-    yield "merge_function", edges.get("merge_function")
+    for key in AgglomerationSettings.model_fields:
+        yield key, edges.get(key)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

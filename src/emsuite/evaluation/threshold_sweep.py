@@ -6,7 +6,7 @@
 The cost of a threshold depends on the number of fragments alone, since the voxels and nodes were read once before.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,9 @@ from emsuite.common.progress import progress
 from emsuite.common.provenance import recorded_checksum
 from emsuite.evaluation.compare import Comparison, node_table
 from emsuite.evaluation.contingency import Contingency
+from emsuite.evaluation.metrics import METRICS, Measurements, Scores, compute_metrics
 from emsuite.evaluation.min_cut import count_edits
 from emsuite.evaluation.run_length import expected_run_length
-from emsuite.evaluation.scores import METRICS, Measurements, Scores, compute_metrics
 from emsuite.io.regions import format_roi
 from emsuite.io.relabel import lookup_rows, relabel, segments_of_rows
 from emsuite.io.skeletons import Skeletons
@@ -69,7 +69,8 @@ class Evaluation:
         voi = f"VOI split {best['voi_split']:.3f}, merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits"
         over = f" over {self.scored}" if self.of_nodes else ""
         at = "" if best["threshold"] is None else f" at threshold {best['threshold']}"
-        return voi + over + at + (f". Warning: {self.warning.rstrip('.')}" if self.warning else "")
+        in_sections = "" if best["section_voi_sum"] is None else f", {best['section_voi_sum']:.3f} in sections"
+        return voi + over + in_sections + at + (f". Warning: {self.warning.rstrip('.')}" if self.warning else "")
 
     @property
     def warning(self) -> str | None:
@@ -128,20 +129,22 @@ def score_thresholds(comparison: Comparison, lookup: Path | None = None) -> Eval
         lookup: The folder of lookup tables, if fragments were compared.
 
     Returns:
-        The scores. The best threshold has the smallest VOI sum; among equals it is the lowest.
+        The scores. The best threshold has the smallest VOI sum, that of sections where they are scored; among equals it
+        is the lowest.
 
     Raises:
         BadInput: The lookup tables lack some of the fragments, or nothing is labelled.
     """
     roi, of_nodes = comparison.grid.total, comparison.of_nodes
     if lookup is None:
-        row = _score(None, comparison.table, comparison.skeletons, comparison.node_segments)
+        row = _score(None, comparison.table, comparison.skeletons, comparison.node_segments, comparison.sections)
         return Evaluation([row], row, roi, comparison.table, None, of_nodes)
     rows, best = [], None
-    thresholds = sorted(read_thresholds(lookup))
+    thresholds, criterion = sorted(read_thresholds(lookup)), "section_voi_sum" if comparison.sections else "voi_sum"
     for merged in _merge_fragments(comparison, lookup, progress(thresholds, what="thresholds")):
-        rows.append(_score(merged.threshold, merged.table, comparison.skeletons, merged.node_segments))
-        if best is None or rows[-1]["voi_sum"] < best.best["voi_sum"]:
+        sections = [section.map(*merged.lookup) for section in comparison.sections]
+        rows.append(_score(merged.threshold, merged.table, comparison.skeletons, merged.node_segments, sections))
+        if best is None or rows[-1][criterion] < best.best[criterion]:
             best = Evaluation(rows, rows[-1], roi, merged.table, merged.lookup, of_nodes)
     assert best is not None
     return best
@@ -215,14 +218,19 @@ def _merge_fragments(comparison: Comparison, lookup: Path, thresholds: Iterable[
 
 
 def _score(
-    threshold: float | None, table: Contingency, skeletons: Skeletons | None, node_segments: np.ndarray
+    threshold: float | None,
+    table: Contingency,
+    skeletons: Skeletons | None,
+    node_segments: np.ndarray,
+    sections: Sequence[Contingency],
 ) -> Scores:
+    measured = Measurements(table, section_tables=sections or None)
     if skeletons is None:
-        return {"threshold": threshold} | compute_metrics(Measurements(table))
+        return {"threshold": threshold} | compute_metrics(measured)
     synapse = skeletons.synapse
-    measurements = Measurements(
-        table,
-        expected_run_length(skeletons, node_segments),
+    measurements = replace(
+        measured,
+        run_length=expected_run_length(skeletons, node_segments),
         nodes=node_table(skeletons, node_segments),
         synapses=None if synapse is None or not synapse.any() else node_table(skeletons, node_segments, synapse),
     )

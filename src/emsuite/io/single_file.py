@@ -155,4 +155,24 @@ def write_container(
     unfinished.rename(path)
 
 
+@contextmanager
+def writing_arrays(file: Path, arrays: Mapping[str, tuple[NewArray, ReadBox]]) -> Iterator[Path]:
+    """Write a file that holds these arrays alone, for a caller who holds its lock.
+
+    Args:
+        file: The file; it gets its name if the block ends without an error.
+        arrays: By name, what `plan_array` returns and a function that returns the voxels of a box.
+
+    Yields:
+        The file under its other name, to be checked.
+    """
+    stored_as = find_format(file)[0]
+    assert isinstance(stored_as, FileFormat), file
+    remove_leftovers(file)
+    with atomic_path(file) as temporary:
+        for name, (new, read) in arrays.items():
+            stored_as.write_array(str(temporary), name, new, read)
+        yield temporary
+
+
 _ZARR: Literal[3] = 3  # of no meaning here

@@ -17,6 +17,7 @@ import numpy as np
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
+from emsuite.config.network import Margin
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tiling, Window, even_input_shape
@@ -107,7 +108,9 @@ def weights_along(begins: Iterable[int], width: int, window: Window) -> dict[int
     return {begin: weights / total[begin - begins[0] :][:width] for begin in begins}
 
 
-def make_tiling(tile: str, valid: bool, blend: str, input_shape: Sequence[int] | None = None) -> Tiling:
+def make_tiling(
+    tile: str, valid: bool, blend: str, input_shape: Sequence[int] | None = None, margin: Margin = "half"
+) -> Tiling:
     """Return the tiling that the command line asks for.
 
     Args:
@@ -115,6 +118,8 @@ def make_tiling(tile: str, valid: bool, blend: str, input_shape: Sequence[int] |
         valid: whether only voxels with real context are predicted.
         blend: "crop" or a name of `BLENDINGS`.
         input_shape: the largest tile, if the command line names one.
+        margin: how much of its context the network's original left out on either side of a volume; where it is the
+            whole, original tiles are valid ones.
 
     Raises:
         BadInput: original tiles with a blending, or with another input shape than the network's.
@@ -124,7 +129,7 @@ def make_tiling(tile: str, valid: bool, blend: str, input_shape: Sequence[int] |
     if tile == "original" and blend != "crop":
         raise BadInput(f"--blend {blend}: original tiles do not overlap; leave out one of the two")
     if tile == "original":
-        return Original(valid)
+        return Original(valid or margin == "whole", margin == "whole")
     return BY_STRIDE if blend == "crop" else Blended(blend)
 
 

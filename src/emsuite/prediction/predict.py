@@ -315,4 +315,4 @@ class _Blocks:
 def _check_name(out: Path) -> None:
     """Raise BadInput for an output that is no zarr, before anything is written there."""
     if out.suffix != ".zarr":
-        raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr")
+        raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr, or in .hdf")

@@ -1,7 +1,7 @@
 """The region that is predicted: in nm at the door, in voxels of raw inside."""
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.geometry import Roi
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork
@@ -20,14 +20,15 @@ def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_ST
     receptive_field = network.receptive_field
     if tiling.stores_lsds and isinstance(network, AutocontextNetwork):
         receptive_field = network.frozen.receptive_field
-    offset, context = Coordinate(receptive_field.offset), Coordinate(receptive_field.context)
-    shape = raw.spatial_shape - context
-    if min(shape) <= 0:
+    held = in_voxels(raw, raw.roi)
+    valid_vx = tiling.real_context(receptive_field, held)
+    if min(valid_vx.shape) <= 0:
         raise BadInput(
-            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context {context}; "
-            "leave out --valid to predict with context made up"
+            f"{raw.path}: {tuple(raw.spatial_shape)} voxels are no more than the network's context "
+            f"{held.shape - valid_vx.shape}; leave out --valid{' and --tile original' if tiling.truncates else ''} to "
+            "predict with context made up"
         )
-    valid = Roi(raw.offset + offset * raw.voxel_size, shape * raw.voxel_size)
+    valid = in_nm(raw, valid_vx)
     if valid.intersect(roi).empty:
         raise BadInput(f"{raw.path}: nothing of {roi} nm has real context, {valid} has; leave out --valid")
     return valid.intersect(roi)
@@ -36,7 +37,7 @@ def valid_roi(network: AnyNetwork, raw: Volume, roi: Roi, tiling: Tiling = BY_ST
 def predicted_roi(network: AnyNetwork, raw: Volume, roi: str | None, tiling: Tiling, valid: bool) -> Roi:
     """Return the region to predict, nm: `roi` as the user wrote it, None for all of raw; see `valid_roi` too."""
     region = raw.roi if roi is None else parse_roi(roi, raw)
-    return valid_roi(network, raw, region, tiling) if valid else region
+    return valid_roi(network, raw, region, tiling) if valid or tiling.valid else region
 
 
 def in_voxels(raw: Volume, roi: Roi) -> Roi:

@@ -13,6 +13,7 @@ As the original experiments did, in blocks of exactly the network's output:
     volume       |<------------------------->|
     blocks       |--output--|--output--|--output--|     from the first voxel on, the last one overhangs; zeros outside
     valid           |--output--|--out|--output--|       where there is real context: the last one is moved back
+    tutorial            |--output--|--output--|         the same, with the whole context left out on either side
 
 Grids by the stride of different tile sizes, and of parts of a volume, start at the same multiples of the stride: the
 same voxel gets the same value from each of them. An original grid begins with the volume, whatever its ROI. Blended
@@ -50,6 +51,9 @@ class Tiling(ABC):
     truncates: bool = False
     """Whether `to_uint8` cuts fractions off."""
 
+    valid: bool = False
+    """Whether no voxel is predicted without real context."""
+
     bytes_per_value: float = 0
     """Memory for each value that a tile predicts, beside that of the network."""
 
@@ -74,6 +78,12 @@ class Tiling(ABC):
     def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
         """Return the region of a volume that the grid is laid over, for the network that reads raw."""
         return volume
+
+    def real_context(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
+        """Return the part of a volume that has real context; voxels."""
+        return Roi(
+            volume.offset + Coordinate(receptive_field.offset), volume.shape - Coordinate(receptive_field.context)
+        )
 
     def least(self, step: Shape) -> Shape:
         """Return the smallest region over which tiles of that step can be laid."""
@@ -147,17 +157,20 @@ class Original(Tiling):
 
     Blocks begin with the volume and overhang its end (funkelab/lsd, 01_predict_blockwise.py). Where `valid`, they begin
     with the first voxel that has real context, and the last one is moved back to end with the last such voxel. Voxels
-    of two blocks come from the later one (funkelab/lsd_nm_experiments, predict_scan.py; gunpowder's Scan).
+    of two blocks come from the later one (funkelab/lsd_nm_experiments, predict_scan.py; gunpowder's Scan). gunpowder's
+    CREMI tutorial leaves out the `whole_context` on either side, where half of it would do.
     """
 
     valid: bool = False
+    whole_context: bool = False
     stores_lsds = True
     truncates = True
 
     @property
     def name(self) -> str:
-        """The two kinds have names of their own, since they yield different bytes for the same region."""
-        return "original, valid" if self.valid else "original"
+        """The kinds have names of their own, since they yield different bytes for the same region."""
+        kind = ", valid" if self.valid else ""
+        return f"original{kind}{', whole context' if self.whole_context else ''}"
 
     def input_shape(self, receptive_field: ReceptiveField, largest: Sequence[int], roi: Roi) -> Shape:
         """Return `largest` as it is; raise BadInput if the network cannot read it."""
@@ -175,11 +188,14 @@ class Original(Tiling):
 
     def whole(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
         """Return the volume, or the part of it that has real context."""
-        if not self.valid:
-            return volume
-        return Roi(
-            volume.offset + Coordinate(receptive_field.offset), volume.shape - Coordinate(receptive_field.context)
-        )
+        return self.real_context(receptive_field, volume) if self.valid else volume
+
+    def real_context(self, receptive_field: ReceptiveField, volume: Roi) -> Roi:
+        """See `Tiling.real_context`; less of it where the whole context is left out on either side."""
+        if not self.whole_context:
+            return super().real_context(receptive_field, volume)
+        context = Coordinate(receptive_field.context)
+        return Roi(volume.offset + context, volume.shape - context * 2)
 
     def least(self, step: Shape) -> Shape:
         """Return the step where a tile must not overhang."""

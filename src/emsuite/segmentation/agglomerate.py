@@ -30,7 +30,7 @@ from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, has_block, write_block
 from emsuite.segmentation.region_graph import Edges, are_in_block, ids_of_block
-from emsuite.segmentation.settings import MergeFunction
+from emsuite.segmentation.settings import FRAGMENTS_IN_SECTIONS, MergeFunction
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ def agglomerate_fragments(
     out: Path,
     merge_function: str,
     *,
+    in_sections: bool = False,
     context: Sequence[int] | None = None,
     workers: BlockWorkers = 1,
 ) -> int:
@@ -53,23 +54,27 @@ def agglomerate_fragments(
             two networks share the work, or where a prediction was made anew.
         fragments: The array of fragments (Z, Y, X). The block size comes from its manifest.
         merge_function: A name in `merge_hierarchy.MERGE_FUNCTIONS`.
+        in_sections: Whether fragments of different z-sections are never merged; each must lie in one of them.
         context: In nm, read around each block; by default a quarter of the block.
         workers: Processes on this machine, or jobs of Slurm.
 
     Raises:
-        BadInput: If the two arrays do not cover the same region, or the fragments have no manifest of this suite.
+        BadInput: If the two arrays do not cover the same region, or the fragments have no manifest of this suite, or
+            were not made section by section.
     """
     if merge_function not in get_args(MergeFunction):
         raise BadInput(f"merge function {merge_function!r}: expected one of {', '.join(get_args(MergeFunction))}")
     check_whole(affs)
     check_whole(fragments)
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
-    _check_fit(volume, affinity_volume(open_volume(affs)).volume)
+    sections = origin["settings"].get("replace_sections")
+    _check_fit(volume, affinity_volume(open_volume(affs), sections).volume)
+    _check_sections(fragments, origin["settings"], in_sections)
     grid = make_grid(volume, origin["settings"]["block_size"], context)
     if len(grid) > 1 and min(grid.context / volume.voxel_size) < 1:
         raise BadInput(f"context {grid.context} nm: expected at least a voxel, {volume.voxel_size} nm")
     inputs = {"affs": split_path(affs)[0], "fragments": split_path(fragments)[0]}
-    settings = {
+    settings = _further_settings(in_sections, sections) | {
         "merge_function": merge_function,
         "context": json_numbers(grid.context),
         "affs": place_of(affs),
@@ -77,19 +82,24 @@ def agglomerate_fragments(
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
         "files": state(affs)[0],
     }
-    are_the_same = _made_fragments(affs, origin)
-    if not are_the_same:
+    if not (are_the_same := _made_fragments(affs, origin)):
         _warn_of_others(affs, fragments, recorded_settings(origin).get("affs"))
     with output(out, settings, inputs=inputs, fingerprint=fingerprint) as edges:
         edges.claim()
         done_folder = out / ".blocks"
-        process = _EdgeBlock(affs, fragments, out, grid, merge_function)
+        process = _EdgeBlock(affs, fragments, out, grid, merge_function, in_sections, sections)
         run_blocks("agglomerate", grid, process, workers, done_folder, run=edges.run)
         number, _ = digest_tables(out, len(grid))
         edges.notes |= {"blocks": len(grid), "edges": number, "fragments_digest": origin["digest"]}
         edges.notes["affinities_of_fragments"] = are_the_same
         remove(done_folder)
     return number
+
+
+def _further_settings(in_sections: bool, replaced: str | None) -> dict[str, Any]:
+    """Return the settings that earlier versions did not know, as far as they are set."""
+    further = {"segments_in_sections": in_sections, "replace_sections": replaced}
+    return {key: value for key, value in further.items() if value}
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,8 @@ class _EdgeBlock:
     out: Path
     grid: BlockGrid
     merge_function: str
+    in_sections: bool
+    replaced: str | None
 
     def warm_up(self) -> None:
         """Compile or load the numba loops, and import waterz, before workers are forked."""
@@ -115,14 +127,15 @@ class _EdgeBlock:
     def __call__(self, block: Block) -> None:
         import fastremap
 
-        from emsuite.segmentation.merge_hierarchy import score_edges
+        from emsuite.segmentation.merge_hierarchy import score_edges, score_edges_in_sections
 
         volume = open_volume(self.fragments)
         labels, label_of_id = fastremap.renumber(volume.read(block.read), preserve_zero=True)
         id_of_label = np.zeros(len(label_of_id) + 1, np.uint64)
         id_of_label[np.array(list(label_of_id.values()), int)] = list(label_of_id.keys())
-        affs = affinity_volume(open_volume(self.affs)).read(block.read)
-        edges = score_edges(affs, labels, self.merge_function)
+        affs = affinity_volume(open_volume(self.affs), self.replaced).read(block.read)
+        score = score_edges_in_sections if self.in_sections else score_edges
+        edges = score(affs, labels, self.merge_function)
         own_ids = ids_of_block(block.index, self.grid, volume.voxel_size)
         write_block(self.out, block.index, _own_edges(edges, id_of_label, own_ids))
 
@@ -143,6 +156,14 @@ def _check_fit(fragments: Volume, affs: Volume) -> None:
         raise BadInput(
             f"{fragments.path}: covers {fragments.roi} nm with voxels of {fragments.voxel_size}, expected what "
             f"{affs.path} covers, {affs.roi} with {affs.voxel_size}"
+        )
+
+
+def _check_sections(fragments: Path, settings: Mapping[str, Any], in_sections: bool) -> None:
+    if in_sections and (not settings.get("in_sections") or settings.get("epsilon")):
+        raise BadInput(
+            f"{fragments}: made with in_sections {settings.get('in_sections')} and epsilon {settings.get('epsilon')}; "
+            f"segments_in_sections: {FRAGMENTS_IN_SECTIONS}"
         )
 
 

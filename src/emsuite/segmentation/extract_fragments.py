@@ -61,7 +61,7 @@ def extract_fragments(
         BadInput: If the arrays cannot be used, or the affinities are 0 or 1 everywhere.
     """
     check_whole(affs)
-    source = affinity_volume(open_volume(affs))
+    source = affinity_volume(open_volume(affs), options.replace_sections)
     grid = make_grid(source.volume, block_size, context)
     inputs = {"affs": split_path(affs)[0]} | ({} if mask is None else {"mask": split_path(mask)[0]})
     _open_mask(mask, source)
@@ -89,9 +89,10 @@ def _manifest_settings(
     """Return what decides on the content of the outputs; a run with other settings starts over."""
     # earlier versions masked fragments alone: what they left is not what this version makes
     masked = {} if mask is None else {"masked": ["affinities", "fragments"]}
+    # settings that earlier versions did not know are there if they are set
     return {
         **masked,
-        **options.model_dump(),
+        **options.model_dump(exclude_none=True),
         "block_size": json_numbers(grid.block_size),
         "context": json_numbers(grid.context),
         "affs": place_of(affs),
@@ -125,10 +126,10 @@ class _FragmentBlock:
     def __call__(self, block: Block) -> None:
         from emsuite.segmentation.fragments import find_fragments
 
-        source = affinity_volume(open_volume(self.affs))
+        source = affinity_volume(open_volume(self.affs), self.options.replace_sections)
         voxel_size = source.volume.voxel_size
         mask = _open_mask(self.mask, source)
-        mask_voxels = None if mask is None else _read_mask(mask, block.read)
+        mask_voxels = _read_mask(mask, source, block.read)
         begin_vx = (block.write.begin - block.read.begin) / voxel_size
         end_vx = begin_vx + block.write.shape / voxel_size
         inner = tuple(slice(b, e) for b, e in zip(begin_vx, end_vx, strict=True))
@@ -188,7 +189,16 @@ def _open_mask(mask: Path | None, affs: AffinityVolume) -> Volume | None:
     return volume
 
 
-def _read_mask(mask: Volume, roi: Roi) -> np.ndarray:
+def _read_mask(mask: Volume | None, affs: AffinityVolume, roi: Roi) -> np.ndarray | None:
+    """Return the mask in `roi` (nm) as bool, False in sections that get no fragments; None if all voxels do."""
+    kept, voxels = affs.keeps(roi), None if mask is None else _stored_mask(mask, roi)
+    if kept is None:
+        return voxels
+    everywhere = np.ones(roi.shape / affs.volume.voxel_size, bool) if voxels is None else voxels
+    return everywhere & kept[:, None, None]
+
+
+def _stored_mask(mask: Volume, roi: Roi) -> np.ndarray:
     """Return the mask in `roi` (nm) as bool, False where the volume `mask` does not reach."""
     voxels = np.zeros(roi.shape / mask.voxel_size, bool)
     covered = mask.roi.intersect(roi)

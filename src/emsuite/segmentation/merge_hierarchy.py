@@ -53,6 +53,24 @@ def score_edges(affs: np.ndarray, fragments: np.ndarray, merge_function: str) ->
     return Edges(u.astype(np.uint64), v.astype(np.uint64), _merge_scores(u, v, parent, height), contact)
 
 
+def score_edges_in_sections(affs: np.ndarray, fragments: np.ndarray, merge_function: str) -> Edges:
+    """Return the edges between fragments of the same z-section, with their scores in this section alone.
+
+    Arguments and order are those of `score_edges`; each fragment lies in one section.
+    """
+    each = []
+    for z in range(fragments.shape[0]):
+        # few ids, in the order of the volume's; 0 is always the first
+        ids, section = np.unique(np.append(fragments[z], fragments.dtype.type(0)), return_inverse=True)
+        section = section[:-1].reshape(1, *fragments.shape[1:])
+        edges = score_edges(affs[:, z : z + 1], section.astype(np.uint32), merge_function)
+        each.append((np.stack([ids[edges.u], ids[edges.v]]).astype(np.uint64), edges.score, edges.contact))
+    ends, score, contact = (np.concatenate(parts, axis=-1) for parts in zip(*each, strict=True))
+    u, v = ends.min(axis=0), ends.max(axis=0)
+    order = np.lexsort((v, u))
+    return Edges(u[order], v[order], score[order], contact[order])
+
+
 def merge_regions(affs: np.ndarray, fragments: np.ndarray, merge_function: str, threshold: float) -> np.ndarray:
     """Return `fragments` after all merges below `threshold`; a merged region has the id of one of its fragments.
 

@@ -6,9 +6,10 @@ the same names, defaults and limits.
 """
 
 import math
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
@@ -16,6 +17,7 @@ from emsuite.common.settings import Lengths, Settings
 
 _MOST_THRESHOLDS = 10_001
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[float, Field(ge=0, le=1_000_000)]
 
 MergeFunction = Literal[
     "mean",
@@ -59,6 +61,41 @@ def _check_thresholds(text: str) -> str:
     return text
 
 
+def parse_sections(text: str | None) -> dict[int, int | None]:
+    """Return what `BAD=GOOD,BAD,...` says: for each bad section the one that takes its place, None for no section.
+
+    Raises:
+        ValueError: The text says something else, or a section twice, or takes one that is bad itself.
+    """
+    sections: dict[int, int | None] = {}
+    for part in (text or "").split(",") if text else ():
+        found = re.fullmatch(r" *(-?\d{1,9})(?: *= *(-?\d{1,9}))? *", part)
+        if not found:
+            raise ValueError(f"expected sections as BAD=GOOD, or BAD alone, as 79=78,111; a part is {part!r}")
+        bad, good = int(found[1]), None if found[2] is None else int(found[2])
+        if bad in sections:
+            raise ValueError(f"section {bad} is there twice")
+        sections[bad] = good
+    for bad, good in sections.items():
+        if good in sections:
+            raise ValueError(f"section {good} cannot take the place of {bad}: it is bad itself")
+    return sections
+
+
+def _as_text(given: Any) -> Any:
+    """Return a list of yaml, as `[[79, 78], 80=81, 111]`, as the text of a command line, sorted."""
+    if isinstance(given, list | tuple):
+        pairs = [part if isinstance(part, list | tuple) else (part,) for part in given]
+        given = ",".join("=".join(map(str, pair)) for pair in pairs)
+    if not isinstance(given, str):
+        return given
+    sections = parse_sections(given)
+    return ",".join(str(bad) if sections[bad] is None else f"{bad}={sections[bad]}" for bad in sorted(sections))
+
+
+Sections = Annotated[str, BeforeValidator(_as_text)]
+
+
 class FragmentSettings(Settings):
     """How affinities become fragments. `flood: distance` is the published way (Sheridan et al. 2022)."""
 
@@ -68,6 +105,11 @@ class FragmentSettings(Settings):
     filter_fragments: Fraction = Field(0.0, description="Drop fragments of a lower mean affinity.")
     epsilon: Fraction = Field(0.0, description="Agglomerate fragments up to this threshold at once.")
     in_sections: bool = Field(False, description="Make fragments section by section, for anisotropic volumes.")
+    replace_sections: Sections | None = Field(
+        None,
+        description="Bad sections and those that take their place, as 79=78,80=81; without the second, as 111, the "
+        "section gets no fragments. Sections count from 0 nm of the world.",
+    )
     flood: Literal["affinity", "distance"] = Field(
         "affinity",
         description="What the watershed floods: the affinities, so that fragments meet where affinities are lowest, "
@@ -93,6 +135,9 @@ class AgglomerationSettings(Settings):
         description="Statistic of the affinities between two regions that decides on their merge; initmax starts with "
         "the maximum between two fragments.",
     )
+    segments_in_sections: bool = Field(
+        False, description="Merge no fragments of different z-sections: a segmentation of each section alone."
+    )
 
 
 class SweepSettings(Settings):
@@ -100,6 +145,19 @@ class SweepSettings(Settings):
 
     thresholds: Annotated[str, AfterValidator(_check_thresholds)] = Field(
         "0,1,0.02", description="The sweep: first and last threshold, and the step."
+    )
+
+
+class ScoringSettings(Settings):
+    """What of the ground truth is scored, and how."""
+
+    label_border: Width = Field(
+        0.0,
+        description="Leave out labelled voxels that are in their section at most this far, nm, from a voxel next to "
+        "another label, and that voxel. 0: score all; less than a voxel: leave out the voxels next to another alone.",
+    )
+    score_in_sections: bool = Field(
+        False, description="Score each z-section as a volume of its own too; the best threshold is theirs."
     )
 
 
@@ -119,7 +177,17 @@ class BlockSettings(ContextSettings):
     )
 
 
-class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSettings, BlockSettings):
+class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSettings, ScoringSettings, BlockSettings):
     """All settings of the segmentation, as a data set or a workflow gives them."""
 
     slurm: SlurmSettings | None = Field(None, description="Jobs to ask Slurm for; none: processes on this machine.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SegmentationSettings":
+        if self.segments_in_sections and not (self.in_sections and self.epsilon == 0):
+            raise ValueError(f"segments_in_sections: {FRAGMENTS_IN_SECTIONS}")
+        return self
+
+
+FRAGMENTS_IN_SECTIONS = "expected fragments of one section each: in_sections true, and epsilon 0"
+"""What `segments_in_sections` needs."""

@@ -13,6 +13,7 @@ from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
+from emsuite.data.membranes import labels_path
 from emsuite.io.fingerprint import is_as_seen, state
 from emsuite.io.volume import LABELS, MASK, RAW, is_writable
 from emsuite.workflow.plan import WorkflowPlan
@@ -52,13 +53,20 @@ def states(
     for volume in dict.fromkeys(part.volume for part in parts):
         manifest = manifest_path(volume) if plan.is_managed(volume) else None
         for array in arrays:
-            record = masks_path(volume) if array == MASK and is_writable(volume) else manifest
+            record = _record(plan, volume, array) or manifest
             told[str(volume / array)] = input_state(volume / array, record, array)
         if with_skeletons and plan.skeletons_option(VolumePart(volume=volume)):
             skeletons = volume.with_suffix(".skeletons")
             is_written = plan.is_managed(volume) and plan.dataset.synthesis
             told[str(skeletons)] = input_state(skeletons, manifest_path(skeletons) if is_written else None)
     return told
+
+
+def _record(plan: WorkflowPlan, volume: Path, array: str) -> Path | None:
+    """Return the record of an array that a rule writes into a volume; None for an array that came with it."""
+    if array == MASK and is_writable(volume):
+        return masks_path(volume)
+    return labels_path(volume) if array == LABELS and volume in plan.labelled_volumes else None
 
 
 def all_states(plan: WorkflowPlan) -> dict[str, str]:

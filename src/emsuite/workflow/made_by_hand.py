@@ -24,6 +24,9 @@ from emsuite.workflow.plan import WorkflowPlan
 _BY_DEFAULT = {"tiles": "stride", "mask": None, "constant": "skip"}
 """Settings of a prediction that the workflow does not change; earlier versions may not have recorded them."""
 
+_IN_SECTIONS = {"segments_in_sections": False}
+"""A setting of the segmentation that is recorded where it is set."""
+
 
 def training(record: Mapping[str, Any], plan: WorkflowPlan, network: str) -> bool:
     """Return whether a checkpoint was trained with the settings of the plan and on its parts."""
@@ -93,4 +96,4 @@ def segmentation(
         asked["thresholds"] = parse_thresholds(asked["thresholds"])
     if record.get("blocks") == 1:  # whatever their size, and what is read around them
         asked = {key: value for key, value in asked.items() if key not in BlockSettings.model_fields}
-    return bool(json.loads(json.dumps(asked)) == {key: recorded.get(key) for key in asked})
+    return bool(json.loads(json.dumps(asked)) == {key: recorded.get(key, _IN_SECTIONS.get(key)) for key in asked})

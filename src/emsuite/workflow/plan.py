@@ -170,6 +170,11 @@ class WorkflowPlan:
         """The volumes that masks are written into."""
         return sorted({part.volume for part in (*self.train_parts, *self.test_parts.values()) if self._is_masked(part)})
 
+    @property
+    def labelled_volumes(self) -> list[Path]:
+        """The volumes that labels are written into, made from membranes."""
+        return self.masked_volumes if self.dataset.labels else []
+
     def _is_masked(self, part: VolumePart) -> bool:
         return is_writable(part.volume) and self.has_labels(part)
 
@@ -187,7 +192,7 @@ class WorkflowPlan:
     @property
     def prediction_settings(self) -> str:
         """The settings of the prediction, as text."""
-        return self.network.prediction.model_dump_json()
+        return self.network.prediction.model_dump_json(exclude={"original_margin"})  # it predicts by the stride
 
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""

@@ -9,12 +9,14 @@ from typing import Any
 from emsuite.common.settings import Settings, as_options
 from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
+from emsuite.data.membranes import labels_path
 from emsuite.io.volume import LABELS, MASK, RAW
 from emsuite.segmentation.settings import (
     AgglomerationSettings,
     BlockSettings,
     ContextSettings,
     FragmentSettings,
+    ScoringSettings,
     SweepSettings,
 )
 from emsuite.workflow import made_by_hand
@@ -37,6 +39,7 @@ class StepOrders:
         plan = self.plan
         parts = [*plan.train_parts, *plan.test_parts.values()]
         orders = [order for part in parts for order in self._fetched(part)]
+        orders += [self.labels(volume) for volume in plan.labelled_volumes]
         orders += [self.masks(volume) for volume in plan.masked_volumes]
         orders += [self.train(network, iterations) for network, iterations in reversed(plan.trainings)]
         steps = self.predict, self.extract_fragments, self.agglomerate, self.find_segments, self.evaluate
@@ -54,12 +57,21 @@ class StepOrders:
         path = dataset.volume_path(name, plan.config.data)
         return _order({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))
 
+    def labels(self, volume: Path) -> Order:
+        """Return the order to make the labels of a volume from membranes."""
+        part, rule = VolumePart(volume=volume), self.plan.dataset.labels
+        assert rule is not None, volume
+        asked = {"rule": rule.model_dump(mode="json")} | self._inputs([part], rule.membranes)
+        benchmark = self._log(f"labels/{log_name(self.plan, volume)}.tsv")
+        return _order(asked, labels_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
+
     def masks(self, volume: Path) -> Order:
         """Return the order to write the mask of a volume."""
         part = VolumePart(volume=volume)
         asked = {"rule": self.plan.dataset.mask.model_dump(mode="json")} | self._inputs([part], LABELS)
         benchmark = self._log(f"masks/{log_name(self.plan, volume)}.tsv")
-        return _order(asked, masks_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
+        after = (self.labels(volume),) if volume in self.plan.labelled_volumes else self._fetched(part)
+        return _order(asked, masks_path(volume), is_volume=True, after=after, beside=(benchmark,))
 
     def train(self, network: str, iterations: int) -> Order:
         """Return the order to train a network, `small` or `small/runs/NAME`, up to an iteration."""
@@ -141,6 +153,9 @@ class StepOrders:
             "edges": edges,
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW, LABELS, MASK, with_skeletons=True)
+        scoring = as_options(plan.segmentation, ScoringSettings)
+        if scoring != as_options(ScoringSettings(), ScoringSettings):  # orders of earlier versions knew none
+            asked["scoring"] = scoring
         read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
         return _order(
