@@ -12,7 +12,7 @@ from table import Row, seconds
 
 from emsuite.common.arrays import Shape
 from emsuite.config.network import NetworkConfig, parameter_count
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 
 _ADAM = 28
 """Bytes that an update moves for each weight: gradient, weight and two moments read, all but the first written."""
@@ -73,7 +73,7 @@ class _Walk:
     def convolve(self, into: int, kernel: Shape, step: Shape | None = None) -> None:
         """Add a convolution to `into` channels; with a step, its padding is that of a stem."""
         step = step or (1,) * len(kernel)
-        lost = [k - f if self.unet.padding == "valid" else 0 for k, f in zip(kernel, step, strict=True)]
+        lost = [0 if pads else k - f for k, f, pads in zip(kernel, step, self.unet.pads, strict=True)]
         out = tuple((n - less) // f for n, less, f in zip(self.shape, lost, step, strict=True))
         self._add(math.prod(out) * into, math.prod(kernel), out, into)
 

@@ -86,6 +86,12 @@ def test_overrides_are_named_themselves(folder: Path) -> None:
     assert load_network(folder, ["training.batch_size=2"]).training.batch_size == 2
 
 
+def test_a_last_activation_that_the_heads_have_themselves_is_refused(folder: Path) -> None:
+    assert "the head 'lsds' has an activation of its own, sigmoid" in refused(folder, "unet.final_activation=relu")
+    vector = ["unet.output=vector", "unet.num_fmaps_out=null"]
+    assert "unet.output holds vector, but heads predict values of voxels" in refused(folder, *vector)
+
+
 def test_the_first_weights_are_those_that_the_network_names(folder: Path) -> None:
     small = ["unet.num_fmaps=2", "unet.fmap_inc_factor=1"]
     weights = {}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from emsuite.models.network import Network, draw_glorot_weights
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 from emsuite.models.upsample import Upsample
 
 SETTINGS = {"num_fmaps": 12, "fmap_inc_factor": 3, "downsample_factors": [[1, 3, 3], [2, 2, 2]]}

@@ -15,7 +15,7 @@ from emsuite.common import device
 from emsuite.models import aligned
 from emsuite.models.network import Network
 from emsuite.models.receptive_field import receptive_field
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 
 torch.manual_seed(0)
 settings = UNetSettings(num_fmaps=12, fmap_inc_factor=2, num_fmaps_out=14, downsample_factors=[(1, 2, 2)])

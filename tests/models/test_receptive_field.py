@@ -4,7 +4,7 @@ import pytest
 
 from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import context, output_shape, receptive_field, smallest_input
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 
 ZEBRAFINCH = UNetSettings(downsample_factors=((1, 3, 3), (1, 3, 3), (3, 3, 3)))
 FIB25 = UNetSettings(fmap_inc_factor=6, downsample_factors=((2, 2, 2), (2, 2, 2), (3, 3, 3)))

@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import smallest_input
-from emsuite.models.unet import UNet, UNetSettings, convolve
+from emsuite.models.unet import UNet, convolve
+from emsuite.models.unet_settings import UNetSettings
 
 SMALL = {"num_fmaps": 3, "fmap_inc_factor": 2, "downsample_factors": [[1, 2, 2], [2, 2, 2]]}
 

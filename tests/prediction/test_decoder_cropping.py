@@ -5,7 +5,8 @@ import torch
 
 from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import smallest_input
-from emsuite.models.unet import Stem, UNet, UNetSettings
+from emsuite.models.unet import UNet
+from emsuite.models.unet_settings import Stem, UNetSettings
 from emsuite.prediction.decoder_cropping import coarse_shapes, trimmed
 
 FACTORS = ((2, 2, 2), (1, 2, 2))

@@ -5,7 +5,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from emsuite.models.network import Network
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Head, Heads, LabelCrop, LsdsHead
 
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -3, 0], [0, 0, 2]]}

@@ -108,6 +108,16 @@ def test_a_resumed_run_gives_the_same_weights(tmp_path: Path, volume: Path, more
     assert files[0] == files[1], "the file as a whole: optimizer, provenance and archive too"
 
 
+def test_what_drops_out_is_the_same_after_a_resume(tmp_path: Path, volume: Path) -> None:
+    options = ["unet.dropout=0.3", "unet.residual=padded", "unet.upsample=bilinear", "unet.skip=add"]
+    straight = train(write_network(tmp_path / "a/d/n", {"lsds": LSDS}), volume, 4, *options)
+    folder = write_network(tmp_path / "b/d/n", {"lsds": LSDS})
+    train(folder, volume, 2, *options)
+    torch.manual_seed(7)  # as another process has it
+    resumed = train(folder, volume, 4, *options)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
 def test_a_profile_tells_of_every_part_on_its_cadence(
     tmp_path: Path, volume: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -470,6 +480,9 @@ def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path, volume: Path) -
         checkpoints.load(other, load_network(other))
     with pytest.raises(BadInput, match=r"another network: its unet.num_fmaps is 4, expected 5 for d/n"):
         checkpoints.load(folder, load_network(folder, ["unet.num_fmaps=5"]))
+    earlier = checkpoints.read(path).architecture
+    del earlier["unet"]["residual"], earlier["unet"]["dropout"]
+    checkpoints._check_architecture(path, earlier, load_network(folder))  # of a version that did not know these keys
     with pytest.raises(BadInput, match="no checkpoint of iteration 7; it has 1"):
         checkpoints.load(folder, load_network(folder), 7)
     path.write_bytes(path.read_bytes()[:-1000])

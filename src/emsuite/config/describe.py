@@ -122,10 +122,12 @@ def as_text(config: NetworkConfig, described: Description) -> str:
 
 
 def _output_rows(described: Description) -> list[str]:
-    if described.output_shape != described.input_shape:
+    lost = tuple(n - m for n, m in zip(described.input_shape, described.output_shape, strict=True))
+    if lost == described.context:
         return [f"output                input - {described.context}"]
+    size = f"input - {lost}" if any(lost) else "as large as the input"
     return [
-        f"output                as large as the input; all but {described.context} voxels depend on its border too",
+        f"output                {size}; all but {described.context} voxels depend on the input's border too",
         f"prediction tiles      {described.smallest_tile} + multiples of the stride; {described.context} of it are cut",
     ]
 

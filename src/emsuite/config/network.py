@@ -24,7 +24,7 @@ from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 from emsuite.targets.boundary import GrowBoundary
 from emsuite.targets.heads import Heads, LsdsHead
 from emsuite.targets.make import TargetMaker
@@ -148,6 +148,14 @@ class NetworkConfig(Settings):
     def _consistent(self) -> "NetworkConfig":
         if self.unet.dims != 3:
             raise ValueError(f"unet.downsample_factors have {self.unet.dims} axes, expected 3")
+        if self.unet.output == "vector":
+            raise ValueError("unet.output holds vector, but heads predict values of voxels; expected image")
+        own = [name for name, head in self.heads.items() if head.activation != "none"]
+        if self.unet.final_activation != "none" and own:
+            raise ValueError(
+                f"unet.final_activation holds {self.unet.final_activation}, but the head '{own[0]}' has an activation "
+                f"of its own, {self.heads[own[0]].activation}; expected none"
+            )
         for name in self.prediction.heads or ():
             if name not in self.heads:
                 raise ValueError(f"prediction.heads names '{name}'; the heads are {', '.join(self.heads)}")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.data.normalization import Normalization
+from emsuite.models.unet_settings import UNetSettings
 
 Record = dict[str, Any]
 """`settings`: as `weight_settings`; `data`: a mapping for each training volume; `code`: the commit, None if unknown."""
@@ -120,11 +121,18 @@ def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dic
     if isinstance(context, Mapping) and context.get("iteration") is None:
         today = now.get("autocontext") or {}
         told["autocontext"] = {**context, "iteration": today.get("iteration")}  # the digest of its weights decides
+    told["unet"] = with_later_unet_keys(settings.get("unet"))
     if isinstance(training := settings.get("training"), Mapping):
         told["training"] = {key: _with_defaults(_LATER.get(key, {}), value) for key, value in training.items()}
         if isinstance(steps := training.get("augment"), list | tuple):
             told["training"]["augment"] = [_with_later_keys_of_step(step) for step in steps]
     return told
+
+
+def with_later_unet_keys(unet: Any) -> Any:
+    """Return recorded settings of a U-Net with the defaults of keys that earlier versions did not know."""
+    later = {key: field.default for key, field in UNetSettings.model_fields.items() if not field.is_required()}
+    return _with_defaults(later, unet)
 
 
 def _with_later_keys_of_step(step: Any) -> Any:

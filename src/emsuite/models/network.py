@@ -8,7 +8,7 @@ Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocon
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,10 +19,18 @@ from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
-from emsuite.models.unet import UNet, UNetSettings, head_layer
-from emsuite.models.upsample import Upsample
+from emsuite.models.unet import UNet, head_layer
+from emsuite.models.unet_settings import UNetSettings
+from emsuite.models.upsample import Interpolate, Upsample
 
 _FARTHEST = 50.0  # no normalization puts so many grey values so far out; raw that was not normalized reaches 255
+_FINAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "softmax": lambda x: torch.softmax(x, dim=1),
+}
 logger = logging.getLogger(__name__)
 
 
@@ -56,16 +64,18 @@ class Network(nn.Module):
     def logits(self, features: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Return the logits of the named heads for the features of `unet`, whose channels may be padded with zeros."""
         heads: dict[str, Any] = {name: self.heads[name] for name in names}
-        padded = features.shape[1] - self.settings.fmaps_up(0)
+        activate = _FINAL[self.settings.final_activation]
+        padded = features.shape[1] - self.settings.fmaps_last
         if not padded:
-            return {name: head(features) for name, head in heads.items()}
+            return {name: activate(head(features)) for name, head in heads.items()}
         # one product for all heads
         weights, biases = zip(*((head.weight.flatten(1), head.bias) for head in heads.values()), strict=True)
         weight, bias = torch.cat(weights), torch.cat(biases)
         behind = (0, -len(bias) % 8)  # products of other sizes take several times as long
         weight = functional.pad(weight, (0, padded, *behind))
         joined = functional.linear(features.movedim(1, -1), weight, functional.pad(bias, behind)).movedim(-1, 1)
-        return dict(zip(heads, joined[:, : len(bias)].split([len(bias) for bias in biases], dim=1), strict=True))
+        parts = joined[:, : len(bias)].split([len(bias) for bias in biases], dim=1)
+        return {name: activate(part) for name, part in zip(heads, parts, strict=True)}
 
     def _warn_of_raw(self, x: Tensor) -> None:
         reach = float(x.detach().abs().max()) if x.numel() else 0.0
@@ -160,7 +170,7 @@ def draw_glorot_weights(network: nn.Module) -> None:
     2010, equation 16). Normalisation layers stay as they are.
     """
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Conv3d | Upsample):
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | Upsample | Interpolate):
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
-from emsuite.models.unet import UNetSettings, trace
+from emsuite.models.unet_settings import UNetSettings, trace
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,8 @@ class ReceptiveField:
 def receptive_field(settings: UNetSettings) -> ReceptiveField:
     """Return the receptive field of a U-Net."""
     around = context(settings)
-    smallest = smallest_input(settings)
-    if settings.padding == "same":
-        smallest = tuple(c + s for c, s in zip(around, settings.stride, strict=True))
+    axes = zip(smallest_input(settings), around, settings.stride, settings.pads, strict=True)
+    smallest = tuple(c + s if pads else n for n, c, s, pads in axes)
     return ReceptiveField(smallest, settings.stride, around, tuple(c // 2 for c in around))
 
 
@@ -108,10 +107,9 @@ def context(settings: UNetSettings) -> Shape:
     valid = settings.model_copy(update={"padding": "valid"})
     smallest = smallest_input(valid)
     shrink = [n - m for n, m in zip(smallest, output_shape(valid, smallest), strict=True)]
-    if settings.padding == "valid":
-        return tuple(shrink)
     return tuple(
-        2 * stride * -(-(s // 2 + stride - 1) // stride) for s, stride in zip(shrink, settings.stride, strict=True)
+        2 * stride * -(-(s // 2 + stride - 1) // stride) if pads else s
+        for s, stride, pads in zip(shrink, settings.stride, settings.pads, strict=True)
     )
 
 

@@ -7,159 +7,47 @@
     level 2   left_0 left_1 ------------------+
 
 Parameters have the names of the published checkpoints, without their scope: `layer_0_left_0`, `up_1_to_0`,
-`layer_0_right_1` (funkelab/lsd_nm_experiments, mknet).
+`layer_0_right_1` (funkelab/lsd_nm_experiments, mknet). Norms and shortcuts are named after their layer:
+`layer_0_left_0_norm`, `layer_0_left_shortcut` (He et al. 2016).
 """
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from emsuite.common.arrays import Shape
-from emsuite.common.settings import Settings
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
-from emsuite.models.upsample import Upsample
-
-_MOST_FMAPS = 2**16
-_MOST_CONTEXT = 4096
-"""Voxels along an axis: of the stride, and of all kernels of a network together."""
-_MOST_IN_KERNEL = 10_000
-
-Fmaps = Annotated[int, Field(gt=0, le=_MOST_FMAPS)]
-Sizes = tuple[PositiveInt, ...]
-Kernels = Annotated[tuple[Sizes, ...], Field(min_length=1, max_length=100)]
+from emsuite.models.unet_settings import UNetSettings, trace
+from emsuite.models.upsample import Interpolate, Upsample
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_MAX_POOL: dict[int, Callable[..., Tensor]] = {2: functional.max_pool2d, 3: functional.max_pool3d}
-
-
-class Stem(Settings):
-    """A strided convolution from raw to level 0. The heads bring the result back to raw's resolution.
-
-    It divides the arithmetic of a network by the product of the factor, and widens the receptive field by the factor.
-    """
-
-    kernel: Sizes = Field(description="z, y, x")
-    factor: Sizes = Field(description="voxels of raw per voxel of level 0, z, y, x")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Stem":
-        if len(self.kernel) != len(self.factor) or any(
-            k < f or (k - f) % 2 for k, f in zip(self.kernel, self.factor, strict=True)
-        ):
-            raise ValueError("the kernel must be as large as the factor, or larger by an even number, along each axis")
-        return self
-
-
-class UNetSettings(Settings):
-    """Architecture of one U-Net. Levels count from 0, the finest."""
-
-    num_fmaps: Fmaps = Field(12, description="feature maps of level 0")
-    fmap_inc_factor: Fmaps = Field(5, description="feature maps of a level, divided by those of the next finer one")
-    max_fmaps: Fmaps | None = Field(None, description="upper limit of the feature maps of a level (default: none)")
-    num_fmaps_out: Fmaps | None = Field(None, description="feature maps of level 0 on the way up (default: num_fmaps)")
-    downsample_factors: tuple[Sizes, ...] = Field(max_length=12, description="factor of each step down, along z, y, x")
-    kernel_sizes_down: tuple[Kernels, ...] | None = Field(
-        None, description="kernels of each level on the way down (default: two of 3x3x3)"
-    )
-    kernel_sizes_up: tuple[Kernels, ...] | None = Field(
-        None, description="kernels of each level but the coarsest on the way up (default: two of 3x3x3)"
-    )
-    padding: Literal["valid", "same"] = Field(
-        "valid", description="valid: the output shrinks; same: zeros pad the input"
-    )
-    downsample: Literal["max_pool", "strided"] = Field(
-        "max_pool", description="strided: a convolution, kernel = stride"
-    )
-    stem: Stem | None = Field(None, description="a strided convolution before level 0 (default: raw enters level 0)")
-    norm: Literal["none", "batch"] = Field(
-        "none", description="batch: batch normalisation after each convolution of a level"
-    )
-
-    @property
-    def dims(self) -> int:
-        """Number of spatial axes."""
-        return len(self.downsample_factors[0])
-
-    @property
-    def levels(self) -> int:
-        """Number of resolutions."""
-        return len(self.downsample_factors) + 1
-
-    @property
-    def stride(self) -> Shape:
-        """Smallest shift of the input, in voxels, that shifts the output by the same amount and does nothing else."""
-        product = list(self.stem.factor) if self.stem else [1] * self.dims
-        for factor in self.downsample_factors:
-            product = [p * f for p, f in zip(product, factor, strict=True)]
-        return tuple(product)
-
-    def fmaps(self, level: int) -> int:
-        """Return the number of feature maps of `level` on the way down."""
-        fmaps = self.num_fmaps * self.fmap_inc_factor**level
-        return min(fmaps, self.max_fmaps) if self.max_fmaps else fmaps
-
-    def fmaps_up(self, level: int) -> int:
-        """Return the number of feature maps of `level` on the way up."""
-        return self.num_fmaps_out if level == 0 and self.num_fmaps_out else self.fmaps(level)
-
-    def kernels_down(self, level: int) -> tuple[Shape, ...]:
-        """Return the kernels of `level` on the way down."""
-        return self.kernel_sizes_down[level] if self.kernel_sizes_down else ((3,) * self.dims,) * 2
-
-    def kernels_up(self, level: int) -> tuple[Shape, ...]:
-        """Return the kernels of `level` on the way up."""
-        return self.kernel_sizes_up[level] if self.kernel_sizes_up else ((3,) * self.dims,) * 2
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "UNetSettings":
-        lengths = {len(factor) for factor in (*self.downsample_factors, *([self.stem.factor] if self.stem else []))}
-        if len(lengths) != 1 or not lengths <= {2, 3}:
-            raise ValueError("downsample_factors must be at least one factor, all of 2 or all of 3 axes")
-        for name, kernels, count in (
-            ("kernel_sizes_down", self.kernel_sizes_down, self.levels),
-            ("kernel_sizes_up", self.kernel_sizes_up, self.levels - 1),
-        ):
-            if kernels is not None and len(kernels) != count:
-                raise ValueError(f"{name} lists {len(kernels)} levels, expected {count}")
-            for kernel in itertools.chain.from_iterable(kernels or ()):
-                if len(kernel) != self.dims or any(k % 2 == 0 for k in kernel):
-                    raise ValueError(f"{name} holds {list(kernel)}, expected {self.dims} odd numbers")
-        return self._within_limits()
-
-    def _within_limits(self) -> "UNetSettings":
-        fmaps = max(map(self.fmaps, range(self.levels)))
-        if fmaps > _MOST_FMAPS:
-            raise ValueError(f"{fmaps} feature maps in the coarsest level, expected at most {_MOST_FMAPS}")
-        for axis in range(self.dims):
-            context, step = (self.stem.kernel[axis], self.stem.factor[axis]) if self.stem else (0, 1)
-            for level in range(self.levels):
-                kernels = [*self.kernels_down(level), *(self.kernels_up(level) if level < self.levels - 1 else ())]
-                context += step * sum(kernel[axis] - 1 for kernel in kernels)
-                step *= self.downsample_factors[level][axis] if level < self.levels - 1 else 1
-            if max(context, step) > _MOST_CONTEXT:
-                raise ValueError(
-                    f"a stride of {step} and a context of {context} voxels along axis {axis}, "
-                    f"expected at most {_MOST_CONTEXT}"
-                )
-        kernels = [k for level in range(self.levels) for k in self.kernels_down(level)] + list(self.downsample_factors)
-        kernels += [k for level in range(self.levels - 1) for k in self.kernels_up(level)]
-        if (voxels := max(map(math.prod, [*kernels, *([self.stem.kernel] if self.stem else [])]))) > _MOST_IN_KERNEL:
-            raise ValueError(f"a kernel of {voxels} voxels, expected at most {_MOST_IN_KERNEL}")
-        return self
+_POOL: dict[tuple[str, int], Callable[..., Tensor]] = {
+    ("max_pool", 2): functional.max_pool2d,
+    ("max_pool", 3): functional.max_pool3d,
+    ("average_pool", 2): functional.avg_pool2d,
+    ("average_pool", 3): functional.avg_pool3d,
+}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "leaky_relu": functional.leaky_relu,
+    "elu": functional.elu,
+    "gelu": functional.gelu,
+}
+_USUAL = {"norm": "none", "stem": None, "padding": "valid", "upsample": "transposed", "skip": "concatenate",
+          "activation": "relu", "order": "conv_norm_activation", "dropout": 0.0, "residual": "none",
+          "output": "image"}  # fmt: skip
+"""The settings of networks that can run with padded channels; `max_pool` and `strided` can both."""
 
 
 class UNet(nn.Module):
-    """The U-Net without heads: features at the resolution of level 0. A ReLU follows each convolution.
+    """The U-Net without heads: features at the resolution of level 0. An activation follows each convolution.
 
-    The input is `(N, in_channels, Z, Y, X)` float, the output `(N, settings.fmaps_up(0), Z', Y', X')` float. With valid
+    The input is `(N, in_channels, Z, Y, X)` float, the output `(N, settings.fmaps_last, Z', Y', X')` float. With valid
     padding and no stem, Z' = Z - context, see `emsuite.models.receptive_field`. 2-D networks have no Z. Source:
     funkelab/lsd_nm_experiments and mala's U-Net.
 
@@ -171,23 +59,26 @@ class UNet(nn.Module):
     def __init__(self, settings: UNetSettings, in_channels: int = 1):
         super().__init__()
         self.settings = settings
+        self._activate = _ACTIVATIONS[settings.activation]
+        self._has_padded_channels = settings.downsample != "average_pool" and all(
+            getattr(settings, key) == value for key, value in _USUAL.items()
+        )
+        conv = _CONV[settings.dims]
         if settings.stem:
-            around = [(k - f) // 2 for k, f in zip(settings.stem.kernel, settings.stem.factor, strict=True)]
-            padding = 0 if settings.padding == "valid" else tuple(around)
-            conv = _CONV[settings.dims]
+            sizes = zip(settings.stem.kernel, settings.stem.factor, settings.pads, strict=True)
+            padding = tuple((k - f) // 2 if pads else 0 for k, f, pads in sizes)
             self._add("stem", conv(in_channels, settings.fmaps(0), settings.stem.kernel, settings.stem.factor, padding))
             in_channels = settings.fmaps(0)
         for level in range(settings.levels):
             width = in_channels if level == 0 else settings.fmaps(level - 1)
             if level > 0 and settings.downsample == "strided":
                 factor = settings.downsample_factors[level - 1]
-                self._add(f"down_{level - 1}_to_{level}", _CONV[settings.dims](width, width, factor, factor))
+                self._add(f"down_{level - 1}_to_{level}", conv(width, width, factor, factor))
             self._add_level(f"layer_{level}_left", width, settings.fmaps(level), settings.kernels_down(level))
-        for level in reversed(range(settings.levels - 1)):
-            coarser = settings.fmaps_up(level + 1)
-            factor = settings.downsample_factors[level]
-            self.add_module(f"up_{level + 1}_to_{level}", Upsample(coarser, settings.fmaps(level), factor))
-            width = 2 * settings.fmaps(level)  # skip connection and upsampled features
+        for level in reversed(range(settings.levels - 1 if settings.output == "image" else 0)):
+            coarser, fmaps = settings.fmaps_up(level + 1), settings.fmaps(level)
+            self.add_module(f"up_{level + 1}_to_{level}", _upsampling(settings, level, coarser, fmaps))
+            width = 2 * fmaps if settings.skip == "concatenate" else fmaps
             self._add_level(f"layer_{level}_right", width, settings.fmaps_up(level), settings.kernels_up(level))
 
     def _add(self, name: str, layer: nn.Module) -> None:
@@ -197,42 +88,75 @@ class UNet(nn.Module):
         self.add_module(name, layer)
 
     def _add_level(self, name: str, width: int, fmaps: int, kernels: Sequence[Shape]) -> None:
-        padding: int | str = 0 if self.settings.padding == "valid" else "same"
-        bias = self.settings.norm == "none"
+        settings = self.settings
+        conv, norm = _CONV[settings.dims], _BATCH_NORM[settings.dims]
+        if settings.residual != "none" and (fmaps < width or (settings.residual == "projected" and fmaps != width)):
+            self._add(f"{name}_shortcut", conv(width, fmaps, 1))
+        bias = settings.norm == "none" or settings.order != "conv_norm_activation"
         for index, kernel in enumerate(kernels):
-            self._add(f"{name}_{index}", _CONV[self.settings.dims](width, fmaps, kernel, padding=padding, bias=bias))
-            if self.settings.norm == "batch":
-                self.add_module(f"{name}_{index}_norm", _BATCH_NORM[self.settings.dims](fmaps, momentum=0.03))
+            padding = tuple((k - 1) // 2 if pads else 0 for k, pads in zip(kernel, settings.pads, strict=True))
+            same = "same" if settings.padding == "same" else padding
+            self._add(f"{name}_{index}", conv(width, fmaps, kernel, padding=same, bias=bias))
+            if settings.norm == "batch":
+                normalized = width if settings.order == "norm_activation_conv" else fmaps
+                self.add_module(f"{name}_{index}_norm", norm(normalized, momentum=0.03))
             width = fmaps
 
     def _level(self, name: str, x: Tensor, kernels: Sequence[Shape], pads: bool, parts: int = 1) -> Tensor:
+        if pads:
+            for index in range(len(kernels)):
+                x = convolve_relu(self.get_submodule(f"{name}_{index}"), x, parts if index == 0 else 1)
+            return x
+        shortcut = None if self.settings.residual == "none" else self._shortcut(name, x, kernels)
         for index in range(len(kernels)):
-            layer = self.get_submodule(f"{name}_{index}")
-            if pads:
-                x = convolve_relu(layer, x, parts if index == 0 else 1)
-                continue
-            x = convolve(layer, x)
-            if self.settings.norm == "batch":
-                x = self.get_submodule(f"{name}_{index}_norm")(x)
-            x = functional.relu(x)
+            x = self._convolved(f"{name}_{index}", x, shortcut if index == len(kernels) - 1 else None)
         return x
+
+    def _convolved(self, name: str, x: Tensor, shortcut: Tensor | None) -> Tensor:
+        """Return the result of one convolution with norm and activation; the shortcut goes in before the last of them.
+
+        Where a convolution or a norm is the last, the shortcut is added behind it.
+        """
+        steps = self.settings.order.split("_")
+        for number, step in enumerate(steps):
+            if step == "conv":
+                x = convolve(self.get_submodule(name), x)
+            elif step == "norm" and self.settings.norm == "batch":
+                x = self.get_submodule(f"{name}_norm")(x)
+            elif step == "activation":
+                if shortcut is not None and number == len(steps) - 1:
+                    x, shortcut = x + shortcut, None
+                x = self._activate(x)
+        x = x if shortcut is None else x + shortcut
+        return functional.dropout(x, self.settings.dropout, self.training) if self.settings.dropout else x
+
+    def _shortcut(self, name: str, x: Tensor, kernels: Sequence[Shape]) -> Tensor:
+        """Return the input of a level, cropped and with as many channels as its output."""
+        lost = [0 if pads else sum(k[axis] - 1 for k in kernels) for axis, pads in enumerate(self.settings.pads)]
+        x = centre_crop(x, [n - less for n, less in zip(x.shape[2:], lost, strict=True)])
+        if f"{name}_shortcut" in self._modules:
+            return self.get_submodule(f"{name}_shortcut")(x)
+        last: Any = self.get_submodule(f"{name}_{len(kernels) - 1}")
+        more = last.out_channels - x.shape[1]
+        return functional.pad(x, (0, 0) * (x.ndim - 2) + (more // 2, more - more // 2)) if more else x
 
     def _down(self, level: int, x: Tensor, pads: bool, skipped: Shape | None) -> tuple[Tensor, Tensor]:
         """Return what the skip connection of a level carries, cropped to `skipped` if given, and what goes down."""
         factor = self.settings.downsample_factors[level]
         if self.settings.downsample == "strided":
             layer = self.get_submodule(f"down_{level}_to_{level + 1}")
-            return x, convolve_relu(layer, x) if pads else functional.relu(layer(x))
+            return x, convolve_relu(layer, x) if pads else self._activate(layer(x))
         if skipped is not None:
             return crop_and_pool(x, skipped, factor)
-        return x, _MAX_POOL[self.settings.dims](x, factor)
+        return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
 
     def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:
         layer: Any = self.get_submodule(f"up_{level + 1}_to_{level}")
         if pads:
             return join(skip, layer.blocks(x, pads=True), layer.factor)
-        x = functional.relu(layer(x))
-        return torch.cat([centre_crop(skip, x.shape[2:]), x], dim=1)
+        x = self._activate(layer(x))
+        skip = centre_crop(skip, x.shape[2:])
+        return torch.cat([skip, x], dim=1) if self.settings.skip == "concatenate" else skip + x
 
     def _skipped(self, shape: Sequence[int]) -> list[Shape]:
         """Return the voxels that each level's skip connection carries for an input, the finest level first."""
@@ -240,55 +164,35 @@ class UNet(nn.Module):
         return list(zip(*(sizes[-2::-1] for sizes in axes if sizes), strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return features at the resolution of level 0, with channels of zeros behind them where `aligns` says so."""
+        """Return features at the resolution of level 0, with channels of zeros behind them where `aligns` says so.
+
+        A network of vectors returns the mean of its coarsest features, one voxel.
+        """
         settings, skips = self.settings, []
-        pads = settings.norm == "none" and settings.stem is None and settings.padding == "valid" and aligns(x)
+        pads = self._has_padded_channels and aligns(x)
         skipped: Sequence[Shape | None] = self._skipped(x.shape[2:]) if pads else [None] * settings.levels
         if settings.stem:
-            x = functional.relu(self.get_submodule("stem")(x))
+            x = self._activate(self.get_submodule("stem")(x))
         for level in range(settings.levels):
             x = self._level(f"layer_{level}_left", x, settings.kernels_down(level), pads)
             if level < settings.levels - 1:
                 skip, x = self._down(level, x, pads, skipped[level])
                 skips.append(skip)
+        if settings.output == "vector":
+            return x.mean(tuple(range(2, x.ndim)), keepdim=True)
         for level in reversed(range(settings.levels - 1)):
             x = self._up(level, x, skips.pop(), pads)
             x = self._level(f"layer_{level}_right", x, settings.kernels_up(level), pads, parts=2)
         return x
 
 
-def trace(settings: UNetSettings, axis: int, n: int) -> list[int] | None:
-    """Return the sizes along `axis` on the way up for an input of n voxels, None if the input does not fit.
-
-    Returns:
-        what comes up to each level, the coarsest first, then the output.
-    """
-
-    def shrink(kernels: Sequence[Shape]) -> int:
-        return sum(kernel[axis] - 1 for kernel in kernels) if settings.padding == "valid" else 0
-
-    skips, up, stem = list[int](), list[int](), settings.stem
-    if stem:
-        n -= stem.kernel[axis] - stem.factor[axis] if settings.padding == "valid" else 0
-        if n <= 0 or n % stem.factor[axis]:
-            return None
-        n //= stem.factor[axis]
-    for level in range(settings.levels):
-        n -= shrink(settings.kernels_down(level))
-        if level < settings.levels - 1:
-            skips.append(n)
-            factor = settings.downsample_factors[level][axis]
-            if n <= 0 or n % factor:
-                return None
-            n //= factor
-    for level in reversed(range(settings.levels - 1)):
-        n *= settings.downsample_factors[level][axis]
-        up.append(n)
-        if n > skips[level]:
-            return None
-        n -= shrink(settings.kernels_up(level))
-    n *= stem.factor[axis] if stem else 1
-    return [*up, n] if n > 0 else None
+def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) -> nn.Module:
+    """Return the layer that brings `coarser` channels up to `fmaps` channels of `level`."""
+    factor = settings.downsample_factors[level]
+    if settings.upsample == "transposed":
+        return Upsample(coarser, fmaps, factor)
+    lost = [settings.lost_up(level, axis) for axis in range(settings.dims)]
+    return Interpolate(coarser, fmaps, factor, linear=settings.upsample == "bilinear", lost=lost)
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
@@ -309,6 +213,6 @@ def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
 
     It is a 1x1x1 convolution, or the reverse of the stem.
     """
-    if settings.stem:
-        return Upsample(settings.fmaps_up(0), channels, settings.stem.factor)
-    return _CONV[settings.dims](settings.fmaps_up(0), channels, 1)
+    if settings.stem and settings.output == "image":
+        return Upsample(settings.fmaps_last, channels, settings.stem.factor)
+    return _CONV[settings.dims](settings.fmaps_last, channels, 1)

@@ -1,4 +1,6 @@
-"""Transposed convolution with kernel = stride, as one matrix product and a rearrangement of voxels.
+"""Upsampling: transposed convolution with kernel = stride, or convolution of single voxels and interpolation.
+
+A transposed convolution is one matrix product and a rearrangement of voxels:
 
     each voxel of the coarse grid  ->  its own block of `factor` voxels of the fine grid
 
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from emsuite.models.aligned import aligned
-from emsuite.models.crop import arrange
+from emsuite.models.crop import arrange, centre_crop
 
 
 class Upsample(nn.Module):
@@ -49,3 +51,52 @@ class Upsample(nn.Module):
         # weight as (block voxels * out, in): the voxels of a block first, then their channels
         rows = weight.flatten(2).permute(2, 1, 0).flatten(0, 1)
         return functional.linear(x.movedim(1, -1), rows, bias.repeat(len(rows) // len(bias)))
+
+
+class Interpolate(nn.Module):
+    """Upsample `(N, in, *shape)` float to `(N, out, *shape * factor - lost)` float: a 1x1x1 convolution, then values.
+
+    A fine voxel has the value of the coarse voxel that it lies in, or one that is linear between the centres of the
+    two nearest ones along each axis. At the border, where there is one alone, it has the value of that one. All
+    arithmetic is sums of slices, so that gradients are the same bytes on a GPU each time; torch's are not.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, factor: Sequence[int], linear: bool, lost: Sequence[int] = ()
+    ):
+        """Build the layer.
+
+        Args:
+            in_channels: channels of the input.
+            out_channels: channels of the output.
+            factor: fine voxels per coarse voxel, by axis.
+            linear: whether values are linear between voxels.
+            lost: fine voxels to cut off, half on each side, by axis.
+        """
+        super().__init__()
+        self.factor, self.linear, self.lost = tuple(factor), linear, tuple(lost) or (0,) * len(factor)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *(1,) * len(self.factor)))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the upsampled features."""
+        convolve = functional.conv3d if len(self.factor) == 3 else functional.conv2d
+        x = convolve(x, self.weight, self.bias)
+        for axis, factor in enumerate(self.factor, start=2):
+            if factor > 1:
+                x = _linear(x, axis, factor) if self.linear else _repeated(x, axis, factor)
+        return centre_crop(x, [n - less for n, less in zip(x.shape[2:], self.lost, strict=True)])
+
+
+def _repeated(x: Tensor, axis: int, factor: int) -> Tensor:
+    return torch.stack([x] * factor, axis + 1).flatten(axis, axis + 1)
+
+
+def _linear(x: Tensor, axis: int, factor: int) -> Tensor:
+    n = x.shape[axis]
+    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], axis)
+    behind = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], axis)
+    places = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]  # of fine voxels, from the coarse one's centre
+    fine = [torch.lerp(x, before if place < 0 else behind, abs(place)) for place in places]
+    return torch.stack(fine, axis + 1).flatten(axis, axis + 1)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from emsuite.common.arrays import Shape
 from emsuite.models.crop import centre_crop
-from emsuite.models.unet import UNet, UNetSettings
+from emsuite.models.unet import UNet
+from emsuite.models.unet_settings import UNetSettings, trace
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def trimmed(unet: UNet, input_shape: Sequence[int], kept: Sequence[int]) -> Iter
         input_shape: voxels of its input.
         kept: voxels of raw in the centre.
     """
-    if unet.settings.padding == "valid":
+    if not any(unet.settings.pads) or unet.settings.output == "vector":
         yield
         return
     hooks = [
@@ -45,16 +46,25 @@ def trimmed(unet: UNet, input_shape: Sequence[int], kept: Sequence[int]) -> Iter
 
 
 def coarse_shapes(settings: UNetSettings, input_shape: Sequence[int], kept: Sequence[int]) -> list[Shape]:
-    """Return the central voxels that have to come up from level 1, 2, ... of a same-padded network, by level."""
+    """Return the central voxels that have to come up from level 1, 2, ... of a same-padded network, by level.
+
+    Along an axis without padding, all that there are come up.
+    """
     axes = [_along(settings, axis, n, inner) for axis, (n, inner) in enumerate(zip(input_shape, kept, strict=True))]
     return list(zip(*axes, strict=True))
 
 
 def _along(settings: UNetSettings, axis: int, n: int, kept: int) -> list[int]:
+    if not settings.pads[axis]:
+        up = reversed((trace(settings, axis, n) or [])[:-1])
+        factors = [factor[axis] for factor in settings.downsample_factors]
+        return [(m + settings.lost_up(level, axis)) // factors[level] for level, m in enumerate(up)]
     scale = settings.stem.factor[axis] if settings.stem else 1
     total, needed, shapes = n // scale, -(-kept // scale), []
     for level, factor in enumerate(settings.downsample_factors):
         needed += sum(kernel[axis] - 1 for kernel in settings.kernels_up(level))
+        if settings.upsample == "bilinear":
+            needed += 2 * (factor[axis] // 2)  # at the cut, no second voxel to interpolate with
         total //= factor[axis]
         needed = min(total, -(-needed // factor[axis]))
         needed += (total - needed) % 2  # so that both sides are cut by the same number

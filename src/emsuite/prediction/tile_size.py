@@ -24,7 +24,7 @@ from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.receptive_field import ReceptiveField
-from emsuite.models.unet import UNetSettings
+from emsuite.models.unet_settings import UNetSettings
 from emsuite.prediction.predictor import written_heads
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.settings import earlier_input_shape

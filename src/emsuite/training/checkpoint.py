@@ -32,7 +32,7 @@ from emsuite.common.provenance import reproducible
 from emsuite.common.state.lock import Lock, owned
 from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
 from emsuite.config.network import NetworkConfig
-from emsuite.config.trained_with import Record, differing, of_earlier_version
+from emsuite.config.trained_with import Record, differing, of_earlier_version, with_later_unet_keys
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.training.checkpoint_manifest import write_manifest
@@ -311,7 +311,8 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 
 def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig) -> None:
-    for key, value, expected in differing(saved, config.architecture()):
+    earlier = saved | {"unet": with_later_unet_keys(saved.get("unet"))}
+    for key, value, expected in differing(earlier, config.architecture()):
         raise BadInput(
             f"{path}: a checkpoint of another network: its {key} is {shortened(str(value))}, "
             f"expected {shortened(str(expected))} for {config.dataset}/{config.network}"

@@ -78,6 +78,9 @@ class Supervised:
             # Adam's moments belong to the old loss.
             state.optimizers = self.make_optimizers(state.networks, config)
         set_rate(state.optimizer, learning_rate(training.optimizer, iteration, training.iterations))
+        if config.unet.dropout:  # the values that drop out are the same after a resume
+            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+            torch.manual_seed(hash((training.sampling.seed, iteration, rank)) % 2**63)
         if _is_replayed(state, config, iteration) and not keep:
             batch = next(batches)
             with timed("step", batch.raw.device):
@@ -127,7 +130,7 @@ def _update(state: TrainingState, config: NetworkConfig) -> None:
 def _is_replayed(state: TrainingState, config: NetworkConfig, iteration: int) -> bool:
     """Return whether an iteration can be a CUDA graph: on one GPU, in one pass, with losses that stay on the GPU."""
     training = config.training
-    if not training.cuda_graph or training.compile or training.accumulate > 1:
+    if not training.cuda_graph or training.compile or training.accumulate > 1 or config.unet.dropout:
         return False
     losses = {head.settings_at(iteration).loss for head in config.heads.values()}
     on_gpu = next(state.network.parameters()).is_cuda
