@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from emsuite.losses.structural_similarity import dssim, ms_ssim
 from emsuite.losses.target import HeadOutput, Target
-from emsuite.losses.voxelwise import bce, weighted_mse
+from emsuite.losses.voxelwise import bce, dice, kl, mae, mse, weighted_mse
 
 Loss = Callable[[HeadOutput, Target], Tensor]
 
@@ -25,7 +26,17 @@ def malis(output: HeadOutput, target: Target) -> Tensor:
     return torch.stack(losses).mean()
 
 
-LOSSES: dict[str, Loss] = {"weighted_mse": weighted_mse, "bce": bce, "malis": malis}
+LOSSES: dict[str, Loss] = {
+    "weighted_mse": weighted_mse,
+    "bce": bce,
+    "malis": malis,
+    "mae": mae,
+    "mse": mse,
+    "kl": kl,
+    "dice": dice,
+    "dssim": dssim,
+    "ms_ssim": ms_ssim,
+}
 ONLY_AFFINITIES = {"malis"}
 """Losses that need the offsets of affinities."""
 ONLY_SIGMOID = {"bce"}
