@@ -21,6 +21,7 @@ from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
+from emsuite.config.optimizer import Optimizer
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
@@ -33,7 +34,6 @@ _Size = Annotated[int, Field(gt=0, le=10**9)]
 Triple = tuple[_Size, _Size, _Size]
 _MOST_VOXELS = 2**40
 """Of a batch, or of a tile."""
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Autocontext(Settings):
@@ -44,17 +44,6 @@ class Autocontext(Settings):
         None, description="its checkpoint; that of its `training.iterations` if left out"
     )
     with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
-
-
-class Optimizer(Settings):
-    """Adam (Kingma and Ba 2015), with an optional warm-up and decay of the learning rate."""
-
-    learning_rate: float = Field(0.5e-4, gt=0)
-    betas: tuple[Decay, Decay] = (0.95, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    clip_norm: float | None = Field(None, gt=0, description="longer gradients are scaled down to this norm")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 at `iterations`")
-    warm_up: int = Field(0, ge=0, description="iterations over which the rate rises linearly from 0")
 
 
 class Training(Settings):

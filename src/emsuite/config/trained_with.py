@@ -42,7 +42,7 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude={"dataset", "network", "prediction"})
     training = settings["training"]
     uncounted = {key for key in training if key in _NO_INFLUENCE or "_every" in key}
-    if config.training.optimizer.schedule != "constant":
+    if config.training.optimizer.ends:
         uncounted.discard("iterations")
     for step in training["augment"]:
         if artifacts := step.get("artifacts"):

@@ -95,6 +95,6 @@ def try_rates(
 
 
 def _with_rate(config: NetworkConfig, rate: float) -> NetworkConfig:
-    changed = {"learning_rate": rate, "schedule": "constant", "warm_up": 0}
+    changed = {"learning_rate": rate, "schedule": "constant", "cycle": None, "warm_up": 0}
     optimizer = config.training.optimizer.model_copy(update=changed)
     return config.model_copy(update={"training": config.training.model_copy(update={"optimizer": optimizer})})

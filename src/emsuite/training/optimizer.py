@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emsuite.config.network import Optimizer
+from emsuite.config.optimizer import Cycle, Optimizer
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: Optimizer) -> torch.optim.Adam:
@@ -35,14 +35,28 @@ def saved_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def learning_rate(settings: Optimizer, iteration: int, iterations: int) -> float:
-    """Return the rate of the step that ends at `iteration`: linear warm-up, then constant, or half a cosine to 0."""
+    """Return the rate of the step that ends at `iteration` (the first step ends at 1).
+
+    A linear warm-up from 0 comes first, then the schedule: constant, a straight line or half a cosine to 0 at
+    `iterations`, or cycles, the first of which begins at its lowest rate.
+    """
     rate = settings.learning_rate
     if iteration <= settings.warm_up:
         return rate * iteration / settings.warm_up
+    if settings.cycle and settings.schedule == "cyclic":
+        return _cyclic(settings.cycle, rate, iteration - settings.warm_up - 1)
     if settings.schedule == "constant":
         return rate
-    done = (iteration - settings.warm_up) / max(1, iterations - settings.warm_up)
-    return rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+    done = min(1.0, (iteration - settings.warm_up) / max(1, iterations - settings.warm_up))
+    return rate * (1.0 - done if settings.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+def _cyclic(cycle: Cycle, highest: float, passed: int) -> float:
+    """Return the rate after `passed` iterations of cycles: triangles, each lower by gamma (Smith 2017)."""
+    number, place = divmod(passed, 2 * cycle.half)
+    height = 1.0 - abs(place / cycle.half - 1.0)
+    lower = cycle.gamma ** (number if cycle.gamma_by == "cycle" else passed)
+    return cycle.lowest_rate + (highest - cycle.lowest_rate) * height * lower
 
 
 @torch.no_grad()

@@ -1,0 +1,48 @@
+"""The settings of Adam and of its learning rate over the iterations, `training.optimizer` in network.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from emsuite.common.settings import Settings
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Cycle(Settings):
+    """A learning rate that rises and falls in straight lines, again and again (Smith 2017)."""
+
+    lowest_rate: float = Field(ge=0, description="where each cycle begins and ends")
+    half: PositiveInt = Field(description="iterations of the rise, and of the fall")
+    gamma: float = Field(1.0, gt=0, le=1, description="factor of a cycle's height, for each cycle or iteration before")
+    gamma_by: Literal["cycle", "iteration"] = "cycle"
+
+
+class Optimizer(Settings):
+    """Adam (Kingma and Ba 2015), with an optional warm-up and decay of the learning rate."""
+
+    learning_rate: float = Field(0.5e-4, gt=0)
+    betas: tuple[Decay, Decay] = (0.95, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    clip_norm: float | None = Field(None, gt=0, description="longer gradients are scaled down to this norm")
+    schedule: Literal["constant", "linear", "cosine", "cyclic"] = Field(
+        "constant", description="linear and cosine fall to 0 at `iterations`"
+    )
+    warm_up: int = Field(0, ge=0, description="iterations over which the rate rises linearly from 0")
+    cycle: Cycle | None = Field(None, description="of the cyclic schedule; `learning_rate` is its highest rate")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Optimizer":
+        if (self.schedule == "cyclic") != (self.cycle is not None):
+            raise ValueError(f"schedule {self.schedule}, expected `cycle` with the schedule cyclic, and with no other")
+        if self.cycle and self.cycle.lowest_rate >= self.learning_rate:
+            raise ValueError(
+                f"cycle.lowest_rate holds {self.cycle.lowest_rate:g}, expected less than learning_rate, "
+                f"{self.learning_rate:g}"
+            )
+        return self
+
+    @property
+    def ends(self) -> bool:
+        """Whether the rate falls towards the last iteration."""
+        return self.schedule in ("linear", "cosine")
