@@ -40,7 +40,9 @@ _PACKAGES = (
     "numba",
     "snakemake",
 )
-_REPRODUCIBLE = ("settings", "seed", "inputs", "git_commit", "packages", "container", "frozen")
+_REPRODUCIBLE = (
+    "settings", "seed", "inputs", "git_commit", "packages", "container", "frozen", "start_from", "validation",
+)  # fmt: skip
 _PROJECT = Path(__file__).resolve().parents[3]
 _CONTAINER = re.compile(r"\.(zarr|n5|h5|hdf5?)$")
 _WHOLE_PATH = re.compile(r"(\s*(?:[\w.-]+\s*=\s*)?)(?:file://)?((?:/|\.\./).*?)((?:@[^/@]*)?\s*)", re.DOTALL)

@@ -46,6 +46,16 @@ class Autocontext(Settings):
     with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
 
 
+class StartFrom(Settings):
+    """Weights of another network's checkpoint that training begins with, in the place of random ones."""
+
+    checkpoint: str = Field(
+        min_length=1, description="file, or folder of a network, whose newest one it is; as seen from this network's"
+    )
+    prefixes: tuple[str, ...] = Field((), description="weights to take, by how their names begin (default: all)")
+    frozen: tuple[str, ...] = Field((), description="weights that training leaves as they are, by how names begin")
+
+
 class Training(Settings):
     """How the network is trained."""
 
@@ -66,6 +76,7 @@ class Training(Settings):
     initial_weights: Literal["he", "glorot"] = Field(
         "he", description="he: normal (He et al. 2015); glorot: uniform, all biases 0 (Glorot and Bengio 2010)"
     )
+    start_from: StartFrom | None = Field(None, description="begin with weights of a checkpoint, not with random ones")
     optimizer: Optimizer = Optimizer()
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
     sampling: SamplingSettings

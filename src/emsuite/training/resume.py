@@ -14,12 +14,13 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, continued, differences, has_other_frozen
 from emsuite.data.grey_values import GreyRange
 from emsuite.io.volume import fingerprint
+from emsuite.models.network import trained_part
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.optimizer import saved_state
 from emsuite.training.registry import STEPS
-from emsuite.training.step import TrainingState
-from emsuite.training.trained_network import check_frozen, former_iteration
+from emsuite.training.step import NETWORK, TrainingState
+from emsuite.training.trained_network import check_frozen, former_iteration, freeze, start_weights
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,25 @@ _CHOICES_FROZEN = (
 _WHY_NOT = {True: "before its last iteration", False: "without iterations left to train"}
 
 
-def start(folder: Path, config: NetworkConfig, device: torch.device) -> TrainingState:
-    """Return a state on `device` with fresh weights, from the seed; `folder` is that of the network."""
+def start(folder: Path, config: NetworkConfig, device: torch.device, given: bool = True) -> TrainingState:
+    """Return a state on `device` with fresh weights, from the seed, or with those of `training.start_from`.
+
+    Args:
+        folder: that of the network.
+        config: the resolved configuration.
+        device: of the state.
+        given: whether to read the weights of `training.start_from`, which a resumed run has changed long ago.
+    """
     torch.manual_seed(config.training.sampling.seed)
     step = STEPS[config.step]
     networks, frozen = step.build(folder, config)
     for network in networks.values():
         network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    state = TrainingState(networks, step.make_optimizers(networks, config), frozen=frozen)
+    trained, started = trained_part(networks[NETWORK]), None
+    if given:
+        started = start_weights(folder, config, trained)
+    freeze(config, trained)
+    state = TrainingState(networks, step.make_optimizers(networks, config), frozen=frozen, started_from=started)
     if config.training.average is not None:
         for name, part in state.trained_parts().items():
             state.averages[name] = {key: tensor.detach().clone() for key, tensor in part.state_dict().items()}
@@ -73,7 +85,7 @@ def start_or_resume(
     saved = checkpoints.load_newest(folder, config)
     if saved is not None:
         check_record(folder, config, saved, now, if_changed, goes_on=True)
-    state = start(folder, config, device)
+    state = start(folder, config, device, given=saved is None)
     state.trained_with = continued(saved.trained_with if saved else [], now, saved.iteration if saved else 0)
     if saved is None:
         return state
@@ -95,6 +107,7 @@ def start_or_resume(
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
+    state.started_from = saved.provenance.get("start_from")
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return state
 
@@ -198,6 +211,8 @@ def save(
         about |= {"frozen": state.frozen.record, "made_from": dict(state.frozen.made_from)}
     if any(record["data"] != state.trained_with[-1]["data"] for record in state.trained_with):
         about["continued_with_other_data"] = True
+    if state.started_from:
+        about |= {"start_from": state.started_from}
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}
     for network in weights.values():
         broken = [key for key, tensor in network.items() if not bool(torch.isfinite(tensor).all())]

@@ -64,6 +64,8 @@ class TrainingState:
     """The grey scale that was measured on the training volumes; None for normalizations that measure nothing."""
     grey_range: GreyRange | None = None
     """The range of grey values that was measured on the training volumes, if any."""
+    started_from: dict[str, Any] | None = None
+    """Which given weights training began with, see `emsuite.training.trained_network`."""
     replayed: Replayed = field(default_factory=lambda: Replayed("training"))
     """The iteration as a CUDA graph, where there is one."""
 

@@ -1,12 +1,27 @@
-"""Trained networks, ready to predict: weights of a checkpoint, behind a frozen network where they were trained so."""
+"""Trained networks, ready to predict: weights of a checkpoint, behind a frozen network where they were trained so.
+
+And weights of a checkpoint that another network begins with, `training.start_from`.
+"""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from emsuite.common.documents import shortened
 from emsuite.common.errors import BadInput
 from emsuite.common.state.origins import made_from
-from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
-from emsuite.models.network import AnyNetwork, trained_part
+from emsuite.config.network import (
+    NetworkConfig,
+    build_autocontext,
+    build_network,
+    config_folder,
+    frozen_network_folder,
+    load_network,
+)
+from emsuite.models.network import AnyNetwork, Network, trained_part
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.step import FrozenWeights
 
@@ -82,6 +97,62 @@ def check_frozen(
     if former is not None:
         remedy = f"set autocontext.iteration to {former}, which has them, or {remedy}"
     raise BadInput(f"{folder}: was trained on other weights of '{name}' than those of {now}: {remedy}")
+
+
+def start_weights(folder: Path, config: NetworkConfig, network: Network) -> dict[str, Any] | None:
+    """Load the weights of `training.start_from` into `network`, and return what a checkpoint tells of them.
+
+    Returns:
+        `checkpoint`, `iteration`, `digest` of the weights taken and their number; None if training begins with random
+        weights.
+
+    Raises:
+        BadInput: there is no such checkpoint, or its weights do not fit, or a prefix is that of none.
+    """
+    given = config.training.start_from
+    if given is None:
+        return None
+    path = (config_folder(folder) / given.checkpoint).resolve()
+    if path.is_dir():
+        saved = checkpoints.iterations(path)
+        if not saved:
+            raise BadInput(f"{path}: has no checkpoint, expected one for training.start_from")
+        path = checkpoints.checkpoint_path(path, saved[-1])
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected a checkpoint for training.start_from")
+    checkpoint, own = checkpoints.read(path), network.state_dict()
+    weights = {name: tensor for name, tensor in checkpoint.best_weights.items() if _begins(name, given.prefixes)}
+    for prefix in given.prefixes:
+        if not any(name.startswith(prefix) for name in weights):
+            raise BadInput(f"{path}: has no weights '{shortened(prefix)}...', which training.start_from.prefixes names")
+    others = {name: tensor for name, tensor in own.items() if not _begins(name, given.prefixes)}
+    checkpoints.load_weights(network, others | weights, path)
+    return {"checkpoint": path.name, "iteration": checkpoint.iteration, "digest": checkpoints.digest(weights),
+            "weights": len(weights)}  # fmt: skip
+
+
+def freeze(config: NetworkConfig, network: Network) -> None:
+    """Take the weights of `training.start_from.frozen` out of training; norms among them keep their statistics.
+
+    Raises:
+        BadInput: a prefix is that of no weights, or no weights are left to train.
+    """
+    given = config.training.start_from
+    for prefix in given.frozen if given else ():
+        frozen = [weight for name, weight in network.named_parameters() if name.startswith(prefix)]
+        if not frozen:
+            raise BadInput(f"training.start_from.frozen: no weights of {config.network} begin with '{prefix}'")
+        for weight in frozen:
+            weight.requires_grad_(False)
+    for name, module in network.named_modules():
+        if given and isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and given.frozen:
+            module.train(not _begins(name, given.frozen))
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise BadInput("training.start_from.frozen: no weights are left to train, expected fewer prefixes")
+
+
+def _begins(name: str, prefixes: Sequence[str]) -> bool:
+    return not prefixes or name.startswith(tuple(prefixes))
 
 
 def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:

@@ -1,0 +1,110 @@
+"""Training that begins with given weights: whole, in part, frozen; the record, a resume, what does not fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path
+from emsuite.config.network import load_network
+from emsuite.training import checkpoint as checkpoints
+from emsuite.training import trainer
+from emsuite.training.resume import start
+from emsuite.training.volumes import load_training_data
+from small_training import AFFS, CPU, LSDS, two_neurons, write_network
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return two_neurons(tmp_path_factory.mktemp("volume") / "v.zarr")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory, volume: Path) -> Path:
+    """A trained network of LSDs."""
+    folder = write_network(tmp_path_factory.mktemp("first") / "d/first", {"lsds": LSDS})
+    train(folder, volume, 2)
+    return folder
+
+
+def train(folder: Path, volume: Path, until: int, *overrides: str) -> dict[str, torch.Tensor]:
+    config = load_network(folder, overrides)
+    trainer.train(folder, config, load_training_data(config, [str(volume)], folder), until, CPU)
+    return checkpoints.load(folder, config).weights
+
+
+def begun(folder: Path, start_from: dict[str, Any], heads: dict | None = None) -> dict[str, torch.Tensor]:
+    """The first weights of a network."""
+    folder = write_network(folder, heads or {"lsds": LSDS}, training={"start_from": start_from, "average": 0.9})
+    state = start(folder, load_network(folder), CPU)
+    weights = dict(state.network.state_dict())
+    assert all(torch.equal(state.averages["network"][name], weight) for name, weight in weights.items())
+    return weights
+
+
+def test_whole_or_by_prefix(tmp_path: Path, first: Path) -> None:
+    given = checkpoints.load(first, load_network(first)).weights
+    whole = begun(tmp_path / "d/whole", {"checkpoint": str(first)})
+    assert all(torch.equal(whole[name], given[name]) for name in given)
+    file = {"checkpoint": str(first / "checkpoints/checkpoint_2.pt"), "prefixes": ["unet."]}
+    part = begun(tmp_path / "d/part", file, {"affs": AFFS})
+    assert {name for name in part if name in given and torch.equal(part[name], given[name])} == {
+        name for name in given if name.startswith("unet.")
+    }
+    assert {name.split(".")[1] for name in part if name.startswith("heads.")} == {"affs"}
+
+
+def test_frozen_layers_stay_and_the_record_outlives_the_file(tmp_path: Path, first: Path, volume: Path) -> None:
+    given = checkpoints.load(first, load_network(first)).weights
+    copy = tmp_path / "given.pt"
+    copy.write_bytes((first / "checkpoints/checkpoint_2.pt").read_bytes())
+    training = {"start_from": {"checkpoint": "../../given.pt", "frozen": ["unet."]}, "average": 0.9}
+    straight = train(write_network(tmp_path / "a/d/n", {"lsds": LSDS}, training=training | {
+        "start_from": {"checkpoint": "../../../given.pt", "frozen": ["unet."]}}), volume, 4)  # fmt: skip
+    changed = {name for name in given if not torch.equal(straight[name], given[name])}
+    assert changed == {name for name in given if name.startswith("heads.")}
+    folder = write_network(tmp_path / "d/n", {"lsds": LSDS}, training=training)
+    train(folder, volume, 2)
+    copy.unlink()
+    resumed = train(folder, volume, 4)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    told = json.loads(manifest_path(folder / "checkpoints/checkpoint_4.pt").read_text())
+    saved = checkpoints.load(folder, load_network(folder)).provenance["start_from"]
+    assert saved == {
+        "checkpoint": "given.pt",
+        "iteration": 2,
+        "digest": checkpoints.digest(given),
+        "weights": len(given),
+    }
+    assert told["start_from"] == saved
+
+
+def test_norms_of_frozen_layers_keep_their_statistics(tmp_path: Path, volume: Path) -> None:
+    first = write_network(tmp_path / "d/first", {"lsds": LSDS})
+    given = train(first, volume, 1, "unet.norm=batch")
+    start_from = {"checkpoint": "../first", "frozen": ["unet.layer_0_left"]}
+    folder = write_network(tmp_path / "d/n", {"lsds": LSDS}, training={"start_from": start_from})
+    weights = train(folder, volume, 2, "unet.norm=batch")
+    kept = {name for name in given if torch.equal(weights[name], given[name])}
+    assert kept == {name for name in given if name.startswith("unet.layer_0_left")}
+
+
+@pytest.mark.parametrize(("start_from", "message"), [
+    ({"checkpoint": "nowhere"}, "no such file; expected a checkpoint for training.start_from"),
+    ({"checkpoint": "."}, "has no checkpoint, expected one"),
+    ({"checkpoint": "FIRST", "prefixes": ["encoder."]}, "has no weights 'encoder....', which training.start_from"),
+    ({"checkpoint": "FIRST", "frozen": ["encoder."]}, "no weights of n begin with 'encoder.'"),
+    ({"checkpoint": "FIRST", "frozen": ["unet.", "heads."]}, "no weights are left to train"),
+])  # fmt: skip
+def test_what_does_not_fit_is_one_line(tmp_path: Path, first: Path, start_from: dict, message: str) -> None:
+    given = start_from | ({"checkpoint": str(first)} if start_from["checkpoint"] == "FIRST" else {})
+    with pytest.raises(BadInput, match=message):
+        begun(tmp_path / "d/n", given)
+
+
+def test_a_head_that_the_checkpoint_lacks_is_named(tmp_path: Path, first: Path) -> None:
+    with pytest.raises(BadInput, match=r"its weights do not fit the network: 'heads.affs.bias' is missing"):
+        begun(tmp_path / "d/n", {"checkpoint": str(first)}, {"affs": AFFS, "lsds": LSDS})
