@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emsuite.common.errors import BadInput
-from emsuite.config.optimizer import Optimizer
+from emsuite.config.training import Optimizer
 from emsuite.training.checkpoint import Checkpoint, load_optimizer, read, save
 from emsuite.training.optimizer import make_optimizer
 

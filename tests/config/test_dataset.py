@@ -157,6 +157,7 @@ def test_unknown_data_set_lists_the_known() -> None:
         ("mask: {unlabelled: [-3]}\n", "own.yaml:5: mask.unlabelled.0: .*greater than or equal to 0"),
         ("split: {train: [{volume: third}]}\n", "split: third is none of the data set's volumes"),
         ("split: {train: [{volume: first}], test: [{volume: first}]}\n", "first is in train and in test"),
+        ("split: {train: [{volume: first}], validation: [{volume: first}]}\n", "first is in train and in validation"),
         ("split: {train: [{volume: first, roi: '0:8'}]}\n", "roi: expected three ranges in nm"),
         (
             "split: {train: [{volume: first}], test: [{volume: first, roi: '0:8,:,:'}]}\n",

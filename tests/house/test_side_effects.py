@@ -24,7 +24,7 @@ ALLOWED = {
     "common.device": "torch's threads of the calling thread, on request, and as before behind a `with`",
     "io.formats.tensors.elsewhere": "in a process of its own, which answers on its output alone",
     "io.formats.tensors.store": "limits of libcurl, before tensorstore loads, unless the user has set them",
-    "training.signals": "within a `with`, which only training enters: signals end a run well",
+    "training.distributed": "within a `with`, which only training enters: signals end a run well",
     "workflow.environment": "Snakemake's own process, whose jobs inherit the environment",
 }
 ENTRIES = {"blockwise.worker", "cli.command", "cli.options"}

@@ -8,7 +8,7 @@ import torch
 
 from emsuite.common.outputs import manifest_path, written
 from emsuite.common.provenance import provenance, reproducible
-from emsuite.config.optimizer import Optimizer
+from emsuite.config.training import Optimizer
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import load_optimizer
 from emsuite.training.optimizer import make_optimizer

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import CyclicLR
 
-from emsuite.config.optimizer import Optimizer
+from emsuite.config.training import Optimizer
 from emsuite.training.optimizer import learning_rate
 
 

@@ -65,18 +65,22 @@ class Part(Settings):
 
 
 class Split(Settings):
-    """The parts that networks are trained on, and the parts that they are scored on; none may be both."""
+    """The parts that networks are trained on, and those that they are validated and scored on; none may be both."""
 
     train: tuple[Part, ...] = ()
+    validation: tuple[Part, ...] = ()
+    """For `training.validation`; without any, the parts of `test`."""
     test: tuple[Part, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Split":
         for part in self.train:
-            if any(part.shares_voxels(other) for other in self.test):
-                raise ValueError(f"{part.volume} is in train and in test")
-        if any(part.probability is not None for part in self.test):
-            raise ValueError("test: a probability is one of training; expected none")
+            for name in ("validation", "test"):
+                if any(part.shares_voxels(other) for other in getattr(self, name)):
+                    raise ValueError(f"{part.volume} is in train and in {name}")
+        for name in ("validation", "test"):
+            if any(part.probability is not None for part in getattr(self, name)):
+                raise ValueError(f"{name}: a probability is one of training; expected none")
         given = [part.probability for part in self.train if part.probability is not None]
         if given and (len(given) < len(self.train) or not sum(given) > 0):
             raise ValueError("train: expected a probability for each part, one of them above 0, or for none")
@@ -248,7 +252,7 @@ class Dataset(Settings):
 
 
 def _volumes_of(split: Split) -> list[str]:
-    return [part.volume for part in (*split.train, *split.test)]
+    return [part.volume for part in (*split.train, *split.validation, *split.test)]
 
 
 def dataset_names(folder: Path) -> list[str]:

@@ -21,7 +21,7 @@ from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
-from emsuite.config.optimizer import Optimizer
+from emsuite.config.training import Optimizer, StartFrom, Validation
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
@@ -46,16 +46,6 @@ class Autocontext(Settings):
     with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
 
 
-class StartFrom(Settings):
-    """Weights of another network's checkpoint that training begins with, in the place of random ones."""
-
-    checkpoint: str = Field(
-        min_length=1, description="file, or folder of a network, whose newest one it is; as seen from this network's"
-    )
-    prefixes: tuple[str, ...] = Field((), description="weights to take, by how their names begin (default: all)")
-    frozen: tuple[str, ...] = Field((), description="weights that training leaves as they are, by how names begin")
-
-
 class Training(Settings):
     """How the network is trained."""
 
@@ -78,6 +68,7 @@ class Training(Settings):
     )
     start_from: StartFrom | None = Field(None, description="begin with weights of a checkpoint, not with random ones")
     optimizer: Optimizer = Optimizer()
+    validation: Validation | None = Field(None, description="the loss on held-out samples, every so many iterations")
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
     sampling: SamplingSettings
     augment: Augmentations = ()

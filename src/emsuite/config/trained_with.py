@@ -20,7 +20,8 @@ IfChanged = Literal["refuse", "continue", "keep"]
 """What to do with a checkpoint that was trained with other settings or data, see `training.resume.check_record`."""
 
 _NO_INFLUENCE = {
-    "iterations", "stream", "compile", "cuda_graph", "deterministic", "accumulate", "split", "snapshot_format"
+    "iterations", "stream", "compile", "cuda_graph", "deterministic", "accumulate", "split", "snapshot_format",
+    "validation",
 }  # fmt: skip
 """Keys of `training` that change where, how long or how fast weights are trained, up to rounding; `split` names data,
 which the record holds."""

@@ -24,6 +24,12 @@ def write_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) ->
     write_json(_kept(path), published(manifest))
 
 
+def remove_manifest(path: Path) -> None:
+    """Remove the manifest of the checkpoint at `path`, and what stays of it."""
+    manifest_path(path).unlink(missing_ok=True)
+    _kept(path).unlink(missing_ok=True)
+
+
 def renew_manifest(
     path: Path, iteration: int, provenance: Mapping[str, Any], made_from: Mapping[str, str] | None = None
 ) -> None:

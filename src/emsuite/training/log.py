@@ -7,7 +7,7 @@ snapshot is one sample with all that the network made of it, as a zarr container
 import csv
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -45,12 +45,11 @@ class TrainingLog:
         """Open both; drop rows behind the iteration `resumed_from`. `losses` names the columns of single losses."""
         self.path = Path(folder) / "log" / "losses.csv"
         self.columns = ["iteration", "loss", *losses, "learning_rate", "seconds", "waiting"]
+        self.validation = self.path.with_name("validation.csv")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [row for row in read_losses(self.path) if row["iteration"] <= resumed_from] if resumed_from else []
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="") as file:
-            writer = self._writer(file)
-            writer.writeheader()
-            writer.writerows(rows)
+        _begin_table(self.path, self.columns, resumed_from)
+        if self.validation.exists():
+            _begin_table(self.validation, ["iteration", "loss", *losses], resumed_from)
         with naming(self.path.parent):
             self.board = SummaryWriter(self.path.parent, purge_step=resumed_from + 1)
 
@@ -61,8 +60,16 @@ class TrainingLog:
         `waiting` for batches. Other values go to TensorBoard alone.
         """
         with naming(self.path), open(self.path, "a", newline="") as file:
-            self._writer(file).writerow({"iteration": iteration} | values)
+            _writer(file, self.columns).writerow({"iteration": iteration} | values)
         self.add_scalars(iteration, values)
+
+    def add_validation(self, iteration: int, losses: Mapping[str, float]) -> None:
+        """Append the losses of a validation to `validation.csv` and, as `validation/NAME`, to TensorBoard."""
+        if not self.validation.exists():
+            _begin_table(self.validation, ["iteration", *losses], 0)
+        with naming(self.validation), open(self.validation, "a", newline="") as file:
+            _writer(file, ["iteration", *losses]).writerow({"iteration": iteration, **losses})
+        self.add_scalars(iteration, {f"validation/{name}": loss for name, loss in losses.items()})
 
     def add_scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Append values of one iteration to TensorBoard alone."""
@@ -81,8 +88,18 @@ class TrainingLog:
         with naming(self.path.parent):
             self.board.close()
 
-    def _writer(self, file: TextIO) -> csv.DictWriter:
-        return csv.DictWriter(file, self.columns, extrasaction="ignore", restval="", lineterminator="\n")
+
+def _writer(file: TextIO, columns: Sequence[str]) -> csv.DictWriter:
+    return csv.DictWriter(file, columns, extrasaction="ignore", restval="", lineterminator="\n")
+
+
+def _begin_table(path: Path, columns: Sequence[str], resumed_from: int) -> None:
+    """Write the head of a table, and its rows up to an iteration."""
+    rows = [row for row in read_losses(path) if row["iteration"] <= resumed_from] if resumed_from else []
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = _writer(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
@@ -149,6 +166,12 @@ class TrainingReport:
         if torch.cuda.is_available():
             values["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         self._log.add(iteration, dict(losses) | values)
+
+    def add_validation(self, iteration: int, losses: Mapping[str, float], best: int) -> None:
+        """Log the losses on held-out samples, and which iteration has the lowest one."""
+        log.info("iteration %d: validation loss %.4f%s", iteration, losses["loss"],
+                 ", the lowest" if best == iteration else f"; the lowest was that of {best}")  # fmt: skip
+        self._log.add_validation(iteration, losses)
 
     def add_profile(self, iteration: int, times: Mapping[str, PartTime]) -> None:
         """Log a table of how long each part took up to an iteration; its means are curves `profile/PART`, ms."""

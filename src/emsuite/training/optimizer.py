@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from emsuite.config.optimizer import Cycle, Optimizer
+from emsuite.config.training import Cycle, Optimizer
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: Optimizer) -> torch.optim.Adam:

@@ -108,6 +108,7 @@ def start_or_resume(
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
     state.started_from = saved.provenance.get("start_from")
+    state.validation = saved.provenance.get("validation")
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
     return state
 
@@ -211,6 +212,8 @@ def save(
         about |= {"frozen": state.frozen.record, "made_from": dict(state.frozen.made_from)}
     if any(record["data"] != state.trained_with[-1]["data"] for record in state.trained_with):
         about["continued_with_other_data"] = True
+    if state.validation:
+        about |= {"validation": state.validation}
     if state.started_from:
         about |= {"start_from": state.started_from}
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}

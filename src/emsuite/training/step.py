@@ -4,7 +4,7 @@ To add a kind of training, write a class with the methods of `TrainingStep` in a
 `emsuite.training.registry.STEPS`, and add its name to `step` in `emsuite.config.network`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +66,8 @@ class TrainingState:
     """The range of grey values that was measured on the training volumes, if any."""
     started_from: dict[str, Any] | None = None
     """Which given weights training began with, see `emsuite.training.trained_network`."""
+    validation: dict[str, Any] | None = None
+    """How validation stands: `best_iteration`, `best_loss`, and how often it was `without_gain` since."""
     replayed: Replayed = field(default_factory=lambda: Replayed("training"))
     """The iteration as a CUDA graph, where there is one."""
 
@@ -132,6 +134,11 @@ class TrainingStep(Protocol):
         device: torch.device,
     ) -> Batches:
         """Return the batches of these iterations for this process."""
+
+    def held_out(
+        self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], device: torch.device
+    ) -> Callable[[TrainingState, int], dict[str, Tensor]]:
+        """Return what computes the losses of a held-out sample by its number: `loss`, and that of each head."""
 
     def run(
         self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int, keep: bool = False

@@ -3,21 +3,22 @@
 sample -> targets -> forward -> loss of each head -> backward -> Adam -> running average
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from emsuite.augment.registry import Augmentations
 from emsuite.common.device import computing_in, tensor_float_32
 from emsuite.common.profile import timed
 from emsuite.config.network import NetworkConfig
 from emsuite.data.artifact_sections import with_artifacts
 from emsuite.data.normalization import GreyScale, stack_scales
-from emsuite.data.sampler import Sample, Sampler
+from emsuite.data.sampler import Sample, Sampler, SamplingSettings
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.registry import LOSSES, ON_HOST
 from emsuite.losses.target import HeadOutput
@@ -52,12 +53,20 @@ class Supervised:
         device: torch.device,
     ) -> Batches:
         """See `TrainingStep.make_batches`: labelled samples with the targets of all heads."""
-        training, maker = config.training, config.target_maker
-        shape = state.network.output_shape(training.input_shape)
-        context = maker.label_context
-        made_on = volumes[0].raw.device
+        training, made_on = config.training, volumes[0].raw.device
         augment = with_artifacts(training.augment, training.input_shape, config.voxel_size, made_on)
-        sampler = Sampler(volumes, training.input_shape, shape, context, augment, training.sampling)
+        sampler = self._sampler(state, config, volumes, augment, training.sampling)
+        return Batches(self._maker(state, config, volumes, sampler, device), sampler, share, iterations, device)
+
+    def _sampler(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume],
+                 augment: Augmentations, sampling: SamplingSettings) -> Sampler:  # fmt: skip
+        shape, given = config.training.input_shape, config.target_maker.label_context
+        return Sampler(volumes, shape, state.network.output_shape(shape), given, augment, sampling)
+
+    def _maker(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], sampler: Sampler,
+               device: torch.device) -> Callable[[Sample, int], Batch]:  # fmt: skip
+        """Return what makes the batch of samples and an iteration."""
+        maker = config.target_maker
         scales, targets = _measure(state, config, volumes), prepared_targets(maker, sampler)
 
         def make(sample: Sample, iteration: int) -> Batch:
@@ -67,7 +76,23 @@ class Supervised:
             scale = stack_scales([scales[number] for number in sample.volumes], batch.raw)
             return batch.with_arrays(gain=torch.as_tensor(scale.gain), shift=torch.as_tensor(scale.shift))
 
-        return Batches(make, sampler, share, iterations, device)
+        return make
+
+    def held_out(
+        self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], device: torch.device
+    ) -> Callable[[TrainingState, int], dict[str, Tensor]]:
+        """See `TrainingStep.held_out`: labelled samples as they are, without augmentation."""
+        sampling = config.training.sampling.model_copy(update={"probabilities": None})
+        sampler = self._sampler(state, config, volumes, (), sampling)
+        make = self._maker(state, config, volumes, sampler, device)
+
+        def losses(state: TrainingState, index: int) -> dict[str, Tensor]:
+            batch = make(sampler.batch(0, 1, index), state.iteration)
+            with tensor_float_32(config.training.precision == "tf32"):
+                x = _network_input(state, config, batch)
+                return _losses(state, config, batch, x, state.network)[0]
+
+        return losses
 
     def run(
         self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int, keep: bool = False
@@ -172,10 +197,10 @@ def _network_input(state: TrainingState, config: NetworkConfig, batch: Batch) ->
 
 
 def _losses(
-    state: TrainingState, config: NetworkConfig, batch: Batch, x: Tensor
+    state: TrainingState, config: NetworkConfig, batch: Batch, x: Tensor, network: nn.Module | None = None
 ) -> tuple[dict[str, Tensor], dict[str, HeadOutput]]:
     with timed("forward", x.device), computing_in(x.device, config.training.precision):
-        logits = state.forward(x)
+        logits = (network or state.forward)(x)
     # Losses are computed in float32, whatever the convolutions are computed in.
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
     with timed("loss", x.device):

@@ -24,13 +24,13 @@ from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint_manifest import renew_manifest
-from emsuite.training.distributed import Processes, processes
+from emsuite.training.distributed import Processes, StopRequest, processes, stop_requests
 from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
-from emsuite.training.signals import StopRequest, stop_requests
 from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.trained_network import frozen_weights
+from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class Run:
 
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
-          device: torch.device, if_changed: IfChanged = "refuse") -> int:  # fmt: skip
+          device: torch.device, if_changed: IfChanged = "refuse",
+          held_out: Sequence[TrainingVolume] = ()) -> int:  # fmt: skip
     """Train the network of `folder` up to iteration `until`, from its newest checkpoint if it has one.
 
     Processes that `torchrun` has started share every batch; the first of them writes.
@@ -65,6 +66,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         until: the last iteration.
         device: to train on.
         if_changed: what happens if its checkpoint was trained with other settings or data, see `resume.check_record`.
+        held_out: to validate on, see `training.validation`.
 
     Returns:
         the exit code of the run: 0, or 128 + the signal that ended it early. Then the run has saved a checkpoint, and
@@ -100,46 +102,90 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             )
         run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
-        _train(run, state, on_device(volumes, group.device))
+        _train(run, state, on_device(volumes, group.device), held_out)
         return request.exit_code
 
 
-def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume]) -> None:
+def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
+           held_out: Sequence[TrainingVolume]) -> None:  # fmt: skip
     training, step = run.config.training, STEPS[run.config.step]
     first = state.iteration + 1
     iterations = range(first, run.until + 1)
-    share = run.group.share(training.batch_size, training.accumulate)
     with ExitStack() as stack:
-        measured = run.group.is_main and training.profile_every > 0
-        profile = stack.enter_context(profiling(run.group.device, measured))
+        profile = stack.enter_context(profiling(run.group.device, run.group.is_main and training.profile_every > 0))
         # Threads prepare the batches while the network trains.
+        share = run.group.share(training.batch_size, training.accumulate)
         made = step.make_batches(state, run.config, volumes, share, iterations, run.group.device)
         batches = stack.enter_context(closing(made))
+        validator = Validator(run.folder, run.config, state, on_device(held_out, run.group.device), run.group)
         report, saved = None, time.monotonic()
         if run.group.is_main:
             report = TrainingReport(run.folder, run.config, state.iteration, run.until)
             stack.enter_context(closing(report))
-        for iteration in iterations:
+        for iteration in () if validator.is_over(state) else iterations:
             # Gradients are kept for snapshots alone.
             is_shown = iteration == first or iteration % training.snapshot_every == 0
             result = step.run(state, run.config, batches, iteration, is_shown)
-            # One process may have been asked to end, and the one that writes knows the time: all of them must end and
-            # save at the same iteration.
-            due = run.group.is_main and time.monotonic() - saved > 60 * training.checkpoint_every_minutes
-            run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
+            is_due = _agreed(run, saved)
             ends = bool(run.request.signal) or iteration == run.until
             is_logged = iteration == first or iteration % training.log_every == 0 or ends
             _report(run, state, result, batches.waited, report, is_logged, is_shown)
             if report and profile and (iteration % training.profile_every == 0 or ends):
                 report.add_profile(iteration, profile.take())
-            is_kept = iteration % training.checkpoint_every == 0 or ends
+            former = _validate(state, validator, report, iteration)
+            if validator.is_over(state) and not run.request.signal:
+                break
+            is_kept = iteration % training.checkpoint_every == 0 or ends or former is not None
             if is_kept or is_due:
                 _save(run, state, result, interim=not is_kept)
                 saved = time.monotonic()
+            if former and run.group.is_main:
+                validator.remove_former(former)
             del result  # its tensors make room for those of the next iteration
             if run.request.signal:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
                 break
+
+        if validator.is_over(state) and not run.request.signal:
+            _end_early(run, state, validator)
+
+
+def _agreed(run: Run, saved: float) -> bool:
+    """Return whether an interim checkpoint is due, so long after the last one was `saved`; share signals to end.
+
+    One process may have been asked to end, and the one that writes knows the time: all of them must end and save at
+    the same iteration.
+    """
+    due = run.group.is_main and time.monotonic() - saved > 60 * run.config.training.checkpoint_every_minutes
+    run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
+    return bool(is_due)
+
+
+def _validate(state: TrainingState, validator: Validator, report: TrainingReport | None, iteration: int) -> int | None:
+    """Validate if it is time to; return the former best iteration, 0 for none, if this one is better; else None."""
+    if not validator.is_due(iteration):
+        return None
+    former = state.validation["best_iteration"] if state.validation else 0
+    losses = validator.validate(state)
+    assert state.validation is not None
+    best = state.validation["best_iteration"]
+    if report:
+        report.add_validation(iteration, losses, best)
+    return former if best == iteration else None
+
+
+def _end_early(run: Run, state: TrainingState, validator: Validator) -> None:
+    """Save the best weights as those of the last iteration."""
+    assert state.validation is not None
+    told = "%s: the validation loss was not lower for %d validations: ended at iteration %d, with the weights of %d"
+    standing = state.validation
+    logger.info(told, run.folder, standing["without_gain"], state.iteration, standing["best_iteration"])
+    validator.take_best(state)
+    state.iteration = run.until
+    state.validation = standing | {"without_gain": 0}
+    if run.lock:
+        run.lock.check()
+        save(run.folder, run.config, state, run.volumes)
 
 
 def _save(run: Run, state: TrainingState, result: StepResult, interim: bool) -> None:

@@ -66,6 +66,50 @@ def load_training_data(
     return loaded
 
 
+def load_held_out(config: NetworkConfig, project: Path, training: Sequence[TrainingVolume]) -> list[TrainingVolume]:
+    """Read the volumes that `training.validation` validates on; none without validation.
+
+    They are those of `training.validation.data`, or the parts `validation`, else `test`, of the data set's split.
+
+    Args:
+        config: of the network.
+        project: the folder of the project.
+        training: the training volumes, whose range of grey values is taken.
+
+    Raises:
+        BadInput: there are no such volumes, or a part shares voxels with a training volume, or as `load_training_data`.
+    """
+    if config.training.validation is None:
+        return []
+    parts = list(config.training.validation.data) or _held_out_of_split(config, project)
+    volumes = load_training_data(config, [part.argument for part in parts], project, training[0].grey_range)
+    for volume in volumes:
+        for other in training:
+            is_same = Path(volume.name).resolve() == Path(other.name).resolve()
+            if is_same and not _region(volume).intersect(_region(other)).empty:
+                raise BadInput(f"{volume.name}: held out for validation and trained on; expected other parts of it")
+    return volumes
+
+
+def _region(volume: TrainingVolume) -> Roi:
+    assert volume.labels is not None
+    return Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
+
+
+def _held_out_of_split(config: NetworkConfig, project: Path) -> list[VolumePart]:
+    dataset = load_dataset(config.dataset, project / DATASETS)
+    split = dataset.named_split(config.training.split)
+    parts = split.validation or split.test
+    paths = [dataset.volume_path(part.volume, project / DATA) for part in parts]
+    there = [VolumePart(volume=path, roi=part.roi) for path, part in zip(paths, parts, strict=True) if path.is_dir()]
+    if not there:
+        raise BadInput(
+            f"{paths[0] if paths else project / DATA}: no held-out volume of {config.dataset} is there; "
+            "fetch one, or name one as training.validation.data"
+        )
+    return there
+
+
 def _grey_range(config: NetworkConfig, paths: Sequence[str], recorded: GreyRange | None) -> GreyRange | None:
     """Return the range that was measured on the volumes, or is recorded, if the network has one; log that of each."""
     volumes, measured = [open_volume(Path(path) / RAW) for path in paths], None

@@ -1,10 +1,11 @@
-"""The settings of Adam and of its learning rate over the iterations, `training.optimizer` in network.yaml."""
+"""Parts of `training:` in network.yaml: Adam and its learning rate, the first weights, validation."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from emsuite.common.settings import Settings
+from emsuite.config.parts import Parts
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -46,3 +47,25 @@ class Optimizer(Settings):
     def ends(self) -> bool:
         """Whether the rate falls towards the last iteration."""
         return self.schedule in ("linear", "cosine")
+
+
+class StartFrom(Settings):
+    """Weights of another network's checkpoint that training begins with, in the place of random ones."""
+
+    checkpoint: str = Field(
+        min_length=1, description="file, or folder of a network, whose newest one it is; as seen from this network's"
+    )
+    prefixes: tuple[str, ...] = Field((), description="weights to take, by how their names begin (default: all)")
+    frozen: tuple[str, ...] = Field((), description="weights that training leaves as they are, by how names begin")
+
+
+class Validation(Settings):
+    """The loss on samples that training never sees; the best checkpoint is kept, and training may end early."""
+
+    every: PositiveInt = Field(description="iterations from one validation to the next")
+    samples: PositiveInt = Field(16, description="samples, the same each time")
+    patience: PositiveInt | None = Field(
+        None, description="validations in a row without a lower loss, after which training ends (default: never)"
+    )
+    least_change: float = Field(0.0, ge=0, description="by how much the loss must be lower to be better")
+    data: Parts = Field((), description="held-out volumes, or parts of them (default: those of the data set's split)")
