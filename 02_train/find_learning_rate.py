@@ -45,7 +45,8 @@ def main(
 ) -> None:
     """Suggest a learning rate for the network in NETWORK_DIR: a tenth of the rate at which its loss is lowest.
 
-    Prints the rate, and the option of train.py and the key of network.yaml that set it.
+    Prints the rate, the option of train.py and the key of network.yaml that set it, and bounds for cyclic rates; draws
+    the loss over the rate beside the table.
     The checkpoints in the folder do not change.
     """
     from emsuite.common.device import pick_device
@@ -63,6 +64,7 @@ def main(
     tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
     table = out or network_dir / "log" / "learning_rates.csv"
     tried.write(table)
+    tried.draw(table.with_suffix(".svg"))
     click.echo(tried.as_text(table))
 
 

@@ -32,7 +32,11 @@ def test_a_rate_is_suggested_and_nothing_else_changes(call_script: Callable, net
     rates, losses = ([row[key] for row in rows] for key in ("learning_rate", "loss"))
     assert rates[0] == pytest.approx(1e-6)
     assert rates == pytest.approx(np.geomspace(1e-6, 1, 40)[: len(rates)])
-    suggested, use, table = ended.out.splitlines()
+    suggested, use, bounds, table, drawn = ended.out.splitlines()
+    low, high = map(float, re.search(r"cycles +(\S+) and (\S+):", bounds).groups())
+    assert rates[0] <= low < high <= rates[int(np.argmin(losses))] * 1.06
+    assert drawn.split() == ["drawn", str(network / "log/learning_rates.svg")]
+    assert "learning rate" in (network / "log/learning_rates.svg").read_text()
     rate = re.search(r"learning_rate=(\S+),", use)[1]
     assert suggested.startswith(f"suggested learning rate  {rate}, a tenth of ")
     assert float(rate) == pytest.approx(rates[int(np.argmin(losses))] / 10, rel=0.06)
@@ -47,6 +51,12 @@ def test_limits_the_wrong_way_round_are_refused(call_script: Callable, network: 
     ended = call_script(SCRIPT, network, "--lowest", 0.1, "--highest", 0.01)
     assert ended.code == 2
     assert "--lowest 0.1: expected a rate below --highest, 0.01" in ended.err
+
+
+def test_cycles_run_from_where_the_loss_begins_to_fall_to_where_it_stops() -> None:
+    rates = [10.0**power for power in range(-6, 1)]
+    assert RatesTried(rates, [10, 10.2, 9.9, 5, 1.1, 1.0, 4]).bounds == (1e-3, 1e-2)
+    assert RatesTried(rates, [1, 2, 3, 4, 5, 6, 7]).bounds == (1e-6, 1e-6)
 
 
 def test_the_suggestion_lies_a_decade_below_the_lowest_loss() -> None:

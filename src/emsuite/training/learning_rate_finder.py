@@ -35,19 +35,52 @@ class RatesTried:
         """A tenth of the rate with the lowest loss."""
         return self.rates[int(np.argmin(self.losses))] / 10
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The rates between which cycles are worth it: where the loss begins to fall, and where it stops falling.
+
+        A tenth of the whole fall is done at the lower one, nine tenths at the upper one; both are the first rate if
+        the loss never falls.
+        """
+        lowest = int(np.argmin(self.losses))
+        highest = int(np.argmax(self.losses[: lowest + 1]))
+        falling = np.array(self.losses[highest : lowest + 1])
+        done = falling[0] - falling
+        return tuple(self.rates[highest + int(np.argmax(done >= part * done[-1]))] for part in (0.1, 0.9))  # type: ignore[return-value]
+
     def as_text(self, table: Path) -> str:
         """Return the suggested rate for people: where it comes from, how to use it, and the path of the `table`."""
         lowest, rate = int(np.argmin(self.losses)), f"{self.suggested:.2g}"
+        low, high = self.bounds
         return "\n".join([
             f"suggested learning rate  {rate}, a tenth of {self.rates[lowest]:.2g}, where the loss was lowest: "
             f"{self.losses[lowest]:.4g}",
             f"to use it                train with --set training.optimizer.learning_rate={rate}, "
             f"or learning_rate: {rate} in training.optimizer of network.yaml",
+            f"bounds of cycles         {low:.2g} and {high:.2g}: optimizer.cycle.lowest_rate and learning_rate of "
+            "the schedule cyclic",
             f"rates and losses         {table}",
+            f"drawn                    {table.with_suffix('.svg')}",
         ])  # fmt: skip
 
+    def draw(self, path: Path) -> None:
+        """Write a picture of the loss over the rate, with the suggestion and the bounds, as SVG."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        style: dict = {"svg.hashsalt": "emsuite", "svg.fonttype": "none"}  # the same numbers give the same bytes
+        with matplotlib.rc_context(style), atomic_path(path) as temporary:
+            figure = Figure(figsize=(6, 4), layout="constrained")
+            axes = figure.subplots()
+            axes.plot(self.rates, self.losses, color="#1f2933")
+            axes.axvspan(*self.bounds, color="#e4e7eb", label="bounds of cycles")
+            axes.axvline(self.suggested, color="#c2185b", label=f"suggested, {self.suggested:.2g}")
+            axes.set(xscale="log", xlabel="learning rate", ylabel="loss, running mean")
+            axes.legend()
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+
     def write(self, path: Path) -> None:
-        """Write a CSV table of `learning_rate` and `loss`."""
+        """Write a CSV table of `learning_rate` and `loss`, the running mean."""
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["learning_rate", "loss"])
