@@ -15,6 +15,7 @@ from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
 from emsuite.losses.registry import LOSSES
+from emsuite.losses.target import HeadOutput
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.distributed import Processes
@@ -84,18 +85,10 @@ def test_the_loss_is_that_of_the_samples_with_the_weights_that_predict(tmp_path:
         batch = batches._make_from(sampler.batch(0, 1, index), 0)
         with torch.no_grad():
             logits = state.network.eval()(batch.raw * 2 - 1)
-        targets = batch.targets
-        expected.append([
-            float(LOSSES["weighted_mse"](trainer_output(config, name, logits[name]), targets[name])) for name in config.heads
-        ])  # fmt: skip
+        outputs = {name: HeadOutput(logits[name], head.activate) for name, head in config.heads.items()}
+        expected.append([float(LOSSES["weighted_mse"](outputs[name], batch.targets[name])) for name in outputs])
     affs, lsds = torch.tensor(expected).mean(0).tolist()
     assert found == pytest.approx({"loss": lsds + affs, "lsds": lsds, "affs": affs}, rel=1e-5)
-
-
-def trainer_output(config: Any, name: str, logits: torch.Tensor) -> Any:
-    from emsuite.losses.target import HeadOutput
-
-    return HeadOutput(logits, config.heads[name].activate)
 
 
 def test_training_stays_the_same_and_the_losses_are_logged(tmp_path: Path, volume: Path) -> None:
