@@ -30,6 +30,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
 LARGE_ON_PURPOSE = {
     "augment": "each augmentation by its name, and for each kind of device a way to read volumes",
     "common": "the ground floor, whose modules have no other package below to go to",
+    "plates": "each step of preprocessing by its name",
     "training": "each part of a run by its name; a second kind of step will give the steps a package",
 }
 

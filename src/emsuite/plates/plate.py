@@ -17,6 +17,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished
 from emsuite.common.progress import progress
 from emsuite.io.formats.tensors import hcs
+from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
 from emsuite.plates.frame_names import ByOrder, Parse
 from emsuite.plates.frames import TABLE, FramePlate, frames_in, read_frames
 
@@ -27,9 +28,13 @@ Result = TypeVar("Result")
 class Plate(Protocol):
     """Positions with the same channels. Reads may come from several threads at once."""
 
-    path: Path
-    voxel_size_nm: tuple[float, float, float] | None
-    """z, y, x; None if it is unknown."""
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float] | None:
+        """z, y, x; None if it is unknown."""
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -82,7 +87,7 @@ class ZarrPlate:
         """Return the names of the images of labels of a position."""
         return tuple(hcs.label_names(self.path / position))
 
-    def _opened(self, position: str, image: str) -> hcs.FieldImage:
+    def _opened(self, position: str, image: str) -> FieldImage:
         opened = hcs.open_image(self.path / position / image)
         if not image and position != self.positions[0]:
             first = self._open(self.positions[0], "")
@@ -122,7 +127,7 @@ def create_plate(path: Path, positions: Sequence[str]) -> None:
 def new_image(
     path: Path, position: str, shape: Sequence[int], dtype: Any, channels: Sequence[str],
     voxel_size_nm: Sequence[float] | None, image: str = "",
-) -> hcs.FieldImage:  # fmt: skip
+) -> FieldImage:  # fmt: skip
     """Create an image (T, C, Z, Y, X) of a position, filled with 0, and return it open for writing.
 
     Args:
@@ -148,14 +153,22 @@ def check_equal_sizes(plate: Plate) -> tuple[int, int]:
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str = "positions"
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str | None = None
 ) -> list[Result]:
-    """Return what a function returns for each item, in their order, computed by threads; the first error ends all."""
+    """Return what a function returns for each item, in their order; the first error ends all.
+
+    Args:
+        function: is called from several threads.
+        items: its arguments.
+        workers: the number of threads.
+        what: the description of a progress bar; None: no bar.
+    """
     todo = list(items)
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(function, item) for item in todo]
         try:
-            return [future.result() for future in progress(futures, what=what, total=len(todo), unit="position")]
+            shown = futures if what is None else progress(futures, what=what, total=len(todo), unit="position")
+            return [future.result() for future in shown]
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
