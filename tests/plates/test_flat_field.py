@@ -8,13 +8,13 @@ from numpy.polynomial import polynomial
 
 from emsuite.common.errors import BadInput
 from emsuite.plates.flat_field import (
-    MeanImage,
     block_medians,
     empty_sections,
     estimate_flat_field,
     fit_flat_field,
     flat_field_path,
     read_flat_field,
+    sum_of_images,
 )
 
 Y, X = np.meshgrid(np.arange(96.0), np.arange(128.0), indexing="ij")
@@ -65,22 +65,18 @@ def test_bright_cells_do_not_tilt_the_field() -> None:
 def test_empty_images_do_not_count() -> None:
     volume = np.stack([NINE, np.zeros_like(NINE), NINE * 3, np.full_like(NINE, 7.0)])
     assert empty_sections(volume).tolist() == [False, True, False, True]
-    field, images = estimate_flat_field([lambda: volume, lambda: volume[1:2]], 1, "plate")
+    field, images = estimate_flat_field([sum_of_images(volume), sum_of_images(volume[1:2])], 1, "plate")
     assert images == 2
     assert np.allclose(field, NINE / NINE.mean())
 
 
-def test_means_can_be_merged() -> None:
-    one, two, both = MeanImage(), MeanImage(), MeanImage()
-    volume = np.random.default_rng(2).random((5, 4, 4))
-    one.add(volume[:2])
-    two.add(volume[2:])
-    both.add(volume)
-    one.merge(two)
-    one.merge(MeanImage())
-    assert one.count == both.count == 5
-    assert np.allclose(one.mean, volume.mean(0))
-    assert np.allclose(both.mean, volume.mean(0))
+def test_the_field_of_parts_is_that_of_the_whole() -> None:
+    volume = np.random.default_rng(2).random((5, 12, 12)) + 1
+    parts, _ = estimate_flat_field([sum_of_images(volume[:2]), sum_of_images(volume[2:])], 2, "plate")
+    whole, images = estimate_flat_field([sum_of_images(volume)], 2, "plate")
+    assert images == 5
+    assert np.allclose(parts, whole)
+    assert np.allclose(whole, fit_flat_field(volume.mean(0), 2))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +89,7 @@ def test_means_can_be_merged() -> None:
 )
 def test_what_cannot_be_fitted(volume: np.ndarray, block: int, line: str) -> None:
     with pytest.raises(BadInput, match=line):
-        estimate_flat_field([lambda: volume], block, "plate")
+        estimate_flat_field([sum_of_images(volume)], block, "plate")
 
 
 def test_stored_fields(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def test_what_cannot_be_indexed(frames: Path, tmp_path: Path) -> None:
         index_plate(frames, tmp_path / "plate")
     with pytest.raises(BadInput, match="no such folder"):
         index_plate(tmp_path / "nothing", tmp_path / "plate.zarr")
+    with pytest.raises(BadInput, match="which is read; choose another place"):
+        index_plate(frames, frames / "plate.zarr")
     index_plate(frames, tmp_path / "plate.zarr")
     with pytest.raises(BadInput, match="is a plate already"):
         index_plate(tmp_path / "plate.zarr", tmp_path / "other.zarr")

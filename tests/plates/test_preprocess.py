@@ -16,7 +16,7 @@ from builders import files_in
 from emsuite.common.errors import BadInput
 from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.corrections import equalized, flattened, resized
-from emsuite.plates.flat_field import estimate_flat_field, read_flat_field
+from emsuite.plates.flat_field import estimate_flat_field, read_flat_field, sum_of_images
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
 from emsuite.plates.index_plate import index_plate
 from emsuite.plates.plate import ZarrPlate, open_plate
@@ -88,8 +88,8 @@ def test_each_step_is_its_own_function(frames: Path, whole: Path) -> None:
     assert plate.dtype == np.float32
     fields = []
     for channel in range(3):
-        reads = [lambda p=p, t=t, c=channel: source.read(p, t, c)[:1] for p in source.positions for t in range(2)]
-        fields.append(estimate_flat_field(reads, 8, "")[0])
+        first = [source.read(p, t, channel)[:1] for p in source.positions for t in range(2)]
+        fields.append(estimate_flat_field(map(sum_of_images, first), 8, "")[0])
         assert np.array_equal(read_flat_field(whole / "flat_field", channel, (48, 48)), fields[channel])
     dark = [(p, t) for p in source.positions for t in range(2) if not source.read(p, t, 0).any()]
     assert len(dark) == 2
@@ -263,6 +263,7 @@ def test_constant_images_nan_and_missing_channels(frames: Path, tmp_path: Path, 
         ),
         ({"split": {"by": "time"}}, "split by time: 2 values for 3 parts"),
         ({"times": [5]}, "has no time 5"),
+        ({"split": {"file": "split.json"}}, "split.json: no split"),
     ],
 )
 def test_settings_that_do_not_fit_the_plate(frames: Path, tmp_path: Path, monkeypatch, steps, line: str) -> None:

@@ -14,6 +14,7 @@ from emsuite.plates.statistics import (
     Where,
     exact_percentiles,
     grey_scale,
+    grey_scales,
     measure,
     read_statistics,
     write_statistics,
@@ -100,6 +101,19 @@ def test_tables_come_back(tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("scope,position\ndataset,a\n")
     with pytest.raises(BadInput, match="cannot be read as statistics"):
         read_statistics(tmp_path / "odd.csv")
+
+
+def test_volumes_are_normalized_by_the_scope() -> None:
+    rows = measure(list(VOLUMES), VOLUMES.__getitem__, NEAR, run)
+    for scope, keys in (("dataset", ()), ("position", ("position",)), ("volume", ("position", "time"))):
+        scales = grey_scales(rows, "z_score", scope)
+        assert scales.keys() == VOLUMES.keys()
+        for where, scale in scales.items():
+            if where not in DARK:
+                near = values(channel=where.channel, **{key: getattr(where, key) for key in keys})
+                assert scale.shift == pytest.approx(near.mean())
+                assert scale.scale == pytest.approx(near.std())
+    assert grey_scales(rows, "z_score", "position")[DARK[0]] == GreyScale(0, 1)
 
 
 def test_grey_scales() -> None:

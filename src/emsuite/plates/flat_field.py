@@ -6,8 +6,9 @@
 The nine terms and the medians of blocks are microDL's (czbiohub, `estimate_flat_field.py`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,32 +17,17 @@ from emsuite.common.errors import BadInput
 _TERMS = [(m, n) for m in range(3) for n in range(3)]
 
 
-class MeanImage:
-    """The mean of images (Y, X), added one by one; images of one value throughout do not count."""
+class SumOfImages(NamedTuple):
+    """The number of images, and their sum (Y, X) float64; images of one value throughout do not count."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._sum: np.ndarray | None = None
+    images: int
+    total: np.ndarray
 
-    def add(self, volume: np.ndarray) -> None:
-        """Add the sections of a volume (Z, Y, X)."""
-        sections = volume[~empty_sections(volume)]
-        if len(sections):
-            total = sections.sum(0, dtype=np.float64)
-            self._sum = total if self._sum is None else self._sum + total
-            self.count += len(sections)
 
-    def merge(self, other: "MeanImage") -> None:
-        """Add all images that another one has counted."""
-        if other._sum is not None:
-            self._sum = other._sum if self._sum is None else self._sum + other._sum
-            self.count += other.count
-
-    @property
-    def mean(self) -> np.ndarray:
-        """(Y, X) float64; at least one image has been counted."""
-        assert self._sum is not None
-        return self._sum / self.count
+def sum_of_images(volume: np.ndarray) -> SumOfImages:
+    """Return the sum of the sections of a volume (Z, Y, X) that are not empty."""
+    sections = volume[~empty_sections(volume)]
+    return SumOfImages(len(sections), sections.sum(0, dtype=np.float64))
 
 
 def empty_sections(volume: np.ndarray) -> np.ndarray:
@@ -116,25 +102,23 @@ def read_flat_field(folder: Path, channel: int, shape: tuple[int, int]) -> np.nd
     return np.asarray(field, np.float64)
 
 
-def estimate_flat_field(
-    volumes: Iterable[Callable[[], np.ndarray]], block_size: int, where: str
-) -> tuple[np.ndarray, int]:
+def estimate_flat_field(sums: Iterable[SumOfImages], block_size: int, where: str) -> tuple[np.ndarray, int]:
     """Return the flat field of a channel, and the number of images that it was estimated from.
 
     Args:
-        volumes: each returns a volume (Z, Y, X), all of one size.
+        sums: of volumes, all of one size (Y, X).
         block_size: see `fit_flat_field`.
         where: the plate and the channel, for messages.
 
     Raises:
         BadInput: as `fit_flat_field`, and if all images are constant.
     """
-    mean = MeanImage()
-    for read in volumes:
-        mean.add(read())
-    if not mean.count:
+    images, total = 0, np.zeros(())
+    for count, one in sums:
+        images, total = images + count, total + one
+    if not images:
         raise BadInput(f"{where}: all images are constant, expected some with light")
     try:
-        return fit_flat_field(mean.mean, block_size), mean.count
+        return fit_flat_field(total / images, block_size), images
     except BadInput as error:
         raise BadInput(f"{where}: {error}") from None

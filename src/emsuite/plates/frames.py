@@ -129,7 +129,7 @@ class FramePlate:
         """The numbers of the positions, ascending."""
         return tuple(sorted({frame.position for frame in self.frames}))
 
-    @property
+    @cached_property
     def positions(self) -> tuple[str, ...]:
         """The names of the positions, as `A/1/7`."""
         return tuple(f"A/1/{number}" for number in self.numbers)

@@ -21,7 +21,7 @@ from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.plates.frame_names import Parse
 from emsuite.plates.frames import FramePlate, write_frames
-from emsuite.plates.plate import Plate, create_plate, in_threads, new_image, open_plate
+from emsuite.plates.plate import Plate, check_outside, create_plate, in_threads, new_image, open_plate
 
 
 def index_plate(
@@ -49,6 +49,7 @@ def index_plate(
     """
     if out.suffix != ".zarr":
         raise BadInput(f"{out}: expected a name that ends in .zarr")
+    check_outside(out, folder)
     plate = open_plate(folder, parse, channel_names)
     if not isinstance(plate, FramePlate):
         raise BadInput(f"{folder}: is a plate already, expected a folder of frames")

@@ -143,6 +143,12 @@ def new_image(
     return hcs.open_image(path / position / image, "r+")
 
 
+def check_outside(out: Path, source: Path) -> None:
+    """Raise BadInput for an output in a folder that is read: the folder would change meanwhile."""
+    if out.resolve().is_relative_to(source.resolve()):
+        raise BadInput(f"{out}: lies in {source}, which is read; choose another place")
+
+
 def check_equal_sizes(plate: Plate) -> tuple[int, int]:
     """Return the size (Y, X) of all positions; raise BadInput if two differ."""
     expected = plate.shape(plate.positions[0])[3:]

@@ -12,9 +12,8 @@ Positions are written one by one, on several threads; a stopped run continues be
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,16 @@ from emsuite.common.outputs import is_finished, output
 from emsuite.io.fingerprint import origin_of, seen
 from emsuite.io.volume import fingerprint
 from emsuite.plates.correct_positions import MASK, Correction
-from emsuite.plates.flat_field import estimate_flat_field, flat_field_path, read_flat_field
-from emsuite.plates.plate import Plate, ZarrPlate, check_equal_sizes, create_plate, in_threads, open_plate
+from emsuite.plates.flat_field import SumOfImages, estimate_flat_field, flat_field_path, read_flat_field, sum_of_images
+from emsuite.plates.plate import (
+    Plate,
+    ZarrPlate,
+    check_equal_sizes,
+    check_outside,
+    create_plate,
+    in_threads,
+    open_plate,
+)
 from emsuite.plates.selection import Selection, channel_numbers
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
@@ -54,6 +61,8 @@ def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
     """
     run = _Run.of(settings, workers)
     out, inputs = settings.output, run.inputs()
+    for source in inputs.values():
+        check_outside(out, source)
     record = settings.model_dump(mode="json", exclude={"input", "output"})
     record["origins"] = {name: origin_of(path) for name, path in inputs.items()}
     if is_finished(out, record):
@@ -137,14 +146,21 @@ class _Run:
                 fields[channel] = read_flat_field(step.folder, channel, size)
             else:
                 part = Selection(plate, "all", [channel], step.times, step.slices)
-                volumes = [partial(part.read, *where) for where in _volumes(part)]
-                fields[channel], images = estimate_flat_field(volumes, step.block_size, f"{plate.path}, channel {name}")
+                sums = self._sums(part)
+                fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
             low, high = float(fields[channel].min()), float(fields[channel].max())
             told[name] = {"lowest": low, "highest": high, "images": images}
             with atomic_path(flat_field_path(folder, channel)) as path, open(path, "wb") as file:
                 np.save(file, fields[channel])
         self.results["flat_field"] = told
         return fields
+
+    def _sums(self, plate: Plate) -> Iterator[SumOfImages]:
+        """Yield the sums of the images of each volume, in order; a few volumes are in memory at a time."""
+        volumes = _volumes(plate)
+        for begin in range(0, len(volumes), self.workers):
+            few = volumes[begin : begin + self.workers]
+            yield from self._in_threads(lambda where: sum_of_images(plate.read(*where)), few)
 
     def _limits(self, correction: Correction) -> dict[Where, tuple[float, float]]:
         """Measure the percentiles at which each volume is clipped."""

@@ -245,6 +245,23 @@ class GreyScale(NamedTuple):
         return np.asarray(normalized.astype(np.float64) * self.scale + self.shift, np.float32)
 
 
+def grey_scales(rows: Iterable[Row], method: str, scope: str) -> dict[Where, GreyScale]:
+    """Return how each volume of a plate is normalized, by the statistics of the data set, its position or its own.
+
+    Args:
+        rows: of statistics.csv.
+        method: z_score, percentile or none.
+        scope: dataset, position or volume; tiles measure themselves.
+    """
+    known = {(row.scope, row.position, row.time, row.channel): row for row in rows}
+    scales = {}
+    for kind, position, time, channel in known:
+        if kind == "volume":
+            key = {"dataset": ("", ""), "position": (position, "")}.get(scope, (position, time))
+            scales[Where(position, int(time), channel)] = grey_scale(known[scope, *key, channel], method)
+    return scales
+
+
 def grey_scale(row: Row, method: str) -> GreyScale:
     """Return how a line of statistics normalizes: z_score, percentile (-1 and 1 at both percentiles) or none.
 
