@@ -114,6 +114,10 @@ def unnamed(folder: Path) -> None:
     Image.fromarray(np.zeros((24, 40), np.uint16)).save(folder / "overview.png")
 
 
+def far(folder: Path) -> None:
+    Image.fromarray(np.zeros((24, 40), np.uint16)).save(folder / "im_c0_z0_t123456789012345_p1.png")
+
+
 def cut(folder: Path) -> None:
     path = folder / "im_c000_z000_t000_p001.png"
     path.write_bytes(path.read_bytes()[:20])
@@ -131,6 +135,7 @@ def cut(folder: Path) -> None:
         (other_type, "an image of .24, 40. uint8, expected .24, 40. uint16"),
         (colour, "pixels of 3 colours"),
         (unnamed, "overview.png: no channel, slice, time and position in its name"),
+        (far, "is channel 0, slice 0, time 123456789012345, position 1, expected numbers from 0 to 999999"),
         (cut, "cannot be read as PNG, it is damaged"),
     ],
 )

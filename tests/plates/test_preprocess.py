@@ -14,6 +14,7 @@ from PIL import Image
 
 from builders import files_in
 from emsuite.common.errors import BadInput
+from emsuite.plates import correct_positions as module
 from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.corrections import equalized, flattened, resized
 from emsuite.plates.flat_field import estimate_flat_field, read_flat_field, sum_of_images
@@ -166,14 +167,17 @@ def test_the_same_bytes_on_one_thread(frames: Path, whole: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("writes", [3, 13])
-def test_a_killed_run_gives_the_same_bytes(frames: Path, whole: Path, tmp_path: Path, writes: int) -> None:
+def test_a_killed_run_gives_the_same_bytes(frames: Path, whole: Path, tmp_path: Path, writes: int, monkeypatch) -> None:
     words = json.dumps({"input": str(frames), "output": str(tmp_path / "out"), **ALL})
     killed = subprocess.run([sys.executable, "-c", KILLED, words, str(writes)], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with pytest.raises(BadInput, match="unfinished"):
         open_plate(tmp_path / "out/plate.zarr")
     assert len(list((tmp_path / "out/done").iterdir())) == writes // 10
+    created, create = [], module.new_image
+    monkeypatch.setattr(module, "new_image", lambda *all: created.append(all[1]) or create(*all))
     assert files_in(made(frames, tmp_path / "out", **ALL)) == files_in(whole)
+    assert ("A/1/0" in created) == (writes < 10), "whole positions are not written twice"
 
 
 def test_a_whole_output_is_left_alone_until_a_setting_or_the_input_changes(frames: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from emsuite.plates.frame_names import Parse, gaps
 TABLE = "frames_meta.csv"
 COLUMNS = ("channel_idx", "slice_idx", "time_idx", "channel_name", "file_name", "pos_idx")
 _ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy")
+_MOST = 1_000_000
+"""Slices, times, channels and positions."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def read_frames(table: Path) -> list[Frame]:
             raise BadInput(f"{table}:{number}: {missing[0]} is missing, expected the columns {', '.join(COLUMNS)}")
         try:
             c, z, t, p = (int(float(row[key])) for key in ("channel_idx", "slice_idx", "time_idx", "pos_idx"))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise BadInput(f"{table}:{number}: an index is no number, expected whole numbers") from None
         frames.append(Frame(c, z, t, p, row.get("channel_name") or str(c), row["file_name"]))
     return sorted(frames, key=lambda frame: frame.index)
@@ -180,6 +182,10 @@ class FramePlate:
         return voxels
 
     def _check_unique(self) -> None:
+        if odd := next((frame for frame in self.frames if not 0 <= min(frame.index) <= max(frame.index) < _MOST), None):
+            raise BadInput(
+                f"{self.path}: {odd.file_name} is {_told(odd.index)}, expected numbers from 0 to {_MOST - 1}"
+            )
         for index, count in Counter(frame.index for frame in self.frames).items():
             if count > 1:
                 names = [frame.file_name for frame in self.frames if frame.index == index][:2]
