@@ -26,6 +26,8 @@ from emsuite.evaluation.metrics import METRICS
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.settings import WorkflowConfig
@@ -220,6 +222,16 @@ def test_every_key_of_a_network_is_documented() -> None:
 def test_every_key_of_a_data_set_is_documented() -> None:
     documented = tables(DOCS / "own_volume.md")
     assert documented["2. Describe it"].keys() == Dataset.model_fields.keys()
+
+
+def test_every_key_of_a_plate_is_documented() -> None:
+    documented = tables(DOCS / "microdl.md")
+    check_table(documented["Keys of a file"], PreprocessSettings)
+    for key, field in PreprocessSettings.model_fields.items():
+        for step in settings_within(field.annotation):
+            check_table(documented[f"`{key}`"], step)
+    check_table(documented["Label-free cells"], LabelFreeSettings)
+    check_table(documented["Stains"], StainsSettings)
 
 
 def test_every_setting_of_the_segmentation_is_documented() -> None:

@@ -32,6 +32,7 @@ LARGE_ON_PURPOSE = {
     "common": "the ground floor, whose modules have no other package below to go to",
     "evaluation": "each kind of score by its name, and what an evaluation shows of them",
     "prediction": "where tiles lie, how they combine, and how each kind of output is written",
+    "plates": "each step of preprocessing by its name",
     "training": "each part of a run by its name; a second kind of step will give the steps a package",
 }
 

@@ -35,6 +35,9 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
 from emsuite.config.dataset import load_dataset
 from emsuite.config.network import NetworkConfig
+from emsuite.plates.index_plate import index_plate
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.plates.synthesize import LabelFreeSettings, synthesize_frames
 from emsuite.published.published import convert
 from emsuite.segmentation.graph_tables import write_block
 from emsuite.segmentation.region_graph import Edges, Nodes
@@ -391,7 +394,61 @@ def bundles(run: Runner) -> None:
     values()
 
 
-KINDS = {kind.__name__: kind for kind in (networks, command_lines, datasets, manifests, checkpoints, bundles)}
+def plates(run: Runner) -> None:
+    """Values at any key of a file of preprocessing and in the documents of a plate, and tables of frames."""
+    small = LabelFreeSettings(positions=3, times=1, slices=2, size=32, cells=3, empty=0.0)
+    synthesize_frames("label-free", small, run.folder / "frames")
+    index_plate(run.folder / "frames", run.folder / "good.zarr")
+    file, out = run.folder / "preprocess.yaml", run.folder / "ready"
+    good = {"input": str(run.folder / "frames"), "output": str(out), "masks": {"channels": [1], "radius": 1}}
+    keys = sorted({("input",), *set(keys_of(PreprocessSettings))} - {("output",)})
+
+    @settings(GENERATED, max_examples=90 * MANY)
+    @given(st.sampled_from(keys), VALUES)
+    def values(path: tuple[str, ...], value: Any) -> None:
+        content = json.loads(json.dumps(good))
+        put(content, path, value)
+        file.write_text(yaml.safe_dump(content), encoding="utf-8", errors="replace")
+        run.script("01_data/preprocess.py", file, "--workers", 1)
+
+    documents = ("zarr.json", "A/1/zarr.json", "A/1/1/zarr.json", "A/1/1/0/zarr.json")
+
+    @settings(GENERATED, max_examples=60 * MANY)
+    @given(st.sampled_from(documents), st.lists(st.integers(0, 20), max_size=8), VALUES)
+    def plate_documents(name: str, way: list[int], value: Any) -> None:
+        plate = run.folder / "odd.zarr"
+        shutil.rmtree(plate, ignore_errors=True)
+        shutil.copytree(run.folder / "good.zarr", plate)
+        whole = json.loads((plate / name).read_text())
+        content, last = whole, None
+        for step in way:
+            if isinstance(content, dict | list) and content:
+                last = (
+                    content,
+                    (sorted(content)[step % len(content)] if isinstance(content, dict) else step % len(content)),
+                )
+                content = content[last[1]]
+        if last:
+            last[0][last[1]] = value
+        (plate / name).write_text(json.dumps(whole, default=str), encoding="utf-8", errors="replace")
+        file.write_text(yaml.safe_dump(good | {"input": str(plate)}))
+        run.script("01_data/preprocess.py", file, "--workers", 1)
+
+    rows = (run.folder / "frames/frames_meta.csv").read_text().splitlines()
+
+    @settings(GENERATED, max_examples=60 * MANY)
+    @given(st.integers(0, len(rows) - 1), st.integers(0, 6), PLAIN)
+    def frame_tables(row: int, column: int, value: Any) -> None:
+        cells = [line.split(",") for line in rows]
+        cells[row][column] = str(value)
+        text = "\n".join(",".join(line) for line in cells)
+        (run.folder / "frames/frames_meta.csv").write_text(text, encoding="utf-8", errors="replace")
+        run.script("01_data/index_plate.py", run.folder / "frames", run.folder / "x.zarr", "--workers", 1)
+
+    values(), plate_documents(), frame_tables()
+
+
+KINDS = {kind.__name__: kind for kind in (networks, command_lines, datasets, manifests, checkpoints, bundles, plates)}
 
 
 def main() -> None:

@@ -16,7 +16,11 @@ PROGRAM = ROOT / "tests/system/hostile_inputs.py"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "least"),
-    [(("networks", "datasets", "bundles"), 330), (("command_lines", "manifests", "checkpoints"), 290)],
+    [
+        (("networks", "datasets", "bundles"), 330),
+        (("command_lines", "manifests", "checkpoints"), 290),
+        (("plates",), 180),
+    ],
 )
 def test_each_gets_one_line(tmp_path: Path, kinds: tuple[str, ...], least: int) -> None:
     """`EMSUITE_HOSTILE_INPUTS=20` searches longer, and elsewhere in each run."""

@@ -4,6 +4,7 @@
 @options.network_and(...)    ... [ITERATIONS]     the same, and a number behind it, as the published scripts take it
 @options.stated_grid(...)    --voxel-size, --offset, --endpoint-url   of volumes whose files say none, and of s3://
 @options.workers             --workers, --slurm   processes, or jobs of a cluster
+@options.threads             --workers            threads of this process
 @options.endpoint            --endpoint-url ...   an S3 endpoint
 @options.fragment_settings   --flood, --seeds...  an option for each key of a settings class
 """
@@ -50,6 +51,14 @@ bind = click.option(
     default="127.0.0.1",
     metavar="ADDRESS",
     help="The address to listen on; with any other than the default, other machines can connect.",
+)
+
+threads = click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=lambda: len(os.sched_getaffinity(0)),
+    show_default="processors",
+    help="Threads at once.",
 )
 
 

@@ -39,8 +39,8 @@ class Level(NamedTuple):
 
 
 def axis_names(ndim: int, dims: int) -> tuple[str, ...]:
-    """Return the names of `ndim` axes, of which the last `dims` are those of space: c, z, y, x."""
-    return (*["c"] * (ndim - dims), *_SPACE[-dims:])
+    """Return the names of `ndim` axes, of which the last `dims` are those of space: t, c, z, y, x."""
+    return (*("t", "c")[2 - (ndim - dims) :], *_SPACE[-dims:])
 
 
 def describe(array: Path, new: NewArray) -> None:

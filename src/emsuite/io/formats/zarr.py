@@ -145,7 +145,7 @@ def _is_array(folder: Path) -> bool:
 
 
 def _finest(folder: Path) -> Path:
-    names = ome_ngff.level_names(_group_attributes(folder)) if folder.is_dir() else []
+    names = ome_ngff.level_names(group_attributes(folder)) if folder.is_dir() else []
     return folder / names[0] if names else folder
 
 
@@ -200,10 +200,11 @@ def _groups_above(container: Path, folder: Path) -> Iterator[tuple[str, dict[str
     for group in folder.parents:
         if not group.is_relative_to(container):
             return
-        yield folder.relative_to(group).as_posix(), _group_attributes(group)
+        yield folder.relative_to(group).as_posix(), group_attributes(group)
 
 
-def _group_attributes(group: Path) -> dict[str, Any]:
+def group_attributes(group: Path) -> dict[str, Any]:
+    """Return the attributes of a folder, none if it has no document; raise BadInput if they are damaged."""
     attributes: Any = {}
     for document in ("zarr.json", ".zattrs"):
         try:

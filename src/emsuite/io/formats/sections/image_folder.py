@@ -81,6 +81,25 @@ def is_image_folder(folder: Path) -> bool:
         return False
 
 
+def describe_image(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape (Y, X) and the type of one grey image, from the head of its file; BadInput for any other."""
+    if (kind := _kind(path.name)) is None:
+        raise BadInput(f"{path}: expected an image, {', '.join(_KINDS)}")
+    return _describe(kind, path)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return one grey image (Y, X) in the type of its file; raise BadInput if it is damaged, or no grey image."""
+    (_, dtype), kind = describe_image(path), str(_kind(path.name))
+    if kind != "TIFF":
+        return _unpacked(kind, path, dtype)
+    pages = Pages(path)
+    try:
+        return np.asarray(pages.as_array()[0])
+    finally:
+        pages.close()
+
+
 def _kind(name: str) -> str | None:
     return None if name.startswith(".") else _KINDS.get(os.path.splitext(name)[1].lower())
 
@@ -156,13 +175,17 @@ class _Sections:
 
     def _decoded(self, path: Path) -> np.ndarray:
         self._check(path, *_describe(self._kind, path))
-        try:
-            with open(path, "rb") as file, _READERS[self._kind](file) as image:
-                return np.asarray(image).astype(self._dtype, copy=False)
-        except (MemoryError, PermissionError):
-            raise
-        except Exception as error:  # a damaged file: errors of any kind
-            raise BadInput(f"{path}: is damaged: it cannot be unpacked: {error}") from None
+        return _unpacked(self._kind, path, self._dtype)
+
+
+def _unpacked(kind: str, path: Path, dtype: np.dtype) -> np.ndarray:
+    try:
+        with open(path, "rb") as file, _READERS[kind](file) as image:
+            return np.asarray(image).astype(dtype, copy=False)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # a damaged file: errors of any kind
+        raise BadInput(f"{path}: is damaged: it cannot be unpacked: {error}") from None
 
 
 def _describe(kind: str, path: Path) -> tuple[tuple[int, ...], np.dtype]:

@@ -1,0 +1,124 @@
+"""One position of a plate after the other, corrected: flat field, resize, masks and weights, clip, CLAHE."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from emsuite.common.documents import read_json
+from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
+from emsuite.plates.corrections import (
+    Factors,
+    clipped,
+    equalized,
+    factors_of,
+    flattened,
+    resized,
+    resized_mask,
+    resized_shape,
+)
+from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
+from emsuite.plates.plate import FieldImage, Plate, new_image
+from emsuite.plates.selection import channel_numbers
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.plates.statistics import Where
+
+MASK, WEIGHTS = "labels/foreground", "border_weights"
+"""Further images of a position."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The steps that change voxels, for a plate."""
+
+    settings: PreprocessSettings
+    plate: Plate
+    """What is read."""
+    masks_from: Plate | None = None
+    """Masks from elsewhere."""
+    fields: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """The flat field (Y, X) of each channel that is corrected."""
+    limits: Mapping[Where, tuple[float, float]] = field(default_factory=dict)
+    """The grey values at which volumes are clipped."""
+
+    @property
+    def factors(self) -> Factors:
+        """The factors of the resize along z, y, x."""
+        return factors_of(self.settings.resize.scale if self.settings.resize else None)
+
+    def resized(self, where: Where) -> np.ndarray:
+        """Return a volume (Z, Y, X) after flat field and resize, in its own type if there is neither."""
+        volume = self.plate.read(*where)
+        if where.channel in self.fields:
+            volume = flattened(volume, self.fields[where.channel])
+        return resized(volume, self.factors) if self.settings.resize else volume
+
+    def write(self, position: str, plate: Path, done: Path) -> list[int]:
+        """Write the images of a position, unless an earlier run has.
+
+        Args:
+            position: as `A/1/0`.
+            plate: the plate to write into, which `create_plate` wrote.
+            done: the folder with a record of each position that is complete.
+
+        Returns:
+            the voxels of its foreground, and all voxels of its masks; 0 and 0 without masks.
+        """
+        record = done / f"{position.replace('/', '.')}.json"
+        if isinstance(earlier := read_json(record), list):
+            return earlier
+        image, mask, weights = self._create(position, plate)
+        counts = [0, 0]
+        for time in range(image.shape[0]):
+            volumes = [self.resized(Where(position, time, channel)) for channel in range(image.shape[1])]
+            if mask is not None:
+                found = self._mask(position, time, volumes)
+                mask.write(time, 0, found.astype(np.uint8))
+                counts = [counts[0] + int(found.sum()), counts[1] + found.size]
+                if weights is not None and (step := self.settings.border_weights):
+                    weights.write(time, 0, np.stack([border_weights(part, step.w0, step.sigma) for part in found]))
+            for channel, volume in enumerate(volumes):
+                image.write(time, channel, self._grey(Where(position, time, channel), volume))
+        write_json(record, counts)
+        return counts
+
+    def _create(self, position: str, plate: Path) -> tuple[FieldImage, FieldImage | None, FieldImage | None]:
+        """Create the image of a position, its mask and its weights; None for those that are not asked for."""
+        s, (t, c, *spatial) = self.settings, self.plate.shape(position)
+        shape, size = resized_shape(spatial, self.factors), self.plate.voxel_size_nm
+        if size is not None:
+            z, y, x = (length / factor for length, factor in zip(size, self.factors, strict=True))
+            size = (z, y, x)
+        dtype = np.float32 if s.flat_field or s.resize or s.clip or s.clahe else self.plate.dtype
+        one = (t, 1, *shape)
+        return (
+            new_image(plate, position, (t, c, *shape), dtype, self.plate.channels, size),
+            new_image(plate, position, one, np.uint8, ["foreground"], size, MASK) if s.masks else None,
+            new_image(plate, position, one, np.float32, [WEIGHTS], size, WEIGHTS) if s.border_weights else None,
+        )
+
+    def _grey(self, where: Where, volume: np.ndarray) -> np.ndarray:
+        """Return a volume after clip and CLAHE."""
+        if where in self.limits:
+            volume = clipped(volume, *self.limits[where])
+        step = self.settings.clahe
+        if step and where.channel in channel_numbers(self.plate, step.channels):
+            volume = equalized(volume, step.kernel_size, step.clip_limit)
+        return volume
+
+    def _mask(self, position: str, time: int, volumes: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the foreground (Z, Y, X) of a position and time, from thresholds or from elsewhere."""
+        step, shape = self.settings.masks, volumes[0].shape
+        assert step is not None
+        if self.masks_from is None:
+            chosen = [volumes[channel] for channel in channel_numbers(self.plate, step.channels)]
+            return foreground_of_channels(chosen, step.method, step.radius, step.whole_volume)
+        masks = self.masks_from
+        times, count, *spatial = masks.shape(position)
+        if time >= times or tuple(spatial) not in (shape, self.plate.shape(position)[2:]):
+            held = f"masks of {tuple(spatial)} at {times} times"
+            raise BadInput(f"{masks.path}/{position}: {held}, expected {self.plate.shape(position)[2:]} at each time")
+        either = np.logical_or.reduce([masks.read(position, time, channel) > 0 for channel in range(count)])
+        return resized_mask(either, shape)

@@ -1,0 +1,180 @@
+"""Plates: positions of a microscope, each an image (T, C, Z, Y, X), in zarr or in a folder of frames.
+
+plate = open_plate(Path("mine.zarr"))             OME-NGFF's HCS layout, of any program
+plate = open_plate(Path("frames/"))               frames, or microDL's own folder with its frames_meta.csv
+plate.read(plate.positions[0], time=0, channel=1)   (Z, Y, X)
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import check_finished
+from emsuite.common.progress import progress
+from emsuite.io.formats.tensors import hcs
+from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
+from emsuite.plates.frame_names import ByOrder, Parse
+from emsuite.plates.frames import TABLE, FramePlate, frames_in, read_frames
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Plate(Protocol):
+    """Positions with the same channels. Reads may come from several threads at once."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float] | None:
+        """z, y, x; None if it is unknown."""
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The names of the positions, as `A/1/0`."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the channels."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the voxels."""
+
+    def shape(self, position: str) -> tuple[int, int, int, int, int]:
+        """Return the lengths of T, C, Z, Y, X of a position."""
+
+    def read(self, position: str, time: int, channel: int) -> np.ndarray:
+        """Return the voxels (Z, Y, X); raise BadInput for a damaged file, and for NaN."""
+
+    def labels(self, position: str) -> tuple[str, ...]:
+        """Return the names of the images of labels of a position."""
+
+
+class ZarrPlate:
+    """A plate of OME-NGFF; images beside the main one are read by their names."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.positions: tuple[str, ...] = tuple(hcs.field_names(path))
+        self._open = lru_cache(maxsize=256)(self._opened)
+        first = self._open(self.positions[0], "")
+        self.channels, self.voxel_size_nm, self.dtype = first.channels, first.voxel_size_nm, np.dtype(first.array.dtype)
+
+    def shape(self, position: str, image: str = "") -> tuple[int, int, int, int, int]:
+        """Return the lengths of T, C, Z, Y, X of a position, or of another image of it, as `labels/foreground`."""
+        return self._open(position, image).shape
+
+    def read(self, position: str, time: int, channel: int, image: str = "") -> np.ndarray:
+        """Return the voxels (Z, Y, X) of a position, or of another image of it; raise BadInput for NaN."""
+        opened = self._open(position, image)
+        voxels = opened.read(time, channel)
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+            z = int(np.argwhere(~np.isfinite(voxels))[0][0])
+            raise BadInput(
+                f"{opened.path}: time {time}, channel {channel}, slice {z} holds NaN or infinity, expected numbers"
+            )
+        return voxels
+
+    def labels(self, position: str) -> tuple[str, ...]:
+        """Return the names of the images of labels of a position."""
+        return tuple(hcs.label_names(self.path / position))
+
+    def _opened(self, position: str, image: str) -> FieldImage:
+        opened = hcs.open_image(self.path / position / image)
+        if not image and position != self.positions[0]:
+            first = self._open(self.positions[0], "")
+            if opened.channels != first.channels:
+                raise BadInput(f"{opened.path}: channels {list(opened.channels)}, expected {list(first.channels)}")
+        return opened
+
+
+def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[str] = ()) -> Plate:
+    """Open a plate.
+
+    Args:
+        path: a plate of OME-NGFF, a folder with `frames_meta.csv`, or a folder of frames.
+        parse: reads the names of frames in a folder without a table; None: im_c###_z###_t###_p###.
+        channel_names: names of the channels of such a folder.
+
+    Raises:
+        BadInput: nothing of these, unfinished, incomplete, or images of unequal size or type.
+    """
+    check_finished(path)
+    if not path.is_dir():
+        raise BadInput(f"{path}: no such folder; expected a plate of OME-NGFF or a folder of frames")
+    if hcs.is_plate(path):
+        return ZarrPlate(path)
+    if parse is None and not channel_names and (path / TABLE).is_file():
+        return FramePlate(path, read_frames(path / TABLE))
+    if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+        raise BadInput(f"{path}: zarr, but no plate; expected `plate` of OME-NGFF in its document")
+    return FramePlate(path, frames_in(path, parse or ByOrder(), channel_names))
+
+
+def create_plate(path: Path, positions: Sequence[str]) -> None:
+    """Write the documents of a plate and its wells; see `new_image`."""
+    hcs.create_plate(path, positions)
+
+
+def new_image(
+    path: Path, position: str, shape: Sequence[int], dtype: Any, channels: Sequence[str],
+    voxel_size_nm: Sequence[float] | None, image: str = "",
+) -> FieldImage:  # fmt: skip
+    """Create an image (T, C, Z, Y, X) of a position, filled with 0, and return it open for writing.
+
+    Args:
+        path: a plate that `create_plate` wrote.
+        position: as `A/1/0`.
+        shape: T, C, Z, Y, X.
+        dtype: of the voxels.
+        channels: the names of the channels.
+        voxel_size_nm: z, y, x; None: unknown.
+        image: the name of a further image of the position, as `labels/foreground`.
+    """
+    hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm)
+    return hcs.open_image(path / position / image, "r+")
+
+
+def check_outside(out: Path, source: Path) -> None:
+    """Raise BadInput for an output in a folder that is read: the folder would change meanwhile."""
+    if out.resolve().is_relative_to(source.resolve()):
+        raise BadInput(f"{out}: lies in {source}, which is read; choose another place")
+
+
+def check_equal_sizes(plate: Plate) -> tuple[int, int]:
+    """Return the size (Y, X) of all positions; raise BadInput if two differ."""
+    expected = plate.shape(plate.positions[0])[3:]
+    for position in plate.positions[1:]:
+        if (size := plate.shape(position)[3:]) != expected:
+            raise BadInput(f"{plate.path}/{position}: images of {size}, expected {expected} as {plate.positions[0]}")
+    return expected
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str | None = None
+) -> list[Result]:
+    """Return what a function returns for each item, in their order; the first error ends all.
+
+    Args:
+        function: is called from several threads.
+        items: its arguments.
+        workers: the number of threads.
+        what: the description of a progress bar; None: no bar.
+    """
+    todo = list(items)
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(function, item) for item in todo]
+        try:
+            shown = futures if what is None else progress(futures, what=what, total=len(todo), unit="position")
+            return [future.result() for future in shown]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

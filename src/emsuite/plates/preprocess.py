@@ -1,0 +1,262 @@
+"""A plate into one that is ready for training, by the steps of a file; see `settings`.
+
+    out/plate.zarr               the corrected images (T, C, Z, Y, X), their labels/foreground and border_weights
+    out/flat_field/              flat-field_channel-N.npy
+    out/statistics.csv           of the data set, its positions and its volumes
+    out/tiles.csv                of the tiles with enough foreground
+    out/split.json               which values train, validate and test
+    out/preprocessing.json       each step: its settings and its results, or that it was not asked for
+    out.manifest.json
+
+Positions are written one by one, on several threads; a stopped run continues behind those that were complete.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emsuite.common.errors import BadInput
+from emsuite.common.files import atomic_path, remove, write_json
+from emsuite.common.outputs import is_finished, output
+from emsuite.io.fingerprint import origin_of, seen
+from emsuite.io.volume import fingerprint
+from emsuite.plates.correct_positions import MASK, Correction
+from emsuite.plates.flat_field import SumOfImages, estimate_flat_field, flat_field_path, read_flat_field, sum_of_images
+from emsuite.plates.plate import (
+    Plate,
+    ZarrPlate,
+    check_equal_sizes,
+    check_outside,
+    create_plate,
+    in_threads,
+    open_plate,
+)
+from emsuite.plates.selection import Selection, channel_numbers
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
+from emsuite.plates.statistics import Row, Where, measure, write_statistics
+from emsuite.plates.tiles import kept_tiles, tile_rows, tiles_of
+
+_STEPS = ("flat_field", "resize", "masks", "border_weights", "clip", "clahe", "normalize", "tiles", "split")
+_log = logging.getLogger(__name__)
+
+
+def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
+    """Write the preprocessed plate into the folder `settings.output`.
+
+    Args:
+        settings: the steps.
+        workers: threads; the result does not depend on them.
+
+    Returns:
+        Whether anything was written; a whole output of the same settings and input is left alone.
+
+    Raises:
+        BadInput: an input is missing or odd, a channel has no images or constant ones, a mask is empty, an image holds
+            NaN, or a setting does not fit the plate.
+    """
+    run = _Run.of(settings, workers)
+    out, inputs = settings.output, run.inputs()
+    for source in inputs.values():
+        check_outside(out, source)
+    record = settings.model_dump(mode="json", exclude={"input", "output"})
+    record["origins"] = {name: origin_of(path) for name, path in inputs.items()}
+    if is_finished(out, record):
+        return False
+    with output(out, record, inputs=inputs, fingerprint=fingerprint) as made:
+        done = out / "done"
+        if not (made.resumed and done.exists()):
+            made.clear()
+            create_plate(out / "plate.zarr", run.plate.positions)
+            done.mkdir()
+        run.write(done)
+        remove(done)
+        made.notes["arrays"] = {".": seen(out)}  # not its arrays alone
+    return True
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps of one output, and what each of them tells."""
+
+    settings: PreprocessSettings
+    workers: int
+    plate: Plate
+    masks_from: Plate | None
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: PreprocessSettings, workers: int) -> "_Run":
+        """Open the plate and the masks from elsewhere."""
+        chosen, masks_from = settings, None
+        plate = Selection(open_plate(chosen.input), chosen.positions, chosen.channels, chosen.times, chosen.slices)
+        if chosen.masks and chosen.masks.folder:
+            masks, picked = open_plate(chosen.masks.folder), chosen.masks.channels or "all"
+            if missing := [name for name in plate.positions if name not in masks.positions]:
+                raise BadInput(f"{masks.path}: has no masks of position {missing[0]}, expected some for each")
+            masks_from = Selection(masks, chosen.positions, picked, chosen.times, chosen.slices)
+        return cls(settings, workers, plate, masks_from)
+
+    def inputs(self) -> dict[str, Path]:
+        """Return everything that is read, by name."""
+        s = self.settings
+        paths = {"input": s.input, "masks": s.masks.folder if s.masks else None}
+        paths |= {
+            "flat_field": s.flat_field.folder if s.flat_field else None,
+            "split": s.split.file if s.split else None,
+        }
+        return {name: path for name, path in paths.items() if path is not None}
+
+    def write(self, done: Path) -> None:
+        """Write everything, the positions that an earlier run has not, and all that follows from them."""
+        s, out = self.settings, self.settings.output
+        correction = Correction(s, self.plate, self.masks_from, self._flat_fields())
+        correction = replace(correction, limits=self._limits(correction))
+        counts = in_threads(
+            lambda position: correction.write(position, out / "plate.zarr", done),
+            self.plate.positions,
+            self.workers,
+            "correct",
+        )
+        self._check_masks(counts)
+        plate = ZarrPlate(out / "plate.zarr")
+        rows = measure(_volumes(plate), lambda where: plate.read(*where), s.normalize.percentiles, self._in_threads)
+        self._check_constant(rows)
+        write_statistics(out / "statistics.csv", rows)
+        self._write_tiles(plate)
+        self._write_split(plate)
+        write_json(out / "preprocessing.json", {"channels": list(plate.channels), "steps": self._steps()})
+
+    def _in_threads(self, function: Callable[[Where], Any], volumes: Sequence[Where]) -> list[Any]:
+        return in_threads(function, volumes, self.workers)
+
+    def _flat_fields(self) -> dict[int, np.ndarray]:
+        """Estimate or read the flat fields of the channels that are asked for, and store them."""
+        step, plate, folder = self.settings.flat_field, self.plate, self.settings.output / "flat_field"
+        if step is None:
+            return {}
+        size, told, fields = check_equal_sizes(plate), {}, {}
+        for channel in channel_numbers(plate, step.channels):
+            name, images = plate.channels[channel], None
+            if step.folder:
+                fields[channel] = read_flat_field(step.folder, channel, size)
+            else:
+                part = Selection(plate, "all", [channel], step.times, step.slices)
+                sums = self._sums(part)
+                fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
+            low, high = float(fields[channel].min()), float(fields[channel].max())
+            told[name] = {"lowest": low, "highest": high, "images": images}
+            with atomic_path(flat_field_path(folder, channel)) as path, open(path, "wb") as file:
+                np.save(file, fields[channel])
+        self.results["flat_field"] = told
+        return fields
+
+    def _sums(self, plate: Plate) -> Iterator[SumOfImages]:
+        """Yield the sums of the images of each volume, in order; a few volumes are in memory at a time."""
+        volumes = _volumes(plate)
+        for begin in range(0, len(volumes), self.workers):
+            few = volumes[begin : begin + self.workers]
+            yield from self._in_threads(lambda where: sum_of_images(plate.read(*where)), few)
+
+    def _limits(self, correction: Correction) -> dict[Where, tuple[float, float]]:
+        """Measure the percentiles at which each volume is clipped."""
+        step = self.settings.clip
+        if step is None:
+            return {}
+        chosen = channel_numbers(self.plate, step.channels)
+        volumes = [where for where in _volumes(self.plate) if where.channel in chosen]
+        rows = measure(volumes, correction.resized, step.percentiles, self._in_threads)
+        near = {(row.position, row.time, row.channel): (row.low, row.high) for row in rows if row.scope == step.scope}
+        limits = {}
+        for where in volumes:
+            position, _, channel = where
+            limits[where] = near[
+                {"dataset": ("", "", channel), "position": (position, "", channel)}.get(step.scope, where)
+            ]
+        told = {self.plate.channels[row.channel]: [row.low, row.high] for row in rows if row.scope == "dataset"}
+        self.results["clip"] = {"percentiles_of_the_data_set": told}
+        return limits
+
+    def _check_masks(self, counts: Sequence[Sequence[int]]) -> None:
+        if self.settings.masks is None:
+            return
+        if not any(inside for inside, _ in counts):
+            where = self.masks_from.path if self.masks_from else self.plate.path
+            raise BadInput(f"{where}: the mask is empty, no position has foreground; expected another method or radius")
+        without = [name for name, (inside, _) in zip(self.plate.positions, counts, strict=True) if not inside]
+        if without:
+            _log.warning("%s: no foreground in %d positions: %s", self.plate.path, len(without), ", ".join(without[:8]))
+        fraction = sum(inside for inside, _ in counts) / sum(total for _, total in counts)
+        self.results["masks"] = {"foreground": fraction, "positions_without_foreground": without}
+
+    def _check_constant(self, rows: Sequence[Row]) -> None:
+        whole = [row for row in rows if row.scope == "dataset"]
+        for row in whole:
+            if not row.voxels:
+                name = self.plate.channels[row.channel]
+                raise BadInput(f"{self.plate.path}, channel {name}: all images are constant, expected some with light")
+        empty = {self.plate.channels[row.channel]: row.empty for row in whole}
+        if any(empty.values()):
+            _log.info("%s: empty images (one value throughout), not counted in statistics: %s", self.plate.path, empty)
+        self.results["normalize"] = {"empty_images": empty}
+
+    def _write_tiles(self, plate: ZarrPlate) -> None:
+        step = self.settings.tiles
+        if step is None:
+            return
+        counted = in_threads(lambda where: self._tiles_of(plate, where), _volumes(plate), self.workers)
+        rows = [row for _, kept in counted for row in kept]
+        if not rows:
+            raise BadInput(
+                f"{self.plate.path}: no tile has {step.min_fraction:g} of foreground, expected a lower min_fraction"
+            )
+        write_statistics(self.settings.output / "tiles.csv", rows)
+        self.results["tiles"] = {"tiles": sum(total for total, _ in counted), "kept": len(rows)}
+
+    def _tiles_of(self, plate: ZarrPlate, where: Where) -> tuple[int, list[Row]]:
+        """Return the number of tiles of a volume, and the statistics of those with enough foreground."""
+        step, volume = self.settings.tiles, plate.read(*where)
+        assert step is not None
+        try:
+            boxes = list(tiles_of(volume.shape, step.size, step.step))
+        except ValueError as error:
+            raise BadInput(f"{plate.path}/{where.position}: {error}") from None
+        mask = plate.read(where.position, where.time, 0, MASK) > 0 if self.settings.masks else None
+        kept = boxes if mask is None else kept_tiles(mask, boxes, step.min_fraction)
+        return len(boxes), tile_rows(volume, where, kept, mask, self.settings.normalize.percentiles)
+
+    def _write_split(self, plate: Plate) -> None:
+        step = self.settings.split
+        if step is None:
+            return
+        values = values_of(plate, step.by)
+        try:
+            dealt = split_values(values, step.model_dump(include=set(PARTS)), step.seed)
+        except ValueError as error:
+            raise BadInput(f"{self.plate.path}: split by {step.by}: {error}") from None
+        if step.file:
+            dealt = read_split(step.file, step.by, values)
+        write_split(self.settings.output / "split.json", step.by, dealt)
+        self.results["split"] = {part: len(chosen) for part, chosen in dealt.items()}
+
+    def _steps(self) -> list[dict[str, Any]]:
+        """Return a record of every step, also of those that were not asked for."""
+        steps = []
+        for name in _STEPS:
+            step = getattr(self.settings, name)
+            if step is None:
+                steps.append({"step": name, "done": False, "why": "not in the configuration"})
+                _log.info("%s: not in the configuration, not done", name)
+            else:
+                said = step.model_dump(mode="json", exclude={"folder", "file"})
+                steps.append({"step": name, "done": True, "settings": said, "result": self.results.get(name, {})})
+        return steps
+
+
+def _volumes(plate: Plate) -> list[Where]:
+    shapes = [(position, plate.shape(position)) for position in plate.positions]
+    return [Where(position, int(t), int(c)) for position, shape in shapes for t, c in np.ndindex(*shape[:2])]

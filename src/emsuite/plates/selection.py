@@ -1,0 +1,97 @@
+"""A part of a plate: some positions, channels, times and slices of another one, as a plate itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from emsuite.common.errors import BadInput
+from emsuite.plates.plate import Plate
+
+Some = Sequence[int | str] | Literal["all"]
+
+
+class Selection:
+    """The chosen part of a plate; channels, times and slices are numbered anew from 0."""
+
+    def __init__(self, plate: Plate, positions: Some = "all", channels: Some = "all", times: Some = "all",
+                 slices: Some = "all"):  # fmt: skip
+        self._plate, self._times, self._slices = plate, times, slices
+        self._channels = channel_numbers(plate, channels)
+        self._positions = _chosen_positions(plate, positions)
+        for position in self._positions:
+            t, _, z = plate.shape(position)[:3]
+            for what, chosen, count in (("time", times, t), ("slice", slices, z)):
+                if chosen != "all" and (odd := [n for n in chosen if not 0 <= int(n) < count]):
+                    raise BadInput(f"{plate.path}/{position}: has no {what} {odd[0]}, expected 0 to {count - 1}")
+
+    @property
+    def path(self) -> Path:
+        """See `Plate`."""
+        return self._plate.path
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float] | None:
+        """See `Plate`."""
+        return self._plate.voxel_size_nm
+
+    @property
+    def dtype(self) -> np.dtype:
+        """See `Plate`."""
+        return self._plate.dtype
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """See `Plate`."""
+        return self._positions
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """See `Plate`."""
+        return tuple(self._plate.channels[number] for number in self._channels)
+
+    def shape(self, position: str) -> tuple[int, int, int, int, int]:
+        """See `Plate`."""
+        t, _, z, y, x = self._plate.shape(position)
+        counts = [n if chosen == "all" else len(chosen) for chosen, n in ((self._times, t), (self._slices, z))]
+        return counts[0], len(self._channels), counts[1], y, x
+
+    def read(self, position: str, time: int, channel: int) -> np.ndarray:
+        """See `Plate`."""
+        at = time if self._times == "all" else int(self._times[time])
+        voxels = self._plate.read(position, at, self._channels[channel])
+        return voxels if self._slices == "all" else voxels[[int(z) for z in self._slices]]
+
+    def labels(self, position: str) -> tuple[str, ...]:
+        """See `Plate`."""
+        return self._plate.labels(position)
+
+
+def channel_numbers(plate: Plate, chosen: Some) -> list[int]:
+    """Return the numbers of channels that are chosen by number or name; BadInput for one that the plate lacks."""
+    names = plate.channels
+    if chosen == "all":
+        return list(range(len(names)))
+    numbers = []
+    for channel in chosen:
+        if isinstance(channel, int) and 0 <= channel < len(names):
+            numbers.append(channel)
+        elif channel in names:
+            numbers.append(names.index(str(channel)))
+        else:
+            raise BadInput(f"{plate.path}: channel {channel} has no images; the channels are {', '.join(names)}")
+    return numbers
+
+
+def _chosen_positions(plate: Plate, chosen: Some) -> tuple[str, ...]:
+    if chosen == "all":
+        return plate.positions
+    by_field = {position.rpartition("/")[2]: position for position in reversed(plate.positions)}
+    positions = []
+    for name in map(str, chosen):
+        position = name if name in plate.positions else by_field.get(name)
+        if position is None:
+            raise BadInput(f"{plate.path}: has no position {name}; it has {', '.join(plate.positions[:8])}")
+        positions.append(position)
+    return tuple(positions)

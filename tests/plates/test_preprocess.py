@@ -1,0 +1,279 @@
+"""All steps on small plates: each against its own function, the same bytes after a kill, and what is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from builders import files_in
+from emsuite.common.errors import BadInput
+from emsuite.plates import correct_positions as module
+from emsuite.plates.correct_positions import MASK, WEIGHTS
+from emsuite.plates.corrections import equalized, flattened, resized
+from emsuite.plates.flat_field import estimate_flat_field, read_flat_field, sum_of_images
+from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
+from emsuite.plates.index_plate import index_plate
+from emsuite.plates.plate import ZarrPlate, open_plate
+from emsuite.plates.preprocess import preprocess
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.plates.split import read_split
+from emsuite.plates.statistics import read_statistics
+from emsuite.plates.synthesize import LabelFreeSettings, synthesize_frames
+
+SET = LabelFreeSettings(positions=4, times=2, slices=2, size=48, cells=6, empty=0.2)
+ALL = {
+    "flat_field": {"block_size": 8, "slices": [0]},
+    "resize": {"scale": 0.75},
+    "masks": {"channels": ["nuclei", 2], "radius": 1},
+    "border_weights": {"sigma": 3},
+    "clip": {"channels": ["nuclei"]},
+    "clahe": {"kernel_size": 12, "channels": ["membranes"]},
+    "normalize": {"scope": "position"},
+    "tiles": {"size": [12, 12], "min_fraction": 0.3},
+    "split": {"by": "position", "train": 0.5, "val": 0.25, "test": 0.25},
+}
+KILLED = """
+import json, os, signal, sys
+from emsuite.plates.plate import FieldImage
+from emsuite.plates.preprocess import preprocess
+from emsuite.plates.settings import PreprocessSettings
+
+writes, write = [], FieldImage.write
+
+def some(self, *all):
+    writes.append(all)
+    if len(writes) > int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, *all)
+
+FieldImage.write = some
+preprocess(PreprocessSettings(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("set") / "frames"
+    synthesize_frames("label-free", SET, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of all steps."""
+    return made(frames, tmp_path_factory.mktemp("whole") / "out", **ALL)
+
+
+def made(source: Path, out: Path, workers: int = 2, **steps: Any) -> Path:
+    preprocess(PreprocessSettings(input=source, output=out, **steps), workers)
+    return out
+
+
+def plate_of(out: Path) -> ZarrPlate:
+    plate = open_plate(out / "plate.zarr")
+    assert isinstance(plate, ZarrPlate)
+    return plate
+
+
+def test_each_step_is_its_own_function(frames: Path, whole: Path) -> None:
+    source, plate = open_plate(frames), plate_of(whole)
+    assert plate.positions == source.positions
+    assert plate.channels == source.channels
+    assert plate.dtype == np.float32
+    fields = []
+    for channel in range(3):
+        first = [source.read(p, t, channel)[:1] for p in source.positions for t in range(2)]
+        fields.append(estimate_flat_field(map(sum_of_images, first), 8, "")[0])
+        assert np.array_equal(read_flat_field(whole / "flat_field", channel, (48, 48)), fields[channel])
+    dark = [(p, t) for p in source.positions for t in range(2) if not source.read(p, t, 0).any()]
+    assert len(dark) == 2
+    nuclei = []
+    for position in source.positions:
+        for time in range(2):
+            volumes = [resized(flattened(source.read(position, time, c), fields[c]), (1, 0.75, 0.75)) for c in range(3)]
+            mask = foreground_of_channels(volumes[1:], "otsu", 1, whole=False)
+            assert np.array_equal(plate.read(position, time, 0, MASK) > 0, mask)
+            weights = np.stack([border_weights(section, 10, 3) for section in mask])
+            assert np.array_equal(plate.read(position, time, 0, WEIGHTS), weights)
+            assert np.array_equal(plate.read(position, time, 0), volumes[0])
+            assert np.array_equal(plate.read(position, time, 2), equalized(volumes[2], 12, 0.01))
+            nuclei.append((plate.read(position, time, 1), volumes[1], (position, time) in dark))
+    lit = np.concatenate([before for _, before, is_dark in nuclei if not is_dark])
+    low, high = (np.percentile(lit, q) for q in (2, 98))
+    near = (lit.max() - lit.min()) / 60_000
+    for after, before, _ in nuclei:
+        assert np.allclose(after, np.clip(before, low, high), atol=near)
+
+
+def test_statistics_are_those_of_the_voxels_that_were_written(whole: Path) -> None:
+    plate, rows = plate_of(whole), read_statistics(whole / "statistics.csv")
+    assert {row.scope for row in rows} == {"dataset", "position", "volume"}
+    for row in rows:
+        times = range(2) if row.time == "" else [row.time]
+        positions = [row.position] if row.position else plate.positions
+        read = [plate.read(p, int(t), row.channel) for p in positions for t in times]
+        sections = [section for volume in read for section in volume if section.min() < section.max()]
+        assert row.empty == sum(map(len, read)) - len(sections)
+        if sections:
+            assert row.mean == pytest.approx(np.mean(sections, dtype=np.float64))
+            assert row.std == pytest.approx(np.std(sections, dtype=np.float64))
+
+
+def test_tiles_have_enough_foreground(whole: Path) -> None:
+    plate, rows = plate_of(whole), read_statistics(whole / "tiles.csv")
+    counted = 0
+    for position in plate.positions:
+        for t, z in np.ndindex(2, 2):
+            mask = plate.read(position, t, 0, MASK)[z]
+            counted += 3 * sum(mask[y : y + 12, x : x + 12].mean() >= 0.3 for y in (0, 12, 24) for x in (0, 12, 24))
+    assert len(rows) == counted > 0
+    for row in rows[::7]:
+        z, y, x = int(row.z), int(row.y), int(row.x)
+        tile = plate.read(row.position, int(row.time), row.channel)[z, y : y + 12, x : x + 12]
+        assert row.mean == pytest.approx(tile.mean(dtype=np.float64))
+        assert float(row.foreground) >= 0.3
+
+
+def test_every_step_is_recorded_done_or_not(frames: Path, whole: Path, tmp_path: Path) -> None:
+    steps = json.loads((whole / "preprocessing.json").read_text())["steps"]
+    assert [step["step"] for step in steps if step["done"]] == list(ALL)
+    assert steps[0]["result"]["phase"]["images"] == 6, "two of eight have no light"
+    assert steps[6]["result"]["empty_images"]["phase"] == 4
+    assert sum(steps[8]["result"].values()) == 4
+    few = json.loads((made(frames, tmp_path / "few") / "preprocessing.json").read_text())["steps"]
+    assert [step["step"] for step in few if step["done"]] == ["normalize"]
+    assert all(step["why"] == "not in the configuration" for step in few if not step["done"])
+    source, plate = open_plate(frames), plate_of(tmp_path / "few")
+    assert plate.dtype == np.uint16
+    assert np.array_equal(plate.read("A/1/3", 1, 1), source.read("A/1/3", 1, 1)), "voxels keep their type and values"
+
+
+def test_a_plate_of_zarr_gives_what_its_frames_give(frames: Path, whole: Path, tmp_path: Path) -> None:
+    index_plate(frames, tmp_path / "plate.zarr", voxel_size_nm=(500, 100, 100))
+    out = made(tmp_path / "plate.zarr", tmp_path / "out", **ALL)
+    assert plate_of(out).voxel_size_nm == pytest.approx((500, 100 / 0.75, 100 / 0.75))
+    assert (out / "statistics.csv").read_bytes() == (whole / "statistics.csv").read_bytes()
+
+
+def test_the_same_bytes_on_one_thread(frames: Path, whole: Path, tmp_path: Path) -> None:
+    assert files_in(made(frames, tmp_path / "out", workers=1, **ALL)) == files_in(whole)
+
+
+@pytest.mark.parametrize("writes", [3, 13])
+def test_a_killed_run_gives_the_same_bytes(frames: Path, whole: Path, tmp_path: Path, writes: int, monkeypatch) -> None:
+    words = json.dumps({"input": str(frames), "output": str(tmp_path / "out"), **ALL})
+    killed = subprocess.run([sys.executable, "-c", KILLED, words, str(writes)], check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with pytest.raises(BadInput, match="unfinished"):
+        open_plate(tmp_path / "out/plate.zarr")
+    assert len(list((tmp_path / "out/done").iterdir())) == writes // 10
+    created, create = [], module.new_image
+    monkeypatch.setattr(module, "new_image", lambda *all: created.append(all[1]) or create(*all))
+    assert files_in(made(frames, tmp_path / "out", **ALL)) == files_in(whole)
+    assert ("A/1/0" in created) == (writes < 10), "whole positions are not written twice"
+
+
+def test_a_whole_output_is_left_alone_until_a_setting_or_the_input_changes(frames: Path, tmp_path: Path) -> None:
+    index_plate(frames, tmp_path / "plate.zarr")
+    settings = PreprocessSettings(input=tmp_path / "plate.zarr", output=tmp_path / "out")
+    assert preprocess(settings)
+    assert not preprocess(settings)
+    zarr.open_array(tmp_path / "plate.zarr/A/1/0/0", mode="r+")[0, 0, 0] = 77
+    assert preprocess(settings)
+    assert (plate_of(tmp_path / "out").read("A/1/0", 0, 0)[0] == 77).all()
+    assert preprocess(settings.model_copy(update={"channels": (1,)}))
+    assert plate_of(tmp_path / "out").channels == ("nuclei",)
+
+
+def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_path: Path) -> None:
+    again = {"split": {"by": "position", "file": str(whole / "split.json"), "seed": 5}}
+    again["flat_field"] = {"folder": str(whole / "flat_field")}
+    out = made(frames, tmp_path / "out", **again)
+    assert read_split(out / "split.json") == read_split(whole / "split.json")
+    assert (out / "flat_field/flat-field_channel-1.npy").read_bytes() == (
+        whole / "flat_field/flat-field_channel-1.npy"
+    ).read_bytes()
+
+
+def write_masks(folder: Path, size: int, value: int = 255) -> Path:
+    """Two channels of masks in quarters, of 4 positions, 2 times, 2 slices."""
+    folder.mkdir()
+    for p, t, z, c in np.ndindex(4, 2, 2, 2):
+        mask = np.zeros((size, size), np.uint8)
+        mask[: size // 2, c * size // 2 : (c + 1) * size // 2] = value
+        Image.fromarray(mask).save(folder / f"im_c{c:03}_z{z:03}_t{t:03}_p{p:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("size", [48, 24])
+def test_masks_from_elsewhere(frames: Path, tmp_path: Path, size: int) -> None:
+    """Of the size of the images, before or after the resize; channels are OR-ed."""
+    masks = write_masks(tmp_path / "masks", size)
+    out = made(frames, tmp_path / "out", masks={"folder": str(masks)}, resize={"scale": 0.5})
+    top = np.zeros((2, 24, 24), bool)
+    top[:, :12] = True
+    assert np.array_equal(plate_of(out).read("A/1/2", 1, 0, MASK) > 0, top)
+    one = made(frames, tmp_path / "one", masks={"folder": str(masks), "channels": [1]}, resize={"scale": 0.5})
+    top[:, :, :12] = False
+    assert np.array_equal(plate_of(one).read("A/1/2", 1, 0, MASK) > 0, top)
+
+
+def spoiled(frames: Path, folder: Path, value: float) -> Path:
+    """A plate of one channel of floats: constant, or with one NaN in it."""
+    folder.mkdir()
+    for p in range(2):
+        image = np.random.default_rng(p).random((48, 48)).astype(np.float32)
+        if np.isnan(value):
+            image[3, p] = np.nan
+        else:
+            image[:] = value
+        np.save(folder / f"im_c0_z0_t0_p{p}.npy", image)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("steps", "value", "line"),
+    [
+        ({}, 7.0, "channel 0: all images are constant, expected some with light"),
+        ({"flat_field": {"block_size": 8}}, 7.0, "channel 0: all images are constant"),
+        ({}, np.nan, r"im_c0_z0_t0_p0.npy: pixel \(3, 0\) is no finite number"),
+        ({"channels": ["actin"]}, 7.0, "channel actin has no images; the channels are 0"),
+    ],
+)
+def test_constant_images_nan_and_missing_channels(frames: Path, tmp_path: Path, steps, value: float, line: str) -> None:
+    with pytest.raises(BadInput, match=line):
+        made(spoiled(frames, tmp_path / "spoiled", value), tmp_path / "out", **steps)
+    assert not (tmp_path / "out.manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "line"),
+    [
+        ({"masks": {"channels": [1], "radius": 20}}, "the mask is empty, no position has foreground"),
+        ({"masks": {"folder": "masks0"}}, "masks0: the mask is empty"),
+        ({"masks": {"folder": "masks40"}}, r"masks of \(2, 40, 40\) at 2 times, expected \(2, 48, 48\)"),
+        ({"flat_field": {"block_size": 20}}, "fewer than 3 blocks of 20"),
+        ({"tiles": {"size": [64, 64]}}, "48 voxels along an axis, expected at least the 64 of a tile"),
+        (
+            {"tiles": {"size": [40, 40], "min_fraction": 1.0}, "masks": {"channels": [2], "radius": 1}},
+            "no tile has 1 of foreground",
+        ),
+        ({"split": {"by": "time"}}, "split by time: 2 values for 3 parts"),
+        ({"times": [5]}, "has no time 5"),
+        ({"split": {"file": "split.json"}}, "split.json: no split"),
+    ],
+)
+def test_settings_that_do_not_fit_the_plate(frames: Path, tmp_path: Path, monkeypatch, steps, line: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_masks(tmp_path / "masks0", 48, 0)
+    write_masks(tmp_path / "masks40", 40)
+    with pytest.raises(BadInput, match=line):
+        made(frames, tmp_path / "out", **steps)
+    assert not (tmp_path / "out.manifest.json").exists()
