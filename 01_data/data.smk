@@ -25,7 +25,9 @@ if PLAN.dataset.synthesis:
         shell:
             "EMSUITE_ORDER={params.order} python 01_data/synthesize.py --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
-elif not PLAN.dataset.folder:  # from a bucket, behind URLs, or copied from a shared folder
+elif (
+    not PLAN.dataset.folder
+):  # from a bucket, behind URLs, or copied from a shared folder
 
     rule fetch_data:
         input:

@@ -12,8 +12,7 @@ from emsuite.common.geometry import Roi
 from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.evaluation.compare import compare
 from emsuite.evaluation.contingency import contingency
-from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.label_border import in_border
+from emsuite.evaluation.ground_truth import GroundTruth, in_border
 from emsuite.evaluation.scores import (
     adapted_rand,
     adapted_rand_of,

@@ -4,8 +4,7 @@ import pytest
 from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
-from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.evaluation.label_border import in_border
+from emsuite.evaluation.ground_truth import GroundTruth, in_border
 
 SIZE = (20, 4, 5)
 

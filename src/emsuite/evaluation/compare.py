@@ -167,7 +167,7 @@ class _CompareBlock:
     def is_whole(self, block: Block) -> bool:
         """See `run_blocks`."""
         first, last = self.nodes.first[block.index : block.index + 2]
-        expected = ["nodes"] * (first < last) + ["pairs"] * (self.labels is not None)
+        expected = ["nodes"] * bool(first < last) + ["pairs"] * (self.labels is not None)
         return all(_table(self.folder, name, block.index).exists() for name in expected)
 
     def __call__(self, block: Block) -> None:

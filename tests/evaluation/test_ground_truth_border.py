@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import distance_transform_edt
 
-from emsuite.evaluation.label_border import in_border, margin_of
+from emsuite.evaluation.ground_truth import in_border, margin_of
 
 SIZE = (40, 4, 4)
 
