@@ -28,9 +28,9 @@ def test_pieces_of_a_segment_come_from_all_blocks(tmp_path: Path) -> None:
     second = Mesh(np.arange(12).reshape(4, 3), np.array([[0, 1, 2], [1, 2, 3]]))
     runs = np.array([[0, 0, 3, 5], [0, 1, 2, 8]], np.int32)
     large = 2**64 - 1
-    write_pieces(tmp_path, rows_of(0, 5, large), {0: Piece(first), 1: Piece(second, runs)})
-    write_pieces(tmp_path, rows_of(1, large), {0: Piece(first)})
-    write_pieces(tmp_path, rows_of(2), {})
+    write_pieces(tmp_path, 0, rows_of(0, 5, large), {0: Piece(first), 1: Piece(second, runs)})
+    write_pieces(tmp_path, 1, rows_of(1, large), {0: Piece(first)})
+    write_pieces(tmp_path, 2, rows_of(2), {})
     forget()
     assert gather_rows(tmp_path, range(3))["segment"].tolist() == [5, large, large]
     meshes = read_meshes(tmp_path, read_segment(tmp_path, 1))

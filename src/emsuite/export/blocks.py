@@ -64,7 +64,7 @@ class FindPieces:
                 meshes[label] = Mesh(mesh.vertices + shift - before[::-1] * UNITS, mesh.faces)
         runs = find_runs(labels[own], len(ids), first) if self.skeletons else [None] * len(ids)
         pieces = {n: Piece(meshes.get(n + 1), runs[n]) for n in range(len(ids))}
-        write_pieces(self.folder, rows, pieces)
+        write_pieces(self.folder, block.index, rows, pieces)
 
     def _close(self, labels: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """Return labels with background around the region, and how many voxels of it lie before them."""

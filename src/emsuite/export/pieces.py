@@ -42,7 +42,7 @@ class Piece(NamedTuple):
     """(N, 4) int32, see `runs.find_runs`."""
 
 
-def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) -> None:
+def write_pieces(folder: Path, block: int, rows: np.ndarray, pieces: Mapping[int, Piece]) -> None:
     """Write the rows (`ROW`) of a block and, by the number of the row, its pieces."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in PARTS}
     ends = dict.fromkeys(PARTS, 0)
@@ -54,16 +54,14 @@ def write_pieces(folder: Path, rows: np.ndarray, pieces: Mapping[int, Piece]) ->
                 parts[name].append(values)
             rows[name][number] = ends[name], ends[name] + length
             ends[name] += length
-    block = int(rows["block"][0]) if len(rows) else None
     for name, (dtype, width) in PARTS.items():
-        if block is not None and parts[name]:
+        if parts[name]:
             _save(folder / f"{block}.{name}.npy", np.concatenate(parts[name]).astype(dtype).reshape(-1, width))
-    if block is not None:
-        _save(folder / f"{block}.rows.npy", rows)
+    _save(folder / f"{block}.rows.npy", rows)
 
 
 def has_rows(folder: Path, block: int) -> bool:
-    """Return whether the rows of a block exist; a block without segments has none."""
+    """Return whether the rows of a block exist, none for a block without segments."""
     return (folder / f"{block}.rows.npy").exists()
 
 
