@@ -247,7 +247,7 @@ def _write_record(out: Output) -> None:
 
 def _remove(path: Path, record: Any) -> None:
     """Remove what lies at `path`, all at once: it has another name while that takes time."""
-    keep_edited(path, record)
+    keep_edited(path, record, mark_path(path))
     going = path.with_name(f".{path.name}.emsuite.removed")
     remove(going)
     if path.exists() or path.is_symlink():

@@ -25,8 +25,8 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_whole, is_copy, output, read_manifest, unfinished_path
-from emsuite.common.state.ownership import is_newer, mark, newest, unmark, wrote
+from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, read_manifest, unfinished_path
+from emsuite.common.state.ownership import is_newer, mark, unmark, wrote
 from emsuite.common.state.written import arrays_in
 from emsuite.data.copied_blocks import (
     CopyBlock,
@@ -161,7 +161,7 @@ def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -
             digests = compare(volume, copy, region, new.dtype, block)
         out.notes |= {"digest": digest_of(digests), "block": list(block)}
         if record != split_path(to)[0]:
-            out.notes["wrote"] = {"newest_ns": newest(split_path(to)[0])}
+            out.notes["wrote"] = {}  # the digest tells
     return str(out.notes["digest"])
 
 
@@ -189,14 +189,15 @@ def _check_copy(volume: Volume, to: Path, record: Path) -> None:
             raise BadInput(f"{to}: is the array to copy, expected another")
         if not is_copy(to, record):
             raise BadInput(f"{to}: exists but is no copy that this suite made; remove it or choose another name")
-        if _is_edited(to, read_manifest(record)):
+        if _is_edited(to, record):
             raise BadInput(f"{to}: has other voxels than this suite wrote; remove it or choose another name")
 
 
-def _is_edited(copy: Path, manifest: dict[str, Any]) -> bool:
+def _is_edited(copy: Path, record: Path) -> bool:
     """Return whether a finished copy has other voxels by now. They are read only if its files are newer."""
-    wrote_it, digest, block = (manifest.get(key) for key in ("wrote", "digest", "block"))
-    if not isinstance(block, list) or not is_newer(copy if copy.exists() else split_path(copy)[0], wrote_it):
+    wrote_it, digest, block = (read_manifest(record).get(key) for key in ("wrote", "digest", "block"))
+    files = copy if copy.exists() else split_path(copy)[0]
+    if not isinstance(block, list) or not is_newer(files, wrote_it, manifest_path(record)):
         return False
     return voxels_digest(open_volume(copy), block) != digest
 

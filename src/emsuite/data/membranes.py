@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cc3d
 import numpy as np
 from pydantic import Field, PositiveInt
 
@@ -153,6 +152,8 @@ def _parts(membranes: Volume, rule: LabelsRule, name: str) -> Iterator[slice]:
 
 
 def _pieces(inside: np.ndarray, smallest: int) -> np.ndarray:
+    import cc3d  # training alone does without
+
     pieces = cc3d.connected_components(inside, connectivity=6, out_dtype=np.uint32)
     if smallest > 1:
         size = np.bincount(pieces.ravel())

@@ -19,7 +19,7 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, wrote_earlier
 from emsuite.common.state.origins import record_names
-from emsuite.common.state.ownership import keep_edited, mark, unmark, wrote
+from emsuite.common.state.ownership import is_newer, mark, unmark, wrote
 from emsuite.data.downsample import Kind, downsample, factors, kind_for
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import origin_of
@@ -78,15 +78,16 @@ def make_pyramid(
 
 def check_levels(array: Path) -> None:
     """Raise BadInput if the folder of an array's coarser levels holds something that `make_pyramid` did not write."""
-    folder = levels_folder(array)
-    if folder.exists() and not is_copy(folder, record_path(array, "_levels")):
+    folder, record = levels_folder(array), record_path(array, "_levels")
+    if folder.exists() and not is_copy(folder, record):
         raise BadInput(f"{folder}: exists but this suite did not write it; remove it or choose another name")
+    if folder.exists() and is_newer(folder, wrote_earlier(record), manifest_path(record)):
+        raise BadInput(f"{folder}: is newer than its record, as if edited; remove it or choose another name")
 
 
 def remove_levels(array: Path) -> None:
-    """Remove the coarser levels of an array that `check_levels` has looked at, or set edited ones aside."""
+    """Remove the coarser levels of an array that `check_levels` has looked at."""
     folder, record = levels_folder(array), record_path(array, "_levels")
-    keep_edited(folder, wrote_earlier(record))
     remove(folder)
     remove(manifest_path(record))
 

@@ -107,7 +107,7 @@ def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Sect
     """
     check_pictures(folder)
     for name in _PICTURES:
-        keep_edited(folder / name, read_json(mark_path(folder / name)))
+        keep_edited(folder / name, read_json(mark_path(folder / name)), mark_path(folder / name))
         remove(folder / name)
         (folder / name).mkdir(parents=True)
     for name, svg in curves(evaluation).items():

@@ -164,12 +164,13 @@ def test_an_edit_among_more_files_than_a_record_holds_is_seen(tmp_path: Path, mo
     for number in range(40):
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / str(number)).write_text("made")
-    record = wrote(tmp_path / "folder")
-    later = record["newest_ns"] + 10**6
+    record, written_at = wrote(tmp_path / "folder"), tmp_path / "record"
+    written_at.touch()
+    later = written_at.stat().st_mtime_ns + 10**6
     for number in range(40):
         own = tmp_path / "folder" / str(number)
         before = own.stat()
         os.utime(own, ns=(later, later))
-        assert is_newer(tmp_path / "folder", record)
+        assert is_newer(tmp_path / "folder", record, written_at)
         os.utime(own, ns=(before.st_mtime_ns, before.st_mtime_ns))
-        assert not is_newer(tmp_path / "folder", record)
+        assert not is_newer(tmp_path / "folder", record, written_at)

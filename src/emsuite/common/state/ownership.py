@@ -38,23 +38,22 @@ def wrote(path: Path, parts: Iterable[str] = (".",)) -> dict[str, Any]:
     names = sorted(parts)
     files = heapq.nsmallest(_MOST, (entry for name in names for entry in _entries(path, name)))
     tops = sorted(entry.name for entry in path.iterdir()) if "." in names else []
-    times = {"newest_ns": newest(path, names)}
-    return {"parts": names, "files": files} | times | ({"tops": tops} if 0 < len(tops) <= _MOST else {})
+    return {"parts": names, "files": files} | ({"tops": tops} if 0 < len(tops) <= _MOST else {})
 
 
-def newest(path: Path, parts: Iterable[str] = (".",)) -> int:
-    """Return the time of the newest file, in ns, of a file or of the arrays `parts` of a folder; 0 if there is none."""
-    files = [path] if path.is_file() else (file for name in parts for file in _counted(path / name))
-    return max((file.stat().st_mtime_ns for file in files), default=0)
+def is_newer(path: Path, record: Any, written_at: Path) -> bool:
+    """Return whether a file of what lies at `path` is newer than its record: edited, or copied.
 
-
-def is_newer(path: Path, record: Any) -> bool:
-    """Return whether a file of what lies at `path` is newer than all that the run of a record wrote: edited, or copied.
-
-    False for records of earlier versions, and for those of files: they hold the content.
+    Args:
+        path: a file, or a folder.
+        record: see `wrote`; False for those of single files, as they hold the content, and without a record.
+        written_at: the file that holds the record, written after all others.
     """
-    time_ns = record.get("newest_ns") if isinstance(record, dict) else None
-    return isinstance(time_ns, int) and newest(path, map(str, record.get("parts", ["."]))) > time_ns
+    if not isinstance(record, dict) or "sha256" in record or not written_at.exists():
+        return False
+    parts = map(str, record.get("parts", ["."]))
+    files = [path] if path.is_file() else (file for name in parts for file in _counted(path / name))
+    return max((file.stat().st_mtime_ns for file in files), default=0) > written_at.stat().st_mtime_ns
 
 
 def set_aside(path: Path, names: Iterable[Path] | None = None) -> Path:
@@ -73,9 +72,9 @@ def set_aside(path: Path, names: Iterable[Path] | None = None) -> Path:
     return aside
 
 
-def keep_edited(path: Path, record: Any) -> None:
+def keep_edited(path: Path, record: Any, written_at: Path) -> None:
     """Set what lies at `path` aside, with a warning, if it is newer than its record: it may have been edited."""
-    if path.exists() and is_newer(path, record):
+    if path.exists() and is_newer(path, record, written_at):
         aside = set_aside(path)
         _log.warning("%s: is newer than what this suite wrote there, as if edited; it is kept in %s", path, aside)
 
