@@ -3,7 +3,9 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +73,49 @@ def masks_path(container: Path) -> Path:
     return container.with_name(container.name + ".masks.json")
 
 
+@dataclass(frozen=True)
+class AddedArray:
+    """An array that is made from another one of a volume and written into the volume, and its record beside it."""
+
+    container: Path
+    name: str
+    record: Path
+    what: str
+    """Such arrays in words, for messages."""
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the array and its record; raise BadInput unless the container is a zarr volume."""
+        if not is_writable(self.container):
+            raise BadInput(
+                f"{self.container}: expected a zarr volume, as VOLUME.zarr ({self.what} are written into it)"
+            )
+        with owned(lock_path(self.record), self.container / self.name):
+            remove_leftovers(self.record)
+            yield
+
+    def add(self, settings: dict[str, Any], inputs: dict[str, Path], is_kept: bool, write: Callable[[], None]) -> bool:
+        """Write the array unless it is kept, then the record unless it exists; return whether the array was written.
+
+        Args:
+            settings: What the array is made by, for the record.
+            inputs: What it is made from.
+            is_kept: Whether the array that exists stays.
+            write: Writes the array.
+        """
+        if not is_kept:
+            try:
+                write()
+            except PermissionError:
+                raise BadInput(
+                    f"{self.container}: cannot be written; {self.what} are written into the volume: take a copy of it"
+                ) from None
+        if not is_kept or not self.record.exists():
+            record = provenance(settings | {"kept": is_kept}, inputs=inputs, fingerprint=fingerprint)
+            write_json(self.record, record | {"arrays": {self.name: seen(self.container / self.name)}})
+        return not is_kept
+
+
 def create_mask(container: Path, rule: MaskRule) -> bool:
     """Write `volumes/labels/labels_mask` (uint8, 0 or 1) into a container, with the labels' ROI and chunks.
 
@@ -88,32 +133,19 @@ def create_mask(container: Path, rule: MaskRule) -> bool:
         BadInput: The container cannot be written, its labels are missing or no integers, or its mask does not fit them.
     """
     container = Path(container)
-    if not is_writable(container):
-        raise BadInput(f"{container}: expected a zarr volume, as VOLUME.zarr (masks are written into it)")
-    with owned(lock_path(masks_path(container)), container / MASK):
-        remove_leftovers(masks_path(container))
-        return _create_mask(container, rule)
+    mask = AddedArray(container, MASK, masks_path(container), "masks")
+    with mask.owned():
+        return _create_mask(mask, container, rule)
 
 
-def _create_mask(container: Path, rule: MaskRule) -> bool:
+def _create_mask(mask: AddedArray, container: Path, rule: MaskRule) -> bool:
     labels = open_volume(container / LABELS)
     if labels.channels is not None or labels.dtype.kind not in "iub":
         raise BadInput(f"{labels.path}: {labels.dtype} {labels.shape}, expected integer labels without channels")
     settings = {_RULE: rule.model_dump(mode="json"), _LABELS_CHECKSUM: content_or_files(labels)}
     is_kept = _keeps_mask(container, labels, settings)
-    if not is_kept:
-        try:
-            _write(container, labels, rule, settings)
-        except PermissionError:
-            raise BadInput(
-                f"{container}: cannot be written; masks are written into the volume: take a copy of it"
-            ) from None
-    if not is_kept or not masks_path(container).exists():
-        record = provenance(
-            settings | {"kept": is_kept}, inputs={"labels": container / LABELS}, fingerprint=fingerprint
-        )
-        write_json(masks_path(container), record | {"arrays": {MASK: seen(container / MASK)}})
-    return not is_kept
+    inputs = {"labels": container / LABELS}
+    return mask.add(settings, inputs, is_kept, lambda: _write(container, labels, rule, settings))
 
 
 def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bool:

@@ -16,20 +16,16 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove_leftovers, write_json
-from emsuite.common.outputs import check_finished, lock_path
+from emsuite.common.outputs import check_finished
 from emsuite.common.progress import progress
-from emsuite.common.provenance import provenance
 from emsuite.common.settings import Settings
-from emsuite.common.state.lock import owned
-from emsuite.io.fingerprint import content_or_files, seen
+from emsuite.data.labels_mask import AddedArray
+from emsuite.io.fingerprint import content_or_files
 from emsuite.io.volume import (
     LABELS,
     Volume,
     create_volume,
-    fingerprint,
     holds_array,
-    is_writable,
     open_volume,
     rename_array,
 )
@@ -89,31 +85,18 @@ def create_labels(container: Path, rule: LabelsRule) -> bool:
             but membranes.
     """
     container = Path(container)
-    if not is_writable(container):
-        raise BadInput(f"{container}: expected a zarr volume, as VOLUME.zarr (labels are written into it)")
-    with owned(lock_path(labels_path(container)), container / LABELS):
-        remove_leftovers(labels_path(container))
-        return _create_labels(container, rule)
+    labels = AddedArray(container, LABELS, labels_path(container), "labels")
+    with labels.owned():
+        return _create_labels(labels, container, rule)
 
 
-def _create_labels(container: Path, rule: LabelsRule) -> bool:
+def _create_labels(labels: AddedArray, container: Path, rule: LabelsRule) -> bool:
     membranes = open_volume(container / rule.membranes)
     if membranes.channels is not None or membranes.voxel_size.dims != 3 or membranes.dtype.kind not in "iub":
         raise BadInput(f"{membranes.path}: {membranes.dtype} {membranes.shape}, expected membranes, 0 or 1 (z, y, x)")
     settings = {_RULE: rule.model_dump(mode="json"), _MEMBRANES_CHECKSUM: content_or_files(membranes)}
-    is_kept = _keeps_labels(container, settings)
-    if not is_kept:
-        try:
-            _write(container, membranes, rule, settings)
-        except PermissionError:
-            raise BadInput(
-                f"{container}: cannot be written; labels are written into the volume: take a copy of it"
-            ) from None
-    if not is_kept or not labels_path(container).exists():
-        inputs = {"membranes": membranes.path}
-        record = provenance(settings | {"kept": is_kept}, inputs=inputs, fingerprint=fingerprint)
-        write_json(labels_path(container), record | {"arrays": {LABELS: seen(container / LABELS)}})
-    return not is_kept
+    is_kept, inputs = _keeps_labels(container, settings), {"membranes": membranes.path}
+    return labels.add(settings, inputs, is_kept, lambda: _write(container, membranes, rule, settings))
 
 
 def _keeps_labels(container: Path, settings: dict[str, Any]) -> bool:
