@@ -35,7 +35,7 @@ from emsuite.io.volume import (
 from emsuite.prediction.predict import predict_to
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.request import EVERYTHING, Request
-from emsuite.prediction.settings import same_weights, voxels_read
+from emsuite.prediction.settings import decided_settings, same_weights
 
 _KEPT = 64  # voxels along an axis that are compared at once, in whole chunks
 
@@ -52,28 +52,37 @@ def predict_into(
 ) -> bool:
     """Predict a region to a zarr container or an HDF5 file, as the name `out` says, unless it is there already.
 
-    Arguments and result are those of `predict_to`. An HDF5 file gets one array per head under the same names, and holds
-    nothing else; its chunks are packed by gzip.
+    Arguments and result are those of `predict_to`, but `settings` lack the predictor's and the voxels'. An HDF5 file
+    gets one array per head under the same names, and holds nothing else; its chunks are packed by gzip.
 
     Raises:
         BadInput: `out` names neither, or the request names a compression for HDF5.
     """
-    if name_of_format(out) != "hdf5":
-        return predict_to(out, settings, inputs, predictor, raw, roi, workers, request)
-    if split_path(out)[1]:
-        raise BadInput(f"{out}: lies in an HDF5 file; expected the name of the file, which gets an array per head")
-    if request.compression != ZSTD:
-        raise BadInput(f"{out}: HDF5 files are packed by gzip, not by {request.compression}; leave out --compression")
+    is_hdf5 = name_of_format(out) == "hdf5"
+    _check(out, is_hdf5, request)
+    decided = decided_settings(settings, predictor, raw, roi)
+    if not is_hdf5:
+        return predict_to(out, decided, inputs, predictor, raw, roi, workers, request)
     tiles = out.with_name(out.name + ".unfinished.zarr")
-    decided = {**settings, **predictor.settings, **voxels_read(predictor, raw, roi), "file": "hdf5"}
-    upgrade = same_weights(decided)
-    if is_finished(out, decided, upgrade):
+    of_file = decided | {"file": "hdf5"}
+    upgrade = same_weights(of_file)
+    if is_finished(out, of_file, upgrade):
         return False
-    with output(out, decided, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint):
-        predict_to(tiles, settings, inputs, predictor, raw, roi, workers, request)
+    with output(out, of_file, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint):
+        predict_to(tiles, decided, inputs, predictor, raw, roi, workers, request)
         _write(out, [open_volume(tiles / name) for name in array_names(tiles)])
     _remove_tiles(tiles)
     return True
+
+
+def _check(out: Path, is_hdf5: bool, request: Request) -> None:
+    """Raise BadInput for a name or a compression that cannot be, before anything is read or written."""
+    if not is_hdf5 and out.suffix != ".zarr":
+        raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr, or in .hdf")
+    if is_hdf5 and split_path(out)[1]:
+        raise BadInput(f"{out}: lies in an HDF5 file; expected the name of the file, which gets an array per head")
+    if is_hdf5 and request.compression != ZSTD:
+        raise BadInput(f"{out}: HDF5 files are packed by gzip, not by {request.compression}; leave out --compression")
 
 
 def _write(out: Path, sources: Iterable[Volume]) -> None:

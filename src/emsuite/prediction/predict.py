@@ -20,7 +20,7 @@ from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import run_blocks
 from emsuite.blockwise.scratch import scratch_folder
 from emsuite.common.device import claim_gpu, one_core
-from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.errors import RunFailed
 from emsuite.common.geometry import Roi
 from emsuite.common.outputs import Output, is_finished, output
 from emsuite.common.pipelining import overlap
@@ -34,7 +34,7 @@ from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.predictor import Predicted, Predictor
 from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.request import EVERYTHING, Request
-from emsuite.prediction.settings import same_weights, voxels_read
+from emsuite.prediction.settings import same_weights
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
@@ -63,8 +63,8 @@ def predict_to(
 
     Args:
         out: the container; it gets one array per head.
-        settings: what decides the bytes, beside the settings of `predictor` and the voxels that are read; an
-            earlier prediction with the same settings is continued, or kept.
+        settings: all that decide the bytes, see `decided_settings`; an earlier prediction with the same ones is
+            continued, or kept.
         inputs: files that the manifest names, with their digests.
         predictor: predicts the tiles.
         raw: the volume.
@@ -75,8 +75,6 @@ def predict_to(
     Returns:
         False if the prediction was there already, made with the same settings.
     """
-    _check_name(out)
-    settings = {**settings, **predictor.settings, **voxels_read(predictor, raw, roi)}
     upgrade = same_weights(settings)
     if is_finished(out, settings, upgrade):
         return False
@@ -310,9 +308,3 @@ class _Blocks:
         predictor = self.run.predictor
         on_gpu = predictor.device.type == "cuda"
         return predictor.on(claim_gpu(self.folder, self.workers) if on_gpu else predictor.device)
-
-
-def _check_name(out: Path) -> None:
-    """Raise BadInput for an output that is no zarr, before anything is written there."""
-    if out.suffix != ".zarr":
-        raise BadInput(f"{out}: predictions are written as zarr, expected a name that ends in .zarr, or in .hdf")

@@ -61,6 +61,11 @@ def voxels_read(predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, str]:
     return {_VOXELS: voxels_or_times(raw, in_nm(raw, read))}
 
 
+def decided_settings(settings: Mapping[str, Any], predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, Any]:
+    """Return all settings that decide the bytes: those given, the predictor's, and the voxels that are read."""
+    return {**settings, **predictor.settings, **voxels_read(predictor, raw, roi)}
+
+
 def same_weights(settings: Mapping[str, Any]) -> Upgrade:
     """Return a function that puts earlier settings in today's words and, for the same weights, in today's `training`.
 
