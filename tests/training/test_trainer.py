@@ -34,6 +34,7 @@ from emsuite.training.registry import STEPS
 from emsuite.training.step import StepResult
 from emsuite.training.trained_network import load_trained
 from emsuite.training.volumes import load_training_data
+from small_training import two_neurons
 
 CPU = torch.device("cpu")
 TRAIN = ROOT / "02_train/train.py"
@@ -55,14 +56,7 @@ def write_network(folder: Path, heads: dict, **more: Any) -> Path:
 @pytest.fixture(scope="module")
 def volume(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two neurons side by side and a dark wall between them."""
-    path = tmp_path_factory.mktemp("volume") / "v.zarr"
-    labels = np.ones((28, 28, 28), np.uint64)
-    labels[:, :, 14:] = 7
-    raw = np.full(labels.shape, 200, np.uint8)
-    raw[:, :, 13:15] = 50
-    builders.write_array(path / "volumes/raw", raw, (10, 10, 10))
-    builders.write_array(path / "volumes/labels/neuron_ids", labels, (10, 10, 10))
-    return path
+    return two_neurons(tmp_path_factory.mktemp("volume") / "v.zarr")
 
 
 def train(folder: Path, volume: Path, until: int, *overrides: str) -> dict[str, torch.Tensor]:
