@@ -93,7 +93,7 @@ def batch_maker(config, path: Path, device: str):
     def make(iteration: int):
         use_one_core()
         with torch.cuda.stream(stream):  # None: no change
-            batch = make_batch(targets, sampler.batch(iteration, 1), iteration, where)
+            batch = make_batch(targets, sampler.batch(iteration, training.batch_size), iteration, where)
             return batch.arrays["raw"] * 2 - 1, batch.targets
 
     return make

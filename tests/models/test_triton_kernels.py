@@ -12,7 +12,7 @@ need(find_spec("triton") is not None, "triton")
 CHECK = """
 import math, torch
 from torch.nn.functional import conv3d, max_pool3d
-from emsuite.models import aligned, skip_triton as skips
+from emsuite.models import aligned, norm_triton as norms, skip_triton as skips
 from emsuite.models.crop import arrange, centre_crop
 from emsuite.models import channels_triton as channels, convolution_triton as kernels
 torch.manual_seed(0)
@@ -69,6 +69,26 @@ def check_join(width, factor):
     to_centre, to_blocks = skips.join_backward(slope, mine, channels_of_skip, factor)
     assert torch.equal(to_centre, centre.grad) and torch.equal(to_blocks, blocks.grad)
 
+def check_norm(width, shape):
+    ours, theirs = (torch.nn.BatchNorm3d(width, momentum=0.03) for _ in range(2))
+    with torch.no_grad():
+        ours.weight.normal_(), ours.bias.normal_(0, 0.3), ours.running_mean.normal_(), ours.running_var.uniform_(1, 2)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(*shape[:1], width, *shape[1:]) * (0.1 + torch.rand(width)[:, None, None, None]) + 5
+    mine, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = norms.norm_relu(ours, mine), theirs(plain).relu()
+    assert (y - expected).abs().max() < 1e-4 and 0.2 < (expected > 0).float().mean() < 0.8
+    slope = torch.randn_like(expected)
+    y.backward(slope), expected.backward(slope)
+    for a, b in ((mine.grad, plain.grad), (ours.weight.grad, theirs.weight.grad), (ours.bias.grad, theirs.bias.grad)):
+        assert (a - b).abs().max() <= 3e-4 * b.abs().max(), ((a - b).abs().max(), b.abs().max())
+    for name, value in theirs.state_dict().items():
+        close(ours.state_dict()[name].double(), value.double(), name)
+    with torch.no_grad():
+        close(norms.norm_relu(ours.eval(), x), theirs.eval()(x).relu(), "norm in evaluation")
+
+check_norm(24, (2, 3, 5, 7))
+check_norm(96, (1, 2, 9, 8))
 for case in ((14, 24, 2), (30, 6, 1), (16, 24, 2)):
     check_weights(*case)
 check_pool(16, (1, 3, 3), (2, 3, 5))

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt, model_validator
 from scipy.ndimage import zoom
 
 from emsuite.augment.augmentation import GeometricAugmentation
-from emsuite.augment.warp import ControlPointField, SectionShifts, WarpStep
+from emsuite.augment.warp import ControlPointField, SectionShifts, WarpStep, largest_sum
+from emsuite.common.arrays import Shape
 from emsuite.common.geometry import Roi
 from emsuite.common.settings import NonNegative, Probability, Range
 
@@ -72,8 +73,15 @@ def _jitter(settings: Elastic, box: Roi, random: np.random.Generator) -> Control
     for axis, sigma in enumerate(settings.jitter_sigma):
         if sigma:
             vectors[axis] = sigma * random.standard_normal(points, dtype=np.float32)
-    z, y, x = (_weights(n, size, settings.subsample) for n, size in zip(points, box.shape, strict=True))
-    return ControlPointField(vectors, (z, y, x), box)
+    (z, y, x), largest = _all_weights(tuple(points), tuple(box.shape), settings.subsample)
+    return ControlPointField(vectors, (z, y, x), box, largest)
+
+
+@lru_cache(maxsize=64)
+def _all_weights(points: Shape, shape: Shape, subsample: int) -> tuple[list[np.ndarray], float]:
+    """Return the weights of each axis, see `_weights`, and their largest sum."""
+    weights = [_weights(n, size, subsample) for n, size in zip(points, shape, strict=True)]
+    return weights, largest_sum(weights)
 
 
 @lru_cache(maxsize=64)
@@ -90,6 +98,8 @@ def _misalignment(settings: Elastic, sections: int, random: np.random.Generator)
     """Return (sections, 3) float32 voxels. Shifts add up over sections; a slip replaces the sum in its section."""
     draw = random.random(sections)
     offsets = random.integers(-settings.max_misalign, settings.max_misalign, (sections, 3), endpoint=True)
+    if not settings.slip and not settings.shift:  # the numbers are drawn: later ones depend on it
+        return np.zeros((sections, 3), np.float32)
     offsets[:, 0] = 0
     is_slip = draw < settings.slip
     is_shift = ~is_slip & (draw < settings.slip + settings.shift)

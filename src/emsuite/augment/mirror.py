@@ -35,10 +35,11 @@ class MirrorTranspose(GeometricAugmentation):
 
         `centre` (voxels) lies between two voxels along an axis of even length.
         """
-        axes = np.arange(3)
-        axes[list(self.transpose)] = random.permutation(self.transpose)
-        signs = np.ones(3)
-        signs[list(self.mirror)] = 1 - 2 * random.integers(0, 2, len(self.mirror))
-        matrix = np.eye(3)[axes] * signs[:, None]
+        axes, signs, matrix = [0, 1, 2], [1, 1, 1], np.zeros((3, 3))
+        for axis, exchanged in zip(self.transpose, random.permutation(self.transpose).tolist(), strict=True):
+            axes[axis] = exchanged
+        for axis, flips in zip(self.mirror, random.integers(0, 2, len(self.mirror)).tolist(), strict=True):
+            signs[axis] = -1 if flips else 1
+        matrix[[0, 1, 2], axes] = signs
         # an exchange of an odd axis with an even one would keep the centre only at half a voxel: round down
         return WarpStep(matrix, np.floor(centre - matrix @ centre))

@@ -44,12 +44,19 @@ class ControlPointField:
     """Per axis (voxels of the box, control points) float32."""
     box: Roi
     """The box that the weights cover."""
+    sum_of_weights: float | None = None
+    """The largest sum of all weights of a voxel, if it is known, see `largest_sum`."""
 
     @cached_property
     def reach(self) -> np.ndarray:
         """The largest displacement along each axis that the vectors can make, (3,) voxels."""
-        largest_weights = [np.abs(weights).sum(axis=1).max() for weights in self.weights]
-        return np.abs(self.vectors).max(axis=(1, 2, 3)) * np.prod(largest_weights)
+        largest = largest_sum(self.weights) if self.sum_of_weights is None else self.sum_of_weights
+        return np.abs(self.vectors).max(axis=(1, 2, 3)) * largest
+
+
+def largest_sum(weights: Sequence[np.ndarray]) -> float:
+    """Return the largest sum of the magnitudes of all weights of a voxel, from the weights of each axis."""
+    return np.prod([np.abs(along).sum(axis=1).max() for along in weights])
 
 
 @dataclass(frozen=True)
@@ -119,11 +126,15 @@ class AxisPermutation:
 
     def image(self, box_sample_vx: Roi) -> Roi:
         """Return the box of all q of the p in a box."""
-        begin, shape = np.rint(self.offset).astype(int).tolist(), [0, 0, 0]
-        for p, (q, mirrored) in enumerate(zip(*self.axes, strict=True)):
-            begin[q] += 1 - box_sample_vx.end[p] if mirrored else box_sample_vx.begin[p]
-            shape[q] = box_sample_vx.shape[p]
+        begin, shape = self._offset_vx.copy(), [0, 0, 0]
+        for first, size, q, mirrored in zip(box_sample_vx.begin, box_sample_vx.shape, *self.axes, strict=True):
+            begin[q] += 1 - first - size if mirrored else first
+            shape[q] = size
         return Roi(begin, shape)
+
+    @cached_property
+    def _offset_vx(self) -> list[int]:
+        return np.rint(self.offset).astype(int).tolist()
 
     @cached_property
     def axes(self) -> tuple[list[int], list[bool]]:

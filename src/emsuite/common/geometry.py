@@ -57,6 +57,11 @@ class Coordinate(tuple[Any, ...]):
         given = numbers[0] if len(numbers) == 1 and isinstance(numbers[0], Iterable) else numbers
         return super().__new__(cls, map(exact, given))
 
+    @classmethod
+    def _of(cls, numbers: list[Any]) -> "Coordinate":
+        """Take results of arithmetic, nearly always integers, which need no second look."""
+        return super().__new__(cls, numbers if all(type(n) is int for n in numbers) else map(exact, numbers))
+
     @property
     def dims(self) -> int:
         """The number of axes."""
@@ -87,8 +92,9 @@ class Coordinate(tuple[Any, ...]):
         return f"({', '.join(map(str, json_numbers(self)))})"
 
     def _with(self, operation: Callable[[Any, Any], Any], other: Any) -> "Coordinate":
-        others = map(exact, other) if isinstance(other, Sequence) else [exact(other)] * len(self)
-        return Coordinate(operation(a, b) for a, b in zip(self, others, strict=True))
+        if type(other) is not Coordinate:
+            other = [exact(n) for n in other] if isinstance(other, Sequence) else [exact(other)] * len(self)
+        return Coordinate._of([operation(a, b) for a, b in zip(self, other, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,8 @@ class Roi:
     shape: Coordinate
 
     def __init__(self, offset: Iterable[Any], shape: Iterable[Any]) -> None:
-        object.__setattr__(self, "offset", Coordinate(*offset))
-        object.__setattr__(self, "shape", Coordinate(*shape))
+        for name, numbers in (("offset", offset), ("shape", shape)):
+            object.__setattr__(self, name, numbers if type(numbers) is Coordinate else Coordinate(*numbers))
         if len(self.offset) != len(self.shape):
             raise ValueError(f"an offset of {len(self.offset)} axes and a shape of {len(self.shape)}")
 

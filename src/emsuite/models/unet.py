@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emsuite.common import device
 from emsuite.common.arrays import Shape
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
@@ -63,6 +64,8 @@ class UNet(nn.Module):
         self._has_padded_channels = settings.downsample != "average_pool" and all(
             getattr(settings, key) == value for key, value in _USUAL.items()
         )
+        self._norm_relu_follows = (settings.norm, settings.activation, settings.order) == (
+            "batch", "relu", "conv_norm_activation")  # fmt: skip
         conv = _CONV[settings.dims]
         if settings.stem:
             sizes = zip(settings.stem.kernel, settings.stem.factor, settings.pads, strict=True)
@@ -121,6 +124,9 @@ class UNet(nn.Module):
         for number, step in enumerate(steps):
             if step == "conv":
                 x = convolve(self.get_submodule(name), x)
+                if shortcut is None and self._norm_relu_follows and norms_on_gpu(x, self.training):
+                    x = norm_relu(self.get_submodule(f"{name}_norm"), x)
+                    break
             elif step == "norm" and self.settings.norm == "batch":
                 x = self.get_submodule(f"{name}_norm")(x)
             elif step == "activation":
@@ -206,6 +212,24 @@ def convolve(layer: nn.Module, x: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             return layer(x.float())
     return layer(x)
+
+
+def norms_on_gpu(x: Tensor, training: bool) -> bool:
+    """Return whether the kernels of `norm_triton` normalise features (N, C, Z, Y, X): in 16 bits on a GPU.
+
+    Without training they have no gradient.
+    """
+    if x.ndim != 5 or x.dtype == torch.float32 or torch.compiler.is_compiling() or not device.runs_triton(x):
+        return False
+    return training or not torch.is_grad_enabled()
+
+
+def norm_relu(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return `relu(layer(x))` by the kernels of `norm_triton`."""
+    from emsuite.models import norm_triton
+
+    assert isinstance(layer, nn.BatchNorm3d)
+    return norm_triton.norm_relu(layer, x)
 
 
 def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
