@@ -1,7 +1,6 @@
 """Batches for training: samples with their targets on the training device, prepared ahead of time where that pays."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from emsuite.targets.graph import TargetGraph
 from emsuite.targets.make import TargetMaker
 
 _MOST_WORKERS = 8  # threads that draw samples
-_SWITCH_INTERVAL = 1e-4  # seconds
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,7 @@ class Batches:
         """Seconds that the training loop has waited for batches so far."""
         first, last = iterations.start * share.parts, iterations.stop * share.parts
         cores = len(os.sched_getaffinity(0))
-        self._switch_interval = sys.getswitchinterval()
         if device.type == "cuda":
-            # Python hands over from one thread to the other after 5 ms: as long as a whole iteration.
-            sys.setswitchinterval(_SWITCH_INTERVAL)
             workers = 1 if sampler.device.type == "cuda" else min(_MOST_WORKERS, cores)
             # High priority: otherwise each of a batch's many small kernels waits for a large one of the network.
             stream = torch.cuda.Stream(device, priority=-1)
@@ -144,7 +139,6 @@ class Batches:
     def close(self) -> None:
         """End the threads that prepare batches."""
         self._batches.close()
-        sys.setswitchinterval(self._switch_interval)
 
     def _make(self, number: int) -> Batch:
         iteration, part = divmod(number, self._share.parts)
