@@ -15,9 +15,6 @@ except ModuleNotFoundError as error:
         raise
     raise SystemExit(f"error: {error}; expected the Python of .venv: . .venv/bin/activate, see README.md") from None
 
-VIEWER = ("python", "04_segment/view.py")
-SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of the viewer
-
 
 @stage(
     example="""
@@ -33,6 +30,7 @@ python 04_segment/evaluate.py --segmentation seg.zarr/seg --labels cremi.hdf/vol
 @click.option("--segmentation", type=options.FILE, metavar="ARRAY", help="Score this array, instead of fragments.")
 @click.option("--labels", type=options.FILE, metavar="ARRAY", help="Ground truth; 0 is not scored.")
 @click.option("--mask", type=options.FILE, metavar="ARRAY", help="Voxels where this array is 0 are not scored.")
+@click.option("-d", "--dataset", help="Data set by whose rule --mask must have been written. [default: any]")
 @click.option("--skeletons", type=options.FILE, metavar="FOLDER", help="Skeletons (Parquet or SWC), to score by.")
 @click.option("--edges", type=options.FILE, metavar="FOLDER", help="Edges from agglomerate.py, for the min-cut metric.")
 @click.option("--edits", type=click.Choice(["best", "all"]), default="best", help="Thresholds whose edits are counted.")
@@ -47,6 +45,7 @@ python 04_segment/evaluate.py --segmentation seg.zarr/seg --labels cremi.hdf/vol
 @options.workers
 def main(
     lookup: Path | None,
+    dataset: str | None,
     skeletons: Path | None,
     edges: Path | None,
     edits: str,
@@ -62,22 +61,23 @@ def main(
     Writes scores.csv (a row for each threshold), errors.csv, report.html and scores.json (the best threshold): VOI,
     Rand and CREMI's score of voxels, or of skeleton nodes; run lengths. The same command continues a stopped run.
     """
-    given = {"fragments": arrays["fragments"], "lookup": lookup, "segmentation": arrays["segmentation"]}
-    if {name for name, path in given.items() if path} not in ({"fragments", "lookup"}, {"segmentation"}):
+    given = [arrays["fragments"] is not None, lookup is not None, arrays["segmentation"] is not None]
+    if given not in ([True, True, False], [False, False, True]):
         raise click.UsageError("expected either --fragments with --lookup, or --segmentation alone")
-    if edges is not None and (skeletons is None or lookup is None):
+    if edges is not None and None in (skeletons, lookup):
         raise click.UsageError("--edges needs --skeletons, by which edits are counted, and --lookup")
     if arrays["labels"] is None and skeletons is None:
         raise click.UsageError("expected ground truth: --labels, --skeletons or both")
-    from emsuite.evaluation.evaluate import Tables, evaluate
+    from emsuite.config.dataset import check_mask
+    from emsuite.evaluation.evaluate import Tables, evaluate, viewer_command
     from emsuite.segmentation.settings import ScoringSettings
 
-    scoring = {key: arrays.pop(key) for key in ScoringSettings.model_fields}
+    check_mask(arrays["mask"], dataset, Path(__file__).resolve().parents[1] / "01_data/datasets")
+    scoring = ScoringSettings(**{key: arrays.pop(key) for key in ScoringSettings.model_fields})
     paths = {name: path for name, path in arrays.items() if path is not None}
-    shown = [word for name in SHOWN if name in paths for word in (f"--{name}", str(paths[name]))]
-    more = {"block_size": block_size, "workers": workers, "viewer": [*VIEWER, str(out), *shown, "--position"]}
-    more |= {"scoring": ScoringSettings(**scoring), "every_edit": edits == "all"}
-    done = evaluate(paths, Tables(lookup, edges, skeletons, timings), out, roi=roi, **more)
+    more = {"block_size": block_size, "workers": workers, "scoring": scoring, "every_edit": edits == "all"}
+    tables = Tables(lookup, edges, skeletons, timings)
+    done = evaluate(paths, tables, out, roi=roi, viewer=viewer_command(out, paths), **more)
     click.echo(f"{done.headline}; {out / 'report.html'}")
 
 

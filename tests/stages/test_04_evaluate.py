@@ -192,3 +192,16 @@ def test_a_killed_run_leaves_no_scores_and_the_next_one_gives_the_same(evaluate,
     assert again.returncode == 0, again.stderr
     for name in ("scores.csv", "errors.csv"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_mask_of_another_data_set_is_refused(evaluate, fib25_slab, tmp_path):
+    """Two data sets may share a folder: what one run writes there while another runs does not pass for the other's."""
+    labels = open_volume(fib25_slab / "volumes/labels/neuron_ids")
+    mask = create_volume(tmp_path / "m.zarr/mask", labels.shape, np.uint8, labels.voxel_size, labels.offset,
+                         mask_rule={"unlabelled": [7]})  # fmt: skip
+    mask.write(labels.roi, np.ones(labels.shape, np.uint8))
+    refused = evaluate(mask=mask.path, dataset="fib25")
+    assert refused.returncode == 2
+    assert "was written by the rule {'unlabelled': [7]}, expected {'unlabelled': []}" in refused.stderr
+    assert not (tmp_path / "scores/scores.json").exists()
+    assert evaluate(mask=mask.path).returncode == 0

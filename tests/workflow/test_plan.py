@@ -134,7 +134,7 @@ def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Pat
     assert plan.truth_option(parts["labelled"])[0] == "--labels"
     assert plan.masks([parts["labelled"]]) == [f"{labelled}.masks.json"]
     mask = write_array(traced / "volumes/labels/labels_mask", np.ones((4, 4, 4), np.uint8))
-    assert plan.truth_option(parts["traced"]) == ["--mask", str(mask.path)]
+    assert plan.truth_option(parts["traced"]) == ["--mask", str(mask.path), "--dataset", plan.dataset.name]
 
 
 def test_volumes_that_are_still_to_come_have_labels() -> None:

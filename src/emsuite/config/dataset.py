@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, NonNegative, Settings, as_options, load
 from emsuite.config.parts import Region
-from emsuite.data.labels_mask import MaskRule
+from emsuite.data.labels_mask import MaskRule, check_mask_rule
 from emsuite.data.membranes import LabelsRule
 from emsuite.segmentation.settings import SegmentationSettings
 
@@ -307,3 +307,9 @@ def dataset_of(volume: Path, folder: Path) -> Dataset:
         f"{volume}: its path does not tell the data set (expected .../<dataset>/training/<volume>.zarr, "
         f"with one of {', '.join(dataset_names(folder))}); give it with --dataset"
     )
+
+
+def check_mask(mask: Path | None, dataset: str | None, folder: Path) -> None:
+    """Raise BadInput if a mask was written by another rule than that of a data set, both given."""
+    if mask is not None and dataset is not None:
+        check_mask_rule(mask, load_dataset(dataset, folder).mask)

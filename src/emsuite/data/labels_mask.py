@@ -148,6 +148,15 @@ def _create_mask(mask: AddedArray, container: Path, rule: MaskRule) -> bool:
     return mask.add(settings, inputs, is_kept, lambda: _write(container, labels, rule, settings))
 
 
+def check_mask_rule(mask: Path, rule: MaskRule) -> None:
+    """Raise BadInput if a mask was written by another rule, as for another data set; masks of other programs may be."""
+    told = open_volume(mask).attributes.get(_RULE)
+    if told is not None and told != rule.model_dump(mode="json"):
+        raise BadInput(
+            f"{mask}: was written by the rule {told}, expected {rule.model_dump(mode='json')}; write it again"
+        )
+
+
 def _keeps_mask(container: Path, labels: Volume, settings: dict[str, Any]) -> bool:
     """Return whether a mask exists that was made by the same rule from the same labels, or by another program."""
     if not holds_array(container / MASK):

@@ -25,6 +25,7 @@ from emsuite.io.volume import Volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.settings import ScoringSettings
 
 _WRITTEN = ("scores.json", "scores.csv", "errors.csv", "report.html")
+_SHOWN = ("raw", "fragments", "segmentation", "labels")  # options of the viewer
 _LISTED = 20  # errors of each kind in errors.csv and in the report
 
 
@@ -142,3 +143,9 @@ def _paths(arrays: Mapping[str, Path], tables: Tables) -> dict[str, Path]:
     """Return the paths of all inputs, by name."""
     paths = {**arrays, "lookup": tables.lookup, "edges": tables.edges, "skeletons": tables.skeletons}
     return {name: path for name, path in paths.items() if path}
+
+
+def viewer_command(out: Path, arrays: Mapping[str, Path]) -> list[str]:
+    """Return the words of the command that shows results and arrays at a position, which follows them."""
+    shown = [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
+    return ["python", "04_segment/view.py", str(out), *shown, "--position"]

@@ -129,8 +129,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
             # Gradients are kept for snapshots alone.
             is_shown = iteration == first or iteration % training.snapshot_every == 0
             result = step.run(state, run.config, batches, iteration, is_shown)
-            is_due = _agreed(run, saved)
-            ends = bool(run.request.signal) or iteration == run.until
+            is_due, ends = _agreed(run, saved), bool(run.request.signal) or iteration == run.until
             is_logged = iteration == first or iteration % training.log_every == 0 or ends
             _report(run, state, result, batches.waited, report, is_logged, is_shown)
             if report and profile and (iteration % training.profile_every == 0 or ends):

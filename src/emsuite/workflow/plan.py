@@ -179,11 +179,14 @@ class WorkflowPlan:
         return not (is_complete and self.skeletons_option(part) and not holds_array(part.volume / LABELS))
 
     def truth_option(self, part: VolumePart) -> list[str]:
-        """Return `--labels` and `--mask` to score by, of the arrays that the volume has or that the workflow writes."""
+        """Return `--labels` and `--mask` to score by, of the arrays that the volume has or that the workflow writes.
+
+        `--dataset` has the mask compared with its rule: another run may write the mask anew meanwhile.
+        """
         has_labels, mask = self.has_labels(part), part.volume / MASK
         has_mask = (has_labels and is_writable(part.volume)) or (part.volume.exists() and holds_array(mask))
         labels = ["--labels", str(part.volume / LABELS)] if has_labels else []
-        return [*labels, *(["--mask", str(mask)] if has_mask else [])]
+        return [*labels, *(["--mask", str(mask), "--dataset", self.dataset_option] if has_mask else [])]
 
     @property
     def masked_volumes(self) -> list[Path]:
