@@ -34,7 +34,7 @@ from emsuite.prediction.finished_tiles import TileRecord
 from emsuite.prediction.predictor import Predicted, Predictor
 from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.request import EVERYTHING, Request
-from emsuite.prediction.settings import same_weights
+from emsuite.prediction.settings import check_unchanged, same_weights
 from emsuite.prediction.storage_layout import (
     BlockShare,
     Layout,
@@ -80,6 +80,7 @@ def predict_to(
         return False
     with output(out, settings, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint) as prediction:
         predict_volume(predictor, raw, roi, prediction, workers, request)
+        check_unchanged(settings, predictor, raw, roi)  # the tiles are forgotten by now: the next run begins anew
     return True
 
 

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.arrays import Shape
+from emsuite.common.errors import BadInput, without_secrets
 from emsuite.common.geometry import Roi
 from emsuite.common.outputs import Upgrade, read_manifest, unfinished_settings
 from emsuite.common.provenance import recorded_settings
 from emsuite.config.network import NetworkConfig, upgraded
 from emsuite.config.trained_with import Record
+from emsuite.data.grey_values import reopened
 from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import format_roi
-from emsuite.io.volume import Volume
+from emsuite.io.volume import Volume, is_url
 from emsuite.prediction.predictor import Predictor
 from emsuite.prediction.region import in_nm, in_voxels
 from emsuite.prediction.request import Request
@@ -59,6 +61,14 @@ def voxels_read(predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, str]:
         reader = predictor.lsds
     read = reader.reads(reader.grid(raw, region)).intersect(in_voxels(raw, raw.roi))
     return {_VOXELS: voxels_or_times(raw, in_nm(raw, read))}
+
+
+def check_unchanged(settings: Mapping[str, Any], predictor: Predictor, raw: Volume, roi: Roi) -> None:
+    """Raise BadInput if the voxels of a server are not those of `settings` any more: nothing else tells of a change."""
+    if not is_url(raw.path) or _VOXELS not in settings:
+        return
+    if voxels_read(predictor, reopened(raw), roi)[_VOXELS] != settings[_VOXELS]:
+        raise BadInput(f"{without_secrets(str(raw.path))}: was replaced or edited while it was read; run this again")
 
 
 def decided_settings(settings: Mapping[str, Any], predictor: Predictor, raw: Volume, roi: Roi) -> dict[str, Any]:
