@@ -34,6 +34,7 @@ def main(out: Path, **chosen: Any) -> None:
     """
     from emsuite.common.outputs import is_finished, output
     from emsuite.common.progress import progress
+    from emsuite.data.labels_mask import remove_mask
     from emsuite.io.fingerprint import seen, seen_arrays
     from emsuite.phantom.settings import PhantomSettings
     from emsuite.phantom.synthesize import STEPS, synthesize
@@ -45,6 +46,7 @@ def main(out: Path, **chosen: Any) -> None:
     if is_finished(out, record, upgrade) and is_finished(skeletons, record, upgrade):
         click.echo(f"{out}: already there, made with the same settings")
         return
+    remove_mask(out)
     with output(out, record, seed=settings.seed) as volume, output(skeletons, record, seed=settings.seed) as lines:
         with progress(total=STEPS, what="synthesize", unit="step") as bar:
             phantom = synthesize(settings, bar.update)

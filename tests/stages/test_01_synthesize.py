@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from builders import ROOT
+from emsuite.data.labels_mask import MaskRule, create_mask, masks_path
 from emsuite.io.skeletons import load_skeletons
 from emsuite.io.volume import open_volume
 from emsuite.phantom.settings import PhantomSettings
@@ -142,3 +143,21 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(run_script, tmp_path: Path
     assert files(tmp_path / "v.zarr") == files(tmp_path / "w.zarr")
     assert files(tmp_path / "v.skeletons") == files(tmp_path / "w.skeletons")
     assert not list(tmp_path.glob("*.unfinished.json"))
+
+
+def test_a_volume_that_got_its_mask_can_be_made_anew(run_script, tmp_path: Path):
+    """The mask is the suite's own, of the former labels; one that somebody has painted into is in the way."""
+    volume = tmp_path / "made/one.zarr"
+    assert run_script(SCRIPT, "--out", "made/one.zarr", *SMALL).returncode == 0
+    create_mask(volume, MaskRule())
+    other = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL[:-1], "10")
+    assert other.returncode == 0, other.stderr
+    assert not masks_path(volume).exists()
+    assert not (volume / "volumes/labels/labels_mask").exists()
+    create_mask(volume, MaskRule())
+    mask = open_volume(volume / "volumes/labels/labels_mask", "r+")
+    mask.array[3] = 0
+    refused = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
+    assert refused.returncode == 2
+    assert "labels_mask" in refused.stderr
+    assert mask.read()[3].max() == 0

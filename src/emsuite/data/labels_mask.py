@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove_leftovers, write_json
+from emsuite.common.files import remove, remove_leftovers, write_json
 from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
@@ -146,6 +146,16 @@ def _create_mask(mask: AddedArray, container: Path, rule: MaskRule) -> bool:
     is_kept = _keeps_mask(container, labels, settings)
     inputs = {"labels": container / LABELS}
     return mask.add(settings, inputs, is_kept, lambda: _write(container, labels, rule, settings))
+
+
+def remove_mask(container: Path) -> None:
+    """Remove the mask that `create_mask` wrote into a volume that is made anew; one that somebody has edited stays."""
+    if not is_writable(container) or not holds_array(container / MASK):
+        return
+    mask = open_volume(container / MASK)
+    if _RULE in mask.attributes and not _was_edited(mask):
+        masks_path(container).unlink(missing_ok=True)
+        remove(container / MASK)
 
 
 def check_mask_rule(mask: Path, rule: MaskRule) -> None:
