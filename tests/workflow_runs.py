@@ -31,9 +31,7 @@ def environment(project: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(project / "src")}
 
 
-def snakemake_in_fork(
-    project: Path, *config: str, options: tuple[str, ...] = ()
-) -> subprocess.CompletedProcess[str]:
+def snakemake_in_fork(project: Path, *config: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """As `snakemake`, in a process of its own that has the libraries of others already: 4 s less."""
     words = command(*config)[3:] + list(options)
     out, err = project.parent / "stdout.txt", project.parent / "stderr.txt"
