@@ -39,13 +39,18 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def copy_project(folder: Path) -> Path:
     """A copy of the project as it is in git, as `folder`; without tests, documentation and benchmarks.
 
-    Changed files are copied as they are now, new files only if git knows them.
+    Changed files are copied as they are now, new files only if git knows them. What Python and numba compiled of them
+    comes along, as a run would take 15 s to compile it again: they know it by the times of the files.
     """
     files = subprocess.run(["git", "ls-files", "-c"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in files.stdout.split("\n"):
         if name and not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name)
+    for compiled in (ROOT / "src").rglob("__pycache__/*.*[ci]"):
+        copy = folder / compiled.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(compiled, copy)
     return folder
 
 

@@ -115,8 +115,16 @@ def s3(s3_endpoint: S3) -> Iterator[S3]:
     s3_endpoint.faults()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_slurm() -> Iterator[pytest.MonkeyPatch]:
+    """Snakemake asks an installed Slurm for its settings as it starts, and waits for 9 s where Slurm does not run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", os.devnull)
+        yield patch
+
+
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[None]:
+def slurm(_no_slurm: pytest.MonkeyPatch) -> Iterator[None]:
     """A Slurm that takes jobs: the machine's own, or one of three nodes that is started here and stopped afterwards."""
 
     def succeeds(*command: Any, **more: str) -> bool:
@@ -125,6 +133,7 @@ def slurm() -> Iterator[None]:
         except FileNotFoundError:
             return False
 
+    _no_slurm.undo()
     folder = Path(tempfile.gettempdir())
     ours = folder / "emsuite-slurm-of-tests"
     # For all test processes: whoever starts or stops Slurm holds the first lock, and only meanwhile; whoever uses it

@@ -15,12 +15,14 @@ import psutil
 import pytest
 
 from builders import ROOT, files_in
+from conftest import Ended
 from emsuite.data.downsample import downsample
 from emsuite.io.levels import levels_of
 from emsuite.io.volume import create_volume, open_volume
 
 CONVERT, PYRAMID = "01_data/convert.py", "01_data/make_pyramid.py"
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., Ended]
 SMALL_BLOCKS = """
 import runpy, sys
 from emsuite.data import convert, pyramid
@@ -60,32 +62,32 @@ def kill_between_blocks(command: list[str], blocks: Path) -> set[str]:
     return {file.name for file in blocks.glob("*.done")}
 
 
-def test_hdf5_becomes_zarr_with_levels(run_script: Run, tmp_path: Path) -> None:
+def test_hdf5_becomes_zarr_with_levels(call_script: Call, tmp_path: Path) -> None:
     source = cremi(tmp_path)
     to = tmp_path / "mine/cremi.zarr/volumes"
-    first = run_script(CONVERT, source / "volumes/raw", to / "raw", "--levels", 2, "--workers", 1)
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.startswith("copied and compared, digest ")
-    second = run_script(CONVERT, source / "volumes/labels/neuron_ids", to / "labels/neuron_ids", "--dtype", "uint32")
-    assert second.returncode == 0, second.stderr
+    first = call_script(CONVERT, source / "volumes/raw", to / "raw", "--levels", 2, "--workers", 1)
+    assert first.code == 0, first.err
+    assert first.out.startswith("copied and compared, digest ")
+    second = call_script(CONVERT, source / "volumes/labels/neuron_ids", to / "labels/neuron_ids", "--dtype", "uint32")
+    assert second.code == 0, second.err
     raw, labels = open_volume(to / "raw"), open_volume(to / "labels/neuron_ids")
     np.testing.assert_array_equal(raw.read(), open_volume(source / "volumes/raw").read())
     np.testing.assert_array_equal(labels.read(), open_volume(source / "volumes/labels/neuron_ids").read())
     assert (tuple(raw.voxel_size), tuple(raw.offset), labels.dtype) == ((40, 4, 4), (40, 8, 0), np.uint32)
-    third = run_script(PYRAMID, to / "labels/neuron_ids", "--kind", "mode", "--levels", 1)
-    assert third.returncode == 0, third.stderr
-    assert third.stdout == f"1 levels of {to}/labels/neuron_ids; {to}/labels/neuron_ids_levels\n"
+    third = call_script(PYRAMID, to / "labels/neuron_ids", "--kind", "mode", "--levels", 1)
+    assert third.code == 0, third.err
+    assert third.out == f"1 levels of {to}/labels/neuron_ids; {to}/labels/neuron_ids_levels\n"
     coarse = open_volume(levels_of(to / "labels/neuron_ids")[1])
     np.testing.assert_array_equal(coarse.read(), downsample(labels.read(), (1, 2, 2), "mode"))
-    last = run_script(CONVERT, to / "raw", tmp_path / "coarse.zarr/raw", "--level", 2, "--zarr-format", 2)
-    assert last.returncode == 0, last.stderr
+    last = call_script(CONVERT, to / "raw", tmp_path / "coarse.zarr/raw", "--level", 2, "--zarr-format", 2)
+    assert last.code == 0, last.err
     copy = open_volume(tmp_path / "coarse.zarr/raw")
     np.testing.assert_array_equal(copy.read(), open_volume(levels_of(to / "raw")[2]).read())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_copy_continues_and_gives_the_same_bytes(run_script: Run, tmp_path: Path, workers: int) -> None:
+def test_a_killed_copy_continues_and_gives_the_same_bytes(call_script: Call, tmp_path: Path, workers: int) -> None:
     source = cremi(tmp_path) / "volumes/raw"
     options = ("--chunks", "8,16,16", "--workers", workers)
     whole, to = tmp_path / "whole/v.zarr", tmp_path / "killed/v.zarr"
@@ -94,8 +96,8 @@ def test_a_killed_copy_continues_and_gives_the_same_bytes(run_script: Run, tmp_p
     assert 0 < len(done) < 150
     assert not (to / "raw").exists(), "another name until it is complete"
     before = {name: (to.parent / "v.zarr.raw" / name).stat().st_mtime_ns for name in done}
-    other = run_script(PYRAMID, to / "raw")
-    assert (other.returncode, "v.zarr.raw: unfinished" in other.stderr) == (2, True)
+    other = call_script(PYRAMID, to / "raw")
+    assert (other.code, "v.zarr.raw: unfinished" in other.err) == (2, True)
     assert kill_between_blocks(in_small_blocks(CONVERT, source, to / "raw", *options), to.parent / "v.zarr.raw") >= done
     assert before == {name: (to.parent / "v.zarr.raw" / name).stat().st_mtime_ns for name in done}, "not done again"
     subprocess.run(in_small_blocks(CONVERT, source, to / "raw", *options), check=True)

@@ -1,17 +1,17 @@
 """01_data/create_labels.py, and the data set whose labels are made from membranes."""
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from builders import ROOT
+from conftest import Ended
 from emsuite.config.dataset import load_dataset
 from emsuite.io.volume import create_volume, open_volume
 
 SCRIPT = "01_data/create_labels.py"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., Ended]
 
 
 def drawn(container: Path, name: str = "volumes/labels/membranes") -> Path:
@@ -24,18 +24,18 @@ def highest(container: Path) -> int:
     return int(open_volume(container / "volumes/labels/neuron_ids").read().max())
 
 
-def test_by_options_or_by_the_data_set(run_script: Run, tmp_path: Path) -> None:
+def test_by_options_or_by_the_data_set(call_script: Call, tmp_path: Path) -> None:
     plain, through = drawn(tmp_path / "a.zarr"), drawn(tmp_path / "b.zarr", "walls")
-    done = run_script(SCRIPT, plain, "-d", "vnc")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{plain}/volumes/labels/neuron_ids: written\n"
+    done = call_script(SCRIPT, plain, "-d", "vnc")
+    assert done.code == 0, done.err
+    assert done.out == f"{plain}/volumes/labels/neuron_ids: written\n"
     assert highest(plain) == 6
-    assert "already there" in run_script(SCRIPT, plain, "-d", "vnc").stdout
-    assert run_script(SCRIPT, through, "--membranes", "walls", "--through-sections").returncode == 0
+    assert "already there" in call_script(SCRIPT, plain, "-d", "vnc").out
+    assert call_script(SCRIPT, through, "--membranes", "walls", "--through-sections").code == 0
     assert highest(through) == 2
 
 
-def test_bad_input_is_one_line(run_script: Run, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(call_script: Call, tmp_path: Path) -> None:
     container = drawn(tmp_path / "a.zarr")
     for arguments, message in [
         ([container, "-d", "vnc", "--smallest", "2"], "--dataset says how labels are made"),
@@ -43,10 +43,10 @@ def test_bad_input_is_one_line(run_script: Run, tmp_path: Path) -> None:
         ([tmp_path / "missing.zarr"], "missing.zarr: no such volume"),
         ([], "Missing argument"),
     ]:
-        done = run_script(SCRIPT, *arguments)
-        assert done.returncode == 2, done.stderr
-        assert message in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        done = call_script(SCRIPT, *arguments)
+        assert done.code == 2, done.err
+        assert message in done.err
+        assert len(done.err.strip().splitlines()) == 1
     assert not (container / "volumes/labels/neuron_ids").exists()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from builders import ROOT, files_in
+from conftest import Ended
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.io.volume import open_volume
@@ -21,6 +22,7 @@ from web_server import serve
 SCRIPT = "01_data/fetch_data.py"
 PLACE = "funke/fib25/training"
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., Ended]
 
 
 def public_volume(s3: Any, bucket: str, name: str = "trvol-250-2", number: int = 12) -> dict[str, bytes]:
@@ -29,30 +31,30 @@ def public_volume(s3: Any, bucket: str, name: str = "trvol-250-2", number: int =
     return content
 
 
-def test_default_volume_from_a_bucket_and_again(s3: Any, run_script: Run, tmp_path: Path) -> None:
+def test_default_volume_from_a_bucket_and_again(s3: Any, call_script: Call, tmp_path: Path) -> None:
     content = public_volume(s3, "script-default")
     asked = ["--dataset", "fib25", "--bucket", "script-default", "--endpoint-url", s3.url, "--out", tmp_path / "d"]
-    first = run_script(SCRIPT, *asked)
-    assert first.returncode == 0, first.stderr
-    assert "13 objects, 13 fetched now" in first.stdout
+    first = call_script(SCRIPT, *asked)
+    assert first.code == 0, first.err
+    assert "13 objects, 13 fetched now" in first.out
     assert files_in(tmp_path / "d" / PLACE / "trvol-250-2.zarr") == content
     assert (tmp_path / "d" / PLACE / "trvol-250-2.zarr.manifest.json").exists()
     s3.faults()
-    second = run_script(SCRIPT, *asked)
-    assert "13 objects, 0 fetched now" in second.stdout
+    second = call_script(SCRIPT, *asked)
+    assert "13 objects, 0 fetched now" in second.out
     assert s3.counts() == {"GET": 1}
 
 
-def test_a_password_for_the_endpoint_shows_nowhere(s3: Any, run_script: Run, tmp_path: Path) -> None:
+def test_a_password_for_the_endpoint_shows_nowhere(s3: Any, call_script: Call, tmp_path: Path) -> None:
     """It is refused: it is no way to give a key. Neither messages nor files hold it."""
     addresses = (s3.url.replace("://", "://jane:hunter2@"), "http://jane:hunter2@127.0.0.1:9/", "http://jane:hunter2@")
     for address in addresses:
         for verbose in ([], ["-v"]):
             asked = ["-d", "fib25", "--bucket", "b", "--endpoint-url", address, "--out", tmp_path / "d", *verbose]
-            done = run_script(SCRIPT, *asked)
-            assert done.returncode == 2
-            assert "holds a user or a password" in done.stderr
-            assert "hunter2" not in done.stdout + done.stderr
+            done = call_script(SCRIPT, *asked)
+            assert done.code == 2
+            assert "holds a user or a password" in done.err
+            assert "hunter2" not in done.out + done.err
     assert b"hunter2" not in b"".join(files_in(tmp_path).values())
 
 
@@ -83,10 +85,10 @@ def test_killed_and_restarted_fetches_only_what_is_missing(s3: Any, run_script: 
     assert files_in(volume) == content
 
 
-def test_from_a_shared_folder(fib25_slab: Path, run_script: Run, tmp_path: Path) -> None:
+def test_from_a_shared_folder(fib25_slab: Path, call_script: Call, tmp_path: Path) -> None:
     shared = fib25_slab.parents[2]
-    done = run_script(SCRIPT, "-d", "fib25", "--volume", "trvol-250-2.zarr", "--from", shared, "--out", tmp_path / "d")
-    assert done.returncode == 0, done.stderr
+    done = call_script(SCRIPT, "-d", "fib25", "--volume", "trvol-250-2.zarr", "--from", shared, "--out", tmp_path / "d")
+    assert done.code == 0, done.err
     copy = tmp_path / "d" / PLACE / "trvol-250-2.zarr"
     assert files_in(copy) == files_in(fib25_slab)
     assert os.access(copy / "volumes/labels", os.W_OK)
@@ -108,13 +110,15 @@ def test_defaults_are_those_of_the_folder_and_told(call_script: Callable[..., An
     assert done.out == "by default: --dataset fib25 --volume trvol-250-1\n"
 
 
-def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) -> None:
+def test_all_volumes_of_a_data_set_of_ones_own(call_script: Call, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("{name: own, voxel_size: [8, 8, 8], volumes: [a, b]}")
     for name in "ab":
         (tmp_path / f"lab/own/training/{name}.zarr").mkdir(parents=True)
         (tmp_path / f"lab/own/training/{name}.zarr/.zgroup").write_text("{}")
-    done = run_script(SCRIPT, "-d", tmp_path / "own.yaml", "--all", "--from", tmp_path / "lab", "--out", tmp_path / "d")
-    assert done.returncode == 0, done.stderr
+    done = call_script(
+        SCRIPT, "-d", tmp_path / "own.yaml", "--all", "--from", tmp_path / "lab", "--out", tmp_path / "d"
+    )
+    assert done.code == 0, done.err
     assert sorted(path.name for path in (tmp_path / "d/funke/own/training").glob("*.zarr")) == ["a.zarr", "b.zarr"]
 
 
@@ -130,34 +134,34 @@ def test_all_volumes_of_a_data_set_of_ones_own(run_script: Run, tmp_path: Path) 
         (["--from", "nowhere"], "nowhere: has no trvol-250-2.zarr"),
     ],
 )
-def test_bad_input_is_one_line(run_script: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = run_script(SCRIPT, *arguments, "--out", tmp_path / "d")
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line(call_script: Call, tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = call_script(SCRIPT, *arguments, "--out", tmp_path / "d")
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "d").exists()
 
 
-def test_buckets_that_refuse_or_are_not_there(s3: Any, run_script: Run, tmp_path: Path) -> None:
+def test_buckets_that_refuse_or_are_not_there(s3: Any, call_script: Call, tmp_path: Path) -> None:
     s3.client().create_bucket(Bucket="script-private")
     s3.client().put_object(Bucket="script-private", Key=f"{PLACE}/trvol-250-2.zarr/.zgroup", Body=b"{}")
     asked = ["-d", "fib25", "--endpoint-url", s3.url, "--out", tmp_path / "d", "--bucket"]
-    refused = run_script(SCRIPT, *asked, "script-private")
-    assert (refused.returncode, refused.stderr.count("error: ")) == (2, 1)
-    assert "access refused (403)" in refused.stderr
-    missing = run_script(SCRIPT, *asked, "script-missing")
-    assert missing.returncode == 2
-    assert "there is no bucket 'script-missing'" in missing.stderr
+    refused = call_script(SCRIPT, *asked, "script-private")
+    assert (refused.code, refused.err.count("error: ")) == (2, 1)
+    assert "access refused (403)" in refused.err
+    missing = call_script(SCRIPT, *asked, "script-missing")
+    assert missing.code == 2
+    assert "there is no bucket 'script-missing'" in missing.err
 
 
-def test_endpoint_that_nobody_serves(run_script: Run, tmp_path: Path) -> None:
-    done = run_script(SCRIPT, "-d", "fib25", "--endpoint-url", "http://127.0.0.1:9", "--out", tmp_path / "d")
-    assert done.returncode == 1
-    assert "no connection to http://127.0.0.1:9" in done.stderr
+def test_endpoint_that_nobody_serves(call_script: Call, tmp_path: Path) -> None:
+    done = call_script(SCRIPT, "-d", "fib25", "--endpoint-url", "http://127.0.0.1:9", "--out", tmp_path / "d")
+    assert done.code == 1
+    assert "no connection to http://127.0.0.1:9" in done.err
     assert not (tmp_path / "d").exists()
 
 
-def test_files_on_a_web_server(run_script: Run, tmp_path: Path) -> None:
+def test_files_on_a_web_server(call_script: Call, tmp_path: Path) -> None:
     """HDF5 files behind URLs come under their names; a second run needs no server; a wrong checksum leaves nothing."""
     cube = tmp_path / "cube.hdf"
     with h5py.File(cube, "w") as file:
@@ -168,18 +172,18 @@ def test_files_on_a_web_server(run_script: Run, tmp_path: Path) -> None:
         own = {"name": "own", "voxel_size": [40, 4, 4], "suffix": ".hdf", "volumes": ["good", "bad"], "files": files}
         (tmp_path / "own.yaml").write_text(json.dumps(own))
         arguments = ("01_data/fetch_data.py", "--dataset", tmp_path / "own.yaml", "--out", tmp_path / "data")
-        run = run_script(*arguments, "--volume", "good.hdf")
-        assert run.returncode == 0, run.stderr
+        run = call_script(*arguments, "--volume", "good.hdf")
+        assert run.code == 0, run.err
         place = tmp_path / "data/funke/own/training"
-        assert f"{place / 'good.hdf'}: complete, 1 objects, 1 fetched now" in run.stdout
+        assert f"{place / 'good.hdf'}: complete, 1 objects, 1 fetched now" in run.out
         assert (place / "good.hdf").read_bytes() == cube.read_bytes()
-        bad = run_script(*arguments, "--volume", "bad")
-        assert bad.returncode == 1
-        assert f"error: {server.url('bad.hdf')}: is not the file that was recorded: SHA-256" in bad.stderr
+        bad = call_script(*arguments, "--volume", "bad")
+        assert bad.code == 1
+        assert f"error: {server.url('bad.hdf')}: is not the file that was recorded: SHA-256" in bad.err
         assert not (place / "bad.hdf").exists()
-    assert "0 fetched now" in run_script(*arguments, "--volume", "good").stdout
-    shared = run_script(*arguments[:-1], tmp_path / "other", "--volume", "good", "--from", tmp_path / "data")
-    assert "1 fetched now" in shared.stdout, shared.stderr
+    assert "0 fetched now" in call_script(*arguments, "--volume", "good").out
+    shared = call_script(*arguments[:-1], tmp_path / "other", "--volume", "good", "--from", tmp_path / "data")
+    assert "1 fetched now" in shared.out, shared.err
 
 
 def test_help_has_an_example(run_script: Run) -> None:

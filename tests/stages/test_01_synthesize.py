@@ -27,9 +27,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_it_writes_what_the_library_makes(run_script, tmp_path: Path):
-    run = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
-    assert run.returncode == 0, run.stderr
+def test_it_writes_what_the_library_makes(call_script, tmp_path: Path):
+    run = call_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
+    assert run.code == 0, run.err
     expected = synthesize(PhantomSettings(shape=(24, 32, 40), seed=9))
     raw = open_volume(tmp_path / "made/one.zarr/volumes/raw")
     labels = open_volume(tmp_path / "made/one.zarr/volumes/labels/neuron_ids")
@@ -44,16 +44,16 @@ def test_it_writes_what_the_library_makes(run_script, tmp_path: Path):
         manifest = json.loads((tmp_path / f"made/{name}.manifest.json").read_text())
         assert manifest["seed"] == 9
         assert manifest["settings"]["shape"] == [24, 32, 40]
-    again = run_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
-    assert "already there" in again.stdout
-    assert again.returncode == 0
+    again = call_script(SCRIPT, "--out", "made/one.zarr", *SMALL)
+    assert "already there" in again.out
+    assert again.code == 0
 
 
-def test_an_hdf5_file_has_the_layout_of_cremis(run_script, tmp_path: Path):
+def test_an_hdf5_file_has_the_layout_of_cremis(call_script, tmp_path: Path):
     """As cremi_python's CremiFile writes it: names, types, attributes; clefts are 2**64 - 1 where there is none."""
     sections = ("--voxel-size", "40,4,4", "--shape", "12,60,50", "--padding", "2,10,5", "--unlabelled", "0.1")
-    run = run_script(SCRIPT, "--out", "made/one.hdf", *sections)
-    assert run.returncode == 0, run.stderr
+    run = call_script(SCRIPT, "--out", "made/one.hdf", *sections)
+    assert run.code == 0, run.err
     with h5py.File(tmp_path / "made/one.hdf") as file:
         assert dict(file.attrs) == {"file_format": "0.2"}
         found = {}
@@ -76,21 +76,21 @@ def test_an_hdf5_file_has_the_layout_of_cremis(run_script, tmp_path: Path):
     assert np.array_equal(labels.read(), phantom.labels)
     assert (tuple(labels.voxel_size), tuple(labels.offset)) == ((40, 4, 4), (80, 40, 20))
     assert np.array_equal(open_volume(tmp_path / "made/one.hdf/volumes/raw").read(), phantom.raw)
-    assert "already there" in run_script(SCRIPT, "--out", "made/one.hdf", *sections).stdout
-    assert run_script(SCRIPT, "--out", "again.hdf", *sections).returncode == 0
+    assert "already there" in call_script(SCRIPT, "--out", "made/one.hdf", *sections).out
+    assert call_script(SCRIPT, "--out", "again.hdf", *sections).code == 0
     assert (tmp_path / "again.hdf").read_bytes() == (tmp_path / "made/one.hdf").read_bytes()
 
 
-def test_a_phantom_of_an_earlier_version_is_kept(run_script, tmp_path: Path):
+def test_a_phantom_of_an_earlier_version_is_kept(call_script, tmp_path: Path):
     """Its manifest lacks the keys that came later, whose defaults it was made with."""
-    assert run_script(SCRIPT, "--out", "v.zarr", *SMALL).returncode == 0
+    assert call_script(SCRIPT, "--out", "v.zarr", *SMALL).code == 0
     for name in ("v.zarr", "v.skeletons"):
         manifest = tmp_path / f"{name}.manifest.json"
         record = json.loads(manifest.read_text())
         for key in ("padding", "unlabelled"):
             del record["settings"][key]
         manifest.write_text(json.dumps(record))
-    assert "already there" in run_script(SCRIPT, "--out", "v.zarr", *SMALL).stdout
+    assert "already there" in call_script(SCRIPT, "--out", "v.zarr", *SMALL).out
 
 
 def test_help_shows_an_example(run_script):
@@ -111,20 +111,20 @@ def test_help_shows_an_example(run_script):
         (("--out", "v.hdf", "--shape", "24,32,40", "--padding", "2,16,2"), "--padding (2, 16, 2): leaves no voxel"),
     ],
 )
-def test_bad_options_get_one_line_and_leave_nothing(run_script, tmp_path: Path, options, line: str):
-    run = run_script(SCRIPT, *options)
-    assert run.returncode == 2
-    assert run.stderr.startswith("error: ")
-    assert run.stderr.count("\n") == 1
-    assert line in run.stderr
+def test_bad_options_get_one_line_and_leave_nothing(call_script, tmp_path: Path, options, line: str):
+    run = call_script(SCRIPT, *options)
+    assert run.code == 2
+    assert run.err.startswith("error: ")
+    assert run.err.count("\n") == 1
+    assert line in run.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_does_not_replace_what_it_did_not_make(run_script, tmp_path: Path):
+def test_it_does_not_replace_what_it_did_not_make(call_script, tmp_path: Path):
     (tmp_path / "mine.zarr").mkdir()
     (tmp_path / "mine.zarr/precious").write_text("data")
-    run = run_script(SCRIPT, "--out", "mine.zarr", *SMALL)
-    assert run.returncode == 2
+    run = call_script(SCRIPT, "--out", "mine.zarr", *SMALL)
+    assert run.code == 2
     assert (tmp_path / "mine.zarr/precious").read_text() == "data"
 
 

@@ -417,18 +417,39 @@ def test_as_users_of_the_originals_call_it(project: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_run_gives_the_weights_of_one_that_was_not(
-    call_script: Callable, tmp_path: Path, volume: Path, number: signal.Signals
+    call_script: Callable, tmp_path: Path, volume: Path
 ) -> None:
     """Killed outright it goes on from its last checkpoint; asked to end, it saves one where it stands."""
-    until, cadence = 300, {"checkpoint_every": 10, "log_every": 7, "average": 0.9}
-    straight, killed = (write_network(tmp_path / name / "n", **cadence) for name in "de")
-    options = ["--data", volume, "--iterations", until, "--device", "cpu"]
+    cadence = {"checkpoint_every": 10, "log_every": 7, "average": 0.9}
+    options = ["--data", volume, "--iterations", 300, "--device", "cpu"]
+    straight = write_network(tmp_path / "straight/n", **cadence)
     assert call_script(TRAIN, straight, *options).code == 0
-    command = [sys.executable, ROOT / TRAIN, killed, *options]
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        killed = write_network(tmp_path / f"{number.name}/n", **cadence)
+        reached = end_after_three_checkpoints([sys.executable, ROOT / TRAIN, killed, *options], killed, number)
+        assert 30 <= reached < 300
+        ended = call_script(TRAIN, killed, *options)
+        assert ended.code == 0
+        assert f"going on from iteration {reached}\n" in ended.err
+        assert same(weights(killed), weights(straight))
+        averages = [checkpoints.load(folder, load_network(folder)).averaged for folder in (killed, straight)]
+        assert same(*averages)
+        losses = [
+            [
+                (row["iteration"], row["loss"])
+                for row in read_losses(folder / "log/losses.csv")
+                if not row["iteration"] % 7
+            ]
+            for folder in (killed, straight)
+        ]
+        assert losses[0] == losses[1]
+
+
+def end_after_three_checkpoints(command: list[Any], killed: Path, number: signal.Signals) -> int:
+    """Train in a process of its own and end it; return the iteration of its last checkpoint."""
     deadline = time.monotonic() + 120
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=killed) as process:
         while len(checkpoints.iterations(killed)) < 3:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline, "it did not begin"
@@ -438,18 +459,7 @@ def test_a_killed_run_gives_the_weights_of_one_that_was_not(
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     reached = checkpoints.iterations(killed)[-1]
     assert (f"asked to end, saved at iteration {reached}\n" in said) == (number == signal.SIGTERM)
-    assert 30 <= reached < until
-    ended = call_script(TRAIN, killed, *options)
-    assert ended.code == 0
-    assert f"going on from iteration {reached}\n" in ended.err
-    assert same(weights(killed), weights(straight))
-    averages = [checkpoints.load(folder, load_network(folder)).averaged for folder in (killed, straight)]
-    assert same(*averages)
-    losses = [
-        [(row["iteration"], row["loss"]) for row in read_losses(folder / "log/losses.csv") if row["iteration"] % 7 == 0]
-        for folder in (killed, straight)
-    ]
-    assert losses[0] == losses[1]
+    return reached
 
 
 # ---- describe.py

@@ -37,7 +37,7 @@ def sweep(fib25_slab, tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(sweep, fib25_slab, run_script, tmp_path):
+def evaluate(sweep, fib25_slab, call_script, tmp_path):
     """Run the script on the sweep; an option that is None is left out."""
 
     def run(*more, **changed):
@@ -48,14 +48,14 @@ def evaluate(sweep, fib25_slab, run_script, tmp_path):
             "out": tmp_path / "scores",
         } | changed
         words = [word for name, value in given.items() if value for word in (f"--{name}", value)]
-        return run_script(SCRIPT, *words, *more, cwd=sweep)
+        return call_script(SCRIPT, *words, *more, cwd=sweep)
 
     return run
 
 
 def test_scores_a_sweep_on_real_labels(evaluate, fib25_slab, tmp_path):
     ended = evaluate(raw=fib25_slab / "volumes/raw")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     with open(tmp_path / "scores/scores.csv", newline="") as file:
         rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     assert [row["threshold"] for row in rows] == [0.1, 0.3, 0.6]
@@ -66,7 +66,7 @@ def test_scores_a_sweep_on_real_labels(evaluate, fib25_slab, tmp_path):
     assert (best["threshold"], best["roi"]) == (0.3, "800:1040,0:2000,0:2000")
     assert best["provenance"]["inputs"]["lookup"]["checksum"].startswith("listing:")
     assert "x, y at z = 840 nm" in (tmp_path / "scores/report.html").read_text()
-    assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.stdout
+    assert f"sum 0.000 bits at threshold 0.3; {tmp_path / 'scores/report.html'}" in ended.out
 
 
 def test_scores_skeletons_without_labels(evaluate, sweep, fib25_slab, tmp_path):
@@ -82,8 +82,8 @@ def test_scores_skeletons_without_labels(evaluate, sweep, fib25_slab, tmp_path):
     edges = np.stack([nodes[same, 0], nodes[same + 1, 0]], axis=1)
     Skeletons(nodes[:, 0], nodes[:, 1], nodes[:, 2:].astype(float), np.ones(len(nodes)), edges).save(tmp_path / "s")
     ended = evaluate(labels=None, skeletons=tmp_path / "s", raw=fib25_slab / "volumes/raw")
-    assert ended.returncode == 0, ended.stderr
-    assert "bits over skeleton nodes at threshold 0.3;" in ended.stdout
+    assert ended.code == 0, ended.err
+    assert "bits over skeleton nodes at threshold 0.3;" in ended.out
     best = json.loads((tmp_path / "scores/scores.json").read_text())
     assert (best["threshold"], best["scored"], best["warning"]) == (0.3, "skeleton nodes", None)
     assert best["best"]["voi_sum"] == pytest.approx(0, abs=1e-9)
@@ -95,7 +95,7 @@ def test_scores_skeletons_without_labels(evaluate, sweep, fib25_slab, tmp_path):
 
 def test_scores_a_segmentation_alone(evaluate, tmp_path):
     ended = evaluate("--roi", "800:880,:,:", fragments=None, lookup=None, segmentation="fragments.zarr/fragments")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     best = json.loads((tmp_path / "scores/scores.json").read_text())
     assert (best["threshold"], best["roi"]) == (None, "800:880,0:2000,0:2000")
     assert best["best"]["voi_merge"] == 0
@@ -119,10 +119,10 @@ def test_scores_a_segmentation_alone(evaluate, tmp_path):
 )
 def test_bad_input_is_one_line_and_leaves_nothing(evaluate, tmp_path, more, changed, message):
     ended = evaluate(*more, **changed)
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert (ended.returncode, len(lines)) == (2, 1), ended.stderr
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert (ended.code, len(lines)) == (2, 1), ended.err
     assert message in lines[0]
-    assert "Traceback" not in ended.stderr
+    assert "Traceback" not in ended.err
     assert not (tmp_path / "scores").exists()
 
 
@@ -134,7 +134,7 @@ def test_help_has_an_example(run_script):
 
 def test_lists_the_worst_errors_with_places_that_hold_them(evaluate, sweep, fib25_slab, tmp_path):
     ended = evaluate("--roi", "800:880,:,:", fragments=None, lookup=None, segmentation="fragments.zarr/fragments")
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     fragments = open_volume(sweep / "fragments.zarr/fragments")
     labels = open_volume(fib25_slab / "volumes/labels/neuron_ids")
     with open(tmp_path / "scores/errors.csv", newline="") as file:
@@ -165,8 +165,8 @@ def full_disk(tmp_path):
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(evaluate, full_disk):
     ended = evaluate(out=full_disk / "scores")
-    lines = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
-    assert (ended.returncode, len(lines)) == (1, 1), ended.stderr
+    lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    assert (ended.code, len(lines)) == (1, 1), ended.err
     assert "No space left on device" in lines[0]
     assert not (full_disk / "scores/scores.json").exists()
 
@@ -174,7 +174,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(evaluate, f
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_scores_and_the_next_one_gives_the_same(evaluate, sweep, fib25_slab, tmp_path):
     whole = evaluate(out=tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
+    assert whole.code == 0, whole.err
     out = tmp_path / "killed"
     out.mkdir()
     (out / "scores.json").write_text("{}")
@@ -189,7 +189,7 @@ def test_a_killed_run_leaves_no_scores_and_the_next_one_gives_the_same(evaluate,
     assert not (out / "contingency.manifest.json").exists()
     assert not (out / "scores.json").exists(), "that of another run"
     again = evaluate("--workers", "2", "--block-size", "80,400,400", out=out)
-    assert again.returncode == 0, again.stderr
+    assert again.code == 0, again.err
     for name in ("scores.csv", "errors.csv"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

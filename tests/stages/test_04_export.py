@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from builders import ROOT, files_in, write_array
+from conftest import Ended
 from emsuite.io.levels import levels_of
 from emsuite.io.volume import open_volume
 
 SCRIPT = "04_segment/export.py"
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -29,21 +30,21 @@ def segmentation(tmp_path: Path) -> Path:
     return tmp_path / "s.zarr/segmentation"
 
 
-def test_each_format_is_written(run_script: Run, segmentation: Path, tmp_path: Path) -> None:
+def test_each_format_is_written(call_script: Call, segmentation: Path, tmp_path: Path) -> None:
     voxels = open_volume(segmentation).read()
     number = len(np.unique(voxels))
-    done = run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "x.precomputed", "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{number} segments; {tmp_path}/x.precomputed\n"
+    done = call_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "x.precomputed", "--workers", 1)
+    assert done.code == 0, done.err
+    assert done.out == f"{number} segments; {tmp_path}/x.precomputed\n"
     np.testing.assert_array_equal(open_volume(tmp_path / "x.precomputed/8_8_8").read(), voxels)
     assert len(list((tmp_path / "x.precomputed/mesh").glob("*.index"))) == number
-    done = run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "t.csv", "--format", "csv")
-    assert done.returncode == 0, done.stderr
+    done = call_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "t.csv", "--format", "csv")
+    assert done.code == 0, done.err
     with open(tmp_path / "t.csv", newline="") as file:
         assert sum(int(row["voxels"]) for row in csv.DictReader(file)) == voxels.size
     for kind, to in (("ome-zarr", "o.zarr"), ("n5", "o.n5/s"), ("hdf5", "o.h5"), ("tiff", "o.tif")):
-        done = run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / to, "--format", kind)
-        assert done.returncode == 0, done.stderr
+        done = call_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / to, "--format", kind)
+        assert done.code == 0, done.err
     np.testing.assert_array_equal(open_volume(tmp_path / "o.n5/s").read(), voxels)
     np.testing.assert_array_equal(open_volume(tmp_path / "o.zarr/segmentation").read(), voxels)
     np.testing.assert_array_equal(open_volume(tmp_path / "o.h5/volumes/labels/neuron_ids").read(), voxels)
@@ -97,38 +98,38 @@ def test_a_killed_export_continues_and_gives_the_same_bytes(segmentation: Path, 
     ],
 )
 def test_bad_input_is_told_in_one_line(
-    run_script: Run, segmentation: Path, tmp_path: Path, options: tuple[str, ...], words: str
+    call_script: Call, segmentation: Path, tmp_path: Path, options: tuple[str, ...], words: str
 ) -> None:
     write_array(tmp_path / "f.zarr/f", np.zeros((4, 4, 4), np.float32))
-    done = run_script(SCRIPT, "--segmentation", "s.zarr/segmentation", *options, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = call_script(SCRIPT, "--segmentation", "s.zarr/segmentation", *options, cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+    assert done.err.count("\n") == 1
     assert not list(tmp_path.glob("*unfinished*"))
 
 
-def test_a_coarser_level_is_exported(run_script: Run, segmentation: Path, tmp_path: Path) -> None:
-    run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "o.zarr", "--format", "ome-zarr")
+def test_a_coarser_level_is_exported(call_script: Call, segmentation: Path, tmp_path: Path) -> None:
+    call_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "o.zarr", "--format", "ome-zarr")
     options = ("--segmentation", tmp_path / "o.zarr/segmentation", "--out", tmp_path / "x.h5", "--format", "hdf5")
-    done = run_script(SCRIPT, *options, "--level", 1)
-    assert done.returncode == 0, done.stderr
+    done = call_script(SCRIPT, *options, "--level", 1)
+    assert done.code == 0, done.err
     coarse = open_volume(tmp_path / "x.h5/volumes/labels/neuron_ids")
     assert (coarse.shape, coarse.voxel_size) == ((16, 20, 36), (16, 16, 16))
-    done = run_script(SCRIPT, *options, "--level", 5)
-    assert (done.returncode, "has no level 5, expected one of 2 from 0 up" in done.stderr) == (2, True)
+    done = call_script(SCRIPT, *options, "--level", 5)
+    assert (done.code, "has no level 5, expected one of 2 from 0 up" in done.err) == (2, True)
 
 
-def test_ids_that_tiff_cannot_hold_are_refused(run_script: Run, tmp_path: Path) -> None:
+def test_ids_that_tiff_cannot_hold_are_refused(call_script: Call, tmp_path: Path) -> None:
     write_array(tmp_path / "l.zarr/l", np.full((4, 4, 4), 2**40, np.uint64))
     options = ("--segmentation", "l.zarr/l", "--out", "x.tif", "--format", "tiff")
-    done = run_script(SCRIPT, *options, cwd=tmp_path)
-    assert (done.returncode, "do not all fit uint32" in done.stderr, done.stderr.count("error")) == (2, True, 1)
+    done = call_script(SCRIPT, *options, cwd=tmp_path)
+    assert (done.code, "do not all fit uint32" in done.err, done.err.count("error")) == (2, True, 1)
     assert not (tmp_path / "x.tif").exists()
 
 
-def test_a_folder_that_is_no_export_is_kept(run_script: Run, segmentation: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_export_is_kept(call_script: Call, segmentation: Path, tmp_path: Path) -> None:
     (tmp_path / "x.precomputed").mkdir()
     (tmp_path / "x.precomputed/mine").touch()
-    done = run_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "x.precomputed")
-    assert (done.returncode, "was not made by this suite" in done.stderr) == (2, True)
+    done = call_script(SCRIPT, "--segmentation", segmentation, "--out", tmp_path / "x.precomputed")
+    assert (done.code, "was not made by this suite" in done.err) == (2, True)
     assert (tmp_path / "x.precomputed/mine").exists()

@@ -9,35 +9,36 @@ from emsuite.segmentation.find_segments import lookup_digest, read_thresholds
 
 
 @pytest.fixture
-def chain(run_script, cells):
-    """Run a stage after extract_fragments.py, by name; what it reads and writes lies in the folder of the test."""
+def options(cells):
+    """What each stage is given, by name; what it reads and writes lies in the folder of the test."""
     fragments = ("--fragments", "fragments.zarr/fragments")
-    stages = {
+    return {
         "extract_fragments": ("--affs", cells.path / "affs", "--out", "."),
         "agglomerate": ("--affs", cells.path / "affs", *fragments, "--out", "graph/edges"),
         "find_segments": ("--nodes", "graph/nodes", "--edges", "graph/edges", "--out", "lookup"),
         "extract_segmentation": (*fragments, "--lookup", "lookup", "--out", "segmentation.zarr"),
     }
 
-    def run(stage, *more):
-        return run_script(f"04_segment/{stage}.py", *stages[stage], *more)
 
-    return run
+@pytest.fixture
+def chain(call_script, options):
+    """Call a stage by name."""
+    return lambda stage, *more: call_script(f"04_segment/{stage}.py", *options[stage], *more)
 
 
 @pytest.mark.slow
-def test_from_affinities_to_the_cells(chain, cells, tmp_path, run_script):
+def test_from_affinities_to_the_cells(chain, cells, tmp_path, call_script):
     for stage, more, line in [
         ("extract_fragments", (), "fragments; fragments.zarr"),
         ("agglomerate", ("--merge-function", "mean"), "edges; graph/edges"),
         ("find_segments", ("--thresholds", "0.28,0.9,0.01"), "segments at threshold 0.28, "),
     ]:
         done = chain(stage, *more)
-        assert done.returncode == 0, done.stderr
-        assert line in done.stdout
+        assert done.code == 0, done.err
+        assert line in done.out
     assert read_thresholds(tmp_path / "lookup")[:3] == [0.28, 0.29, 0.3]
     labels = ("--labels", cells.path / "labels")
-    scored = run_script(
+    scored = call_script(
         "04_segment/evaluate.py",
         "--fragments",
         "fragments.zarr/fragments",
@@ -47,29 +48,30 @@ def test_from_affinities_to_the_cells(chain, cells, tmp_path, run_script):
         "--out",
         "scores",
     )
-    assert scored.returncode == 0, scored.stderr
+    assert scored.code == 0, scored.err
     done = chain("extract_segmentation", "--scores", "scores/scores.json")
-    assert done.returncode == 0, done.stderr
-    assert "segmentation at threshold 0." in done.stdout
+    assert done.code == 0, done.err
+    assert "segmentation at threshold 0." in done.out
     voi = variation_of_information(open_volume(tmp_path / "segmentation.zarr/segmentation").read(), cells.labels)
     assert (voi.split, voi.merge) == pytest.approx((0, 0), abs=1e-9)
     assert json.loads((tmp_path / "scores/scores.json").read_text())["lookup_digest"] == lookup_digest(
         tmp_path / "lookup"
     )
-    assert chain("find_segments", "--thresholds", "0.28,0.6,0.01").returncode == 0
+    assert chain("find_segments", "--thresholds", "0.28,0.6,0.01").code == 0
     done = chain("extract_segmentation", "--scores", "scores/scores.json")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "scores.json: scores other lookup tables than lookup; evaluate these first" in done.stderr
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "scores.json: scores other lookup tables than lookup; evaluate these first" in done.err
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stdout_is_for_results_alone(chain, workers):
+def test_stdout_is_for_results_alone(run_script, options, workers):
     """waterz prints its progress there, in this process and in workers."""
     blocks = ("--block-size", "160,384,448", "--context", "80,80,80")
-    done = chain("extract_fragments", "--epsilon", "0.1", "--workers", str(workers), *blocks)
+    options["extract_fragments"] += ("--epsilon", "0.1", *blocks)
+    done = run_script("04_segment/extract_fragments.py", *options["extract_fragments"], "--workers", str(workers))
     assert done.stdout.splitlines()[1:] == [], done.stderr
     assert done.stdout.endswith(" fragments; fragments.zarr\n")
-    done = chain("agglomerate", "--workers", str(workers))
+    done = run_script("04_segment/agglomerate.py", *options["agglomerate"], "--workers", str(workers))
     assert done.stdout.splitlines()[1:] == [], done.stderr
     assert done.stdout.endswith(" edges; graph/edges\n")
 
@@ -82,15 +84,13 @@ def test_affinities_that_say_nothing_end_in_one_line(chain, cells, tmp_path, val
     affs = create_volume(cells.path / "affs", cells.affs.shape, np.float32, (8, 8, 8), (80, 160, 240))
     affs.write(affs.roi, np.full(affs.shape, value, np.float32))
     done = chain("extract_fragments")
-    assert done.returncode == 2, done.stderr
-    assert [row for row in done.stderr.splitlines() if not row.startswith("fragments: ")] == done.stderr.splitlines()[
-        -1:
-    ]
-    assert line in done.stderr
+    assert done.code == 2, done.err
+    assert [row for row in done.err.splitlines() if not row.startswith("fragments: ")] == done.err.splitlines()[-1:]
+    assert line in done.err
     assert not list(tmp_path.rglob("*.manifest.json"))
     done = chain("agglomerate")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "fragments.zarr: unfinished" in done.stderr
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+    assert "fragments.zarr: unfinished" in done.err
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(chain, tmp_path):
@@ -104,8 +104,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(chain, tmp_path):
         ("extract_segmentation", ("--scores", "no.json"), "no.json: holds no number under 'threshold'"),
     ]:
         done = chain(stage, *more)
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-        assert line in done.stderr
+        assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
+        assert line in done.err
     assert [path.name for path in tmp_path.iterdir()] == ["cells.zarr"]
 
 

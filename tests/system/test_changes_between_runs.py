@@ -17,7 +17,7 @@ from builders import copy_project
 from emsuite.common.outputs import manifest_path
 from emsuite.io.volume import LABELS, MASK, RAW, open_volume
 from emsuite.training.checkpoint import checkpoint_path
-from workflow_runs import shrink_phantom, snakemake
+from workflow_runs import shrink_phantom, snakemake, snakemake_in_fork
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("changes")]
 
@@ -49,7 +49,7 @@ def project(finished: Path, tmp_path: Path, request: pytest.FixtureRequest) -> P
 
 def planned(project: Path, *config: str) -> list[str]:
     """The rules that would run now."""
-    done = snakemake(project, *PHANTOM, *config, options=("--dry-run",))
+    done = snakemake_in_fork(project, *PHANTOM, *config, options=("--dry-run",))
     assert done.returncode == 0, done.stderr[-3000:]
     return sorted(set(re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)) - {"all"})
 
@@ -69,11 +69,11 @@ def test_a_refused_training_is_refused_until_the_user_has_chosen(project: Path) 
     path = project / "02_train/phantom/dataset.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.002", "learning_rate: 0.001"))
     for _ in range(2):
-        done = snakemake(project, *PHANTOM)
+        done = snakemake_in_fork(project, *PHANTOM)
         assert done.returncode != 0
         assert "learning_rate" in done.stderr
     before = (project / RESULT / "scores.json").read_bytes()
-    done = snakemake(project, *PHANTOM, "if_changed=keep")
+    done = snakemake_in_fork(project, *PHANTOM, "if_changed=keep")
     assert done.returncode == 0, done.stderr[-3000:]
     assert (project / RESULT / "scores.json").read_bytes() != before
     assert planned(project, "if_changed=keep") == []
@@ -82,7 +82,7 @@ def test_a_refused_training_is_refused_until_the_user_has_chosen(project: Path) 
 @pytest.mark.parametrize("project", [True], indirect=True)
 def test_a_step_that_failed_is_not_forgotten(project: Path) -> None:
     for _ in range(2):
-        done = snakemake(project, *PHANTOM, "segmentation={block_size: [8, 8, 9]}")
+        done = snakemake_in_fork(project, *PHANTOM, "segmentation={block_size: [8, 8, 9]}")
         assert done.returncode != 0
         assert "error: extract_fragments: block size" in done.stderr, done.stderr[-3000:]
     assert planned(project) == SEGMENTING, "the first settings again: their outputs are gone"
@@ -124,7 +124,6 @@ def test_a_project_copied_with_new_times_runs_no_training_again(finished: Path, 
     assert planned(copy) == [], "voxels, not times, decide"
 
 
-@pytest.mark.parametrize("memory", [True, False])
 @pytest.mark.parametrize(
     ("until", "settings", "later"),
     [
@@ -133,19 +132,21 @@ def test_a_project_copied_with_new_times_runs_no_training_again(finished: Path, 
     ],
 )
 def test_a_project_stopped_midway_and_copied(
-    finished: Path, tmp_path: Path, until: str, settings: str, later: list[str], memory: bool
+    finished: Path, tmp_path: Path, until: str, settings: str, later: list[str]
 ) -> None:
-    stopped, copy = tmp_path / "stopped", tmp_path / "copy"
+    stopped = tmp_path / "stopped"
     shutil.copytree(finished, stopped, symlinks=True)
-    done = snakemake(stopped, *PHANTOM, settings, options=("--until", until))
+    done = snakemake_in_fork(stopped, *PHANTOM, settings, options=("--until", until))
     assert done.returncode == 0, done.stderr[-3000:]
-    subprocess.run(["cp", "-r", stopped, copy], check=True)
-    if not memory:
-        shutil.rmtree(copy / ".snakemake")
-    assert planned(copy, settings) == later
-    for number, file in enumerate(sorted(copy.rglob("*.json"))):
-        os.utime(file, (1e9 + number, 1e9 + number))
-    assert planned(copy, settings) == later, "whatever the times"
+    for memory in (True, False):
+        copy = tmp_path / f"copy with memory {memory}"
+        subprocess.run(["cp", "-r", stopped, copy], check=True)
+        if not memory:
+            shutil.rmtree(copy / ".snakemake")
+        assert planned(copy, settings) == later, memory
+        for number, file in enumerate(sorted(copy.rglob("*.json"))):
+            os.utime(file, (1e9 + number, 1e9 + number))
+        assert planned(copy, settings) == later, (memory, "whatever the times")
 
 
 def test_outputs_of_a_version_without_orders_are_compared(project: Path) -> None:

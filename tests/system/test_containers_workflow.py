@@ -16,6 +16,7 @@ import pytest
 
 from builders import copy_project
 from emsuite.common.container_image import digest
+from workflow_runs import snakemake_in_fork
 
 CONFIG = ("dataset=phantom", "network=small", "iterations=6", "threads=2")
 RESULT = Path("results/phantom/small/6/phantom-test")
@@ -65,7 +66,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rules_to_run(project: Path, *config: str) -> set[str]:
-    planned = snakemake(project, "--dry-run", config=(*CONFIG, *config))
+    planned = snakemake_in_fork(project, *CONFIG, *config, options=("--dry-run",))
     assert planned.returncode == 0, planned.stderr[-3000:]
     return set(re.findall(r"^(\w+) +\d+$", planned.stdout + planned.stderr, re.MULTILINE)) - {"all", "total"}
 

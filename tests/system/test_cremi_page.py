@@ -3,14 +3,13 @@
 import csv
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, Ended
 from emsuite.io.volume import open_volume
 
 SMALLER = {"48,480,480": "40,300,300", "4,40,40": "2,20,20", "--thickest 200 ": ""}
@@ -30,15 +29,15 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_page_leads_to_a_score(project: Path, run_script: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_the_page_leads_to_a_score(project: Path, call_script: Callable[..., Ended]) -> None:
     shown = commands()
     assert len(shown) == 9, shown
     told = ""
     for program, script, *arguments in shown:
         assert program == "python"
-        done = run_script(project / script, *arguments, cwd=project)
-        assert done.returncode == 0, (script, done.stderr[-3000:])
-        told += done.stdout + done.stderr
+        done = call_script(project / script, *arguments, cwd=project)
+        assert done.code == 0, (script, done.err[-3000:])
+        told += done.out + done.err
     assert "6,459,549" in told
     assert "part " in told
     run = project / "02_train/cremi/boundaries/runs/mine"

@@ -11,40 +11,109 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 import pytest
 
-from builders import command_of, write_array
+from builders import command_of, copy_project, write_array
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.volume import open_volume
 from workflow_runs import command, environment, shrink_phantom, snakemake
 
+CONFIG = ("dataset=phantom", "network=small", "iterations=6")
+SEGMENTATION = "phantom/small/6/phantom-test/segmentation.zarr/segmentation"
+
+
+class Run(NamedTuple):
+    """A project whose workflow has run from nothing to scores, how, and what it said."""
+
+    project: Path
+    config: tuple[str, ...]
+    said: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Of the phantom, in folders of a user's choice; scored on a volume with skeletons alone besides."""
+    project = copy_project(tmp_path_factory.mktemp("straight") / "project")
+    shrink_phantom(project)
+    raw = np.random.default_rng(0).integers(0, 255, (32, 48, 48)).astype(np.uint8)
+    write_array(project / "traced.zarr/volumes/raw", raw)
+    along = np.arange(4, 380, 8.0)
+    positions = np.concatenate([np.stack([0 * along + depth, 0 * along + depth, along], axis=1) for depth in (20, 150)])
+    edges = np.array([[i, i + 1] for i in range(len(positions) - 1) if i != len(along) - 1])
+    names = np.repeat([1, 2], len(along))
+    Skeletons(np.arange(names.size), names, positions, np.ones(names.size), edges).save(project / "traced.skeletons")
+    test = "test=['my data/funke/phantom/training/phantom-test.zarr', traced.zarr]"
+    config = (*CONFIG, "data=my data", "results=my results", test)
+    done = snakemake(project, *config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Run(project, config, done)
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_phantom_from_nothing_to_scores(project: Path) -> None:
-    shrink_phantom(project)
-    config = ("dataset=phantom", "network=small", "iterations=4", "data=my data", "results=my results")
-    done = snakemake(project, *config)
-    assert done.returncode == 0, done.stderr[-3000:]
-    results = project / "my results/phantom/small/4/phantom-test"
+@pytest.mark.xdist_group("straight run")
+def test_phantom_from_nothing_to_scores(straight: Run) -> None:
+    project, config, done = straight
+    results = project / "my results/phantom/small/6/phantom-test"
     scores = json.loads((results / "scores.json").read_text())
     assert f"VOI split {scores['best']['voi_split']:.3f}" in done.stdout + done.stderr
     assert "04_segment/view.py" in done.stdout + done.stderr
     assert "phantom-test, held out: VOI split" in done.stdout
     report = (results / "report.html").read_text()
     assert "data:image/" in report
-    assert {"train_small_4", "predict"} <= set(re.findall(r"<td>(\w+)", report)), "what steps took"
+    assert {"train_small_6", "predict"} <= set(re.findall(r"<td>(\w+)", report)), "what steps took"
     segmentation, labels = (
-        open_volume(results / "segmentation.zarr/segmentation"),
+        open_volume(project / "my results" / SEGMENTATION),
         open_volume(project / "my data/funke/phantom/training/phantom-test.zarr/volumes/labels/neuron_ids"),
     )
     assert segmentation.roi == labels.roi
     assert segmentation.read().any()
     again = snakemake(project, *config)
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("straight run")
+def test_a_volume_with_skeletons_alone_is_scored_by_them(straight: Run) -> None:
+    results = straight.project / "my results/phantom/small/6/traced"
+    scores = json.loads((results / "scores.json").read_text())
+    assert scores["scored"] == "skeleton nodes"
+    assert scores["best"]["voi_sum"] is not None
+    assert scores["best"]["merges_needed"] is not None
+    assert (results / "segmentation.zarr.manifest.json").exists()
+    assert "over skeleton nodes (best at threshold" in straight.said.stdout + straight.said.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("straight run")
+def test_a_killed_run_goes_on_to_the_same_bytes(project: Path, straight: Run) -> None:
+    shrink_phantom(project)
+    process = subprocess.Popen(command(*CONFIG), cwd=project, env=environment(project), start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    log = project / "02_train/phantom/small/log/losses.csv"
+    for _ in range(2000):
+        if log.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert log.exists()
+    assert not (project / "results/phantom/small/6/phantom-test/report.html").exists()
+    subprocess.run(
+        [*command(*CONFIG), "--unlock"], cwd=project, env=environment(project), check=True, capture_output=True
+    )
+    done = snakemake(project, *CONFIG)
+    assert done.returncode == 0, done.stderr[-3000:]
+    np.testing.assert_array_equal(
+        open_volume(project / "results" / SEGMENTATION).read(),
+        open_volume(straight.project / "my results" / SEGMENTATION).read(),
+    )
 
 
 @pytest.mark.slow
@@ -70,34 +139,6 @@ def test_a_full_folder_for_temporary_files_stops_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_killed_run_goes_on_to_the_same_bytes(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    shrink_phantom(project)
-    other = tmp_path_factory.mktemp("straight") / "project"
-    shutil.copytree(project, other)
-    config = ("dataset=phantom", "network=small", "iterations=6")
-    process = subprocess.Popen(command(*config), cwd=project, env=environment(project), start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    log = project / "02_train/phantom/small/log/losses.csv"
-    for _ in range(2000):
-        if log.exists() or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert log.exists()
-    assert not (project / "results/phantom/small/6/phantom-test/report.html").exists()
-    subprocess.run(
-        [*command(*config), "--unlock"], cwd=project, env=environment(project), check=True, capture_output=True
-    )
-    for folder in (project, other):
-        done = snakemake(folder, *config)
-        assert done.returncode == 0, done.stderr[-3000:]
-    place = "results/phantom/small/6/phantom-test/segmentation.zarr/segmentation"
-    np.testing.assert_array_equal(open_volume(project / place).read(), open_volume(other / place).read())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
     shared = fib25_slab.parents[2]
     config = ("dataset=fib25", "network=small", "iterations=2", f"shared={shared}")
@@ -106,30 +147,6 @@ def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     scores = json.loads(next((project / "results").rglob("scores.json")).read_text())
     assert 0 < scores["best"]["voi_sum"] < 20
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_volume_with_skeletons_alone_is_scored_by_them(project: Path) -> None:
-    shrink_phantom(project)
-    raw = np.random.default_rng(0).integers(0, 255, (32, 48, 48)).astype(np.uint8)
-    write_array(project / "traced.zarr/volumes/raw", raw)
-    along = np.arange(4, 380, 8.0)
-    positions = np.concatenate([np.stack([0 * along + depth, 0 * along + depth, along], axis=1) for depth in (20, 150)])
-    edges = np.array([[i, i + 1] for i in range(len(positions) - 1) if i != len(along) - 1])
-    names = np.repeat([1, 2], len(along))
-    Skeletons(np.arange(names.size), names, positions, np.ones(names.size), edges).save(project / "traced.skeletons")
-    config = ("dataset=phantom", "network=small", "iterations=2", "test=traced.zarr")
-    done = snakemake(project, *config)
-    assert done.returncode == 0, done.stderr[-3000:]
-    scores = json.loads((project / "results/phantom/small/2/traced/scores.json").read_text())
-    assert scores["scored"] == "skeleton nodes"
-    assert scores["best"]["voi_sum"] is not None
-    assert scores["best"]["merges_needed"] is not None
-    assert (project / "results/phantom/small/2/traced/segmentation.zarr.manifest.json").exists()
-    assert "over skeleton nodes (best at threshold" in done.stdout + done.stderr
-    again = snakemake(project, *config, options=("--dry-run",))
-    assert "Nothing to be done" in again.stdout + again.stderr
 
 
 def test_an_edited_volume_runs_again_and_a_failed_step_is_named_when_quiet(project: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from builders import ROOT
+from conftest import Ended
 from emsuite.io.volume import create_volume
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Call = Callable[..., Ended]
 
 
 def put(path: Path, *channels: int, dtype: str = "uint8") -> Path:
@@ -82,11 +83,11 @@ def test_view_results(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(
-    tmp_path: Path, run_script: Run, script: str, arguments: list[str], complaint: str
+    tmp_path: Path, call_script: Call, script: str, arguments: list[str], complaint: str
 ) -> None:
     put(tmp_path / "cube.zarr/volumes/raw")
-    done = run_script(script, *arguments)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert complaint in done.stderr
-    assert done.stdout == ""
+    done = call_script(script, *arguments)
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert complaint in done.err
+    assert done.out == ""

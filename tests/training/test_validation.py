@@ -166,17 +166,18 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, volume: Path, mon
 
 def test_processes_share_the_samples(tmp_path: Path, volume: Path) -> None:
     """Two processes and one give the same table."""
-    tables = []
-    for count in (1, 2):
-        folder = network(tmp_path / f"{count}/d/n", volume, validation={"every": 2}, batch_size=2)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}",
-                   str(ROOT / "02_train/train.py"), str(folder), "--data", f"{volume}{TRAIN}", "--iterations", "2",
-                   "--device", "cpu"]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        tables.append(read_losses(folder / "log/validation.csv"))
-    (one,), (two,) = tables
+    alone, shared = (
+        network(tmp_path / f"{name}/d/n", volume, validation={"every": 2}, batch_size=2) for name in ("alone", "shared")
+    )
+    train(alone, volume, 2)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+               str(ROOT / "02_train/train.py"), str(shared), "--data", f"{volume}{TRAIN}", "--iterations", "2",
+               "--device", "cpu"]  # fmt: skip
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (one,), (two,) = (read_losses(folder / "log/validation.csv") for folder in (alone, shared))
     assert one == pytest.approx(two, rel=1e-5)
 
 
