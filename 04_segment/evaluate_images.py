@@ -49,8 +49,9 @@ def main(
 
     Writes metrics_xy.csv (a row for each image), scores.json (the means) and report.html.
     """
-    from emsuite.evaluation.images.evaluate import Asked, evaluate_images, headlines
+    from emsuite.evaluation.images.evaluate import Asked, evaluate_images
     from emsuite.evaluation.images.pairs import Chosen
+    from emsuite.evaluation.summary import image_headlines
 
     if masks and masks_from:
         raise click.UsageError("--masks and --masks-from exclude each other")
@@ -61,7 +62,7 @@ def main(
                     masks=target if masks else masks_from)  # fmt: skip
     more = {"metrics": tuple(metrics.split(","))} if metrics is not None else {}
     asked = Asked(orientations=tuple(orientations.split(",")), baselines=baselines, split=split, part=part, **more)
-    for line in headlines(evaluate_images(prediction, target, out, chosen, asked, workers)):
+    for line in image_headlines(evaluate_images(prediction, target, out, chosen, asked, workers)):
         click.echo(line)
     click.echo(out / "report.html")
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.evaluation.images.evaluate import Asked, evaluate_images, headlines
+from emsuite.evaluation.images.evaluate import Asked, evaluate_images
 from emsuite.evaluation.images.pairs import Chosen
 from emsuite.evaluation.images.report import Scored
 from emsuite.evaluation.images.scores import ImageScore
+from emsuite.evaluation.summary import summary as told
 from emsuite.plates.split import write_split
 from emsuite.plates.statistics import Where
 from plates_to_score import CHANNELS, target_and_prediction, voxels_of, write_plate
@@ -49,7 +50,11 @@ def test_all_that_is_written(plates: tuple[Path, Path], tmp_path: Path) -> None:
     assert summary["baselines"]["linear"]["nuclei"]["r2"] == pytest.approx(1, abs=1e-5)
     assert summary["baselines"]["identity phase"]["membranes"]["pearson"] < 0.5
     assert json.loads((tmp_path / "scores.manifest.json").read_text())["inputs"].keys() == {"prediction", "target"}
-    assert len(headlines(summary)) == 2
+    text = told([tmp_path / "scores"], "view")
+    assert text.startswith(f"scores: nuclei: r2 {summary['images']['xy']['nuclei']['r2']:.4g}, pearson")
+    assert text.count("(24 images, xy)") == 2
+    assert "masked" not in text
+    assert text.endswith("scores/report.html")
 
 
 def test_the_report_stands_alone_and_tells_what_was_measured(plates: tuple[Path, Path], tmp_path: Path) -> None:

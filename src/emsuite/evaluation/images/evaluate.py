@@ -106,18 +106,6 @@ def evaluate_images(
     return summary
 
 
-def headlines(summary: dict[str, Any]) -> list[str]:
-    """Return a line for each target channel: the means of its metrics in the first orientation."""
-    orientation, channels = next(iter(summary["images"].items()))
-    lines = []
-    for channel, mean in channels.items():
-        told = ", ".join(
-            f"{name} {value:.4g}" for name, value in mean.items() if name != "images" and value is not None
-        )
-        lines.append(f"{channel}: {told} ({mean['images']} images, {orientation})")
-    return lines
-
-
 def _positions(asked: Asked, chosen: Chosen) -> tuple[Chosen, Sequence[str] | None]:
     """Return the choice with the positions of the split's part, and the positions to fit baselines to."""
     if asked.split is None:
