@@ -17,8 +17,8 @@ except ModuleNotFoundError as error:
 
 @stage(
     example="""
-python 01_data/import_microdl.py config_preprocess.yml config_train.yml --out 02_train/mine/from_microdl
-python 01_data/import_microdl.py config_train.yml --out 02_train/mine/from_microdl --steps-per-epoch 250
+python 01_data/import_microdl.py config_preprocess.yml config_train.yml --out mine/from_microdl
+python 01_data/import_microdl.py config_train.yml --out mine/from_microdl --steps-per-epoch 250
 """
 )
 @click.argument("configs", type=options.FILE, nargs=-1, required=True, metavar="CONFIG.yml...")

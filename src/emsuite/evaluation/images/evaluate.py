@@ -134,9 +134,9 @@ def _scored(pairs: Pairs, asked: Asked, train: Sequence[str] | None, workers: in
         return _Volume(scores, some_values(pair, most))
 
     def mapped(function: Callable[[Where], list[ImageScore]], places: Sequence[Where]) -> list[list[ImageScore]]:
-        return in_threads(function, places, workers, "baselines")
+        return in_threads(function, places, workers, "baselines", "volume")
 
-    measured = in_threads(of_volume, volumes, workers, "evaluate")
+    measured = in_threads(of_volume, volumes, workers, "evaluate", "volume")
     scores = {name: [one for volume in measured for one in volume.scores[name]] for name in asked.orientations}
     drawn = [(where.channel, volume.values) for where, volume in zip(volumes, measured, strict=True)]
     values = {channel: np.concatenate([part for c, part in drawn if c == channel], axis=1) for channel in channels}

@@ -51,7 +51,7 @@ def translate(paths: Sequence[Path], steps: int = 100) -> Translation:
     Raises:
         BadInput: a file is no such configuration, two are of one kind, or a value is of the wrong kind.
     """
-    kinds: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+    kinds: dict[str, tuple[Path, dict[str, Any]]] = {}
     for path in paths:
         content = read_yaml(path)
         kind = _kind(path, content)
@@ -69,6 +69,7 @@ def translate(paths: Sequence[Path], steps: int = 100) -> Translation:
         with _naming(path):
             _translate_training(Keys(content, path, result.notes), preprocessing, steps, result)
     _check(result, [path for path, _ in kinds.values()])
+    result.notes.notes.sort(key=lambda note: note.why.startswith("not needed"))
     return result
 
 
@@ -86,7 +87,7 @@ class _naming:
             raise BadInput(f"{self._path}: {error}") from None
 
 
-def _kind(path: Path, content: Mapping[str, Any]) -> str:
+def _kind(path: Path, content: dict[str, Any]) -> str:
     if "network" in content:
         if missing := sorted(_TRAINING - content.keys()):
             raise BadInput(
@@ -174,8 +175,19 @@ def _yaml(content: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes lists that occur twice in full, not as a reference."""
+    """Writes lists without keys on one line, and what occurs twice in full, not as a reference."""
 
     def ignore_aliases(self, data: Any) -> bool:
         """Return whether a value is written in full: always."""
         return True
+
+    def represent_list(self, data: Any) -> yaml.SequenceNode:
+        """Return the node of a list: on one line unless keys lie in it."""
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=not _has_keys(data))
+
+
+def _has_keys(data: Any) -> bool:
+    return isinstance(data, dict) or (isinstance(data, list | tuple) and any(map(_has_keys, data)))
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)

@@ -147,11 +147,12 @@ def _normalize(step: Keys, tile: Keys) -> dict[str, Any] | None:
             return {"method": "none"}
         if given is not None and not all(wanted):
             keys.tell("normalize_channels", "all channels are normalized")
-    if scope is False or str(scope).lower() == "none":
-        return None if scope is None else {"method": "none"}
-    if not isinstance(scope, str):
-        tile.tell("normalize_channels", "by the statistics of the data set; microDL's: normalize.scope volume")
+    if scope is None or scope is True:
+        if "normalize_channels" in tile:
+            tile.tell("normalize_channels", "by the statistics of the data set; microDL's: normalize.scope volume")
         return None
+    if scope is False or scope.lower() == "none":
+        return {"method": "none"}
     if scope.lower() not in _SCOPES:
         step.tell("normalize_im", f"no such scope (there are {', '.join(_SCOPES)}); dataset instead")
     elif scope.lower() == "slice":
