@@ -13,12 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.evaluation.images.views import (
+    FOREGROUND,
+    FOREGROUND_IMAGE,
+    predicted,
+    with_foreground,
+    without_variances,
+)
 from emsuite.plates.plate import Plate, ZarrPlate, open_plate
 from emsuite.plates.selection import Selection, Some
 from emsuite.plates.statistics import Where
-
-FOREGROUND = "labels/foreground"
-"""The image of a position that holds its mask, as preprocessing writes it."""
 
 
 class Pair(NamedTuple):
@@ -88,14 +92,15 @@ class Pairs:
         Raises:
             BadInput: one is missing, a position, a channel or a mask is, or sizes differ.
         """
-        predicted, whole = open_plate(prediction), open_plate(target)
-        names = _target_channels(predicted, whole, _numbered(whole, chosen.target_channels))
-        pair = (Selection(predicted, chosen.positions), Selection(whole, chosen.positions, names))
-        _check_positions(*pair)
-        rest = [name for name in whole.channels if name not in pair[1].channels]
+        made, opened = predicted(open_plate(prediction)), open_plate(target)
+        made, whole = Selection(made, chosen.positions, without_variances(made)), with_foreground(opened, made.channels)
+        names = _target_channels(made, whole, _numbered(whole, chosen.target_channels))
+        true = Selection(whole, chosen.positions, names)
+        _check_positions(made, true)
+        rest = [name for name in whole.channels if name not in (*true.channels, FOREGROUND)]
         inputs = rest if chosen.input_channels == "all" else _numbered(whole, chosen.input_channels)
         shown = Selection(whole, chosen.positions, inputs) if inputs else None
-        pairs = cls(*pair, shown, _masks(whole, chosen.masks), whole)
+        pairs = cls(made, true, shown, _masks(opened, chosen.masks), whole)
         pairs._check_sizes()
         return pairs
 
@@ -167,11 +172,7 @@ def _masks(target: Plate, masks: Path | None) -> Masks | None:
         return None
     if masks != target.path:
         return Masks(open_plate(masks))
-    without = [position for position in target.positions if FOREGROUND not in _images(target, position)]
-    if without:
-        raise BadInput(f"{target.path}/{without[0]}: has no {FOREGROUND}, expected the masks that preprocessing writes")
-    return Masks(target, FOREGROUND)
-
-
-def _images(plate: Plate, position: str) -> list[str]:
-    return [f"labels/{name}" for name in plate.labels(position)]
+    if without := [position for position in target.positions if FOREGROUND not in target.labels(position)]:
+        expected = "expected the masks that preprocessing writes"
+        raise BadInput(f"{target.path}/{without[0]}: has no {FOREGROUND_IMAGE}, {expected}")
+    return Masks(target, FOREGROUND_IMAGE)
