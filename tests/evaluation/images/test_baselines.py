@@ -38,16 +38,17 @@ def test_two_inputs_and_only_the_positions_to_fit_to(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = {}
     for number, (a, b) in enumerate([(2, -1), (9, 9)]):
-        x, y = rng.normal(1000, 20, (2, 1, 1, 8, 8))
+        x, y = rng.normal(1000, 20, (2, 1, 2, 8, 8))
         images[f"A/1/{number}"] = np.stack([x, y, a * x + b * y + 7], axis=1).astype(np.float32)
     images["A/1/2"] = images["A/1/0"].copy()
-    images["A/1/2"][:, 2] = 0  # without light
+    images["A/1/2"][:, 2, 0] = 0  # a slice without light
+    images["A/1/3"] = np.zeros_like(images["A/1/0"])
     target = write_plate(tmp_path / "t.zarr", images, CHANNELS)
     predicted = write_plate(tmp_path / "p.zarr", {n: v[:, 2:] for n, v in images.items()}, CHANNELS[2:])
     pairs = Pairs.of(predicted, target, Chosen())
-    (line,) = fit_lines(pairs, ["A/1/0", "A/1/2"])
+    (line,) = fit_lines(pairs, ["A/1/0", "A/1/2", "A/1/3"])
     assert line.factors == pytest.approx([2, -1], abs=1e-3)
     assert line.constant == pytest.approx(7, abs=1.0)
     np.testing.assert_allclose(line.predict(images["A/1/0"][0, :2]), images["A/1/0"][0, 2], atol=0.01)
     with pytest.raises(BadInput, match=r"t.zarr, channel membranes: all images are constant, expected some with light"):
-        fit_lines(pairs, ["A/1/2"])
+        fit_lines(pairs, ["A/1/3"])
