@@ -47,6 +47,10 @@ def test_some_values_are_those_that_count() -> None:
     assert (values[1] - values[0] == 1).all()
     values = some_values(Pair(target + 1, target, target >= 990), 100)
     assert values[0].tolist() == list(range(990, 1000))
+    target[1:] = 7  # without light
+    assert some_values(Pair(target + 1, target, None), 1000)[0].tolist() == list(range(100))
+    target[:] = 7
+    assert some_values(Pair(target, target, None), 10).shape == (2, 0)
 
 
 def test_plots_are_the_same_each_time() -> None:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from emsuite.evaluation.images.pairs import Pair
 from emsuite.evaluation.plots import plot
 from emsuite.evaluation.section_images import jpeg
+from emsuite.plates.flat_field import empty_sections
 
 _MOST_PIXELS = 512
 """Along an axis of a picture; larger images are averaged over blocks."""
@@ -73,10 +74,15 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 def some_values(pair: Pair, most: int) -> np.ndarray:
-    """Return target and prediction, (2, n) float32, of at most `most` voxels that count, evenly spaced."""
-    target, prediction = pair.target.ravel(), pair.prediction.ravel()
+    """Return target and prediction, (2, n) float32, of at most `most` voxels that count, evenly spaced.
+
+    Slices whose target is constant, as without light, do not count.
+    """
+    lit = ~empty_sections(pair.target)
+    target, prediction = pair.target[lit].ravel(), pair.prediction[lit].ravel()
     if pair.mask is not None:
-        target, prediction = target[pair.mask.ravel()], prediction[pair.mask.ravel()]
+        inside = pair.mask[lit].ravel()
+        target, prediction = target[inside], prediction[inside]
     step = max(1, -(-target.size // most))
     return np.stack([target[::step], prediction[::step]]).astype(np.float32)
 

@@ -143,7 +143,9 @@ def _channel(pairs: Pairs, scored: Scored, number: int) -> dict[str, Any]:
 
 
 def _plots(scored: Scored, channel: int) -> dict[str, str]:
-    plots = {"Target against prediction, density of pixels": scatter(scored.values[channel])}
+    values, plots = scored.values[channel], dict[str, str]()
+    if values.size:  # masks may lie in images without light alone
+        plots["Target against prediction, density of pixels"] = scatter(values)
     if len(ranked := scored.ranked(channel)) > 1:
         plots[f"Mean {scored.ranked_by} of each position"] = ranking([mean for _, mean in ranked], scored.ranked_by)
     return plots
