@@ -14,6 +14,7 @@ from builders import ROOT
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
+from emsuite.io.volume import open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.losses.target import HeadOutput
 from emsuite.training import checkpoint as checkpoints
@@ -108,6 +109,7 @@ def test_the_best_checkpoint_is_kept(tmp_path: Path, volume: Path, monkeypatch: 
     assert checkpoints.iterations(folder) == [4, 5, 6]
     assert not list((folder / "checkpoints").glob("*checkpoint_2*"))
     told = json.loads(manifest_path(folder / "checkpoints/checkpoint_6.pt").read_text())["validation"]
+    assert told.pop("measured_on")
     assert told == {"best_iteration": 4, "best_loss": 2.0, "without_gain": 2}
 
 
@@ -146,6 +148,7 @@ def test_another_loss_begins_another_comparison(tmp_path: Path, volume: Path, mo
     folder = network(tmp_path / "d/n", volume, heads, validation={"patience": 2})
     train(folder, volume, 4)
     told = checkpoints.load(folder, load_network(folder)).provenance["validation"]
+    assert told.pop("measured_on")
     assert told == {"best_iteration": 4, "best_loss": 8.0, "without_gain": 0}
 
 
@@ -197,3 +200,78 @@ def test_held_out_volumes_that_are_none(tmp_path: Path, volume: Path) -> None:
     (held_out,) = load_held_out(of_data_set, tmp_path, loaded)
     assert held_out.labels is not None
     assert held_out.labels.shape == (14, 28, 28)
+
+
+def test_a_checkpoint_that_somebody_asked_for_stays(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one of an earlier call, and a milestone of an earlier `checkpoint_every`, though each was the best."""
+    scripted(monkeypatch, [5.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.9, 0.8])
+    ended = network(tmp_path / "a/d/n", volume)
+    train(ended, volume, 4)
+    train(ended, volume, 8)
+    assert checkpoints.iterations(ended) == [4, 8]
+    milestone = network(tmp_path / "b/d/n", volume, checkpoint_every=3)
+    train(milestone, volume, 4)
+    train(milestone, volume, 8, "training.checkpoint_every=100")
+    assert checkpoints.iterations(milestone) == [3, 4, 8]
+
+
+@pytest.mark.parametrize("changed", ["raw", "samples", "labels"])
+def test_losses_on_other_samples_are_not_compared(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, changed: str
+) -> None:
+    scripted(monkeypatch, [1.0, 1.0, 9.0, 8.0, 8.5])
+    other = two_neurons(tmp_path / "w.zarr")
+    folder = network(tmp_path / "d/n", volume, validation={"data": [f"{other}{HELD_OUT}"]})
+    train(folder, volume, 2)
+    if changed == "labels":
+        labels = open_volume(other / "volumes/labels/neuron_ids", "r+")
+        labels.write(labels.roi, labels.read() + 1)
+    if changed == "raw":
+        raw = open_volume(other / "volumes/raw", "r+")
+        raw.write(raw.roi, 255 - raw.read())
+    option = "training.validation.samples=4" if changed == "samples" else "training.log_every=1"
+    with caplog.at_level("INFO"):
+        train(folder, volume, 5, option)
+    told = checkpoints.load(folder, load_network(folder)).provenance["validation"]
+    assert (told["best_iteration"], told["best_loss"], told["without_gain"]) == (4, 8.0, 1)
+    assert "other held-out samples" in caplog.text
+
+
+def test_settings_that_end_training_count_as_what_it_was_trained_with(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [5.0, 3.0, 4.0, 4.0, 1.0, 1.0])
+    folder = network(tmp_path / "d/n", volume, validation={"patience": 2})
+    train(folder, volume, 6)
+    train(folder, volume, 6)  # the same: nothing to do
+    for change in ("training.validation=null", "training.validation.patience=5", "training.validation.every=2"):
+        with pytest.raises(BadInput, match=r"trained with other settings or data: training\.validation"):
+            train(folder, volume, 6, change)
+    plain = network(tmp_path / "e/n", volume)
+    train(plain, volume, 2)
+    train(plain, volume, 2, "training.validation.every=2")  # without patience it changes no weight
+
+
+def test_other_held_out_voxels_count_where_they_end_training(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, [5.0, 3.0, 2.0, 1.0])
+    other = two_neurons(tmp_path / "w.zarr")
+    folder = network(tmp_path / "d/n", volume, validation={"patience": 2, "data": [f"{other}{HELD_OUT}"]})
+    train(folder, volume, 2)
+    labels = open_volume(other / "volumes/labels/neuron_ids", "r+")
+    labels.write(labels.roi, labels.read() + 1)
+    with pytest.raises(BadInput, match="held-out w: labels changed"):
+        train(folder, volume, 4)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_iterations_behind_the_end_of_the_learning_rate_are_refused(
+    tmp_path: Path, volume: Path, schedule: str
+) -> None:
+    folder = network(tmp_path / "d/n", volume, optimizer={"learning_rate": 0.003, "schedule": schedule})
+    with pytest.raises(BadInput, match=rf"iterations: 9, but the learning rate \({schedule}\) falls to its end at 6"):
+        train(folder, volume, 9)
+    train(folder, volume, 9, "training.iterations=9")

@@ -1,5 +1,6 @@
 """What is said at the end of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from builders import ROOT
 from emsuite.common.files import write_json
 from emsuite.config.parts import VolumePart
+from emsuite.config.training import Validation
 from emsuite.workflow.plan import WorkflowPlan, load_plan
 from emsuite.workflow.run_summary import role_in_training, run_summary
 
@@ -70,6 +72,23 @@ def test_the_role_of_a_part(project: Path, tested: str, role: str) -> None:
     plan = plan_of(project, ["v.zarr@0:1040,:,:", "w.zarr@:,:,0:80"], [tested])
     (part,) = plan.test_parts.values()
     assert role_in_training(plan, part) == role
+
+
+@pytest.mark.parametrize(
+    ("data", "role"), [([], "validated on"), (["w.zarr@0:80,:,:"], "validated on"), (["w.zarr@80:,:,:"], "held out")]
+)
+def test_a_part_that_chose_the_weights_is_not_held_out(project: Path, data: list[str], role: str) -> None:
+    """Without `data` the parts of the data set's split are validated on: here the one that is scored."""
+    plan = plan_of(project, ["v.zarr"], ["w.zarr@0:80,:,:"])
+    validation = Validation.model_validate({"every": 2, "patience": 1, "data": data})
+    network = plan.network.model_copy(
+        update={"training": plan.network.training.model_copy(update={"validation": validation})}
+    )
+    plan = replace(plan, network=network)
+    (scored,) = plan.test_parts.values()
+    if not data:
+        (scored,) = plan.validation_parts(plan.network_name)
+    assert role_in_training(plan, scored) == role
 
 
 def test_a_link_to_a_training_volume_is_that_volume(project: Path) -> None:

@@ -2,7 +2,8 @@
 
     {"from": 0, "settings": {...}, "data": [{"volume": "cube", "raw": "sha256:..."}], "code": "3f2a..."}
 
-An autocontext network has `"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from.
+Where validation can end training, `held_out` tells its volumes, as `data`. An autocontext network has
+`"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from.
 A checkpoint holds one such record for each change: the next one begins `from` the iteration that it goes on from.
 """
 
@@ -38,13 +39,16 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     """Return the settings that influence weights, ready for JSON.
 
     How often a run reports and saves does not count, nor how it reads volumes, nor where volumes lie. `iterations`
-    counts where the learning rate falls towards them.
+    counts where the learning rate falls towards them, and `validation` where it can end training.
     """
     settings = config.model_dump(mode="json", exclude={"dataset", "network", "prediction"})
     training = settings["training"]
     uncounted = {key for key in training if key in _NO_INFLUENCE or "_every" in key}
     if config.training.optimizer.ends:
         uncounted.discard("iterations")
+    if training["validation"] and training["validation"]["patience"] is not None:  # it decides when training ends
+        uncounted.discard("validation")
+        del training["validation"]["data"]  # the record tells its content
     for step in training["augment"]:
         if artifacts := step.get("artifacts"):
             del artifacts["volume"]  # the record tells its content
@@ -52,7 +56,11 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
 
 
 def record(
-    config: NetworkConfig, data: Sequence[Mapping[str, Any]], code: str | None, frozen: Mapping[str, Any] | None = None
+    config: NetworkConfig,
+    data: Sequence[Mapping[str, Any]],
+    code: str | None,
+    frozen: Mapping[str, Any] | None = None,
+    held_out: Sequence[Mapping[str, Any]] | None = None,
 ) -> Record:
     """Return the record of training.
 
@@ -61,8 +69,10 @@ def record(
         data: the volumes, as `training_data` describes them.
         code: the commit, if it is known.
         frozen: `iteration` and `digest` of the frozen network's weights, in an autocontext network.
+        held_out: the volumes of a validation that can end training, as `data`.
     """
-    told = {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
+    told: Record = {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
+    told |= {"held_out": [dict(part) for part in held_out]} if held_out is not None else {}
     return told | ({"frozen": dict(frozen)} if frozen else {})
 
 
@@ -97,7 +107,9 @@ def differences(earlier: Record, now: Record) -> list[str]:
         f"{key} {_short(old)} -> {_short(new)}"
         for key, old, new in differing(_with_later_keys(earlier["settings"], now["settings"]), now["settings"])
     ]
-    return told + list(_other_data(earlier.get("data"), now.get("data"))) + list(_other_frozen(earlier, now))
+    for key, what in (("data", ""), ("held_out", "held-out ")):
+        told += [what + text for text in _other_data(earlier.get(key), now.get(key))]
+    return told + list(_other_frozen(earlier, now))
 
 
 def has_other_frozen(earlier: Record, now: Record) -> bool:

@@ -16,12 +16,21 @@ from emsuite.common.files import sha256, write_json
 from emsuite.common.outputs import manifest_path, written
 from emsuite.common.provenance import ordered, published
 
+ONLY_BEST = "is_only_best"
+"""The key of a checkpoint that a better one replaces: nobody has asked for its iteration."""
+
 
 def write_manifest(path: Path, iteration: int, provenance: Mapping[str, Any]) -> None:
     """Write the manifest of the checkpoint at `path`, and what stays of it."""
     manifest = {**provenance, "iteration": iteration, "written": written(path)} | ordered()
     write_json(manifest_path(path), manifest)
     write_json(_kept(path), published(manifest))
+
+
+def is_only_best(path: Path) -> bool:
+    """Return whether the checkpoint at `path` was written for its validation loss alone; False if that is unknown."""
+    kept = read_json(_kept(path))
+    return isinstance(kept, dict) and kept.get(ONLY_BEST) is True
 
 
 def remove_manifest(path: Path) -> None:

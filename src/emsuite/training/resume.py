@@ -17,6 +17,7 @@ from emsuite.io.volume import fingerprint
 from emsuite.models.network import trained_part
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
+from emsuite.training.checkpoint_manifest import ONLY_BEST
 from emsuite.training.optimizer import saved_state
 from emsuite.training.registry import STEPS
 from emsuite.training.step import NETWORK, TrainingState
@@ -191,8 +192,9 @@ def _choices(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, earlie
 
 
 def save(
-    folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[str], interim: bool = False
-) -> None:
+    folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[str], interim: bool = False,
+    only_best: bool = False,
+) -> None:  # fmt: skip
     """Write a checkpoint of `state` with provenance.
 
     Args:
@@ -201,6 +203,7 @@ def save(
         state: what to save.
         volumes: the paths of the training volumes.
         interim: whether only going on needs it, see `checkpoint.save`.
+        only_best: whether it is kept until validation finds a better one.
 
     Raises:
         RunFailed: a weight is NaN or infinite.
@@ -214,6 +217,8 @@ def save(
         about["continued_with_other_data"] = True
     if state.validation:
         about |= {"validation": state.validation}
+    if only_best:
+        about |= {ONLY_BEST: True}
     if state.started_from:
         about |= {"start_from": state.started_from}
     weights = {name: _contiguous(part) for name, part in state.trained_parts().items()}

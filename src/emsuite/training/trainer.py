@@ -77,9 +77,12 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
+    _check_schedule(config, until)
     frozen = frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
-    now = record(config, data, git_commit(), frozen.record if frozen else None)
+    decide = config.training.validation is not None and config.training.validation.patience is not None
+    now = record(config, data, git_commit(), frozen.record if frozen else None,
+                 training_data(held_out) if decide else None)  # fmt: skip
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
@@ -132,15 +135,16 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
             _report(run, state, result, batches.waited, report, is_logged, is_shown)
             if report and profile and (iteration % training.profile_every == 0 or ends):
                 report.add_profile(iteration, profile.take())
-            former = _validate(state, validator, report, iteration)
+            is_best = _validate(state, validator, report, iteration)
             if validator.is_over(state) and not run.request.signal:
                 break
-            is_kept = iteration % training.checkpoint_every == 0 or ends or former is not None
+            is_asked_for = iteration % training.checkpoint_every == 0 or iteration == run.until
+            is_kept = is_asked_for or is_best or ends
             if is_kept or is_due:
-                _save(run, state, result, interim=not is_kept)
+                _save(run, state, result, not is_kept, is_best and not is_asked_for)
                 saved = time.monotonic()
-            if former and run.group.is_main:
-                validator.remove_former(former)
+            if is_best and run.group.is_main:
+                validator.remove_former()
             del result  # its tensors make room for those of the next iteration
             if run.request.signal:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
@@ -148,6 +152,16 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
 
         if validator.is_over(state) and not run.request.signal:
             _end_early(run, state, validator)
+
+
+def _check_schedule(config: NetworkConfig, until: int) -> None:
+    """Raise BadInput if iterations are asked for behind the one to which the learning rate falls."""
+    end, optimizer = config.training.iterations, config.training.optimizer
+    if optimizer.ends and until > end:
+        raise BadInput(
+            f"iterations: {until}, but the learning rate ({optimizer.schedule}) falls to its end at {end}; "
+            f"expected at most {end}, or --set training.iterations={until}"
+        )
 
 
 def _agreed(run: Run, saved: float) -> bool:
@@ -161,17 +175,16 @@ def _agreed(run: Run, saved: float) -> bool:
     return bool(is_due)
 
 
-def _validate(state: TrainingState, validator: Validator, report: TrainingReport | None, iteration: int) -> int | None:
-    """Validate if it is time to; return the former best iteration, 0 for none, if this one is better; else None."""
+def _validate(state: TrainingState, validator: Validator, report: TrainingReport | None, iteration: int) -> bool:
+    """Validate if it is time to; return whether this iteration is the best one so far."""
     if not validator.is_due(iteration):
-        return None
-    former = state.validation["best_iteration"] if state.validation else 0
+        return False
     losses = validator.validate(state)
     assert state.validation is not None
     best = state.validation["best_iteration"]
     if report:
         report.add_validation(iteration, losses, best)
-    return former if best == iteration else None
+    return bool(best == iteration)
 
 
 def _end_early(run: Run, state: TrainingState, validator: Validator) -> None:
@@ -188,12 +201,12 @@ def _end_early(run: Run, state: TrainingState, validator: Validator) -> None:
         save(run.folder, run.config, state, run.volumes)
 
 
-def _save(run: Run, state: TrainingState, result: StepResult, interim: bool) -> None:
+def _save(run: Run, state: TrainingState, result: StepResult, interim: bool, only_best: bool) -> None:
     """Write a checkpoint; raise RunFailed if a loss is no number, or another run has taken the folder over."""
     _numbers(run, state, result)
     if run.lock:
         run.lock.check()
-        save(run.folder, run.config, state, run.volumes, interim)
+        save(run.folder, run.config, state, run.volumes, interim, only_best)
 
 
 def _report(run: Run, state: TrainingState, result: StepResult, waited: float, report: TrainingReport | None,

@@ -8,6 +8,9 @@ Samples are the same each time, and each counts alike, however many processes sh
 validation stands, so that a resumed run comes to the same end.
 """
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +23,13 @@ from emsuite.common.files import remove
 from emsuite.config.network import NetworkConfig
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.training import checkpoint as checkpoints
-from emsuite.training.checkpoint_manifest import remove_manifest
+from emsuite.training.checkpoint_manifest import is_only_best, remove_manifest
 from emsuite.training.distributed import Processes
 from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
+from emsuite.training.volumes import training_data
+
+logger = logging.getLogger(__name__)
 
 Losses = Callable[[TrainingState, int], dict[str, Tensor]]
 """Takes the state and the number of a sample; returns `loss` and the loss of each head."""
@@ -45,6 +51,9 @@ class Validator:
         if self.settings and not volumes:
             raise BadInput(f"{folder}: training.validation needs held-out volumes, expected training.validation.data")
         self._losses = STEPS[config.step].held_out(state, config, volumes, group.device) if self.settings else None
+        self._measured_on = _digest(self.settings.samples, volumes) if self.settings else ""
+        self._former: int | None = None
+        """The best iteration before the one that was found last, on the same samples."""
 
     def is_due(self, iteration: int) -> bool:
         """Return whether validation follows this iteration."""
@@ -80,20 +89,26 @@ class Validator:
     def _note(self, state: TrainingState, loss: float) -> None:
         assert self.settings is not None
         best, iteration = state.validation, state.iteration
+        if best and best.get("measured_on") != self._measured_on:
+            logger.info("%s: other held-out samples than up to now; the best loss counts from here", self.folder)
+            best = None
+        self._former = best["best_iteration"] if best else None
         if best is None or not _are_comparable(self.config, best["best_iteration"], iteration) or (
             loss < best["best_loss"] - self.settings.least_change
         ):  # fmt: skip
-            state.validation = {"best_iteration": iteration, "best_loss": loss, "without_gain": 0}
+            found = {"best_iteration": iteration, "best_loss": loss, "without_gain": 0}
+            state.validation = found | {"measured_on": self._measured_on}
         else:
             state.validation = best | {"without_gain": best["without_gain"] + 1}
 
-    def remove_former(self, former: int) -> None:
-        """Remove the checkpoint of the `former` best iteration, unless it is kept for itself."""
-        if former % self.config.training.checkpoint_every == 0:
+    def remove_former(self) -> None:
+        """Remove the checkpoint of the former best iteration, if it was written for nothing else."""
+        if self._former is None:
             return
-        path = checkpoints.checkpoint_path(self.folder, former)
-        remove_manifest(path)
-        remove(path)
+        path = checkpoints.checkpoint_path(self.folder, self._former)
+        if is_only_best(path):
+            remove_manifest(path)
+            remove(path)
 
     def take_best(self, state: TrainingState) -> None:
         """Bring the weights of the best checkpoint into `state`; they stand for those of all iterations to come."""
@@ -108,6 +123,12 @@ class Validator:
                 tensor.copy_(saved.averages[name][key])
         for name, moments in saved.optimizers.items():
             checkpoints.load_optimizer(state.optimizers[name], moments, path)
+
+
+def _digest(samples: int, volumes: Sequence[TrainingVolume]) -> str:
+    """Return a digest of what losses are measured on: the contents of the volumes, and the number of samples."""
+    contents = [{key: told for key, told in part.items() if key != "volume"} for part in training_data(volumes)]
+    return hashlib.sha256(json.dumps([samples, contents], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _are_comparable(config: NetworkConfig, earlier: int, iteration: int) -> bool:

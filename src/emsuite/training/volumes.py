@@ -101,7 +101,7 @@ def _held_out_of_split(config: NetworkConfig, project: Path) -> list[VolumePart]
     split = dataset.named_split(config.training.split)
     parts = split.validation or split.test
     paths = [dataset.volume_path(part.volume, project / DATA) for part in parts]
-    there = [VolumePart(volume=path, roi=part.roi) for path, part in zip(paths, parts, strict=True) if path.is_dir()]
+    there = [VolumePart(volume=path, roi=part.roi) for path, part in zip(paths, parts, strict=True) if path.exists()]
     if not there:
         raise BadInput(
             f"{paths[0] if paths else project / DATA}: no held-out volume of {config.dataset} is there; "

@@ -72,7 +72,7 @@ def _record(plan: WorkflowPlan, volume: Path, array: str) -> Path | None:
 def all_states(plan: WorkflowPlan) -> dict[str, str]:
     """Return the states of all inputs of a run, by path."""
     tested = plan.test_parts.values()
-    return states(plan, [*plan.train_parts, *tested], RAW, LABELS, MASK) | states(plan, tested, with_skeletons=True)
+    return states(plan, plan.parts, RAW, LABELS, MASK) | states(plan, tested, with_skeletons=True)
 
 
 def seen_path(plan: WorkflowPlan) -> Path:
@@ -94,6 +94,6 @@ def note_inputs(plan: WorkflowPlan, only_if_new: bool = False) -> None:
 
 def log_name(plan: WorkflowPlan, volume: Path) -> str:
     """Return a name for the logs of a volume: its own, with that of its folder where two volumes have the same."""
-    others = {part.volume for part in (*plan.train_parts, *plan.test_parts.values())} - {volume}
+    others = {part.volume for part in plan.parts} - {volume}
     is_unique = volume.stem not in {other.stem for other in others}
     return volume.stem if is_unique else f"{volume.absolute().parent.name}_{volume.stem}"

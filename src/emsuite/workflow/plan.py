@@ -13,7 +13,7 @@ from emsuite.common.container_image import Image, parse_image
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.common.settings import validate
-from emsuite.config.dataset import Dataset, Split, load_dataset
+from emsuite.config.dataset import Dataset, Part, Split, load_dataset
 from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
@@ -121,11 +121,31 @@ class WorkflowPlan:
             words += ["--set", f"training.sampling.probabilities={list(self.split.probabilities)}"]
         return words
 
+    def validation_parts(self, network: str) -> list[VolumePart]:
+        """Return the held-out parts that the training of a network validates on; none without validation."""
+        own = network == self.network_name
+        config = self.network if own else load_network(self.project / self.networks / network)
+        validation = config.training.validation
+        if validation is None:
+            return []
+        return list(validation.data) or self._in_data(self.split.validation or self.split.test)
+
+    def validation_options(self, network: str) -> list[str]:
+        """Return the options of training scripts that name these parts."""
+        parts = self.validation_parts(network)
+        return ["--set", f"training.validation.data={json.dumps([part.argument for part in parts])}"] if parts else []
+
+    @property
+    def parts(self) -> list[VolumePart]:
+        """All parts of the run: to train on, to validate on, to score on."""
+        held_out = [part for network, _ in self.trainings for part in self.validation_parts(network)]
+        return [*self.train_parts, *held_out, *self.test_parts.values()]
+
     @property
     def outside_folders(self) -> list[Path]:
         """The folders of data and results outside the project, which must be made visible inside an image."""
         folders = [self.config.data, self.config.results, *self.config.shared]
-        folders += [part.volume.parent for part in (*self.train_parts, *self.test_parts.values())]
+        folders += [part.volume.parent for part in self.parts]
         resolved = {folder.resolve() for folder in folders if folder.is_dir()}
         return sorted(folder for folder in resolved if not folder.is_relative_to(self.project.resolve()))
 
@@ -168,7 +188,7 @@ class WorkflowPlan:
     @property
     def masked_volumes(self) -> list[Path]:
         """The volumes that masks are written into."""
-        return sorted({part.volume for part in (*self.train_parts, *self.test_parts.values()) if self._is_masked(part)})
+        return sorted({part.volume for part in self.parts if self._is_masked(part)})
 
     @property
     def labelled_volumes(self) -> list[Path]:
@@ -241,6 +261,9 @@ class WorkflowPlan:
                 f"data set {self.dataset.name}: its {where} has no part to {which} on; name volumes with "
                 f"--config {which}=..." + (f", or another split with --config split=..., of {others}" if others else "")
             )
+        return self._in_data(parts)
+
+    def _in_data(self, parts: Iterable[Part]) -> list[VolumePart]:
         return [
             VolumePart(volume=self.dataset.volume_path(part.volume, self.config.data), roi=part.roi) for part in parts
         ]
@@ -265,7 +288,7 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
     plan = WorkflowPlan(checked, dataset, load_network(folder), project)
     # errors in these keys show at the start, not hours later
     _ = plan.segmentation, plan.image, plan.frozen_manifest(plan.network_name)
-    for part in (*plan.train_parts, *plan.test_parts.values()):
+    for part in plan.parts:
         _check_part(plan, part)
     return plan
 

@@ -8,7 +8,7 @@ from emsuite.config.parts import VolumePart
 from emsuite.evaluation.summary import summary
 from emsuite.workflow.plan import WorkflowPlan
 
-HELD_OUT, TRAINED_ON = "held out", "trained on"
+HELD_OUT, TRAINED_ON, VALIDATED_ON = "held out", "trained on", "validated on"
 
 
 def run_summary(plan: WorkflowPlan, viewer: str) -> str:
@@ -25,13 +25,17 @@ def run_summary(plan: WorkflowPlan, viewer: str) -> str:
 
 
 def role_in_training(plan: WorkflowPlan, part: VolumePart) -> str | None:
-    """Return `trained on` if a training part shares voxels with `part`, `held out` if none does; None: unknown.
+    """Return what `part` was to the network: `trained on`, `validated on`, or `held out`; None: unknown.
+
+    The first two share voxels with it. Validation has chosen among the weights, or could have.
 
     The plan does not know what weights were trained on that it took as they are: converted, or of other data, or that
     were trained on other data before.
     """
     if any(_overlap(part, trained, plan.project) for trained in plan.train_parts):
         return TRAINED_ON
+    if any(_overlap(part, held, plan.project) for held in plan.validation_parts(plan.network_name)):
+        return VALIDATED_ON
     records = [plan.checkpoint_manifest(network, iterations) for network, iterations in plan.trainings]
     were_trained = all(_was_trained(plan.project / record) for record in records)
     return HELD_OUT if were_trained and plan.config.if_changed == "refuse" else None

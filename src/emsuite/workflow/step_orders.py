@@ -37,8 +37,7 @@ class StepOrders:
         Steps that the plan does not need have no file: other iterations, other volumes of the data set.
         """
         plan = self.plan
-        parts = [*plan.train_parts, *plan.test_parts.values()]
-        orders = [order for part in parts for order in self._fetched(part)]
+        orders = [order for part in plan.parts for order in self._fetched(part)]
         orders += [self.labels(volume) for volume in plan.labelled_volumes]
         orders += [self.masks(volume) for volume in plan.masked_volumes]
         orders += [self.train(network, iterations) for network, iterations in reversed(plan.trainings)]
@@ -81,8 +80,11 @@ class StepOrders:
             "data": plan.training_data_options,
             "seed": as_options(plan.config, ["seed"]),
         } | self._inputs(plan.train_parts, RAW, LABELS, MASK)
+        held_out = plan.validation_parts(network)
+        if held_out:
+            asked |= {"validation": self._inputs(held_out, RAW, LABELS, MASK)}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
-        after = (*self._masked(plan.train_parts), *frozen)
+        after = (*self._masked([*plan.train_parts, *held_out]), *frozen)
         return _order(
             asked,
             self._checkpoint(network, iterations),

@@ -1,0 +1,180 @@
+"""A trained network behind HTTP: a client posts a block of raw, or names a volume that was allowed at the start.
+
+    GET  /health                 whether it works, and how many requests run and wait; needs no token
+    GET  /network                voxel size, context, heads
+    GET  /volumes                those that may be predicted
+    GET  /volumes/NAME?roi=&head=    a region of one, nm
+    POST /predict?head=          a block, .npy or raw bytes (?shape=z,y,x&dtype=uint8)
+    GET  /openapi.json           the same for programs
+
+A client's text never becomes a path: volumes are opened before the first request, and have names. One prediction runs
+at a time, a few wait, others are told to come later.
+"""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+import anyio.to_thread
+import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from emsuite.common.errors import BadInput
+from emsuite.io.volume import Volume
+from emsuite.prediction.serving.arrays import HEADER, NPY, from_bytes, from_npy, to_npy
+from emsuite.prediction.serving.model import Model
+
+logger = logging.getLogger(__name__)
+
+_BYTES_OF_A_VOXEL = 8  # of the widest type that networks read
+_SLOWEST = 30.0
+"""Seconds without a byte after which a client that sends a block is given up."""
+
+Head = Annotated[str | None, Query(description="Which head to return (default: the first).")]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes on."""
+
+    voxels: int = 2**26
+    """Of a block or a region."""
+    waiting: int = 8
+    """Requests that wait for the one that runs."""
+    token: str | None = None
+    """What clients must send as `Authorization: Bearer TOKEN`; None: nothing."""
+    hosts: tuple[str, ...] = ("*",)
+    """Names under which the server may be asked: a web page of another name cannot reach it."""
+
+
+class Queue:
+    """Runs one piece of work after the other in a thread, and refuses more than may wait."""
+
+    def __init__(self, waiting: int):
+        """Let so many wait."""
+        self._most, self._lock, self.inside = waiting + 1, asyncio.Lock(), 0
+
+    async def run(self, work: Callable[[], Any]) -> Any:
+        """Return the result of `work`; raise HTTPException 503 if too many wait already."""
+        if self.inside >= self._most:
+            raise HTTPException(503, "too many requests wait; try again later", {"Retry-After": "5"})
+        self.inside += 1
+        try:
+            async with self._lock:
+                return await anyio.to_thread.run_sync(work)
+        except BadInput as error:
+            raise HTTPException(400, str(error)) from None
+        finally:
+            self.inside -= 1
+
+
+def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> FastAPI:
+    """Return the application.
+
+    Args:
+        model: predicts.
+        volumes: that clients may name, each as the network reads it.
+        limits: of size, number and access.
+    """
+    app = FastAPI(title=f"emsuite: {model.name}", docs_url=None, redoc_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
+    queue, known = Queue(limits.waiting), [Depends(_known(limits.token))]
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "requests": queue.inside}
+
+    @app.get("/network", dependencies=known)
+    async def network() -> dict[str, Any]:
+        return model.describe() | {"most_voxels": limits.voxels}
+
+    @app.get("/volumes", dependencies=known)
+    async def names() -> dict[str, Any]:
+        return {name: {"shape": raw.shape, "roi_nm": str(raw.roi)} for name, raw in volumes.items()}
+
+    @app.get("/volumes/{name}", dependencies=known, response_class=Response)
+    async def region(
+        name: str, roi: Annotated[str | None, Query(description="z0:z1,y0:y1,x0:x1, nm.")] = None, head: Head = None
+    ) -> Response:
+        if name not in volumes:
+            raise HTTPException(404, f"no volume {name[:80]!r}; there are: {', '.join(volumes) or 'none'}")
+        wanted = _head(model, head)
+        return _answer(
+            wanted, await queue.run(partial(_predict_region, model, volumes[name], name, roi, wanted, limits))
+        )
+
+    @app.post("/predict", dependencies=known, response_class=Response)
+    async def block(request: Request, head: Head = None, shape: str | None = None, dtype: str = "uint8") -> Response:
+        wanted, body = _head(model, head), await _body(request, limits.voxels * _BYTES_OF_A_VOXEL + HEADER)
+        work = partial(_predict_block, model, body, shape, dtype, wanted, limits)
+        return _answer(wanted, await queue.run(work))
+
+    return app
+
+
+def _known(token: str | None) -> Callable[[Request], None]:
+    """Return what refuses requests without the token."""
+
+    def check(request: Request) -> None:
+        given = request.headers.get("authorization", "")
+        if token is not None and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            raise HTTPException(401, "expected the header Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+def _head(model: Model, head: str | None) -> str:
+    if head is not None and head not in model.heads:
+        raise HTTPException(404, f"no head {head[:80]!r}; there are: {', '.join(model.heads)}")
+    return head or model.heads[0]
+
+
+async def _body(request: Request, most: int) -> bytearray:
+    """Return the body; raise HTTPException for one that is too large, before it is read, or too slow."""
+    too_large = HTTPException(413, f"a body of more than {most:,} bytes; post smaller blocks")
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit() or int(declared) > most:
+        raise too_large
+    body, chunks = bytearray(), request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), _SLOWEST)
+        except TimeoutError:
+            raise HTTPException(408, f"no byte for {_SLOWEST:.0f} seconds") from None
+        if chunk is None:
+            return body
+        body += chunk
+        if len(body) > most:
+            raise too_large
+
+
+def _predict_block(
+    model: Model, body: bytearray, shape: str | None, dtype: str, head: str, limits: Limits
+) -> np.ndarray:
+    raw = model.block(from_npy(body) if shape is None else from_bytes(body, *_layout(shape, dtype)))
+    return model.predict(raw, model.region(raw, None, limits.voxels), [head])[head]
+
+
+def _layout(shape: str, dtype: str) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        sizes = tuple(int(size) for size in shape.split(","))
+        return sizes, np.dtype(dtype)
+    except (ValueError, TypeError):
+        raise BadInput(f"shape {shape[:80]!r}, dtype {dtype[:80]!r}: expected as 64,64,64 and uint8") from None
+
+
+def _predict_region(model: Model, raw: Volume, name: str, roi: str | None, head: str, limits: Limits) -> np.ndarray:
+    try:
+        return model.predict(raw, model.region(raw, roi, limits.voxels), [head])[head]
+    except BadInput as error:  # where the volume lies is not the client's business
+        logger.warning("%s", error)
+        raise BadInput(str(error).replace(str(raw.path), name)) from None
+
+
+def _answer(head: str, values: np.ndarray) -> Response:
+    return Response(to_npy(values), media_type=NPY, headers={"X-Head": head})

@@ -1,0 +1,208 @@
+"""A served network: the same bytes as a prediction on disk; what it refuses, and how it tells."""
+
+import http.client
+import io
+import json
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+
+import builders
+from emsuite.common.geometry import Roi
+from emsuite.common.outputs import output
+from emsuite.config.network import build_network, load_network
+from emsuite.io.volume import open_volume
+from emsuite.prediction.predict import predict_volume
+from emsuite.prediction.predictor import make_predictor
+from emsuite.prediction.serving import app as app_module
+from emsuite.prediction.serving.app import Limits, make_app
+from emsuite.prediction.serving.model import Model
+from emsuite.prediction.serving.server import listen, open_volumes
+
+CPU = torch.device("cpu")
+TOKEN = "a word of nobody's".replace(" ", "-")
+RAW = np.random.default_rng(0).integers(0, 256, (30, 34, 38), np.uint8)
+
+
+class Server:
+    """A server in a thread of this process."""
+
+    def __init__(self, app: Any):
+        self.socket = listen("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
+        self.thread.start()
+
+    def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        """The status and the body of an answer."""
+        request = urllib.request.Request(self.url + path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+def npy(array: np.ndarray, **more: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **more)
+    return file.getvalue()
+
+
+def from_answer(answer: tuple[int, bytes]) -> np.ndarray:
+    assert answer[0] == 200, answer
+    return np.load(io.BytesIO(answer[1]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return builders.write_network(tmp_path_factory.mktemp("served") / "n", heads={
+        "affs": {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]},
+        "lsds": {"target": "lsds", "sigma": 30, "downsample": 1},
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    torch.manual_seed(0)
+    config = load_network(folder)
+    return Model("test/n", build_network(config).eval(), config, CPU, 6, "abc")
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("raw") / "secret.zarr/raw"
+    builders.write_array(path, RAW, (10, 10, 10), (100, 0, 50))
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(model: Model, raw: Path):
+    server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(voxels=RAW.size, waiting=1)))
+    yield server
+    server.close()
+
+
+def on_disk(model: Model, raw: Path, roi: Roi, out: Path) -> dict[str, np.ndarray]:
+    """What `03_predict/predict.py` writes."""
+    volume = open_volume(raw)
+    predictor = make_predictor(model.network, model.config, CPU, (28, 28, 28), volume, roi)
+    with output(out, {}) as prediction:
+        predict_volume(predictor, volume, roi, prediction)
+    return {head: open_volume(out / head).read() for head in ("affs", "lsds")}
+
+
+def test_a_block_and_a_region_yield_the_bytes_of_a_prediction(model, raw, server, tmp_path):
+    volume = open_volume(raw)
+    expected = on_disk(model, raw, volume.roi, tmp_path / "whole.zarr")
+    for head in ("affs", "lsds"):
+        assert np.array_equal(from_answer(server.ask(f"/predict?head={head}", npy(RAW))), expected[head])
+        assert np.array_equal(from_answer(server.ask(f"/volumes/cube?head={head}")), expected[head])
+    raw_bytes = server.ask("/predict?shape=30,34,38&dtype=uint8", RAW.tobytes())
+    assert np.array_equal(from_answer(raw_bytes), expected["affs"])
+    assert np.array_equal(from_answer(server.ask("/predict", npy(np.asfortranarray(RAW)))), expected["affs"])
+    part = from_answer(server.ask("/volumes/cube?roi=150:300,40:200,:"))
+    assert np.array_equal(part, expected["affs"][:, 5:20, 4:20])
+
+
+def test_it_tells_what_it_serves(server):
+    assert json.loads(server.ask("/health")[1]) == {"status": "ok", "requests": 0}
+    network = json.loads(server.ask("/network")[1])
+    assert network["heads"] == {"affs": {"channels": 3, "dtype": "uint8"}, "lsds": {"channels": 10, "dtype": "uint8"}}
+    assert network["voxel_size_nm"] == [10, 10, 10]
+    assert list(json.loads(server.ask("/volumes")[1])) == ["cube"]
+    assert "/predict" in json.loads(server.ask("/openapi.json")[1])["paths"]
+    assert server.ask("/docs")[0] == 404  # its page would load programs from elsewhere
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/volumes/etc", None, 404, "no volume 'etc'; there are: cube"),
+        ("/volumes/..%2F..%2Fetc%2Fpasswd", None, 404, ""),
+        ("/volumes/cube?roi=0:10,0:10,0:10", None, 400, "cube: covers"),
+        ("/volumes/cube?roi=1:2", None, 400, ""),
+        ("/volumes/cube?head=loss", None, 404, "no head 'loss'; there are: affs, lsds"),
+        ("/predict", b"", 400, "no .npy file"),
+        ("/predict", b"\x93NUMPY\x01\x00", 400, "no .npy file"),
+        ("/predict", npy(RAW)[:-1], 400, "38,759 bytes, expected 38,760"),
+        ("/predict", npy(RAW[0]), 400, "expected three sizes"),
+        ("/predict", npy(RAW[:9].astype(complex)), 400, "complex128, expected uint8"),
+        ("/predict", npy(np.array([[[{}]]]), allow_pickle=True), 400, "object, expected"),
+        ("/predict?shape=99999999,99999999,99999999", b"abc", 400, "expected 999"),
+        ("/predict?shape=0,1,1", b"", 400, "at least 1"),
+        ("/predict?shape=a", b"", 400, "expected as 64,64,64"),
+        ("/predict?shape=1,1,1&dtype=os.system", b"a", 400, "expected as 64,64,64"),
+        ("/predict", npy(np.full((30, 30, 30), 7.0, np.float32)), 400, "floats from 7"),
+        ("/predict", npy(np.zeros((31, 34, 38), np.uint8)), 400, "40,052 voxels, expected at most 38,760"),
+    ],
+)
+def test_what_is_refused(server, path, body, status, words):
+    code, text = server.ask(path, body, Content_Type="application/octet-stream")
+    assert (code, words in text.decode()) == (status, True), text
+    assert b"secret" not in text  # nobody learns where the volume lies
+    assert server.ask("/health")[0] == 200
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Length", str(RAW.size * 8 + 5000))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == 413
+    assert b"post smaller blocks" in answer.read()
+    connection.close()
+
+
+def test_a_client_that_stops_sending_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(app_module, "_SLOWEST", 0.3)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b"abc")
+    assert connection.getresponse().status == 408
+    connection.close()
+
+
+def test_another_host_name_is_refused(model):
+    server = Server(make_app(model, {}, Limits(hosts=("127.0.0.1", "localhost"))))
+    try:
+        assert server.ask("/health")[0] == 200
+        assert server.ask("/health", Host="evil.example")[0] == 400
+    finally:
+        server.close()
+
+
+def test_a_token_is_asked_for(model, raw):
+    server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(token=TOKEN)))
+    try:
+        assert server.ask("/health")[0] == 200
+        for path, body in (("/network", None), ("/volumes", None), ("/volumes/cube", None), ("/predict", npy(RAW))):
+            assert server.ask(path, body)[0] == 401
+            assert server.ask(path, body, Authorization=f"Bearer {TOKEN}x")[0] == 401
+            assert server.ask(path, body, Authorization=f"Bearer {TOKEN}")[0] == 200
+    finally:
+        server.close()
+
+
+def test_a_hundred_at_once_are_answered_or_told_to_come_later(server, monkeypatch):
+    with ThreadPoolExecutor(40) as pool:
+        answers = list(pool.map(lambda _: server.ask("/predict", npy(RAW[:20, :20, :20])), range(100)))
+    codes = {code for code, _ in answers}
+    assert codes == {200, 503}
+    assert len({body for code, body in answers if code == 200}) == 1
+    assert json.loads(server.ask("/health")[1])["requests"] == 0
