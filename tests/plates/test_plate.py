@@ -7,6 +7,7 @@ import pytest
 import zarr
 
 from emsuite.common.errors import BadInput
+from emsuite.common.progress import progress
 from emsuite.plates.frame_names import ByOrder
 from emsuite.plates.frames import FramePlate, frames_in
 from emsuite.plates.frames import write_frames as write_table
@@ -78,3 +79,15 @@ def test_threads_keep_the_order_and_end_at_an_error() -> None:
 
     with pytest.raises(BadInput, match="three"):
         in_threads(fail, range(100), 2, "work")
+
+
+def test_threads_count_into_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    assert in_threads(str, range(3), 2, "index") == ["0", "1", "2"]
+    assert "index: 100% 3/3" in capsys.readouterr().err
+    with progress(what="both", total=5, unit="volume") as bar:
+        in_threads(str, range(3), 2, bar)
+        assert bar.n == 3
+        in_threads(str, range(2), 1, bar)
+    assert "both: 100% 5/5" in capsys.readouterr().err
+    in_threads(str, range(3), 2)
+    assert capsys.readouterr().err == ""

@@ -18,6 +18,9 @@ def test_from_nothing_to_a_plate_for_training(call_script, tmp_path: Path) -> No
     assert run.out == "mine/frames: 30 frames of label-free, channels phase, nuclei, membranes\n", run.err
     run = call_script(PREPROCESS, CONFIG)
     assert run.code == 0, run.err
+    bars = [f"flat field of {name}: 100% 10/10" for name in ("phase", "nuclei", "membranes")]
+    for bar in (*bars, "correct: 100% 5/5", "measure: 100% 60/60", "tiles: 100% 30/30"):
+        assert bar in run.err
     told = dict(line.split(": ", 1) for line in run.out.splitlines())
     assert told["resize"] == "not in the configuration"
     assert sum(json.loads(told["split"]).values()) == 5

@@ -13,6 +13,9 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 
+_VOXELS_AT_ONCE = 2**20
+"""Of images whose similarity is measured together."""
+
 Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 """Takes prediction and target, float64 of one shape, and the voxels that count, bool of that shape, at least one."""
 
@@ -93,16 +96,34 @@ def ssim(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
 
 def ms_ssim(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
     """Return the multi-scale structural similarity, 0 to 1, as `ssim`."""
-    return _similarity("multiscale_ssim", prediction, target, mask)
+    return _similarity("ms_ssim", prediction, target, mask)
 
 
-def _similarity(name: str, *images: np.ndarray) -> float:
+def similarities(name: str, predictions: np.ndarray, targets: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
+    """Return `ssim` or `ms_ssim` of many images at once, (N,) float64, which takes less time than one after the other.
+
+    Args:
+        name: `ssim` or `ms_ssim`.
+        predictions: (N, Y, X) or (N, Z, Y, X).
+        targets: the same shape.
+        masks: the same shape, bool; None: all voxels count.
+    """
     import torch  # who needs other metrics need not load it
 
     from emsuite.losses import structural_similarity
 
-    p, t, weights = (torch.from_numpy(np.ascontiguousarray(image, np.float64))[None, None] for image in images)
-    return float(getattr(structural_similarity, name)(p, t, weights, structural_similarity.value_range(t)))
+    function = {"ssim": structural_similarity.ssim, "ms_ssim": structural_similarity.multiscale_ssim}[name]
+    results, step = [], max(1, _VOXELS_AT_ONCE // targets[0].size)
+    for begin in range(0, len(targets), step):
+        some = slice(begin, begin + step)
+        p, t = (torch.from_numpy(x[some].astype(np.float64))[:, None] for x in (predictions, targets))
+        weights = torch.ones_like(t) if masks is None else torch.from_numpy(masks[some].astype(np.float64))[:, None]
+        results.append(function(p, t, weights, structural_similarity.value_range(t)).numpy())
+    return np.concatenate(results)
+
+
+def _similarity(name: str, prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:
+    return float(similarities(name, prediction[None], target[None], mask[None])[0])
 
 
 def dice(prediction: np.ndarray, target: np.ndarray, mask: np.ndarray) -> float:

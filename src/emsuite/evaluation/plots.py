@@ -45,9 +45,14 @@ def curves(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _svg(draw: Callable[[Axes, Evaluation], None], evaluation: Evaluation) -> str:
+    return plot(lambda axes: draw(axes, evaluation))
+
+
+def plot(draw: Callable[[Axes], None], size: tuple[float, float] = (4.6, 3.1)) -> str:
+    """Return the SVG text of what a function draws, `size` inches; the same numbers give the same text."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.6, 3.1), layout="constrained")
-        draw(figure.add_subplot(), evaluation)
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return text.getvalue()

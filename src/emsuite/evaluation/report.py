@@ -76,12 +76,9 @@ def write_report(
         title: The heading.
         viewer: The words of a command that shows the volumes; a position (nm, z,y,x) is appended to it.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
-    )
-    environment.filters |= {"duration": _duration, "memory": _memory, "embed": _embed}
-    template = environment.from_string(files("emsuite.evaluation").joinpath("report.html").read_text(encoding="utf-8"))
-    text = template.render(
+    text = render(
+        "report.html",
+        provenance,
         title=title,
         evaluation=evaluation,
         best=evaluation.best,
@@ -93,10 +90,29 @@ def write_report(
         errors={kind: [error for error in errors if error.kind == kind] for kind in ("split", "merge")},
         viewer=shlex.join(without_paths(without_secrets(viewer))),
         timings=timings,
-        provenance=published(provenance),
-        machine=machine_name(provenance["machine"]),
     )
     write_text(path, text)
+
+
+def render(template: str, provenance: dict[str, Any], **content: Any) -> str:
+    """Return the text of a report.
+
+    Args:
+        template: The name of a template beside this module.
+        provenance: The provenance record; its private part is left out.
+        content: What the template names.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        finalize=_printable,
+    )  # fmt: skip
+    environment.filters |= {"duration": _duration, "memory": _memory, "embed": _embed}
+    about = {"provenance": published(provenance), "machine": machine_name(provenance["machine"])}
+    return environment.get_template(template).render(**about, **content)
+
+
+def _template(name: str) -> str:
+    return files("emsuite.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
 def write_pictures(folder: Path, evaluation: Evaluation, sections: Sequence[Section]) -> None:

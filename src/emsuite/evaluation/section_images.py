@@ -136,7 +136,7 @@ def _section(
         palette = np.array([COLORS.get(error, (0, 0, 0)) for error in VoxelError], np.uint8)
         pictures["errors"] = _overlay(grey, palette[errors], errors != VoxelError.NONE, 0.75)
     aspect = [segmentation.voxel_size[a] for a in (1 - axis, 2)]
-    return Section(plane.caption, {name: _jpeg(picture, aspect) for name, picture in pictures.items()})
+    return Section(plane.caption, {name: jpeg(picture, aspect) for name, picture in pictures.items()})
 
 
 def _color_ids(table: Contingency, segments: np.ndarray) -> np.ndarray:
@@ -169,8 +169,8 @@ def _overlay(grey: np.ndarray, colors: np.ndarray, mask: np.ndarray, opacity: fl
     return ((1 - alpha) * grey + alpha * colors).astype(np.uint8)
 
 
-def _jpeg(picture: np.ndarray, voxel_size: Sequence[Number]) -> bytes:
-    # draw anisotropic voxels in their proportions
+def jpeg(picture: np.ndarray, voxel_size: Sequence[float | Number]) -> bytes:
+    """Return a picture (Y, X, 1 or 3) uint8 as JPEG; voxels of any size (Y, X) are drawn in their proportions."""
     finest = min(voxel_size)
     for axis, size in enumerate(voxel_size):
         picture = np.repeat(picture, round(size / finest), axis=axis)

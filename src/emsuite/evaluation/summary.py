@@ -48,6 +48,21 @@ def summary(folders: Sequence[Path], viewer: str, roles: Mapping[Path, str] | No
     return "\n\n".join(parts)
 
 
+def image_headlines(scores: Mapping[str, Any]) -> list[str]:
+    """Return a line for each channel of predicted images: its means in the first orientation of a scores.json."""
+    orientation, channels = next(iter(scores["images"].items()))
+    lines = []
+    for channel, mean in channels.items():
+        known = {name: value for name, value in mean.items() if value is not None and not _is_of_masks(name)}
+        told = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if name != "images")
+        lines.append(f"{channel}: {told} ({mean['images']} images, {orientation})")
+    return lines
+
+
+def _is_of_masks(name: str) -> bool:
+    return name == "vol_frac" or name.endswith("_masked")
+
+
 def _made_with(folder: Path) -> dict[str, str]:
     """Return the weights and settings that made the results in `folder`, as far as the manifests there tell."""
     return {key: str(value) for key, value in _settings(folder) if value is not None}
@@ -74,6 +89,9 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _summarize(volume: Path, viewer: str, role: str | None, made_with: str) -> str:
     path, scores = volume / "scores.json", read_json(volume / "scores.json")
+    if isinstance(scores, dict) and scores.get("scored") == "images":
+        lines = [f"{volume.name}: {line}" for line in image_headlines(scores)]
+        return "\n".join([*lines, f"  report        {os.path.relpath(volume)}/report.html"])
     best = scores.get("best") if isinstance(scores, dict) else None
     if not isinstance(best, dict) or not all(isinstance(best.get(key), float | int) for key in _SHOWN):
         raise BadInput(f"{path}: holds no {', '.join(_SHOWN)} under 'best', expected the scores of an evaluation")

@@ -69,7 +69,7 @@ def index_plate(
             create_plate(out, plate.positions)
             done.mkdir(parents=True)
         digests = in_threads(
-            lambda position: _copy(plate, out, position, voxel_size_nm, done), plate.positions, workers
+            lambda position: _copy(plate, out, position, voxel_size_nm, done), plate.positions, workers, "index"
         )
         write_frames(table, plate.frames)
         made.notes["digests"] = dict(zip(plate.positions, digests, strict=True))

@@ -7,11 +7,13 @@ plate.read(plate.positions[0], time=0, channel=1)   (Z, Y, X)
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished
@@ -159,7 +161,11 @@ def check_equal_sizes(plate: Plate) -> tuple[int, int]:
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, what: str | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    what: "str | tqdm[Any] | None" = None,
+    unit: str = "position",
 ) -> list[Result]:
     """Return what a function returns for each item, in their order; the first error ends all.
 
@@ -167,14 +173,20 @@ def in_threads(
         function: is called from several threads.
         items: its arguments.
         workers: the number of threads.
-        what: the description of a progress bar; None: no bar.
+        what: the description of a progress bar, or a bar that counts these items among others; None: no bar.
+        unit: the name of an item.
     """
     todo = list(items)
-    with ThreadPoolExecutor(workers) as pool:
+    own = progress(what=what, total=len(todo), unit=unit) if isinstance(what, str) else None
+    bar, results = own if own is not None else what, []
+    with ThreadPoolExecutor(workers) as pool, own or nullcontext():
         futures = [pool.submit(function, item) for item in todo]
         try:
-            shown = futures if what is None else progress(futures, what=what, total=len(todo), unit="position")
-            return [future.result() for future in shown]
+            for future in futures:
+                results.append(future.result())
+                if isinstance(bar, tqdm):
+                    bar.update()
+            return results
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -22,6 +22,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove, write_json
 from emsuite.common.outputs import is_finished, output
+from emsuite.common.progress import progress
 from emsuite.io.fingerprint import origin_of, seen
 from emsuite.io.volume import fingerprint
 from emsuite.plates.correct_positions import MASK, Correction
@@ -124,15 +125,19 @@ class _Run:
         )
         self._check_masks(counts)
         plate = ZarrPlate(out / "plate.zarr")
-        rows = measure(_volumes(plate), lambda where: plate.read(*where), s.normalize.percentiles, self._in_threads)
+        rows = self._measured("measure", _volumes(plate), lambda where: plate.read(*where), s.normalize.percentiles)
         self._check_constant(rows)
         write_statistics(out / "statistics.csv", rows)
         self._write_tiles(plate)
         self._write_split(plate)
         write_json(out / "preprocessing.json", {"channels": list(plate.channels), "steps": self._steps()})
 
-    def _in_threads(self, function: Callable[[Where], Any], volumes: Sequence[Where]) -> list[Any]:
-        return in_threads(function, volumes, self.workers)
+    def _measured(
+        self, what: str, volumes: Sequence[Where], read: Callable[[Where], np.ndarray], percentiles: tuple[float, float]
+    ) -> list[Row]:
+        """Return the statistics of volumes, each of which is read twice, behind one progress bar."""
+        with progress(what=what, total=2 * len(volumes), unit="volume") as bar:
+            return measure(volumes, read, percentiles, lambda f, some: in_threads(f, some, self.workers, bar))
 
     def _flat_fields(self) -> dict[int, np.ndarray]:
         """Estimate or read the flat fields of the channels that are asked for, and store them."""
@@ -146,7 +151,7 @@ class _Run:
                 fields[channel] = read_flat_field(step.folder, channel, size)
             else:
                 part = Selection(plate, "all", [channel], step.times, step.slices)
-                sums = self._sums(part)
+                sums = self._sums(part, f"flat field of {name}")
                 fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
             low, high = float(fields[channel].min()), float(fields[channel].max())
             told[name] = {"lowest": low, "highest": high, "images": images}
@@ -155,12 +160,13 @@ class _Run:
         self.results["flat_field"] = told
         return fields
 
-    def _sums(self, plate: Plate) -> Iterator[SumOfImages]:
+    def _sums(self, plate: Plate, what: str) -> Iterator[SumOfImages]:
         """Yield the sums of the images of each volume, in order; a few volumes are in memory at a time."""
         volumes = _volumes(plate)
-        for begin in range(0, len(volumes), self.workers):
-            few = volumes[begin : begin + self.workers]
-            yield from self._in_threads(lambda where: sum_of_images(plate.read(*where)), few)
+        with progress(what=what, total=len(volumes), unit="volume") as bar:
+            for begin in range(0, len(volumes), self.workers):
+                few = volumes[begin : begin + self.workers]
+                yield from in_threads(lambda where: sum_of_images(plate.read(*where)), few, self.workers, bar)
 
     def _limits(self, correction: Correction) -> dict[Where, tuple[float, float]]:
         """Measure the percentiles at which each volume is clipped."""
@@ -169,7 +175,7 @@ class _Run:
             return {}
         chosen = channel_numbers(self.plate, step.channels)
         volumes = [where for where in _volumes(self.plate) if where.channel in chosen]
-        rows = measure(volumes, correction.resized, step.percentiles, self._in_threads)
+        rows = self._measured("measure for clip", volumes, correction.resized, step.percentiles)
         near = {(row.position, row.time, row.channel): (row.low, row.high) for row in rows if row.scope == step.scope}
         limits = {}
         for where in volumes:
@@ -208,7 +214,9 @@ class _Run:
         step = self.settings.tiles
         if step is None:
             return
-        counted = in_threads(lambda where: self._tiles_of(plate, where), _volumes(plate), self.workers)
+        counted = in_threads(
+            lambda where: self._tiles_of(plate, where), _volumes(plate), self.workers, "tiles", "volume"
+        )
         rows = [row for _, kept in counted for row in kept]
         if not rows:
             raise BadInput(
