@@ -77,7 +77,7 @@ def main(
     paths = {name: path for name, path in arrays.items() if path is not None}
     more = {"block_size": block_size, "workers": workers, "scoring": scoring, "every_edit": edits == "all"}
     tables = Tables(lookup, edges, skeletons, timings)
-    done = evaluate(paths, tables, out, roi=roi, viewer=viewer_command(out, paths), **more)
+    done = evaluate(paths, tables, out, roi=roi, viewer=viewer_command("04_segment/view.py", out, paths), **more)
     click.echo(f"{done.headline}; {out / 'report.html'}")
 
 

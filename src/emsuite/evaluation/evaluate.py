@@ -145,7 +145,7 @@ def _paths(arrays: Mapping[str, Path], tables: Tables) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path}
 
 
-def viewer_command(out: Path, arrays: Mapping[str, Path]) -> list[str]:
-    """Return the words of the command that shows results and arrays at a position, which follows them."""
+def viewer_command(viewer: str, out: Path, arrays: Mapping[str, Path]) -> list[str]:
+    """Return the words of the command of a viewer that shows results and arrays at a position, which follows them."""
     shown = [word for name in _SHOWN if name in arrays for word in (f"--{name}", str(arrays[name]))]
-    return ["python", "04_segment/view.py", str(out), *shown, "--position"]
+    return ["python", viewer, str(out), *shown, "--position"]
