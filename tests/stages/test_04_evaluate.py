@@ -201,7 +201,7 @@ def test_a_mask_of_another_data_set_is_refused(evaluate, fib25_slab, tmp_path):
                          mask_rule={"unlabelled": [7]})  # fmt: skip
     mask.write(labels.roi, np.ones(labels.shape, np.uint8))
     refused = evaluate(mask=mask.path, dataset="fib25")
-    assert refused.returncode == 2
-    assert "was written by the rule {'unlabelled': [7]}, expected {'unlabelled': []}" in refused.stderr
+    assert refused.code == 2
+    assert "was written by the rule {'unlabelled': [7]}, expected {'unlabelled': []}" in refused.err
     assert not (tmp_path / "scores/scores.json").exists()
-    assert evaluate(mask=mask.path).returncode == 0
+    assert evaluate(mask=mask.path).code == 0
