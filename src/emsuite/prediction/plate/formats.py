@@ -92,12 +92,13 @@ class PlateOutput:
                 Image.fromarray(pixels).save(file, format="TIFF")
             else:
                 zero, step = png_scale(channel)
-                whole = np.rint((pixels.astype(np.float64) - zero) / step).clip(0, _HIGHEST).astype(np.uint16)
+                steps = (pixels.astype(np.float64) - zero) / step
+                whole = np.rint(steps).clip(0, _HIGHEST).astype(np.uint16)
                 Image.fromarray(whole).save(file, format="PNG")
 
 
 def png_scale(channel: Channel) -> tuple[float, float]:
-    """Return zero and step of a channel in PNG files: grey values as they are if they suit, else 8 deviations around."""
+    """Return zero and step of a channel in PNG files: grey values as they are if they suit, else 8 deviations."""
     shift, scale = channel.scale
     if channel.is_variance:
         return 0.0, (_FAR * scale) ** 2 / _HIGHEST
