@@ -127,7 +127,7 @@ def test_border_weights_are_an_image(ready: Path) -> None:
 def test_without_masks_all_voxels_are_foreground(tmp_path: Path) -> None:
     ready = write_plate(tmp_path, masks=None, border_weights=None)
     assert all(isinstance(volume.mask, Ones) for volume in loader(ready, NAMES[:1]).load("train"))
-    with pytest.raises(BadInput, match="has no foreground, expected `masks`"):
+    with pytest.raises(BadInput, match=r"has no foreground, expected `masks`"):
         loader(ready).load("train")
     with pytest.raises(BadInput, match=r"no foreground for plate.min_fraction"):
         loader(ready, NAMES[:1], min_fraction=0.2).load("train")
@@ -153,7 +153,7 @@ def test_missing_channels_are_refused_in_one_line(ready, keys, names, message) -
 
 
 def test_odd_folders_and_splits_are_refused_in_one_line(ready: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="has no plate.zarr"):
+    with pytest.raises(BadInput, match=r"has no plate.zarr"):
         loader(tmp_path).load("train")
     channels = with_split(ready, tmp_path, "channel", train=[0])
     with pytest.raises(BadInput, match="splits by channel"):
