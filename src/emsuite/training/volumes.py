@@ -111,7 +111,7 @@ def _image_loader(config: NetworkConfig, folders: Sequence[str], project: Path) 
         raise BadInput(f"--data {folders[1]}: a second plate, expected the folder of one preprocessed plate")
     ready = ReadyPlate(Path(folders[0]) if folders else plate_folder(config, project))
     names = dict.fromkeys(name for head in config.image_heads.values() for name in head.names_read)
-    return ImageLoader(ready, config.plate, list(names), Coordinate(config.voxel_size))
+    return ImageLoader(ready, config.plate, list(names), Coordinate(config.voxel_size), config.training.stream)
 
 
 def _region(volume: TrainingVolume) -> Roi:

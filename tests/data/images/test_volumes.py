@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from emsuite.augment.mirror import MirrorTranspose
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.data.images.image_volume import ImageVolume
 from emsuite.data.images.settings import PlateInput
 from emsuite.data.images.volumes import ImageLoader, ReadyPlate
+from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import Ones
 from emsuite.plates.correct_positions import MASK
 from emsuite.plates.plate import ZarrPlate
@@ -187,6 +189,20 @@ def test_the_record_changes_with_the_voxels(ready: Path) -> None:
     assert first.content == second.content
     others = loader(ready, NAMES[:1]).load("val")[0]
     assert first.content["voxels"] != others.content["voxels"]
+
+
+def test_volumes_on_disk_give_the_same_samples_and_the_same_record(ready: Path) -> None:
+    here = loader(ready)
+    disk = ImageLoader(here.ready, here.settings, here.names, here.voxel_size, stream=True)
+    volumes = [of.load("train") for of in (here, disk)]
+    assert [v.content for v in volumes[0]] == [v.content for v in volumes[1]]
+    assert not any(volume.tensors for volume in volumes[1])
+    steps = [MirrorTranspose(name="mirror_transpose", mirror=(1, 2), transpose=(1, 2))]
+    samplers = [Sampler(part, (1, 16, 16), (1, 16, 16), augmentations=steps) for part in volumes]
+    assert [sampler.in_memory for sampler in samplers] == [True, False]
+    for number in range(3):
+        first, second = (sampler.batch(number, 2) for sampler in samplers)
+        assert all(torch.equal(first[name], second[name]) for name in first.arrays)
 
 
 def test_a_volume_moves_with_all_its_arrays(ready: Path) -> None:

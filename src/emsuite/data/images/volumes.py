@@ -7,6 +7,7 @@ runs           what is left of a stack, each a volume with all slices of the sta
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,19 +16,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from emsuite.augment.resample import Source
+from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import check_finished
 from emsuite.data.images.image_volume import ImageVolume
 from emsuite.data.images.scales import ImageScales, step_of
 from emsuite.data.images.settings import PlateInput
+from emsuite.data.images.stored_image import StoredImage
 from emsuite.data.training_volume import Ones
 from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.flat_field import empty_sections
 from emsuite.plates.plate import ZarrPlate, open_plate
 from emsuite.plates.selection import channel_numbers
 from emsuite.plates.split import PARTS, read_split
-from emsuite.plates.statistics import GreyScale
 from emsuite.targets.images import BORDERS, FOREGROUND, ImageName
 
 _log = logging.getLogger(__name__)
@@ -89,6 +92,8 @@ class ImageLoader:
     names: Sequence[ImageName]
     """The images beside the input."""
     voxel_size: Coordinate
+    stream: bool | None = None
+    """Whether voxels stay on disk; None: if memory does not hold them twice."""
 
     def load(self, part: str) -> list[ImageVolume]:
         """Return the volumes of `train`, `val` or `test`; raise BadInput if there are none, or a channel is missing."""
@@ -144,31 +149,49 @@ class ImageLoader:
             yield self._volume(position, time, slice(begin, end))
 
     def _volume(self, position: str, time: int, run: slice) -> ImageVolume:
-        plate, scales, zero = self.ready.plate, self.ready.scales, Coordinate(0, 0, 0)
-        digest = hashlib.sha256(f"{run.start} {run.stop}".encode())
+        scales, zero, place = self.ready.scales, Coordinate(0, 0, 0), (self.ready.plate, position, time)
         units = tuple(scales.unit(channel) for channel in self.inputs)
         own = [scales.scale(position, time, channel) for channel in self.inputs]
-        inputs = [unit.apply(plate.read(position, time, c)) for unit, c in zip(units, self.inputs, strict=True)]
-        images = {name.array: self._image(name, position, time)[run] for name in self.names}
-        mask = plate.read(position, time, 0, MASK)[run] if self.ready.has_masks else None
-        for voxels in (*inputs, *images.values(), *([] if mask is None else [mask])):
-            digest.update(np.ascontiguousarray(voxels).tobytes())
-        raw, *further = map(torch.from_numpy, inputs)
-        shape = next(iter(images.values())).shape
+        inputs = [StoredImage(*place, c, scale=unit) for unit, c in zip(units, self.inputs, strict=True)]
+        images = {name.array: self._image(name, position, time, run) for name in self.names}
+        mask = StoredImage(*place, 0, MASK, run, dtype=torch.uint8) if self.ready.has_masks else None
+        content, sources = self._content((*inputs, *images.values(), *([mask] if mask else [])))
+        raw, *further = sources[: len(inputs)]
+        shape = (run.stop - run.start, *inputs[0].shape[1:])
         return ImageVolume(
-            raw, None, Ones(shape) if mask is None else torch.from_numpy(np.ascontiguousarray(mask)),
-            self.voxel_size, zero, zero + Coordinate(run.start, 0, 0) * self.voxel_size,
-            f"{plate.path}/{position}",
+            raw, None, sources[-1] if mask else Ones(shape), self.voxel_size, zero,
+            zero + Coordinate(run.start, 0, 0) * self.voxel_size, f"{self.ready.plate.path}/{position}",
             further=tuple(further),
-            images={name: torch.from_numpy(np.ascontiguousarray(voxels)) for name, voxels in images.items()},
+            images=dict(zip(images, sources[len(inputs) :], strict=False)),
             units=units,
             scales=None if None in own else tuple(scale for scale in own if scale),
             measures=(scales.method, scales.percentiles),
             measured_images=frozenset(name.array for name in self.targets if name.normalized and None in own),
             min_fraction=self._min_fraction,
-            content={"volume": f"{position} t{time} z{run.start}:{run.stop}", "voxels": digest.hexdigest()},
-            normalization=scales.record(plate),
+            content={"volume": f"{position} t{time} z{run.start}:{run.stop}", "voxels": content},
+            normalization=scales.record(self.ready.plate),
         )  # fmt: skip
+
+    def _content(self, sources: Sequence[StoredImage]) -> tuple[str, list[Source]]:
+        """Return a digest of the voxels of sources, and the sources, in memory unless they stay on disk."""
+        digest, kept = hashlib.sha256(), list[Source]()
+        for source in sources:
+            voxels = source[:, :, :]
+            digest.update(str(source.run).encode() + voxels.numpy().tobytes())
+            kept.append(source if self.stays_on_disk else voxels)
+        return digest.hexdigest(), kept
+
+    @cached_property
+    def stays_on_disk(self) -> bool:
+        """Whether samples read their voxels from disk: if asked for, or if voxels need half of the free memory."""
+        if self.stream is not None:
+            return self.stream
+        plate = self.ready.plate
+        channels = len(self.inputs) + len(self.names) + 1
+        needed = 4 * channels * sum(math.prod(plate.shape(p)) // plate.shape(p)[1] for p in plate.positions)
+        if needed > free_memory() // 2:
+            _log.info("%s: images of %.1f GiB are read as needed", plate.path, needed / 2**30)
+        return needed > free_memory() // 2
 
     @cached_property
     def _min_fraction(self) -> float:
@@ -176,10 +199,10 @@ class ImageLoader:
             return self.settings.min_fraction or 0.0
         return float(step_of(self.ready.folder, "tiles").get("min_fraction", 0.0))
 
-    def _image(self, name: ImageName, position: str, time: int) -> np.ndarray:
+    def _image(self, name: ImageName, position: str, time: int, run: slice) -> StoredImage:
         plate = self.ready.plate
         if name not in self.targets:
-            return plate.read(position, time, 0, WEIGHTS if name.channel == BORDERS else MASK).astype(np.float32)
+            return StoredImage(plate, position, time, 0, WEIGHTS if name.channel == BORDERS else MASK, run)
         channel = self.targets[name]
         scale = self.ready.scales.scale(position, time, channel) if name.normalized else None
-        return (scale or GreyScale(0.0, 1.0)).apply(plate.read(position, time, channel))
+        return StoredImage(plate, position, time, channel, "", run, scale)
