@@ -26,6 +26,7 @@ from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+from emsuite.models.receptive_field import output_shape
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,11 @@ def _image_loader(config: NetworkConfig, folders: Sequence[str], project: Path) 
         raise BadInput(f"--data {folders[1]}: a second plate, expected the folder of one preprocessed plate")
     ready = ReadyPlate(Path(folders[0]) if folders else plate_folder(config, project))
     names = dict.fromkeys(name for head in config.image_heads.values() for name in head.names_read)
-    return ImageLoader(ready, config.plate, list(names), Coordinate(config.voxel_size), config.training.stream)
+    shape, is_vector = config.training.input_shape, config.unet.output == "vector"
+    output = shape if is_vector else output_shape(config.unet, shape)
+    margin = [(n - m) // 2 for n, m in zip(shape, output, strict=True)]
+    size, stream = Coordinate(config.voxel_size), config.training.stream
+    return ImageLoader(ready, config.plate, list(names), size, margin, stream)
 
 
 def _region(volume: TrainingVolume) -> Roi:

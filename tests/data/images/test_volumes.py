@@ -121,6 +121,19 @@ def test_a_split_deals_out_runs_of_slices_with_the_stack_as_context(ready, tmp_p
         assert volume.labels_offset == Coordinate(1000 * begin, 0, 0)
 
 
+def test_what_lies_at_the_border_is_context_alone(ready: Path) -> None:
+    here = loader(ready)
+    deep = ImageLoader(here.ready, here.settings, here.names, here.voxel_size, (1, 4, 8))
+    whole, volume = here.load("val")[0], deep.load("val")[0]
+    assert volume.raw.shape == (3, 48, 48)
+    assert volume.labels_offset == Coordinate(1000, 4000, 8000)
+    for name, image in volume.images.items():
+        assert torch.equal(image, whole.images[name][1:2, 4:-4, 8:-8])
+    assert torch.equal(volume.mask[:], whole.mask[1:2, 4:-4, 8:-8])
+    with pytest.raises(BadInput, match="no image with light in stacks of at least 5 slices"):
+        ImageLoader(here.ready, here.settings, here.names, here.voxel_size, (2, 0, 0)).load("val")
+
+
 def test_border_weights_are_an_image(ready: Path) -> None:
     weights = loader(ready, [ImageName(BORDERS, False)]).load("val")[0].images[ImageName(BORDERS, False).array]
     assert weights.min() > 0

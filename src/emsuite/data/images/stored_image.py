@@ -12,7 +12,7 @@ from emsuite.plates.statistics import GreyScale
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A run of slices of a channel on disk, which yields tensors as a tensor in memory would."""
+    """A region of a channel on disk, which yields tensors as a tensor in memory would."""
 
     plate: ZarrPlate
     position: str
@@ -20,8 +20,8 @@ class StoredImage:
     channel: int
     image: str = ""
     """Another image of the position than the main one."""
-    run: slice | None = None
-    """Slices; None: all."""
+    region: tuple[slice, ...] = ()
+    """Voxels, z y x; none: all."""
     scale: GreyScale | None = None
     """Grey values become (values - shift) / scale; None: they stay."""
     dtype: torch.dtype = torch.float32
@@ -30,13 +30,16 @@ class StoredImage:
     @property
     def shape(self) -> tuple[int, ...]:
         """Voxels, z y x."""
-        z, y, x = self.plate.shape(self.position, self.image)[2:]
-        return len(range(z)[self.run or slice(None)]), y, x
+        return tuple(map(len, self._ranges()))
 
     def __getitem__(self, box: tuple[slice, ...]) -> torch.Tensor:
         """Read the voxels of a box."""
-        slices = range(self.plate.shape(self.position, self.image)[2])[self.run or slice(None)][box[0]]
-        part = (slice(slices.start, slices.stop), *box[1:])
+        ranges = [along[part] for along, part in zip(self._ranges(), box, strict=True)]
+        part = [slice(along.start, along.stop) for along in ranges]
         voxels = self.plate.read(self.position, self.time, self.channel, self.image, part)
         values = self.scale.apply(voxels) if self.scale else voxels
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.dtype)
+
+    def _ranges(self) -> list[range]:
+        lengths = self.plate.shape(self.position, self.image)[2:]
+        return [range(n)[part] for n, part in zip(lengths, self.region or [slice(None)] * 3, strict=True)]

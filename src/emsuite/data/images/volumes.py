@@ -2,7 +2,8 @@
 
 split.json     positions, slices, times or images of each part
 empty slices   one value throughout in an input or target channel: never predicted in a sample
-runs           what is left of a stack, each a volume with all slices of the stack as input
+margin         voxels at the border of a stack that are context alone
+    runs           what is left of a stack, each a volume with the whole stack as input
 """
 
 import hashlib
@@ -92,6 +93,8 @@ class ImageLoader:
     names: Sequence[ImageName]
     """The images beside the input."""
     voxel_size: Coordinate
+    margin: Sequence[int] = (0, 0, 0)
+    """How much farther a sample reads than it predicts on each side, voxels z y x."""
     stream: bool | None = None
     """Whether voxels stay on disk; None: if memory does not hold them twice."""
 
@@ -104,10 +107,14 @@ class ImageLoader:
             if chosen.any():
                 dark = self._dark(position, time)
                 empty += int((chosen & dark).sum())
-                volumes += self._volumes(position, time, chosen & ~dark)
+                with_context = np.zeros(len(chosen), bool)
+                with_context[self.margin[0] : len(chosen) - self.margin[0]] = True
+                volumes += self._volumes(position, time, chosen & ~dark & with_context)
         where = self.ready.folder
         if not volumes:
-            raise BadInput(f"{where}: no image with light in the part '{part}' of split.json, expected some")
+            depth = 2 * self.margin[0] + 1
+            few = f" in stacks of at least {depth} slices" if depth > 1 else ""
+            raise BadInput(f"{where}: no image with light{few} in the part '{part}' of split.json, expected some")
         if empty:
             _log.info("%s, %s: %d empty slices are left out", where, part, empty)
         return volumes
@@ -145,22 +152,25 @@ class ImageLoader:
     def _volumes(self, position: str, time: int, chosen: np.ndarray) -> Iterator[ImageVolume]:
         """Yield a volume for each run of chosen slices."""
         edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            yield self._volume(position, time, slice(begin, end))
+        size, around = self.ready.plate.shape(position)[3:], self.margin[1:]
+        inside = [slice(margin, n - margin) for n, margin in zip(size, around, strict=True)]
+        if all(part.start < part.stop for part in inside):
+            for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+                yield self._volume(position, time, (slice(begin, end), *inside))
 
-    def _volume(self, position: str, time: int, run: slice) -> ImageVolume:
+    def _volume(self, position: str, time: int, region: tuple[slice, ...]) -> ImageVolume:
         scales, zero, place = self.ready.scales, Coordinate(0, 0, 0), (self.ready.plate, position, time)
         units = tuple(scales.unit(channel) for channel in self.inputs)
         own = [scales.scale(position, time, channel) for channel in self.inputs]
         inputs = [StoredImage(*place, c, scale=unit) for unit, c in zip(units, self.inputs, strict=True)]
-        images = {name.array: self._image(name, position, time, run) for name in self.names}
-        mask = StoredImage(*place, 0, MASK, run, dtype=torch.uint8) if self.ready.has_masks else None
+        images = {name.array: self._image(name, position, time, region) for name in self.names}
+        mask = StoredImage(*place, 0, MASK, region, dtype=torch.uint8) if self.ready.has_masks else None
         content, sources = self._content((*inputs, *images.values(), *([mask] if mask else [])))
         raw, *further = sources[: len(inputs)]
-        shape = (run.stop - run.start, *inputs[0].shape[1:])
+        first, shape = zip(*((part.start, part.stop - part.start) for part in region), strict=True)
         return ImageVolume(
             raw, None, sources[-1] if mask else Ones(shape), self.voxel_size, zero,
-            zero + Coordinate(run.start, 0, 0) * self.voxel_size, f"{self.ready.plate.path}/{position}",
+            zero + Coordinate(first) * self.voxel_size, f"{self.ready.plate.path}/{position}",
             further=tuple(further),
             images=dict(zip(images, sources[len(inputs) :], strict=False)),
             units=units,
@@ -168,7 +178,7 @@ class ImageLoader:
             measures=(scales.method, scales.percentiles),
             measured_images=frozenset(name.array for name in self.targets if name.normalized and None in own),
             min_fraction=self._min_fraction,
-            content={"volume": f"{position} t{time} z{run.start}:{run.stop}", "voxels": content},
+            content={"volume": f"{position} t{time} z{region[0].start}:{region[0].stop}", "voxels": content},
             normalization=scales.record(self.ready.plate),
         )  # fmt: skip
 
@@ -177,7 +187,7 @@ class ImageLoader:
         digest, kept = hashlib.sha256(), list[Source]()
         for source in sources:
             voxels = source[:, :, :]
-            digest.update(str(source.run).encode() + voxels.numpy().tobytes())
+            digest.update(str(source.region).encode() + voxels.numpy().tobytes())
             kept.append(source if self.stays_on_disk else voxels)
         return digest.hexdigest(), kept
 
@@ -199,10 +209,10 @@ class ImageLoader:
             return self.settings.min_fraction or 0.0
         return float(step_of(self.ready.folder, "tiles").get("min_fraction", 0.0))
 
-    def _image(self, name: ImageName, position: str, time: int, run: slice) -> StoredImage:
+    def _image(self, name: ImageName, position: str, time: int, region: tuple[slice, ...]) -> StoredImage:
         plate = self.ready.plate
         if name not in self.targets:
-            return StoredImage(plate, position, time, 0, WEIGHTS if name.channel == BORDERS else MASK, run)
+            return StoredImage(plate, position, time, 0, WEIGHTS if name.channel == BORDERS else MASK, region)
         channel = self.targets[name]
         scale = self.ready.scales.scale(position, time, channel) if name.normalized else None
-        return StoredImage(plate, position, time, channel, "", run, scale)
+        return StoredImage(plate, position, time, channel, "", region, scale)
