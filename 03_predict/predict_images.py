@@ -36,8 +36,8 @@ python 03_predict/predict_images.py 02_train/microdl/small --tile 1,512,512 --ov
 @click.option("--copies", type=click.Choice(["none", "flips", "rotations"]), default="none",
               help="Predict the mean over mirrored copies (4), turned ones too (8).")  # fmt: skip
 @click.option("--variance", is_flag=True, help="Write the variance over the copies, as further channels.")
-@click.option("--format", "kind", type=click.Choice(["zarr", "tiff", "npy", "png"]), default="zarr",
-              help="A plate of OME-Zarr; or frames, which PNG rounds by a scale in scale.json.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(["zarr", "tiff", "npy", "png", "csv"]), default="zarr",
+              help="OME-Zarr; frames, which PNG rounds by scale.json; csv of networks to vectors.")  # fmt: skip
 @options.threads
 @options.device
 @options.overrides

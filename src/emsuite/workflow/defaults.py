@@ -69,7 +69,7 @@ def prediction_paths(
 def predicted_plate(project: Path, config: NetworkConfig, iteration: int, kind: str) -> Path:
     """Return where a predicted plate goes by default: `results/DATASET/NETWORK/ITERATION/plate.zarr`, or a folder."""
     results = project / WorkflowConfig.model_fields["results"].default
-    name = "plate.zarr" if kind == "zarr" else f"plate_{kind}"
+    name = {"zarr": "plate.zarr", "csv": "plate.csv"}.get(kind, f"plate_{kind}")
     return Path(results / config.dataset / config.network / str(iteration) / name)
 
 

@@ -1,5 +1,6 @@
 """Plates predicted: grey values, every format, the same bytes after a stop and on several threads, what is refused."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -190,8 +191,36 @@ def test_a_plate_without_the_channels_of_training_is_refused(tmp_path, ready, re
         _ = PlateSource(ready, ["dapi"], recorded).numbers
 
 
-def test_vectors_are_refused(tmp_path, ready, recorded) -> None:
+@pytest.fixture
+def to_vector(tmp_path: Path, ready: Path) -> Any:
     unet = {key: value for key, value in UNET.items() if key != "kernel_sizes_up"} | {"output": "vector"}
-    config = load_network(write_network(tmp_path / "d/n", ready, unet=unet, heads=HEADS))
-    with pytest.raises(BadInput, match="predicts a vector"):
-        plate_prediction(config, build_network(config), recorded, CPU, Asked(ready, tmp_path / "out.zarr"))
+    return load_network(write_network(tmp_path / "d/v", ready, unet=unet, heads=HEADS))
+
+
+def test_a_network_to_a_vector_writes_a_table_of_means(tmp_path, ready, recorded, to_vector) -> None:
+    torch.manual_seed(0)
+    network = build_network(to_vector).eval()
+    assert isinstance(network, Network)
+    asked = Asked(ready, tmp_path / "out.csv", positions=("0",), format="csv")
+    made = plate_prediction(to_vector, network, recorded, CPU, asked)
+    assert made.write(asked.settings(to_vector), {"plate": ready}, 2)
+    assert not made.write(asked.settings(to_vector), {"plate": ready}, 1)
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["position"], row["time"], row["channel"]) for row in rows] == [
+        ("A/1/0", str(t), name) for t in range(2) for name in ("nuclei", "membranes")
+    ]
+    x = torch.from_numpy(made.source.read("A/1/0", 1))[None]
+    with torch.no_grad():
+        tiles = [network(x[:, :, z : z + 1, y : y + 16, x0 : x0 + 16])["image"][0, 1].item()
+                 for z in range(3) for y in range(0, 48, 16) for x0 in range(0, 48, 16)]  # fmt: skip
+    mean, deviation = recorded["channels"]["membranes"]
+    assert float(rows[3]["value"]) == pytest.approx(np.mean(tiles) * deviation + mean, rel=1e-5)
+
+
+def test_vectors_and_images_have_formats_of_their_own(tmp_path, ready, recorded, to_vector) -> None:
+    with pytest.raises(BadInput, match="predicts vectors, expected --format csv"):
+        plate_prediction(to_vector, build_network(to_vector), recorded, CPU, Asked(ready, tmp_path / "out.zarr"))
+    images = load_network(write_network(tmp_path / "d/n", ready))
+    with pytest.raises(BadInput, match="predicts images, expected another --format"):
+        plate_prediction(images, build_network(images), recorded, CPU, Asked(ready, tmp_path / "o", format="csv"))

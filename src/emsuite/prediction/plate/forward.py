@@ -92,15 +92,18 @@ class ImagePredictor:
 
     def _tile(self, padded: np.ndarray, pieces: Sequence[Piece]) -> np.ndarray:
         """Return the output of a tile, (T, Z, Y, X) float32."""
-        tile = padded[:, *(slice(piece.begin, piece.end) for piece in pieces)]
+        values = self.pass_through(padded[:, *(slice(piece.begin, piece.end) for piece in pieces)])
+        return values[:, *(slice(piece.skipped, piece.skipped + piece.length) for piece in pieces)]
+
+    def pass_through(self, tile: np.ndarray) -> np.ndarray:
+        """Return what the network makes of a tile (C, Z, Y, X), (T, Z', Y', X') float32."""
         if self.measures is not None:
             tile = np.stack([measured(channel, *self.measures).apply(channel) for channel in tile])
         x = torch.from_numpy(np.ascontiguousarray(tile))[None].to(self.device, memory_format=torch.channels_last_3d)
         with torch.inference_mode(), computing_in(self.device, self.precision):
             logits = self.network(x)
         values = torch.cat([head.activate(logits[name].float())[0] for name, head in self.heads.items()])
-        kept = (slice(piece.skipped, piece.skipped + piece.length) for piece in pieces)
-        return np.asarray(values[:, *kept].cpu().numpy())
+        return np.asarray(values.cpu().numpy())
 
 
 def check_tiles(tiles: Tiles) -> None:

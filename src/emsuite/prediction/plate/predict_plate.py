@@ -22,6 +22,7 @@ from emsuite.plates.plate import check_outside, in_threads
 from emsuite.prediction.plate.formats import PlateOutput
 from emsuite.prediction.plate.forward import WHOLE, ImagePredictor, Tiles, check_tiles
 from emsuite.prediction.plate.source import PlateSource, as_grey, output_channels
+from emsuite.prediction.plate.vectors import write_vectors
 
 _DONE = "done"
 
@@ -34,6 +35,8 @@ class PlatePrediction:
     predictor: ImagePredictor
     out: PlateOutput
     keeps_variance: bool = False
+    tile_of_vectors: tuple[int, ...] | None = None
+    """Voxels of a tile, z y x, of a network to a vector; None: it predicts images."""
 
     def write(self, settings: Mapping[str, Any], inputs: Mapping[str, Path], workers: int) -> bool:
         """Write the prediction, unless it is there already, made with the same settings.
@@ -50,6 +53,9 @@ class PlatePrediction:
             BadInput: the plate is damaged, or holds NaN, or the output lies in it.
         """
         out = self.out.path
+        if self.tile_of_vectors:
+            return write_vectors(out, self.source, self.predictor, self.tile_of_vectors, self.out.channels,
+                                 self.out.positions, settings, inputs, workers)  # fmt: skip
         check_outside(out, self.source.path)
         record = dict(settings) | {"origin": origin_of(self.source.plate.path)}
         if is_finished(out, record):
@@ -123,14 +129,17 @@ def plate_prediction(
         asked: what to predict, and how.
 
     Raises:
-        BadInput: the network is none of a plate or predicts vectors, the plate lacks a channel or a position, or tiles
-            overlap as a whole.
+        BadInput: the network is none of a plate, the plate lacks a channel or a position, tiles overlap as a whole, or
+            a network to a vector is asked for more than its table.
     """
     where = f"{config.dataset}/{config.network}"
     if config.plate is None or recorded is None or not isinstance(network, Network):
         raise BadInput(f"{where}: was not trained on a plate, expected a network with the key `plate`")
-    if config.unet.output == "vector":
-        raise BadInput(f"{where}: predicts a vector for each sample, expected unet.output image")
+    tile = config.training.input_shape if config.unet.output == "vector" else None
+    if tile and (asked.tiles.shape or asked.copies != "none" or asked.format != "csv"):
+        raise BadInput(f"{where}: predicts vectors, expected --format csv, without --tile and --copies")
+    if not tile and asked.format == "csv":
+        raise BadInput(f"{where}: predicts images, expected another --format than csv")
     check_tiles(asked.tiles)
     source = PlateSource(asked.plate, config.plate.input_channels, recorded)
     assert source.numbers, "the schema asks for a channel"  # read before anything is computed
@@ -141,5 +150,5 @@ def plate_prediction(
     )
     channels = output_channels(heads, recorded, asked.variance)
     positions, size = source.positions(asked.part, asked.positions), source.plate.voxel_size_nm
-    return PlatePrediction(source, predictor, PlateOutput(asked.out, asked.format, channels, positions, size),
-                           asked.variance)  # fmt: skip
+    out = PlateOutput(asked.out, asked.format, channels, positions, size)
+    return PlatePrediction(source, predictor, out, asked.variance, tile)
