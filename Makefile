@@ -45,6 +45,7 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile *.smk 0*/*.smk
 	$(BIN)/snakemake --lint
+	$(BIN)/snakemake --snakefile plates.smk --lint
 	$(BIN)/mypy
 
 format: venv

@@ -30,6 +30,7 @@ from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
+from emsuite.workflow.plates import PlateConfig
 from emsuite.workflow.settings import WorkflowConfig
 
 DOCS = ROOT / "docs"
@@ -77,8 +78,10 @@ def test_shown_commands_are_understood(words: list[str], logger: None) -> None:
 
 @pytest.mark.parametrize("words", of_kind("snakemake"))
 def test_shown_workflow_settings_exist(words: list[str]) -> None:
-    settings = [word.partition("=") for word in words[words.index("--config") + 1 :] if "=" in word]
-    assert {key for key, _, _ in settings} <= WorkflowConfig.model_fields.keys()
+    given = words[words.index("--config") + 1 :] if "--config" in words else []
+    settings = [word.partition("=") for word in given if "=" in word]
+    config = PlateConfig if "plates.smk" in words else WorkflowConfig
+    assert {key for key, _, _ in settings} <= config.model_fields.keys()
 
 
 @pytest.mark.parametrize("words", of_kind("make"))
@@ -248,6 +251,8 @@ def test_every_key_of_the_workflow_is_in_its_file() -> None:
     text = (ROOT / "config/config.yaml").read_text()
     keys = re.findall(r"^(?:# )?(\w+): .*", text, re.MULTILINE)
     assert sorted(keys) == sorted(WorkflowConfig.model_fields)
+    keys = re.findall(r"^(\w+):", (ROOT / "config/plates.yaml").read_text(), re.MULTILINE)
+    assert sorted(keys) == sorted(PlateConfig.model_fields)
 
 
 def test_every_dependency_has_its_reason() -> None:

@@ -33,6 +33,7 @@ LARGE_ON_PURPOSE = {
     "evaluation": "each kind of score by its name, and what an evaluation shows of them",
     "prediction": "where tiles lie, how they combine, and how each kind of output is written",
     "plates": "each step of preprocessing by its name",
+    "targets": "each kind of target by its name, and for each kind of device a way to compute descriptors",
     "training": "each part of a run by its name; a second kind of step will give the steps a package",
 }
 

@@ -25,7 +25,7 @@ from emsuite.config.layout import EXAMPLE_NETWORK
 
 NamedLengths = tuple[tuple[str, list[float]], ...]
 FILE = click.Path(path_type=Path)
-VOXELS, LENGTHS = Voxels(), Lengths()
+VOXELS, COUNTS, LENGTHS = Voxels(), Voxels(with_zero=True), Lengths()
 
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="auto takes the GPU if there is one."

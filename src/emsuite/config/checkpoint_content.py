@@ -16,6 +16,8 @@ from typing import Any
 from torch import Tensor, strided
 
 from emsuite.config.trained_with import is_record
+from emsuite.data.grey_values import GreyRange
+from emsuite.data.normalization import GreyScale, Normalization
 
 FORMAT = 2
 _NETWORK = "network"
@@ -98,6 +100,7 @@ def _check_normalization(recorded: dict[str, Any] | None) -> None:
         return
     if not isinstance(recorded["settings"], dict):
         raise ValueError("its normalization has no settings")
+    _check_images(recorded.get("images"))
     measured = recorded["grey_scale"]
     if measured is not None and not (len(measured) == 2 and all(map(math.isfinite, measured))):
         raise ValueError("its grey scale is no gain and shift")
@@ -106,6 +109,33 @@ def _check_normalization(recorded: dict[str, Any] | None) -> None:
         len(measured) == 2 and all(map(math.isfinite, measured)) and measured[0] < measured[1]
     ):
         raise ValueError("its range of grey values is no low and high")
+
+
+def _check_images(images: Any) -> None:
+    if images is None:
+        return
+    _check_plain(images)
+    texts = [images["method"], images["scope"]]
+    if not all(isinstance(text, str) for text in texts) or len(images["percentiles"]) != 2:
+        raise ValueError("its normalization of a plate has no method, scope and percentiles")
+    for scale in images["channels"].values():
+        if not (len(scale) == 2 and all(map(math.isfinite, scale)) and scale[1] > 0):
+            raise ValueError("its normalization of a plate has a channel without shift and scale")
+
+
+def record_normalization(
+    normalization: Normalization, grey_scale: GreyScale | None, grey_range: GreyRange | None = None,
+    images: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the normalization of a network's input as a checkpoint records it: settings and measured numbers.
+
+    A checkpoint without a measured range has no key for it, as those of earlier versions; nor one without a plate for
+    `images`, see `emsuite.data.images.scales`.
+    """
+    measured = None if grey_scale is None else [float(number) for number in grey_scale]
+    recorded: dict[str, Any] = {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
+    recorded |= {"images": images} if images else {}
+    return recorded if grey_range is None else recorded | {"grey_range": list(map(float, grey_range))}
 
 
 def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:

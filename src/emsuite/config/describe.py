@@ -57,7 +57,8 @@ def describe(folder: Path, config: NetworkConfig, input_shape: Shape) -> Descrip
     """
     with torch.device("meta"):
         network = build_untrained(folder, config).eval()  # batch norm refuses to train on a single voxel
-        raw = torch.empty((config.training.batch_size, 1, *input_shape))
+        channels = len(config.plate.input_channels) if config.plate else 1
+        raw = torch.empty((config.training.batch_size, channels, *input_shape))
         output_shape = network.output_shape(input_shape)
         with _record(network) as layers, FlopCounterMode(display=False) as forward:
             logits = network(raw)

@@ -21,29 +21,20 @@ from emsuite.common.device import Precision, free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
-from emsuite.config.training import Optimizer, StartFrom, Validation
+from emsuite.config.training import Autocontext, Optimizer, StartFrom, Validation
+from emsuite.data.images.settings import PlateInput
 from emsuite.data.normalization import Normalization
 from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.targets.boundary import GrowBoundary
-from emsuite.targets.heads import Heads, LsdsHead
+from emsuite.targets.heads import Heads, ImageHead, LsdsHead
 from emsuite.targets.make import TargetMaker
 
 _Size = Annotated[int, Field(gt=0, le=10**9)]
 Triple = tuple[_Size, _Size, _Size]
 _MOST_VOXELS = 2**40
 """Of a batch, or of a tile."""
-
-
-class Autocontext(Settings):
-    """A frozen network whose LSDs this one reads, inside the same step from raw (Sheridan et al. 2022)."""
-
-    network: str = Field(description="name of the frozen network's folder beside this one's")
-    iteration: PositiveInt | None = Field(
-        None, description="its checkpoint; that of its `training.iterations` if left out"
-    )
-    with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
 
 
 class Training(Settings):
@@ -131,6 +122,7 @@ class NetworkConfig(Settings):
     normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
     unet: UNetSettings
     heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
+    plate: PlateInput | None = Field(None, description="the plate of microscopy that it reads, in place of volumes")
     autocontext: Autocontext | None = None
     training: Training
     prediction: Prediction
@@ -139,8 +131,7 @@ class NetworkConfig(Settings):
     def _consistent(self) -> "NetworkConfig":
         if self.unet.dims != 3:
             raise ValueError(f"unet.downsample_factors have {self.unet.dims} axes, expected 3")
-        if self.unet.output == "vector":
-            raise ValueError("unet.output holds vector, but heads predict values of voxels; expected image")
+        _check_images(self)
         own = [name for name, head in self.heads.items() if head.activation != "none"]
         if self.unet.final_activation != "none" and own:
             raise ValueError(
@@ -154,9 +145,9 @@ class NetworkConfig(Settings):
 
     @property
     def in_channels(self) -> int:
-        """The number of channels that the trained U-Net reads: raw, LSDs, or both."""
+        """The number of channels that the trained U-Net reads: raw, LSDs, or both; or those of a plate."""
         if self.autocontext is None:
-            return 1
+            return len(self.plate.input_channels) if self.plate else 1
         return LsdsHead.CHANNELS + (1 if self.autocontext.with_raw else 0)
 
     @property
@@ -168,7 +159,13 @@ class NetworkConfig(Settings):
     def target_maker(self) -> TargetMaker:
         """Makes the targets of all heads from labels."""
         training = self.training
-        return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, training.renumber_components_from)
+        components, is_vector = training.renumber_components_from, self.unet.output == "vector"
+        return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, components, is_vector)
+
+    @property
+    def image_heads(self) -> dict[str, ImageHead]:
+        """The heads that predict images, by name."""
+        return {name: head for name, head in self.heads.items() if isinstance(head, ImageHead)}
 
     def architecture(self) -> dict:
         """Return the settings in which a checkpoint and its network must agree: layers, channels, heads, voxel size."""
@@ -178,6 +175,29 @@ class NetworkConfig(Settings):
             "heads": {name: head.architecture() for name, head in self.heads.items()},
             "voxel_size": list(self.voxel_size),
         }
+
+
+def _check_images(config: NetworkConfig) -> None:
+    """Raise ValueError unless images come from a plate, and from nothing else."""
+    odd = sorted(config.heads.keys() - config.image_heads.keys()) if config.plate else list(config.image_heads)
+    if odd:
+        expected = "heads with target: image" if config.plate else "a plate, whose images it predicts"
+        raise ValueError(f"heads.{odd[0]} is a head of {config.heads[odd[0]].target}, expected {expected}")
+    if config.unet.output == "vector" and not config.plate:
+        raise ValueError("unet.output holds vector, but heads predict values of voxels; expected image")
+    if config.plate is None:
+        return
+    for key, is_set in (
+        ("autocontext", config.autocontext is not None),
+        ("normalization", config.normalization != Normalization()),
+        ("training.grow_boundary", config.training.grow_boundary is not None),
+        ("training.sampling.probabilities", config.training.sampling.probabilities is not None),
+    ):
+        if is_set:
+            raise ValueError(f"{key} is for volumes, expected none beside a plate, whose preprocessing decides")
+    shape, unet = config.training.input_shape, config.unet
+    if unet.padding == "same_in_plane" and shape[0] % 2 == 0:
+        raise ValueError(f"training.input_shape holds a depth of {shape[0]}, expected an odd number of slices to one")
 
 
 def load_network(folder: Path, overrides: Sequence[str] = ()) -> NetworkConfig:

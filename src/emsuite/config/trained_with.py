@@ -52,6 +52,8 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     for step in training["augment"]:
         if artifacts := step.get("artifacts"):
             del artifacts["volume"]  # the record tells its content
+    if settings["plate"]:
+        del settings["plate"]["path"]
     return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
 
 

@@ -1,4 +1,4 @@
-"""Parts of `training:` in network.yaml: Adam and its learning rate, the first weights, validation."""
+"""Parts of network.yaml: Adam and its learning rate, the first weights, a frozen network, validation."""
 
 from typing import Annotated, Literal
 
@@ -57,6 +57,16 @@ class StartFrom(Settings):
     )
     prefixes: tuple[str, ...] = Field((), description="weights to take, by how their names begin (default: all)")
     frozen: tuple[str, ...] = Field((), description="weights that training leaves as they are, by how names begin")
+
+
+class Autocontext(Settings):
+    """A frozen network whose LSDs this one reads, inside the same step from raw (Sheridan et al. 2022)."""
+
+    network: str = Field(description="name of the frozen network's folder beside this one's")
+    iteration: PositiveInt | None = Field(
+        None, description="its checkpoint; that of its `training.iterations` if left out"
+    )
+    with_raw: bool = Field(description="whether the cropped raw is read beside the LSDs, as first channel")
 
 
 class Validation(Settings):

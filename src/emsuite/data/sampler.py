@@ -29,6 +29,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, on_grid
 from emsuite.common.profile import timed
 from emsuite.common.settings import Distance, NonNegative, Probability, Settings
+from emsuite.data.images.image_volume import ImageBoxes, ImageVolume, chances, read_images
 from emsuite.data.sampling_locations import Locations
 from emsuite.data.training_volume import Ones, TrainingVolume
 
@@ -103,7 +104,9 @@ class Sampler:
         """
         settings = settings or SamplingSettings()
         self._volumes, self._steps, self._seed = tuple(volumes), tuple(augmentations), settings.seed
-        self._inside = settings.inside
+        self._inside = settings.inside or isinstance(
+            next(iter(volumes), None), ImageVolume
+        )  # beyond an image is nothing
         _check_volumes(self._volumes, settings)
         _check_steps(self._steps, self._volumes[0])
         before, behind = (Coordinate(context) for context in label_context)
@@ -114,7 +117,7 @@ class Sampler:
         self._centre_sample_vx = np.array(self._input_sample_vx.begin) + (np.array(input_shape) - 1) / 2
         self._locations = [_locations(volume, output, settings) for volume in self._volumes]
         self._labels_begin_raw_vx = [(v.labels_offset - v.raw_offset) / v.voxel_size for v in self._volumes]
-        self._cumulative_chances = np.cumsum(settings.probabilities or [1.0] * len(self._volumes))
+        self._cumulative_chances = np.cumsum(settings.probabilities or chances(self._volumes, self._locations))
 
     @property
     def device(self) -> torch.device:
@@ -125,6 +128,11 @@ class Sampler:
     def in_memory(self) -> bool:
         """Whether no sample reads from disk."""
         return all(volume.tensors for volume in self._volumes)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether samples hold labels."""
+        return self._volumes[0].labels is not None
 
     def draw(self, iteration: int, index: int = 0) -> Sample:
         """Return the sample `index` of the batch of `iteration`. On the CPU, one core makes it."""
@@ -197,6 +205,9 @@ class Sampler:
 
     def _read(self, drawn: "_Drawn") -> dict[str, Tensor]:
         volume, arrays, warp = self._volumes[drawn.number], dict[str, Tensor](), drawn.warp
+        if isinstance(volume, ImageVolume):
+            boxes = self._input_sample_vx, self._labels_sample_vx, drawn.output_raw_vx, drawn.output_label_vx
+            return read_images(volume, warp, self._steps, ImageBoxes(*boxes), drawn.random)
         if volume.labels is not None and volume.mask is not None:
             both = read_nearest((volume.labels, volume.mask), warp, self._labels_sample_vx, drawn.output_label_vx)
             arrays["labels"], arrays["mask"] = both
@@ -234,6 +245,8 @@ class _Drawn:
 
 def _is_resident(volume: TrainingVolume) -> bool:
     """Return whether kernels can read the volume: its arrays are tensors of the types that they know."""
+    if isinstance(volume, ImageVolume):
+        return False
     types = {torch.uint8, torch.float32}, {torch.int32}, {torch.uint8}
     arrays = volume.raw, volume.labels, volume.mask
     return all(
@@ -283,8 +296,10 @@ def _locations(volume: TrainingVolume, output: Coordinate, settings: SamplingSet
     mask = Ones(tuple(volume.raw.shape)) if volume.mask is None else volume.mask
     if isinstance(mask, Tensor):
         mask = mask.cpu()
-    locations = Locations(mask, output, padding / volume.voxel_size, settings.min_masked, isinstance(mask, Ones))
-    if not len(locations):
+    is_image = isinstance(volume, ImageVolume)
+    least = volume.min_fraction if isinstance(volume, ImageVolume) else settings.min_masked
+    locations = Locations(mask, output, padding / volume.voxel_size, least, isinstance(mask, Ones))
+    if not len(locations) and not is_image:
         what = "raw" if volume.labels is None else "labels"
         raise BadInput(
             f"{volume.name}: {what} of {tuple(mask.shape)} voxels, {_share(mask):.0%} of them masked in, padded "

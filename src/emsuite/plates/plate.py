@@ -74,10 +74,12 @@ class ZarrPlate:
         """Return the lengths of T, C, Z, Y, X of a position, or of another image of it, as `labels/foreground`."""
         return self._open(position, image).shape
 
-    def read(self, position: str, time: int, channel: int, image: str = "") -> np.ndarray:
-        """Return the voxels (Z, Y, X) of a position, or of another image of it; raise BadInput for NaN."""
+    def read(
+        self, position: str, time: int, channel: int, image: str = "", box: Sequence[slice] | None = None
+    ) -> np.ndarray:
+        """Return the voxels (Z, Y, X) of a position, or of another image of it, or a box of it; BadInput for NaN."""
         opened = self._open(position, image)
-        voxels = opened.read(time, channel)
+        voxels = opened.read(time, channel, box)
         if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
             z = int(np.argwhere(~np.isfinite(voxels))[0][0])
             raise BadInput(

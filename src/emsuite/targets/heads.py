@@ -2,6 +2,7 @@
 
     affs: {target: affinities, neighborhood: [...], loss: bce}        a head in network.yaml
     lsds: {target: lsds, sigma: 80}
+    stain: {target: image, target_channels: [nuclei], loss: mae}
 
 To add a target, write a subclass of `Head` here or in a module beside this one, and name it in `AnyHead`. Everything
 else (trainer, predictor, checkpoints, viewers) asks the head.
@@ -9,8 +10,8 @@ else (trainer, predictor, checkpoints, viewers) asks the head.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -24,6 +25,7 @@ from emsuite.losses.registry import ONLY_AFFINITIES, ONLY_SIGMOID, check_name
 from emsuite.losses.target import Target
 from emsuite.targets.affinities import affinities_mask, affinity_targets
 from emsuite.targets.class_balance import balance_weights
+from emsuite.targets.images import BORDERS, FOREGROUND, INSIDE, ImageName
 from emsuite.targets.lsds import batch_descriptors
 
 _Steps = Annotated[int, Field(ge=-10_000, le=10_000)]
@@ -46,6 +48,8 @@ class LabelCrop:
     """The region that the network predicts, a slice for each of z, y, x."""
     voxel_size: Sequence[float]
     """nm, z y x."""
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+    """(B, Z, Y, X) float32, by the names of `emsuite.targets.images`; none in a volume of labels."""
 
 
 class Head(Settings):
@@ -215,7 +219,63 @@ class LsdsHead(Head):
         return Target(values, as_numbers(is_scored)[:, None].expand(values.shape), labels)
 
 
-AnyHead = Annotated[AffinitiesHead | LsdsHead, Field(discriminator="target")]
+class ImageHead(Head):
+    """Channels of a plate, such as stains or fluorescence, from the channels that the network reads."""
+
+    stored_as: ClassVar[Literal["uint8", "float32"]] = "float32"
+    is_normalized: ClassVar[bool] = True
+
+    target: Literal["image"]
+    loss: LossName = "mae"
+    target_channels: tuple[int | str, ...] = Field(
+        min_length=1, max_length=1000, description="channels of the plate, by number or name; or foreground"
+    )
+    normalized: bool = Field(
+        True, description="learn grey values normalized as the input is; false: as they are, for values from 0 to 1"
+    )
+    weights: Literal["all", "foreground", "border_weights"] = Field(
+        "all", description="voxels that count: all, those of the foreground, or each by its border weight"
+    )
+
+    @property
+    def activation(self) -> Literal["sigmoid", "none"]:  # type: ignore[override]
+        """A sigmoid for `bce`, which is computed from its logits; else none beside the U-Net's final activation."""
+        return "sigmoid" if self.loss == "bce" else "none"
+
+    @property
+    def channels(self) -> int:
+        """One per target channel."""
+        return len(self.target_channels)
+
+    @property
+    def image_names(self) -> list[ImageName]:
+        """The images that the target is made of."""
+        return [ImageName(c, self.normalized and c not in _PLAIN) for c in self.target_channels]
+
+    @property
+    def names_read(self) -> list[ImageName]:
+        """The images that a sample must hold, those of weights as well."""
+        return self.image_names + ([ImageName(BORDERS, False)] if self.weights == BORDERS else [])
+
+    def label_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
+        """See `Head.label_context`: none."""
+        return (0, 0, 0), (0, 0, 0)
+
+    def make(self, crop: LabelCrop) -> Target:
+        """See `Head.make`. Voxels beyond the image do not count."""
+        at = (slice(None), *crop.inner)
+        values = torch.stack([crop.images[name.array][at] for name in self.image_names], dim=1)
+        weights = crop.images[INSIDE][at].float()
+        if self.weights == FOREGROUND and crop.mask is not None:
+            weights = weights * crop.mask[at]
+        elif self.weights == BORDERS:
+            weights = weights * crop.images[ImageName(BORDERS, False).array][at]
+        return Target(values, weights[:, None].expand(values.shape), crop.labels[at])
+
+
+_PLAIN = (FOREGROUND, BORDERS)
+
+AnyHead = Annotated[AffinitiesHead | LsdsHead | ImageHead, Field(discriminator="target")]
 """Every kind of head; `target` says which."""
 
 RESERVED_NAMES = {"loss", "iteration", "learning_rate", "seconds", "waiting"}

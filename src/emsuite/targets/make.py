@@ -36,19 +36,24 @@ class TargetMaker:
     """How the boundary grows before targets are computed; None: not at all."""
     renumber_from: int | None = None
     """After this iteration, each connected component gets a label of its own; None: never."""
+    is_vector: bool = False
+    """Whether the network predicts one voxel for all: the weighted mean of the values that a target has."""
 
     @property
     def label_context(self) -> tuple[Shape, Shape]:
         """Voxels of labels, z y x, that the targets need before and behind the predicted region."""
         return _widest([head.label_context(self.voxel_size) for head in self.heads.values()])
 
-    def __call__(self, labels: Tensor, mask: Tensor, iteration: int) -> dict[str, Target]:
+    def __call__(
+        self, labels: Tensor, mask: Tensor, iteration: int, images: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Target]:
         """Return the target of each head.
 
         Args:
             labels: (B, Z, Y, X) int32, 0 is background, with `label_context` around the predicted region.
             mask: (B, Z, Y, X) uint8 {0, 1}, as `labels`; 0 where nobody labelled.
             iteration: the training step that ends at this iteration uses the targets.
+            images: (B, Z, Y, X) float32, as `labels`, by the names of `emsuite.targets.images`.
         """
         inner = self._within(labels.shape[1:], [(0, 0, 0)] * 2)
         # A full mask saves work. On a GPU, asking for it would make the host wait.
@@ -58,8 +63,9 @@ class TargetMaker:
                 labels = self._grown(labels, partial_mask, self.boundary)
             if self.renumber_from is not None and iteration > self.renumber_from:
                 labels = torch.stack([connected_components(sample) for sample in labels])
-        crop = LabelCrop(labels, partial_mask, inner, self.voxel_size)
-        return {name: head.settings_at(iteration).make(crop) for name, head in self.heads.items()}
+        crop = LabelCrop(labels, partial_mask, inner, self.voxel_size, images or {})
+        targets = {name: head.settings_at(iteration).make(crop) for name, head in self.heads.items()}
+        return {name: _mean(target) for name, target in targets.items()} if self.is_vector else targets
 
     def _grown(self, labels: Tensor, mask: Tensor | None, boundary: GrowBoundary) -> Tensor:
         region: tuple[slice, ...] = (slice(None),) * 3
@@ -86,3 +92,10 @@ class TargetMaker:
 def _widest(contexts: Sequence[tuple[Shape, Shape]]) -> tuple[Shape, Shape]:
     before, behind = zip(*contexts, strict=True)
     return tuple(map(max, zip(*before, strict=True))), tuple(map(max, zip(*behind, strict=True)))
+
+
+def _mean(target: Target) -> Target:
+    """Return the weighted mean over all voxels as one voxel, of weight 1 unless no voxel has weight."""
+    total = target.weights.sum((2, 3, 4), keepdim=True)
+    values = (target.values * target.weights).sum((2, 3, 4), keepdim=True) / torch.where(total > 0, total, 1.0)
+    return Target(values, (total > 0).float(), target.labels[:, :1, :1, :1])

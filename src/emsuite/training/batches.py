@@ -15,6 +15,7 @@ from emsuite.common.profile import timed
 from emsuite.data.sampler import Sample, Sampler
 from emsuite.losses.target import Target
 from emsuite.targets.graph import TargetGraph
+from emsuite.targets.images import PREFIX
 from emsuite.targets.make import TargetMaker
 
 _MOST_WORKERS = 8  # threads that draw samples
@@ -74,14 +75,18 @@ def make_batch(targets: TargetMaker | TargetGraph, sample: Sample, iteration: in
     """Return a batch on `device`, with targets computed there, from `sample`, several samples stacked."""
     with timed("copy", device):
         arrays = {name: to_device(voxels, device) for name, voxels in sample.arrays.items()}
-    labels, mask = arrays.pop("labels"), arrays.pop("mask")
+    mask = arrays.pop("mask")
+    images = {name: arrays.pop(name) for name in list(arrays) if name.startswith(PREFIX)}
     with timed("targets", device):
-        return Batch(iteration, arrays, targets(labels, mask, iteration), mask)
+        if images:
+            assert isinstance(targets, TargetMaker)
+            return Batch(iteration, arrays, targets(mask.int(), mask, iteration, images), mask)
+        return Batch(iteration, arrays, targets(arrays.pop("labels"), mask, iteration), mask)
 
 
 def prepared_targets(maker: TargetMaker, sampler: Sampler) -> TargetMaker | TargetGraph:
     """Return what makes the targets of `Batches`: a CUDA graph where one thread makes all of them on a GPU."""
-    return TargetGraph(maker) if sampler.device.type == "cuda" else maker
+    return TargetGraph(maker) if sampler.device.type == "cuda" and sampler.has_labels else maker
 
 
 class Batches:

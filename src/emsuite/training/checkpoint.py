@@ -30,7 +30,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, remove
 from emsuite.common.provenance import reproducible
 from emsuite.common.state.lock import Lock, owned
-from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content
+from emsuite.config.checkpoint_content import FORMAT, check_archive, check_content, record_normalization
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import Record, differing, of_earlier_version, with_later_unet_keys
 from emsuite.data.grey_values import GreyRange
@@ -114,17 +114,10 @@ class Checkpoint:
         measured = self.normalization.get("grey_range")
         return None if measured is None else GreyRange(*measured)
 
-
-def record_normalization(
-    normalization: Normalization, grey_scale: GreyScale | None, grey_range: GreyRange | None = None
-) -> dict[str, Any]:
-    """Return the normalization of a network's input as a checkpoint records it: settings and measured numbers.
-
-    A checkpoint without a measured range has no key for it, as those of earlier versions.
-    """
-    measured = None if grey_scale is None else [float(number) for number in grey_scale]
-    recorded: dict[str, Any] = {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
-    return recorded if grey_range is None else recorded | {"grey_range": list(map(float, grey_range))}
+    @property
+    def images(self) -> dict[str, Any] | None:
+        """The normalization of the plate that it was trained on, if any, see `emsuite.data.images.scales`."""
+        return self.normalization.get("images")
 
 
 def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:

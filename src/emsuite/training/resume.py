@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from emsuite.common.device import check_compiler
 from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.provenance import provenance
+from emsuite.config.checkpoint_content import record_normalization
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, continued, differences, has_other_frozen
 from emsuite.data.grey_values import GreyRange
@@ -108,6 +109,7 @@ def start_or_resume(
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
+    state.images = saved.images
     state.started_from = saved.provenance.get("start_from")
     state.validation = saved.provenance.get("validation")
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
@@ -235,7 +237,7 @@ def save(
         averages=state.averages,
         optimizers={name: saved_state(optimizer) for name, optimizer in state.optimizers.items()},
         frozen_digest=state.frozen.digest if state.frozen else None,
-        normalization=checkpoints.record_normalization(config.normalization, state.grey_scale, state.grey_range),
+        normalization=record_normalization(config.normalization, state.grey_scale, state.grey_range, state.images),
         trained_with=state.trained_with,
         provenance=about,
     )

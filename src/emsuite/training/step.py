@@ -64,6 +64,8 @@ class TrainingState:
     """The grey scale that was measured on the training volumes; None for normalizations that measure nothing."""
     grey_range: GreyRange | None = None
     """The range of grey values that was measured on the training volumes, if any."""
+    images: dict[str, Any] | None = None
+    """The normalization of the plate that it is trained on, see `emsuite.data.images.scales`."""
     started_from: dict[str, Any] | None = None
     """Which given weights training began with, see `emsuite.training.trained_network`."""
     validation: dict[str, Any] | None = None

@@ -17,6 +17,7 @@ from emsuite.common.device import computing_in, tensor_float_32
 from emsuite.common.profile import timed
 from emsuite.config.network import NetworkConfig
 from emsuite.data.artifact_sections import with_artifacts
+from emsuite.data.images.image_volume import ImageVolume
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler, SamplingSettings
 from emsuite.data.training_volume import TrainingVolume
@@ -61,7 +62,8 @@ class Supervised:
     def _sampler(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume],
                  augment: Augmentations, sampling: SamplingSettings) -> Sampler:  # fmt: skip
         shape, given = config.training.input_shape, config.target_maker.label_context
-        return Sampler(volumes, shape, state.network.output_shape(shape), given, augment, sampling)
+        output = shape if config.unet.output == "vector" else state.network.output_shape(shape)
+        return Sampler(volumes, shape, output, given, augment, sampling)
 
     def _maker(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], sampler: Sampler,
                device: torch.device) -> Callable[[Sample, int], Batch]:  # fmt: skip
@@ -214,7 +216,11 @@ def _losses(
 
 def _measure(state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume]) -> list[GreyScale] | None:
     """Measure the grey scale of all volumes together into `state`; return those of single volumes, or None."""
-    state.grey_range = state.grey_range or volumes[0].grey_range
+    first = volumes[0]
+    if isinstance(first, ImageVolume):  # samples say how they are normalized
+        state.images = state.images or dict(first.normalization)
+        return None
+    state.grey_range = state.grey_range or first.grey_range
     normalization = config.normalization
     if normalization.fixed or normalization.scope == "tile":
         return None

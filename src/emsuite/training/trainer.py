@@ -103,7 +103,8 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
                 f"{newest}: is at iteration {state.iteration} already, and there is no checkpoint of {until}; "
                 f"train up to {state.iteration} or more"
             )
-        run = Run(folder, config, [volume.name for volume in volumes], until, group, request, lock)
+        names = list(dict.fromkeys(volume.name for volume in volumes))
+        run = Run(folder, config, names, until, group, request, lock)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device), held_out)
         return request.exit_code

@@ -19,11 +19,14 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
 from emsuite.data.artifact_sections import artifacts_of, open_artifacts
 from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range, tell_range
+from emsuite.data.images.image_volume import ImageVolume
+from emsuite.data.images.volumes import ImageLoader, ReadyPlate
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+from emsuite.models.receptive_field import output_shape
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ def load_training_data(
         BadInput: a volume is missing, has another voxel size, or no volume holds a label; the data set has no split of
             the network's name.
     """
+    if config.plate:
+        return list[TrainingVolume](_image_loader(config, volumes, project).load("train"))
     chosen = [_read_part(text) for text in volumes] or _split(config, project)
     parts = [_checked(config, part) for part in chosen]
     stream = config.training.stream
@@ -81,6 +86,9 @@ def load_held_out(config: NetworkConfig, project: Path, training: Sequence[Train
     """
     if config.training.validation is None:
         return []
+    if config.plate:
+        folder = str(Path(training[0].name).parents[3])
+        return list[TrainingVolume](_image_loader(config, [folder], project).load("val"))
     parts = list(config.training.validation.data) or _held_out_of_split(config, project)
     volumes = load_training_data(config, [part.argument for part in parts], project, training[0].grey_range)
     for volume in volumes:
@@ -89,6 +97,26 @@ def load_held_out(config: NetworkConfig, project: Path, training: Sequence[Train
             if is_same and not _region(volume).intersect(_region(other)).empty:
                 raise BadInput(f"{volume.name}: held out for validation and trained on; expected other parts of it")
     return volumes
+
+
+def plate_folder(config: NetworkConfig, project: Path) -> Path:
+    """Return the folder of the network's plate, as seen from here, or else from the project."""
+    assert config.plate is not None
+    path = config.plate.path.expanduser()
+    return path if path.exists() else project / path
+
+
+def _image_loader(config: NetworkConfig, folders: Sequence[str], project: Path) -> ImageLoader:
+    assert config.plate is not None
+    if len(folders) > 1:
+        raise BadInput(f"--data {folders[1]}: a second plate, expected the folder of one preprocessed plate")
+    ready = ReadyPlate(Path(folders[0]) if folders else plate_folder(config, project))
+    names = dict.fromkeys(name for head in config.image_heads.values() for name in head.names_read)
+    shape, is_vector = config.training.input_shape, config.unet.output == "vector"
+    output = shape if is_vector else output_shape(config.unet, shape)
+    margin = [(n - m) // 2 for n, m in zip(shape, output, strict=True)]
+    size, stream = Coordinate(config.voxel_size), config.training.stream
+    return ImageLoader(ready, config.plate, list(names), size, margin, stream)
 
 
 def _region(volume: TrainingVolume) -> Roi:
@@ -128,7 +156,7 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     Volumes that are named, and probabilities that the configuration holds itself, leave it as it is; arguments are
     those of `load_training_data`.
     """
-    if volumes or config.training.sampling.probabilities is not None:
+    if volumes or config.plate or config.training.sampling.probabilities is not None:
         return config
     present = [part for path, part in _parts_of_split(config, project) if path.exists()]
     given = tuple(part.probability for part in present if part.probability is not None)
@@ -161,6 +189,8 @@ def _content_of_artifacts(artifacts: ArtifactVolume, voxel_size: Coordinate) -> 
 
 
 def _content(volume: TrainingVolume) -> dict[str, Any]:
+    if isinstance(volume, ImageVolume):
+        return dict(volume.content)
     path = Path(volume.name)
     told: dict[str, Any] = {"volume": path.stem, "raw": content(open_volume(path / RAW))}
     if volume.labels is None or volume.mask is None:

@@ -66,6 +66,13 @@ def prediction_paths(
     return PredictionPaths(raw, roi, out)
 
 
+def predicted_plate(project: Path, config: NetworkConfig, iteration: int, kind: str) -> Path:
+    """Return where a predicted plate goes by default: `results/DATASET/NETWORK/ITERATION/plate.zarr`, or a folder."""
+    results = project / WorkflowConfig.model_fields["results"].default
+    name = {"zarr": "plate.zarr", "csv": "plate.csv"}.get(kind, f"plate_{kind}")
+    return Path(results / config.dataset / config.network / str(iteration) / name)
+
+
 def _test_part(project: Path, config: NetworkConfig) -> VolumePart:
     dataset = load_dataset(config.dataset, project / DATASETS)
     if not dataset.named_split().test:

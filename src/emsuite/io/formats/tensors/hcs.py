@@ -48,21 +48,22 @@ class FieldImage:
         t, c, z, y, x = (int(lengths.get(axis, 1)) for axis in _AXES)
         return t, c, z, y, x
 
-    def read(self, time: int, channel: int) -> np.ndarray:
-        """Return the voxels (Z, Y, X) of a time and a channel; raise BadInput for damaged chunks."""
+    def read(self, time: int, channel: int, box: Sequence[slice] | None = None) -> np.ndarray:
+        """Return the voxels (Z, Y, X) of a time and a channel, or of a box in them; BadInput for damaged chunks."""
+        ranges = [range(n)[part] for n, part in zip(self.shape[2:], box or [slice(None)] * 3, strict=True)]
         try:
-            voxels = np.asarray(self.array[self._index(time, channel)])
+            voxels = np.asarray(self.array[self._index(time, channel, dict(zip("zyx", ranges, strict=True)))])
         except (RuntimeError, ValueError) as error:
             raise BadInput(f"{self.path}: cannot be read, it is damaged: {error}") from None
-        return voxels.reshape(self.shape[2:])
+        return voxels.reshape([len(part) for part in ranges])
 
     def write(self, time: int, channel: int, voxels: np.ndarray) -> None:
         """Write the voxels (Z, Y, X) of a time and a channel."""
         self.array[self._index(time, channel)] = voxels
 
-    def _index(self, time: int, channel: int) -> tuple[Any, ...]:
-        at = {"t": time, "c": channel}
-        return tuple(slice(at[axis], at[axis] + 1) if axis in at else slice(None) for axis in self.axes)
+    def _index(self, time: int, channel: int, ranges: Mapping[str, range] | None = None) -> tuple[Any, ...]:
+        at = {"t": range(time, time + 1), "c": range(channel, channel + 1), **(ranges or {})}
+        return tuple(slice(at[axis].start, at[axis].stop) if axis in at else slice(None) for axis in self.axes)
 
 
 def is_plate(folder: Path) -> bool:

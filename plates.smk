@@ -1,0 +1,159 @@
+# From frames of light microscopy to scored predictions of a plate:
+#
+#   01_data     index the frames as a plate, correct the light, find the foreground, measure grey values, split
+#   02_train    train the network
+#   03_predict  predict all positions
+#   04_segment  score the test positions
+#
+#   snakemake --snakefile plates.smk --cores 2
+#
+# config/plates.yaml explains the keys of --config.
+
+
+configfile: "config/plates.yaml"
+
+
+import sys
+from pathlib import Path
+
+PROJECT = Path(str(workflow.current_basedir)).resolve()
+sys.path.insert(0, str(PROJECT / "src"))
+from emsuite.common.errors import EmsuiteError
+from emsuite.workflow.environment import run_with_own_python
+from emsuite.workflow.plates import load_plate_plan
+
+run_with_own_python()
+shell.prefix('set -euo pipefail; tee() {{ command tee -i "$@"; }}; ')
+
+try:
+    PLAN = load_plate_plan(config, PROJECT)
+except EmsuiteError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def device(wildcards, resources):
+    """Return the device that computes; another one runs nothing again."""
+    return PLAN.config.device
+
+
+container: PLAN.config.container
+
+
+rule all:
+    default_target: True
+    input:
+        f"{PLAN.results}/scores.manifest.json",
+
+
+if PLAN.config.plate is None:
+
+    rule synthesize_plate:
+        output:
+            f"{PLAN.frames}.manifest.json",
+        log:
+            f"{PLAN.log}/synthesize_plate.log",
+        params:
+            out=subpath(output[0], strip_suffix=".manifest.json"),
+        shell:
+            "python 01_data/synthesize_plate.py {params.out:q} 2>&1 | tee {log:q}"
+
+    rule index_plate:
+        input:
+            rules.synthesize_plate.output,
+        output:
+            f"{PLAN.plate}.manifest.json",
+        log:
+            f"{PLAN.log}/index_plate.log",
+        threads: 8
+        params:
+            frames=PLAN.frames,
+            out=subpath(output[0], strip_suffix=".manifest.json"),
+        shell:
+            "python 01_data/index_plate.py {params.frames:q} {params.out:q} --workers {threads} 2>&1 | tee {log:q}"
+
+
+rule preprocess:
+    input:
+        plate=PLAN.plate_input,
+        config=PLAN.config.preprocess,
+    output:
+        f"{PLAN.ready}.manifest.json",
+    log:
+        f"{PLAN.log}/preprocess.log",
+    threads: 8
+    params:
+        plate=PLAN.plate,
+        out=subpath(output[0], strip_suffix=".manifest.json"),
+        options=[f"--set={key}" for key in PLAN.config.set],
+    shell:
+        "python 01_data/preprocess.py {input.config:q} --input {params.plate:q} --output {params.out:q} {params.options:q}"
+        " --workers {threads} 2>&1 | tee {log:q}"
+
+
+rule train_on_plate:
+    input:
+        ready=rules.preprocess.output,
+        networks=PLAN.network_files,
+    output:
+        f"{PLAN.folder}/checkpoints/checkpoint_{PLAN.iterations}.pt.manifest.json",
+    log:
+        f"{PLAN.log}/train.log",
+    benchmark:
+        f"{PLAN.log}/train.tsv"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        folder=PLAN.folder,
+        iterations=PLAN.iterations,
+        data=PLAN.ready,
+        device=device,
+    shell:
+        "python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
+        " --device {params.device:q} 2>&1 | tee {log:q}"
+
+
+rule predict_images:
+    input:
+        rules.train_on_plate.output,
+    output:
+        f"{PLAN.results}/plate.zarr.manifest.json",
+    log:
+        f"{PLAN.log}/predict.log",
+    benchmark:
+        f"{PLAN.log}/predict.tsv"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        folder=PLAN.folder,
+        iterations=PLAN.iterations,
+        plate=PLAN.ready,
+        out=subpath(output[0], strip_suffix=".manifest.json"),
+        device=device,
+    shell:
+        "python 03_predict/predict_images.py {params.folder:q} --iteration {params.iterations} --plate {params.plate:q}"
+        " --out {params.out:q} --workers {threads} --device {params.device:q} 2>&1 | tee {log:q}"
+
+
+rule evaluate_images:
+    input:
+        rules.predict_images.output,
+    output:
+        f"{PLAN.results}/scores.manifest.json",
+    log:
+        f"{PLAN.log}/evaluate.log",
+    threads: 8
+    params:
+        prediction=subpath(input[0], strip_suffix=".manifest.json"),
+        plate=PLAN.ready,
+        masks=PLAN.mask_options,
+        out=subpath(output[0], strip_suffix=".manifest.json"),
+    shell:
+        "python 04_segment/evaluate_images.py {params.prediction:q} --target {params.plate:q}/plate.zarr --out {params.out:q}"
+        " --split {params.plate:q}/split.json --part test --baselines {params.masks} --workers {threads} 2>&1 | tee {log:q}"
+
+
+onerror:
+    print("error: a step has failed; its log tells more", file=sys.stderr)

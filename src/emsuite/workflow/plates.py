@@ -1,0 +1,114 @@
+"""What plates.smk asks: the folders and files of one run over a plate of light microscopy.
+
+data/microdl/frames, plate.zarr, preprocessed        data/microdl/RUN/... with a run
+02_train/microdl/small/checkpoints                   02_train/microdl/small/runs/RUN/checkpoints
+results/microdl/small/ITERATIONS/plate.zarr          results/microdl/small/RUN/ITERATIONS/...
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from emsuite.common.errors import BadInput
+from emsuite.common.settings import Settings, load, validate
+from emsuite.config.layout import CONTAINERS, DATA, NETWORKS, RUNS
+from emsuite.config.network import load_network
+from emsuite.plates.settings import PreprocessSettings
+from emsuite.workflow.settings import Folder, Name
+
+
+class PlateConfig(Settings):
+    """The keys of config/plates.yaml, which explains them."""
+
+    dataset: Name = "microdl"
+    network: Name = "small"
+    plate: Folder | None = None
+    preprocess: Folder = Path("config/preprocess.yaml")
+    set: tuple[str, ...] = ()
+    iterations: PositiveInt | None = None
+    data: Folder = DATA
+    results: Folder = Path("results")
+    run: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    container: str = str(CONTAINERS / "emsuite.sif")
+
+
+@dataclass(frozen=True)
+class PlatePlan:
+    """Where each step of a run reads and writes."""
+
+    config: PlateConfig
+    iterations: int
+    has_masks: bool
+    network_folder: Path
+
+    @property
+    def _data(self) -> Path:
+        return self.config.data / self.config.dataset
+
+    @property
+    def frames(self) -> Path:
+        """The frames of the synthetic set."""
+        return self._data / "frames"
+
+    @property
+    def plate(self) -> Path:
+        """The plate to preprocess."""
+        return self.config.plate or self._data / "plate.zarr"
+
+    @property
+    def plate_input(self) -> Path:
+        """What Snakemake waits for before preprocessing."""
+        return self.config.plate or Path(f"{self.plate}.manifest.json")
+
+    @property
+    def ready(self) -> Path:
+        """The folder of the preprocessed plate."""
+        return self._data / self.config.run / "preprocessed"
+
+    @property
+    def folder(self) -> Path:
+        """The folder that training writes into."""
+        return self.network_folder / RUNS / self.config.run if self.config.run else self.network_folder
+
+    @property
+    def network_files(self) -> list[Path]:
+        """The files that describe the network."""
+        files = [self.network_folder.parent / "dataset.yaml", self.network_folder / "network.yaml"]
+        return [file for file in files if file.exists()]
+
+    @property
+    def results(self) -> Path:
+        """The folder of prediction and scores."""
+        config = self.config
+        return config.results / config.dataset / config.network / config.run / str(self.iterations)
+
+    @property
+    def log(self) -> Path:
+        """The folder of logs."""
+        return self.results / "log"
+
+    @property
+    def mask_options(self) -> str:
+        """The option that scores the foreground alone, too, if there are masks."""
+        return "--masks" if self.has_masks else ""
+
+
+def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
+    """Return the plan of a run; raise BadInput if a key, the file of preprocessing or the network is wrong."""
+    given = {key: value for key, value in config.items() if value is not None}
+    if isinstance(given.get("set"), str):
+        given["set"] = [given["set"]]
+    settings = validate(PlateConfig, given, "config/plates.yaml or --config")
+    folder = NETWORKS / settings.dataset / settings.network
+    network = load_network(project / folder)
+    if network.plate is None:
+        raise BadInput(f"{folder}: reads volumes, expected a network with the key `plate`")
+    places = ['input="."', 'output="."'] if settings.plate else []
+    steps = load(PreprocessSettings, project / settings.preprocess, overrides=[*settings.set, *places])
+    if steps.split is None:
+        raise BadInput(f"{settings.preprocess}: has no split, expected one to train and to score on")
+    return PlatePlan(settings, settings.iterations or network.training.iterations, steps.masks is not None, folder)
