@@ -30,6 +30,8 @@ def test_parts_of_nothing_are_empty() -> None:
     }
     with pytest.raises(ValueError, match="2 values for 3 parts"):
         split_values([1, 2], THIRDS, 0)
+    with pytest.raises(ValueError, match="A/1/0 is there twice, expected once"):
+        split_values(["A/1/0", "A/1/0", "A/1/1"], THIRDS, 0)
 
 
 def test_the_seed_decides() -> None:

@@ -37,7 +37,7 @@ def split_values(values: Sequence[Value], fractions: Mapping[str, float], seed: 
     """Deal values out to training, validation and test.
 
     Args:
-        values: without repetitions.
+        values: each once.
         fractions: of `train`, `val` and `test`, summing to 1. A part above 0 gets at least one value.
         seed: another seed, another choice.
 
@@ -45,8 +45,10 @@ def split_values(values: Sequence[Value], fractions: Mapping[str, float], seed: 
         the values of each part, in the order of `values`.
 
     Raises:
-        ValueError: fewer values than parts.
+        ValueError: fewer values than parts, or a value that is there twice: it would train and validate.
     """
+    if double := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"{double[0]} is there twice, expected once")
     parts = [part for part in PARTS if fractions[part] > 0]
     if len(values) < len(parts):
         raise ValueError(f"{len(values)} values for {len(parts)} parts, expected at least one for each")

@@ -10,6 +10,7 @@ Versions 0.4 (zarr 2) and 0.5 (zarr 3, attribute `ome`) are read, 0.5 is written
 long. Voxels pass through tensorstore as those of every zarr array.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def is_plate(folder: Path) -> bool:
 
 
 def field_names(plate: Path) -> list[str]:
-    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput if one is odd."""
+    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput without any, and for one twice."""
     wells = _document(plate).get("plate", {}).get("wells", [])
     names = []
     for well in wells if isinstance(wells, list) else []:
@@ -80,6 +81,8 @@ def field_names(plate: Path) -> list[str]:
         names += [f"{name}/{image['path']}" for image in listed]
     if not names:
         raise BadInput(f"{plate}: a plate without fields, expected at least one")
+    if double := [name for name, count in Counter(names).items() if count > 1]:
+        raise BadInput(f"{plate}: lists the field {double[0]} twice, expected once")
     return names
 
 
