@@ -202,6 +202,32 @@ def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_p
     ).read_bytes()
 
 
+PART = {
+    "masks": {"channels": [1], "radius": 1},
+    "clip": {"channels": [1]},
+    "clahe": {"channels": [2], "kernel_size": 12},
+}
+
+
+def test_numbers_are_those_of_the_input_also_where_channels_are_left_out(frames: Path, tmp_path: Path) -> None:
+    every = plate_of(made(frames, tmp_path / "every", **PART))
+    for kept in ([1, 2], [2, 1]):
+        some = plate_of(made(frames, tmp_path / "".join(map(str, kept)), channels=kept, **PART))
+        assert some.channels == tuple(every.channels[n] for n in kept)
+        assert np.array_equal(some.read("A/1/2", 1, 0, MASK), every.read("A/1/2", 1, 0, MASK))
+        for place, number in enumerate(kept):
+            assert np.array_equal(some.read("A/1/2", 1, place), every.read("A/1/2", 1, number))
+    record = json.loads((tmp_path / "21/preprocessing.json").read_text())
+    assert (record["channels"], record["channel_numbers_in_input"]) == (["membranes", "nuclei"], [2, 1])
+
+
+@pytest.mark.parametrize("step", ["flat_field", "masks", "clip", "clahe"])
+def test_a_step_of_a_channel_that_is_left_out(frames: Path, tmp_path: Path, step: str) -> None:
+    with pytest.raises(BadInput, match=r"channel 0 \(phase\) is not among those that are kept: 1 \(nuclei\)"):
+        made(frames, tmp_path / "out", channels=[1], **{step: {"channels": [0]}})
+    assert not (tmp_path / "out").exists()
+
+
 def write_masks(folder: Path, size: int, value: int = 255) -> Path:
     """Two channels of masks in quarters, of 4 positions, 2 times, 2 slices."""
     folder.mkdir()

@@ -58,6 +58,22 @@ def test_what_the_plate_lacks(plate: Plate, chosen: dict, line: str) -> None:
         Selection(plate, **chosen)
 
 
+def test_numbers_of_channels_are_those_of_the_plate(tmp_path: Path) -> None:
+    part = Selection(several(tmp_path / "plate.zarr", ["a", "b", "c", "d"]), channels=["d", 1])
+    assert part.channels == ("d", "b")
+    assert part.channel_numbers == (3, 1)
+    assert part.chosen_channels([1, "d"]) == [1, 0]
+    assert part.chosen_channels([3]) == [0]
+    assert part.chosen_channels("all") == [0, 1]
+    for chosen, line in (
+        ([0], r"channel 0 \(a\) is not among those that are kept: 3 \(d\), 1 \(b\)"),
+        ([4], "channel 4 has no images"),
+        ([1, "b"], "channel b is chosen twice"),
+    ):
+        with pytest.raises(BadInput, match=line):
+            part.chosen_channels(chosen)
+
+
 def several(path: Path, channels: list[str], positions: tuple[str, ...] = ("A/1/0", "B/1/0")) -> Plate:
     """An empty plate of several wells."""
     create_plate(path, positions)

@@ -21,7 +21,7 @@ from emsuite.plates.corrections import (
 )
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
 from emsuite.plates.plate import FieldImage, Plate, new_image
-from emsuite.plates.selection import channel_numbers
+from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import Where
 
@@ -34,7 +34,7 @@ class Correction:
     """The steps that change voxels, for a plate."""
 
     settings: PreprocessSettings
-    plate: Plate
+    plate: Selection
     """What is read."""
     masks_from: Plate | None = None
     """Masks from elsewhere."""
@@ -104,7 +104,7 @@ class Correction:
         if where in self.limits:
             volume = clipped(volume, *self.limits[where])
         step = self.settings.clahe
-        if step and where.channel in channel_numbers(self.plate, step.channels):
+        if step and where.channel in self.plate.chosen_channels(step.channels):
             volume = equalized(volume, step.kernel_size, step.clip_limit)
         return volume
 
@@ -113,7 +113,7 @@ class Correction:
         step, shape = self.settings.masks, volumes[0].shape
         assert step is not None
         if self.masks_from is None:
-            chosen = [volumes[channel] for channel in channel_numbers(self.plate, step.channels)]
+            chosen = [volumes[channel] for channel in self.plate.chosen_channels(step.channels)]
             return foreground_of_channels(chosen, step.method, step.radius, step.whole_volume)
         masks = self.masks_from
         times, count, *spatial = masks.shape(position)

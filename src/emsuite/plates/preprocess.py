@@ -36,7 +36,7 @@ from emsuite.plates.plate import (
     in_threads,
     open_plate,
 )
-from emsuite.plates.selection import Selection, channel_numbers
+from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
 from emsuite.plates.statistics import Row, Where, measure, write_statistics
@@ -86,7 +86,7 @@ class _Run:
 
     settings: PreprocessSettings
     workers: int
-    plate: Plate
+    plate: Selection
     masks_from: Plate | None
     results: dict[str, Any] = field(default_factory=dict)
 
@@ -100,7 +100,16 @@ class _Run:
             if missing := [name for name in plate.positions if name not in masks.positions]:
                 raise BadInput(f"{masks.path}: has no masks of position {missing[0]}, expected some for each")
             masks_from = Selection(masks, chosen.positions, picked, chosen.times, chosen.slices)
-        return cls(settings, workers, plate, masks_from)
+        run = cls(settings, workers, plate, masks_from)
+        run.check_channels()
+        return run
+
+    def check_channels(self) -> None:
+        """Raise BadInput for a step whose channels are not among those that are kept, before anything is written."""
+        s = self.settings
+        for step in (s.flat_field, s.clip, s.clahe, None if self.masks_from else s.masks):
+            if step is not None:
+                self.plate.chosen_channels(step.channels)
 
     def inputs(self) -> dict[str, Path]:
         """Return everything that is read, by name."""
@@ -130,7 +139,8 @@ class _Run:
         write_statistics(out / "statistics.csv", rows)
         self._write_tiles(plate)
         self._write_split(plate)
-        write_json(out / "preprocessing.json", {"channels": list(plate.channels), "steps": self._steps()})
+        channels = {"channels": list(plate.channels), "channel_numbers_in_input": list(self.plate.channel_numbers)}
+        write_json(out / "preprocessing.json", channels | {"steps": self._steps()})
 
     def _measured(
         self, what: str, volumes: Sequence[Where], read: Callable[[Where], np.ndarray], percentiles: tuple[float, float]
@@ -145,7 +155,7 @@ class _Run:
         if step is None:
             return {}
         size, told, fields = check_equal_sizes(plate), {}, {}
-        for channel in channel_numbers(plate, step.channels):
+        for channel in plate.chosen_channels(step.channels):
             name, images = plate.channels[channel], None
             if step.folder:
                 fields[channel] = read_flat_field(step.folder, channel, size)
@@ -173,7 +183,7 @@ class _Run:
         step = self.settings.clip
         if step is None:
             return {}
-        chosen = channel_numbers(self.plate, step.channels)
+        chosen = self.plate.chosen_channels(step.channels)
         volumes = [where for where in _volumes(self.plate) if where.channel in chosen]
         rows = self._measured("measure for clip", volumes, correction.resized, step.percentiles)
         near = {(row.position, row.time, row.channel): (row.low, row.high) for row in rows if row.scope == step.scope}

@@ -14,7 +14,7 @@ Some = Sequence[int | str] | Literal["all"]
 
 
 class Selection:
-    """The chosen part of a plate; channels, times and slices are numbered anew from 0."""
+    """The chosen part of a plate; channels, times and slices are numbered anew from 0, see `chosen_channels`."""
 
     def __init__(self, plate: Plate, positions: Some = "all", channels: Some = "all", times: Some = "all",
                  slices: Some = "all"):  # fmt: skip
@@ -52,6 +52,31 @@ class Selection:
     def channels(self) -> tuple[str, ...]:
         """See `Plate`."""
         return tuple(self._plate.channels[number] for number in self._channels)
+
+    @property
+    def channel_numbers(self) -> tuple[int, ...]:
+        """The numbers of the channels in the plate that this is a part of."""
+        return tuple(self._channels)
+
+    def chosen_channels(self, chosen: Some) -> list[int]:
+        """Return the channels that are chosen by their names or their numbers in the plate that this is a part of.
+
+        Returns:
+            their numbers here, from 0.
+
+        Raises:
+            BadInput: see `channel_numbers`; and one of them is not in this part.
+        """
+        if chosen == "all":
+            return list(range(len(self._channels)))
+        numbers = channel_numbers(self._plate, chosen)
+        if other := [number for number in numbers if number not in self._channels]:
+            name, held = (
+                self._plate.channels[other[0]],
+                ", ".join(f"{n} ({self._plate.channels[n]})" for n in self._channels),
+            )
+            raise BadInput(f"{self.path}: channel {other[0]} ({name}) is not among those that are kept: {held}")
+        return [self._channels.index(number) for number in numbers]
 
     def shape(self, position: str) -> tuple[int, int, int, int, int]:
         """See `Plate`."""

@@ -72,7 +72,7 @@ def is_plate(folder: Path) -> bool:
 
 
 def field_names(plate: Path) -> list[str]:
-    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput without any, and for one twice."""
+    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput for none or one twice."""
     wells = _document(plate).get("plate", {}).get("wells", [])
     names = []
     for well in wells if isinstance(wells, list) else []:
