@@ -17,7 +17,7 @@ from emsuite.common.errors import BadInput
 from emsuite.plates import correct_positions as module
 from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.corrections import equalized, flattened, resized
-from emsuite.plates.flat_field import estimate_flat_field, read_flat_field, sum_of_images
+from emsuite.plates.flat_field import estimate_flat_field, sum_of_images
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
 from emsuite.plates.index_plate import index_plate
 from emsuite.plates.plate import ZarrPlate, open_plate
@@ -91,7 +91,7 @@ def test_each_step_is_its_own_function(frames: Path, whole: Path) -> None:
     for channel in range(3):
         first = [source.read(p, t, channel)[:1] for p in source.positions for t in range(2)]
         fields.append(estimate_flat_field(map(sum_of_images, first), 8, "")[0])
-        assert np.array_equal(read_flat_field(whole / "flat_field", channel, (48, 48)), fields[channel])
+        assert np.array_equal(np.load(whole / f"flat_field/flat-field_channel-{channel}.npy"), fields[channel])
     dark = [(p, t) for p in source.positions for t in range(2) if not source.read(p, t, 0).any()]
     assert len(dark) == 2
     nuclei = []
@@ -200,6 +200,28 @@ def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_p
     assert (out / "flat_field/flat-field_channel-1.npy").read_bytes() == (
         whole / "flat_field/flat-field_channel-1.npy"
     ).read_bytes()
+
+
+@pytest.mark.parametrize("kept", [[1], [1, 0]])
+def test_a_flat_field_is_that_of_its_channel_whatever_is_left_out(
+    frames: Path, whole: Path, tmp_path: Path, kept
+) -> None:
+    stored = {"folder": str(whole / "flat_field")}
+    every = plate_of(made(frames, tmp_path / "every", flat_field=stored))
+    some = plate_of(made(frames, tmp_path / "some", channels=kept, flat_field=stored))
+    for place, number in enumerate(kept):
+        assert np.array_equal(some.read("A/1/2", 1, place), every.read("A/1/2", 1, number))
+    assert sorted(p.stem[-1] for p in (tmp_path / "some/flat_field").glob("*.npy")) == sorted(map(str, kept))
+    told = json.loads((tmp_path / "some/preprocessing.json").read_text())["steps"][0]["result"]
+    assert {name: one["channel"] for name, one in told.items()} == {some.channels[n]: c for n, c in enumerate(kept)}
+
+
+def test_a_flat_field_of_another_plate(frames: Path, whole: Path, tmp_path: Path) -> None:
+    """Of the part of a plate that an earlier run wrote, where channels are numbered from 0 again."""
+    part = made(frames, tmp_path / "part", channels=["nuclei"])
+    with pytest.raises(BadInput, match=r"0\.json: a flat field of channel phase, expected nuclei, channel 0"):
+        made(part / "plate.zarr", tmp_path / "out", flat_field={"folder": str(whole / "flat_field")})
+    assert not (tmp_path / "out.manifest.json").exists()
 
 
 PART = {

@@ -1,7 +1,7 @@
 """A plate into one that is ready for training, by the steps of a file; see `settings`.
 
     out/plate.zarr               the corrected images (T, C, Z, Y, X), their labels/foreground and border_weights
-    out/flat_field/              flat-field_channel-N.npy
+    out/flat_field/              flat-field_channel-N.npy, N the number in the input; -N.json: the channel's name
     out/statistics.csv           of the data set, its positions and its volumes
     out/tiles.csv                of the tiles with enough foreground
     out/split.json               which values train, validate and test
@@ -20,13 +20,20 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, remove, write_json
+from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.common.progress import progress
 from emsuite.io.fingerprint import origin_of, seen
 from emsuite.io.volume import fingerprint
 from emsuite.plates.correct_positions import MASK, Correction
-from emsuite.plates.flat_field import SumOfImages, estimate_flat_field, flat_field_path, read_flat_field, sum_of_images
+from emsuite.plates.flat_field import (
+    Light,
+    SumOfImages,
+    estimate_flat_field,
+    read_flat_field,
+    sum_of_images,
+    write_flat_field,
+)
 from emsuite.plates.plate import (
     Plate,
     ZarrPlate,
@@ -154,19 +161,19 @@ class _Run:
         step, plate, folder = self.settings.flat_field, self.plate, self.settings.output / "flat_field"
         if step is None:
             return {}
-        size, told, fields = check_equal_sizes(plate), {}, {}
+        size, pixel, told, fields = check_equal_sizes(plate), plate.voxel_size_nm, {}, {}
         for channel in plate.chosen_channels(step.channels):
-            name, images = plate.channels[channel], None
+            number, name, images = plate.channel_numbers[channel], plate.channels[channel], None
+            light = Light(number, name, size, (pixel[1], pixel[2]) if pixel else None)
             if step.folder:
-                fields[channel] = read_flat_field(step.folder, channel, size)
+                fields[channel] = read_flat_field(step.folder, light)
             else:
                 part = Selection(plate, "all", [channel], step.times, step.slices)
                 sums = self._sums(part, f"flat field of {name}")
                 fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
             low, high = float(fields[channel].min()), float(fields[channel].max())
-            told[name] = {"lowest": low, "highest": high, "images": images}
-            with atomic_path(flat_field_path(folder, channel)) as path, open(path, "wb") as file:
-                np.save(file, fields[channel])
+            told[name] = {"channel": number, "lowest": low, "highest": high, "images": images}
+            write_flat_field(folder, fields[channel], light)
         self.results["flat_field"] = told
         return fields
 
