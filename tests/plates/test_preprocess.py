@@ -273,6 +273,43 @@ def test_masks_from_elsewhere(frames: Path, tmp_path: Path, size: int) -> None:
     assert np.array_equal(plate_of(one).read("A/1/2", 1, 0, MASK) > 0, top)
 
 
+def lit(folder: Path) -> Path:
+    """4 positions of 2 channels and 2 slices in uneven light; slice 1 of position 2 is empty, in channel 0 at 400."""
+    folder.mkdir()
+    light = 1 + np.add.outer(np.arange(48.0), np.arange(48.0)) / 96
+    for p, c, z in np.ndindex(4, 2, 2):
+        noise = np.random.default_rng((p, c, z)).uniform(900, 1100, (48, 48))
+        noise[10:20, 8 * p : 8 * p + 12] *= 3
+        image = np.full((48, 48), 400 * (1 - c)) if (p, z) == (2, 1) else noise * light
+        Image.fromarray(image.astype(np.uint16)).save(folder / f"im_c{c}_z{z}_t0_p{p}.png")
+    return folder
+
+
+@pytest.mark.parametrize("scale", [None, 0.5, [0.5, 1, 1]])
+def test_frames_of_one_value_are_empty_in_all_steps(tmp_path: Path, scale) -> None:
+    steps = {"flat_field": {"block_size": 8}, "masks": {"channels": [0, 1], "radius": 1}, "tiles": {"size": [12, 12]}}
+    steps |= {"clip": {"percentiles": [20, 80]}, "clahe": {"channels": [1], "kernel_size": 12}}
+    steps |= {"resize": {"scale": scale}} if scale else {}
+    out = made(lit(tmp_path / "frames"), tmp_path / "out", **steps)
+    plate, slices = plate_of(out), 1 if isinstance(scale, list) else 2
+    assert all(np.ptp(plate.read("A/1/2", 0, channel)[-1]) == 0 for channel in range(2))
+    assert not plate.read("A/1/2", 0, 0, MASK)[-1].any()
+    for row in read_statistics(out / "statistics.csv"):
+        of_one = row.position in ("", "A/1/2")
+        assert row.empty == of_one, row
+        kept = [plate.read(p, 0, row.channel)[z] for p in plate.positions for z in range(slices)
+                if row.position in ("", p) and (p, z) != ("A/1/2", slices - 1)]  # fmt: skip
+        assert row.voxels == sum(section.size for section in kept)
+        assert row.mean == pytest.approx(np.mean(kept, dtype=np.float64) if kept else 0)
+    tiles = read_statistics(out / "tiles.csv")
+    assert {(row.position, row.z) for row in tiles if row.empty} == {("A/1/2", slices - 1)}
+    record = json.loads((out / "preprocessing.json").read_text())["steps"]
+    assert record[0]["result"]["0"]["images"] == 7
+    told = record[6]["result"]
+    assert told["empty_images"] == {"0": 1, "1": 1}
+    assert told["empty"][0] == {"position": "A/1/2", "time": 0, "channel": "0", "slice": slices - 1}
+
+
 def spoiled(frames: Path, folder: Path, value: float) -> Path:
     """A plate of one channel of floats: constant, or with one NaN in it."""
     folder.mkdir()
