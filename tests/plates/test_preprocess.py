@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,60 @@ def test_masks_from_elsewhere(frames: Path, tmp_path: Path, size: int) -> None:
     assert np.array_equal(plate_of(one).read("A/1/2", 1, 0, MASK) > 0, top)
 
 
+def numbered(folder: Path, times: tuple[int, ...], slices: tuple[int, ...], size: int = 48) -> Path:
+    """Frames of a position; that of time t and slice z has 4 t + z + 1 pixels of 200 in a line."""
+    folder.mkdir()
+    for t, z in product(times, slices):
+        image = np.zeros((size, size), np.uint8)
+        image[2, : 4 * t + z + 1] = 200
+        Image.fromarray(image).save(folder / f"im_c0_z{z:03}_t{t:03}_p0.png")
+    return folder
+
+
+def pixels(out: Path) -> list[list[int]]:
+    """The pixels of foreground of each time and slice."""
+    plate = plate_of(out)
+    times = range(plate.shape("A/1/0", MASK)[0])
+    return [(plate.read("A/1/0", t, 0, MASK) > 0).sum((1, 2)).tolist() for t in times]
+
+
+@pytest.mark.parametrize("stored", ["frames", "plate", "preprocessed"])
+def test_masks_belong_to_the_numbers_of_times_and_slices(tmp_path: Path, stored: str) -> None:
+    """Images from time 1 and slice 2 on, masks from 0 on: none gets that of its predecessor."""
+    source = numbered(tmp_path / "images", (1, 2, 3), (2, 3))
+    masks = {"folder": str(numbered(tmp_path / "masks", (0, 1, 2, 3), (0, 1, 2, 3)))}
+    if stored != "frames":
+        index_plate(source, tmp_path / "plate.zarr")
+        source = tmp_path / "plate.zarr"
+    if stored == "preprocessed":
+        source = made(source, tmp_path / "first", times=[1, 2]) / "plate.zarr"
+    expected = [[4 * t + z + 1 for z in (2, 3)] for t in (1, 2, 3)][-3 if stored != "preprocessed" else -2 :]
+    assert pixels(made(source, tmp_path / "out", masks=masks)) == expected
+    assert pixels(made(source, tmp_path / "last", masks=masks, times=[1], slices=[1])) == [expected[1][1:]]
+    index_plate(Path(masks["folder"]), tmp_path / "masks.zarr")
+    assert pixels(made(source, tmp_path / "zarr", masks={"folder": str(tmp_path / "masks.zarr")})) == expected
+
+
+def test_masks_of_a_resize_along_z_have_no_numbers(tmp_path: Path) -> None:
+    source = numbered(tmp_path / "images", (1,), (2, 3, 4, 5))
+    masks = {"folder": str(numbered(tmp_path / "masks", (1,), (0, 1)))}
+    assert pixels(made(source, tmp_path / "out", masks=masks, resize={"scale": [0.5, 1, 1]})) == [[5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("times", "slices", "line"),
+    [
+        ((0, 1, 2), (2, 3), "A/1/0: has no mask of time 3, expected one for each time of .*images; it has 0, 1, 2"),
+        ((1, 2, 3), (0, 1, 2), "A/1/0: has no mask of slice 3, expected one for each slice .* it has 0, 1, 2"),
+    ],
+)
+def test_a_mask_that_is_missing(tmp_path: Path, times: tuple[int, ...], slices: tuple[int, ...], line: str) -> None:
+    source = numbered(tmp_path / "images", (1, 2, 3), (2, 3))
+    with pytest.raises(BadInput, match=line):
+        made(source, tmp_path / "out", masks={"folder": str(numbered(tmp_path / "masks", times, slices))})
+    assert not (tmp_path / "out").exists()
+
+
 def lit(folder: Path) -> Path:
     """4 positions of 2 channels and 2 slices in uneven light; slice 1 of position 2 is empty, in channel 0 at 400."""
     folder.mkdir()
@@ -343,7 +398,7 @@ def test_constant_images_nan_and_missing_channels(frames: Path, tmp_path: Path, 
     [
         ({"masks": {"channels": [1], "radius": 20}}, "the mask is empty, no position has foreground"),
         ({"masks": {"folder": "masks0"}}, "masks0: the mask is empty"),
-        ({"masks": {"folder": "masks40"}}, r"masks of \(2, 40, 40\) at 2 times, expected \(2, 48, 48\)"),
+        ({"masks": {"folder": "masks40"}}, r"masks of \(40, 40\), expected \(48, 48\)"),
         ({"flat_field": {"block_size": 20}}, "fewer than 3 blocks of 20"),
         ({"tiles": {"size": [64, 64]}}, "48 voxels along an axis, expected at least the 64 of a tile"),
         (

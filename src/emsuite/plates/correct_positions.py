@@ -23,7 +23,7 @@ from emsuite.plates.corrections import (
 )
 from emsuite.plates.flat_field import empty_sections
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
-from emsuite.plates.plate import FieldImage, Plate, new_image
+from emsuite.plates.plate import FieldImage, Numbers, Plate, new_image
 from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import Empty, Where
@@ -116,11 +116,13 @@ class Correction:
             z, y, x = (length / factor for length, factor in zip(size, self.factors, strict=True))
             size = (z, y, x)
         dtype = np.float32 if s.flat_field or s.resize or s.clip or s.clahe else self.plate.dtype
-        one = (t, 1, *shape)
+        one, told = (t, 1, *shape), self.plate.numbers(position)
+        if shape[0] != spatial[0]:
+            told = Numbers(told.times, tuple(range(shape[0])))
         return (
-            new_image(plate, position, (t, c, *shape), dtype, self.plate.channels, size),
-            new_image(plate, position, one, np.uint8, ["foreground"], size, MASK) if s.masks else None,
-            new_image(plate, position, one, np.float32, [WEIGHTS], size, WEIGHTS) if s.border_weights else None,
+            new_image(plate, position, (t, c, *shape), dtype, self.plate.channels, size, "", told),
+            new_image(plate, position, one, np.uint8, ["foreground"], size, MASK, told) if s.masks else None,
+            new_image(plate, position, one, np.float32, [WEIGHTS], size, WEIGHTS, told) if s.border_weights else None,
         )
 
     def _grey(self, where: Where, volume: np.ndarray) -> np.ndarray:
@@ -139,13 +141,36 @@ class Correction:
         if self.masks_from is None:
             chosen = [volumes[channel] for channel in self.plate.chosen_channels(step.channels)]
             return foreground_of_channels(chosen, step.method, step.radius, step.whole_volume)
-        masks = self.masks_from
-        times, count, *spatial = masks.shape(position)
-        if time >= times or tuple(spatial) not in (shape, self.plate.shape(position)[2:]):
-            held = f"masks of {tuple(spatial)} at {times} times"
-            raise BadInput(f"{masks.path}/{position}: {held}, expected {self.plate.shape(position)[2:]} at each time")
-        either = np.logical_or.reduce([masks.read(position, time, channel) > 0 for channel in range(count)])
-        return resized_mask(either, shape)
+        times, slices = self.mask_places(position)
+        count = self.masks_from.shape(position)[1]
+        read = [self.masks_from.read(position, times[time], channel)[slices] > 0 for channel in range(count)]
+        return resized_mask(np.logical_or.reduce(read), shape)
+
+    def mask_places(self, position: str) -> tuple[list[int], list[int]]:
+        """Return where the masks from elsewhere lie that belong to the times and slices of a position.
+
+        They belong together by their numbers, not by their places; by their places alone if they have the slices of a
+        resize along z, which have no numbers.
+
+        Raises:
+            BadInput: the mask of a time or a slice is missing, or masks have another size than the images.
+        """
+        masks, (times, slices) = self.masks_from, self.plate.numbers(position)
+        assert masks is not None
+        before, held = self.plate.shape(position)[2:], masks.shape(position)[2:]
+        after, has = resized_shape(before, self.factors), masks.numbers(position)
+        if held[1:] not in (before[1:], after[1:]):
+            raise BadInput(f"{masks.path}/{position}: masks of {held[1:]}, expected {before[1:]} as the images")
+        if held == after and after[0] != before[0]:
+            slices, has = tuple(range(after[0])), Numbers(has.times, tuple(range(after[0])))
+        for what, each, known in (("time", times, has.times), ("slice", slices, has.slices)):
+            if missing := [number for number in each if number not in known]:
+                expected = f"expected one for each {what} of {self.plate.path}"
+                raise BadInput(
+                    f"{masks.path}/{position}: has no mask of {what} {missing[0]}, {expected}; it has "
+                    f"{', '.join(map(str, known[:8]))}"
+                )
+        return [has.times.index(number) for number in times], [has.slices.index(number) for number in slices]
 
 
 def volumes_of(plate: Plate) -> list[Where]:

@@ -19,6 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_table
 from emsuite.io.formats.sections.image_folder import describe_image, read_image
+from emsuite.io.formats.tensors.hcs import Numbers
 from emsuite.plates.frame_names import Parse, gaps
 
 TABLE = "frames_meta.csv"
@@ -127,14 +128,14 @@ class FramePlate:
         self._depth, self._plane, self.dtype = self._check_sizes()
 
     @cached_property
-    def numbers(self) -> tuple[int, ...]:
+    def position_numbers(self) -> tuple[int, ...]:
         """The numbers of the positions, ascending."""
         return tuple(sorted({frame.position for frame in self.frames}))
 
     @cached_property
     def positions(self) -> tuple[str, ...]:
         """The names of the positions, as `A/1/7`."""
-        return tuple(f"A/1/{number}" for number in self.numbers)
+        return tuple(f"A/1/{number}" for number in self.position_numbers)
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
@@ -155,6 +156,11 @@ class FramePlate:
         planes = [self._read(frame) for frame in frames]
         return planes[0] if self._depth else np.stack(planes)
 
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position; slices of a stack in one file count from 0."""
+        times, _, slices = self._axes[self._number(position)]
+        return Numbers(tuple(times), tuple(range(self._depth) if self._depth else slices))
+
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels: none."""
         return ()
@@ -170,7 +176,7 @@ class FramePlate:
         return {position: tuple(sorted(part) for part in parts) for position, parts in found.items()}  # type: ignore[misc]
 
     def _number(self, position: str) -> int:
-        return self.numbers[self.positions.index(position)]
+        return self.position_numbers[self.positions.index(position)]
 
     def _read(self, frame: Frame) -> np.ndarray:
         path = self.path / frame.file_name

@@ -83,7 +83,7 @@ def _copy(plate: Plate, out: Path, position: str, voxel_size_nm: tuple[float, fl
     if isinstance(digest := read_json(record), str):
         return digest
     shape, hashed = plate.shape(position), hashlib.sha256()
-    copy = new_image(out, position, shape, plate.dtype, plate.channels, voxel_size_nm)
+    copy = new_image(out, position, shape, plate.dtype, plate.channels, voxel_size_nm, "", plate.numbers(position))
     for time, channel in np.ndindex(*shape[:2]):
         voxels = plate.read(position, time, channel)
         copy.write(time, channel, voxels)

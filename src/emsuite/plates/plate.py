@@ -20,6 +20,7 @@ from emsuite.common.outputs import check_finished
 from emsuite.common.progress import progress
 from emsuite.io.formats.tensors import hcs
 from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
+from emsuite.io.formats.tensors.hcs import Numbers as Numbers
 from emsuite.plates.frame_names import ByOrder, Parse
 from emsuite.plates.frames import TABLE, FramePlate, frames_in, read_frames
 
@@ -56,6 +57,9 @@ class Plate(Protocol):
     def read(self, position: str, time: int, channel: int) -> np.ndarray:
         """Return the voxels (Z, Y, X); raise BadInput for a damaged file, and for NaN."""
 
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position, as its frames have them; else from 0."""
+
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels of a position."""
 
@@ -84,6 +88,10 @@ class ZarrPlate:
                 f"{opened.path}: time {time}, channel {channel}, slice {z} holds NaN or infinity, expected numbers"
             )
         return voxels
+
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position."""
+        return self._open(position, "").numbers
 
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels of a position."""
@@ -128,7 +136,7 @@ def create_plate(path: Path, positions: Sequence[str]) -> None:
 
 def new_image(
     path: Path, position: str, shape: Sequence[int], dtype: Any, channels: Sequence[str],
-    voxel_size_nm: Sequence[float] | None, image: str = "",
+    voxel_size_nm: Sequence[float] | None, image: str = "", numbers: Numbers | None = None,
 ) -> FieldImage:  # fmt: skip
     """Create an image (T, C, Z, Y, X) of a position, filled with 0, and return it open for writing.
 
@@ -140,8 +148,9 @@ def new_image(
         channels: the names of the channels.
         voxel_size_nm: z, y, x; None: unknown.
         image: the name of a further image of the position, as `labels/foreground`.
+        numbers: of its times and slices; None: from 0.
     """
-    hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm)
+    hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm, numbers)
     return hcs.open_image(path / position / image, "r+")
 
 

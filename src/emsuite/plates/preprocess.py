@@ -106,17 +106,19 @@ class _Run:
             masks, picked = open_plate(chosen.masks.folder), chosen.masks.channels or "all"
             if missing := [name for name in plate.positions if name not in masks.positions]:
                 raise BadInput(f"{masks.path}: has no masks of position {missing[0]}, expected some for each")
-            masks_from = Selection(masks, chosen.positions, picked, chosen.times, chosen.slices)
+            masks_from = Selection(masks, plate.positions, picked)
         run = cls(settings, workers, plate, masks_from)
-        run.check_channels()
+        run.check()
         return run
 
-    def check_channels(self) -> None:
-        """Raise BadInput for a step whose channels are not among those that are kept, before anything is written."""
+    def check(self) -> None:
+        """Raise BadInput for a step whose channels are not kept, and for masks that are missing, before all steps."""
         s = self.settings
         for step in (s.flat_field, s.clip, s.clahe, None if self.masks_from else s.masks):
             if step is not None:
                 self.plate.chosen_channels(step.channels)
+        for position in self.plate.positions if self.masks_from else ():
+            Correction(s, self.plate, self.masks_from).mask_places(position)
 
     def inputs(self) -> dict[str, Path]:
         """Return everything that is read, by name."""

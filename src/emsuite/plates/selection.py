@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.plates.plate import Plate
+from emsuite.plates.plate import Numbers, Plate
 
 Some = Sequence[int | str] | Literal["all"]
 
@@ -89,6 +89,13 @@ class Selection:
         at = time if self._times == "all" else int(self._times[time])
         voxels = self._plate.read(position, at, self._channels[channel])
         return voxels if self._slices == "all" else voxels[[int(z) for z in self._slices]]
+
+    def numbers(self, position: str) -> Numbers:
+        """See `Plate`; those of the plate that this is a part of."""
+        times, slices = self._plate.numbers(position)
+        picked = [each if chosen == "all" else tuple(each[int(n)] for n in chosen)
+                  for each, chosen in ((times, self._times), (slices, self._slices))]  # fmt: skip
+        return Numbers(picked[0], picked[1])
 
     def labels(self, position: str) -> tuple[str, ...]:
         """See `Plate`."""
