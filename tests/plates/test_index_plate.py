@@ -71,6 +71,11 @@ def test_microdls_own_folder_is_read_by_its_table(tmp_path: Path) -> None:
     plate = open_plate(tmp_path / "plate.zarr")
     assert plate.channels == ("phase", "nuclei")
     assert np.array_equal(plate.read("A/1/1", 1, 1), voxels_of(1)[1, 1])
+    index_plate(frames, tmp_path / "turned.zarr", channel_names=("nuclei", "phase"))
+    assert open_plate(tmp_path / "turned.zarr").channels == ("nuclei", "phase")
+    assert np.array_equal(open_plate(tmp_path / "turned.zarr").read("A/1/1", 1, 0), voxels_of(1)[1, 1])
+    with pytest.raises(BadInput, match="channel phase, expected one of the names GFP, nuclei"):
+        index_plate(frames, tmp_path / "other.zarr", channel_names=("GFP", "nuclei"))
 
 
 def test_the_same_bytes_on_any_number_of_threads(frames: Path, tmp_path: Path) -> None:

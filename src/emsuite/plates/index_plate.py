@@ -39,7 +39,7 @@ def index_plate(
         folder: the frames, or microDL's own folder with its `frames_meta.csv`.
         out: the plate to write, a name that ends in .zarr.
         parse: reads names; None: `frames_meta.csv` if there is one, else im_c###_z###_t###_p###.
-        channel_names: of the channels 0, 1, ...; none: their numbers.
+        channel_names: of the channels 0, 1, ..., see `frames_in`; none: their numbers, or the names that files have.
         voxel_size_nm: z, y, x; None: unknown.
         workers: threads; the result does not depend on them.
 

@@ -112,7 +112,7 @@ def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[s
     Args:
         path: a plate of OME-NGFF, a folder with `frames_meta.csv`, or a folder of frames.
         parse: reads the names of frames in a folder without a table; None: im_c###_z###_t###_p###.
-        channel_names: names of the channels of such a folder.
+        channel_names: names of the channels of a folder, see `frames_in`.
 
     Raises:
         BadInput: nothing of these, unfinished, incomplete, or images of unequal size or type.
@@ -122,8 +122,8 @@ def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[s
         raise BadInput(f"{path}: no such folder; expected a plate of OME-NGFF or a folder of frames")
     if hcs.is_plate(path):
         return ZarrPlate(path)
-    if parse is None and not channel_names and (path / TABLE).is_file():
-        return FramePlate(path, read_frames(path / TABLE))
+    if parse is None and (path / TABLE).is_file():
+        return FramePlate(path, read_frames(path / TABLE, channel_names))
     if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
         raise BadInput(f"{path}: zarr, but no plate; expected `plate` of OME-NGFF in its document")
     return FramePlate(path, frames_in(path, parse or ByOrder(), channel_names))
