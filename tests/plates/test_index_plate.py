@@ -1,6 +1,7 @@
 """Frames into a plate: every voxel, the same bytes after a kill, on any number of threads, and what is refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -116,6 +117,20 @@ def test_a_finished_plate_is_left_alone_and_another_order_replaces_it(frames: Pa
     index_plate(frames, out, ByOrder("pztc"))
     assert open_plate(out).positions == ("A/1/0", "A/1/1")
     assert open_plate(out).shape("A/1/0")[:2] == (2, 3)
+
+
+def test_a_frame_that_was_edited_with_its_size_and_times_restored(tmp_path: Path) -> None:
+    frame, out = tmp_path / "frames/im_c0_z0_t0_p0.npy", tmp_path / "plate.zarr"
+    frame.parent.mkdir()
+    np.save(frame, np.arange(24.0).reshape(4, 6))
+    index_plate(frame.parent, out)
+    before = frame.stat()
+    content = frame.read_bytes()
+    with open(frame, "r+b") as file:  # in its place: the same file
+        file.write(content[:-8] + np.float64(77).tobytes())
+    os.utime(frame, ns=(before.st_atime_ns, before.st_mtime_ns))
+    index_plate(frame.parent, out)
+    assert open_plate(out).read("A/1/0", 0, 0)[0, 3, 5] == 77
 
 
 def test_what_cannot_be_indexed(frames: Path, tmp_path: Path) -> None:
