@@ -203,6 +203,29 @@ def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_p
     ).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("by", "chosen", "line"),
+    [
+        ("time", {"times": [1, 0, 2, 3]}, "time 0 was 1 and is 2 in .*A/1/0, expected the same choice"),
+        ("slice", {"slices": [2, 1, 0]}, "slice 0 was 2 and is 4 in .*A/1/0"),
+        ("index", {"times": [1, 0, 2, 3]}, "index 0 was 1 and is 2"),
+        ("channel", {"channels": [2, 1, 0]}, "channel 0 was phase and is membranes"),
+        ("position", {"times": [1], "slices": [1]}, ""),
+    ],
+)
+def test_a_split_of_another_choice(frames: Path, tmp_path: Path, by: str, chosen: dict, line: str) -> None:
+    """Its values are places in the plate: what trained would test."""
+    source = frames if by in ("channel", "position") else numbered(tmp_path / "images", (1, 2, 3, 4), (2, 3, 4))
+    first = made(source, tmp_path / "first", split={"by": by})
+    again = {"split": {"by": by, "file": str(first / "split.json")}}
+    assert read_split(made(source, tmp_path / "same", **again) / "split.json") == read_split(first / "split.json")
+    if not line:
+        made(source, tmp_path / "other", **again, **chosen)
+        return
+    with pytest.raises(BadInput, match=line):
+        made(source, tmp_path / "other", **again, **chosen)
+
+
 @pytest.mark.parametrize("kept", [[1], [1, 0]])
 def test_a_flat_field_is_that_of_its_channel_whatever_is_left_out(
     frames: Path, whole: Path, tmp_path: Path, kept

@@ -45,7 +45,7 @@ from emsuite.plates.plate import (
 )
 from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
-from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
+from emsuite.plates.split import PARTS, check_meant, meant_by, read_split, split_values, values_of, write_split
 from emsuite.plates.statistics import Empty, Row, Where, measure, write_statistics
 from emsuite.plates.tiles import kept_tiles, tile_rows, tiles_of
 
@@ -284,7 +284,8 @@ class _Run:
             raise BadInput(f"{self.plate.path}: split by {step.by}: {error}") from None
         if step.file:
             dealt = read_split(step.file, step.by, values)
-        write_split(self.settings.output / "split.json", step.by, dealt)
+            check_meant(step.file, plate, step.by)
+        write_split(self.settings.output / "split.json", step.by, dealt, meant_by(plate, step.by))
         self.results["split"] = {part: len(chosen) for part, chosen in dealt.items()}
 
     def _steps(self) -> list[dict[str, Any]]:
