@@ -32,7 +32,11 @@ python 01_data/index_plate.py frames/ mine/plate.zarr --name-parser sms --pixel-
     help="sms reads img_<channel name>_t###_p###_z###.",
 )
 @click.option("--expression", metavar="REGEX", help="Names by a regular expression with groups (?P<c>...), z, t, p.")
-@click.option("--channel-names", metavar="A,B,...", help="Names of the channels 0, 1, ... [default: their numbers]")
+@click.option(
+    "--channel-names",
+    metavar="A,B,...",
+    help="Names of the channels 0, 1, ..., or the order of those that files have. [default: as in the files]",
+)
 @click.option("--pixel-size", type=options.LENGTHS, metavar="Z,Y,X", help="nm. [default: unknown]")
 @options.threads
 def main(

@@ -11,9 +11,11 @@ from emsuite.plates.corrections import (
     factors_of,
     flattened,
     resized,
+    resized_empty,
     resized_mask,
     resized_shape,
 )
+from emsuite.plates.flat_field import empty_sections
 
 
 def volume(shape: tuple[int, int, int] = (3, 32, 40)) -> np.ndarray:
@@ -50,6 +52,27 @@ def test_a_plane_stays_a_plane_inside() -> None:
     plane = np.broadcast_to(np.arange(40.0), (2, 32, 40))
     doubled = resized(plane, (1, 2, 2))[0, 10]
     assert np.allclose(doubled[2:-2], ((np.arange(80) + 0.5) / 2 - 0.5)[2:-2], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("factors", "dark"),
+    [
+        ((1, 0.5, 0.7), [1]),
+        ((1, 1, 1), [1]),
+        ((2, 1, 1), [2, 3]),
+        ((0.5, 0.5, 0.5), [0]),
+        ((0.75, 1, 1), [0, 1]),
+    ],
+)
+def test_empty_slices_stay_empty(factors: tuple[float, float, float], dark: list[int]) -> None:
+    """A flat field and an interpolation must not make an image of a frame without light."""
+    voxels = volume((4, 30, 40))
+    voxels[1] = 401
+    field = np.random.default_rng(1).uniform(0.5, 1.5, (30, 40))
+    after = resized(flattened(voxels, field), factors)
+    assert np.flatnonzero(empty_sections(after)).tolist() == dark
+    assert np.flatnonzero(resized_empty(empty_sections(voxels), len(after))).tolist() == dark
+    assert (after[dark] == 401).all()
 
 
 def test_factor_1_changes_nothing() -> None:

@@ -8,6 +8,7 @@ from numpy.polynomial import polynomial
 
 from emsuite.common.errors import BadInput
 from emsuite.plates.flat_field import (
+    Light,
     block_medians,
     empty_sections,
     estimate_flat_field,
@@ -15,6 +16,7 @@ from emsuite.plates.flat_field import (
     flat_field_path,
     read_flat_field,
     sum_of_images,
+    write_flat_field,
 )
 
 Y, X = np.meshgrid(np.arange(96.0), np.arange(128.0), indexing="ij")
@@ -92,11 +94,15 @@ def test_what_cannot_be_fitted(volume: np.ndarray, block: int, line: str) -> Non
         estimate_flat_field([sum_of_images(volume)], block, "plate")
 
 
+LIGHT = Light(3, "GFP", NINE.shape, (108.3, 108.3))
+
+
 def test_stored_fields(tmp_path: Path) -> None:
     field = NINE / NINE.mean()
-    np.save(flat_field_path(tmp_path, 3), field)
+    write_flat_field(tmp_path, field, LIGHT)
     assert (tmp_path / "flat-field_channel-3.npy").exists()
-    assert np.array_equal(read_flat_field(tmp_path, 3, NINE.shape), field)
+    assert np.array_equal(read_flat_field(tmp_path, LIGHT), field)
+    assert np.array_equal(read_flat_field(tmp_path, LIGHT._replace(pixel_size_nm=None)), field)
     for change, line in (
         (lambda path: np.save(path, field[:5]), r"\(5, 128\) float64, expected floats \(96, 128\)"),
         (lambda path: np.save(path, field - 1), "not above 0"),
@@ -105,4 +111,30 @@ def test_stored_fields(tmp_path: Path) -> None:
     ):
         change(flat_field_path(tmp_path, 3))
         with pytest.raises(BadInput, match=line):
-            read_flat_field(tmp_path, 3, NINE.shape)
+            read_flat_field(tmp_path, LIGHT)
+
+
+@pytest.mark.parametrize(
+    ("other", "line"),
+    [
+        ({"name": "RFP"}, "flat-field_channel-3.json: a flat field of channel GFP, expected RFP, channel 3"),
+        ({"pixel_size_nm": (108.3, 216.6)}, r"pixels of \[108.3, 108.3\] nm \(y, x\), expected \[108.3, 216.6\]"),
+        ({"size": (128, 96)}, r"expected floats \(128, 96\)"),
+        ({"channel": 2}, "flat-field_channel-2.npy: no such file"),
+    ],
+)
+def test_a_field_of_other_images(tmp_path: Path, other: dict, line: str) -> None:
+    write_flat_field(tmp_path, NINE / NINE.mean(), LIGHT)
+    with pytest.raises(BadInput, match=line):
+        read_flat_field(tmp_path, LIGHT._replace(**other))
+
+
+def test_microdls_fields_have_no_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_flat_field(tmp_path, NINE / NINE.mean(), LIGHT)
+    record = flat_field_path(tmp_path, 3).with_suffix(".json")
+    record.write_text("[]")
+    with pytest.raises(BadInput, match=r"channel-3\.json: cannot be read"):
+        read_flat_field(tmp_path, LIGHT)
+    record.unlink()
+    read_flat_field(tmp_path, LIGHT._replace(name="RFP"))
+    assert "only the number tells that the field is that of RFP" in caplog.text

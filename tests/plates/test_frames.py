@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from emsuite.common.errors import BadInput
-from emsuite.plates.frame_names import ByOrder, by_channel_name
+from emsuite.plates.frame_names import ByExpression, ByOrder, by_channel_name
 from emsuite.plates.frames import FramePlate, frames_in, read_frames, write_frames
 from frames_of_a_plate import SHAPE, voxels_of
 from frames_of_a_plate import write_frames as write_images
@@ -150,6 +150,39 @@ def test_a_channel_that_is_named_but_has_no_images(folder: Path) -> None:
         plate_of(folder, ("phase", "nuclei", "actin"))
     with pytest.raises(BadInput, match="channel 1, but 1 names of channels"):
         plate_of(folder, ("phase",))
+
+
+def stained(folder: Path) -> Path:
+    """Frames of two channels by name: DAPI of 10, Phase of 20."""
+    folder.mkdir()
+    for name, value in (("DAPI", 10), ("Phase", 20)):
+        np.save(folder / f"img_{name}_t000_p000_z000.npy", np.full((4, 6), value, np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("parse", [by_channel_name, ByExpression(r"img_(?P<c>\w+?)_t")])
+def test_names_of_files_are_put_in_order_never_renamed(tmp_path: Path, parse) -> None:
+    folder = stained(tmp_path / "frames")
+    for names, values in (((), [10, 20]), (("Phase", "DAPI"), [20, 10]), (("DAPI", "Phase"), [10, 20])):
+        plate = FramePlate(folder, frames_in(folder, parse, names))
+        assert plate.channels == (names or ("DAPI", "Phase"))
+        assert [plate.read("A/1/0", 0, c)[0, 0, 0] for c in range(2)] == values
+    for names, line in (
+        (("phase", "nuclei"), "img_DAPI_t000_p000_z000.npy: channel DAPI, expected one of the names phase, nuclei"),
+        (("Phase",), "img_DAPI_t000_p000_z000.npy: channel DAPI, expected one of the names Phase"),
+        (("Phase", "DAPI", "GFP"), r"channel 2 \(GFP\) has no images, expected some"),
+        (("Phase", "Phase"), "the name Phase is given to two channels"),
+    ):
+        with pytest.raises(BadInput, match=line):
+            frames_in(folder, parse, names)
+
+
+def test_a_name_that_is_a_number_among_others_is_a_name(tmp_path: Path) -> None:
+    folder = stained(tmp_path / "frames")
+    np.save(folder / "img_0_t000_p000_z000.npy", np.full((4, 6), 5, np.float32))
+    plate = FramePlate(folder, frames_in(folder, ByExpression(r"img_(?P<c>\w+?)_t")))
+    assert plate.channels == ("0", "DAPI", "Phase")
+    assert [plate.read("A/1/0", 0, c)[0, 0, 0] for c in range(3)] == [5, 10, 20]
 
 
 @pytest.mark.parametrize(

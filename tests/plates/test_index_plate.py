@@ -1,6 +1,7 @@
 """Frames into a plate: every voxel, the same bytes after a kill, on any number of threads, and what is refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -71,6 +72,11 @@ def test_microdls_own_folder_is_read_by_its_table(tmp_path: Path) -> None:
     plate = open_plate(tmp_path / "plate.zarr")
     assert plate.channels == ("phase", "nuclei")
     assert np.array_equal(plate.read("A/1/1", 1, 1), voxels_of(1)[1, 1])
+    index_plate(frames, tmp_path / "turned.zarr", channel_names=("nuclei", "phase"))
+    assert open_plate(tmp_path / "turned.zarr").channels == ("nuclei", "phase")
+    assert np.array_equal(open_plate(tmp_path / "turned.zarr").read("A/1/1", 1, 0), voxels_of(1)[1, 1])
+    with pytest.raises(BadInput, match="channel phase, expected one of the names GFP, nuclei"):
+        index_plate(frames, tmp_path / "other.zarr", channel_names=("GFP", "nuclei"))
 
 
 def test_the_same_bytes_on_any_number_of_threads(frames: Path, tmp_path: Path) -> None:
@@ -111,6 +117,20 @@ def test_a_finished_plate_is_left_alone_and_another_order_replaces_it(frames: Pa
     index_plate(frames, out, ByOrder("pztc"))
     assert open_plate(out).positions == ("A/1/0", "A/1/1")
     assert open_plate(out).shape("A/1/0")[:2] == (2, 3)
+
+
+def test_a_frame_that_was_edited_with_its_size_and_times_restored(tmp_path: Path) -> None:
+    frame, out = tmp_path / "frames/im_c0_z0_t0_p0.npy", tmp_path / "plate.zarr"
+    frame.parent.mkdir()
+    np.save(frame, np.arange(24.0).reshape(4, 6))
+    index_plate(frame.parent, out)
+    before = frame.stat()
+    content = frame.read_bytes()
+    with open(frame, "r+b") as file:  # in its place: the same file
+        file.write(content[:-8] + np.float64(77).tobytes())
+    os.utime(frame, ns=(before.st_atime_ns, before.st_mtime_ns))
+    index_plate(frame.parent, out)
+    assert open_plate(out).read("A/1/0", 0, 0)[0, 3, 5] == 77
 
 
 def test_what_cannot_be_indexed(frames: Path, tmp_path: Path) -> None:

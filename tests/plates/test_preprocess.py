@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from emsuite.common.errors import BadInput
 from emsuite.plates import correct_positions as module
 from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.corrections import equalized, flattened, resized
-from emsuite.plates.flat_field import estimate_flat_field, read_flat_field, sum_of_images
+from emsuite.plates.flat_field import estimate_flat_field, sum_of_images
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
 from emsuite.plates.index_plate import index_plate
 from emsuite.plates.plate import ZarrPlate, open_plate
@@ -91,7 +92,7 @@ def test_each_step_is_its_own_function(frames: Path, whole: Path) -> None:
     for channel in range(3):
         first = [source.read(p, t, channel)[:1] for p in source.positions for t in range(2)]
         fields.append(estimate_flat_field(map(sum_of_images, first), 8, "")[0])
-        assert np.array_equal(read_flat_field(whole / "flat_field", channel, (48, 48)), fields[channel])
+        assert np.array_equal(np.load(whole / f"flat_field/flat-field_channel-{channel}.npy"), fields[channel])
     dark = [(p, t) for p in source.positions for t in range(2) if not source.read(p, t, 0).any()]
     assert len(dark) == 2
     nuclei = []
@@ -202,6 +203,77 @@ def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_p
     ).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("by", "chosen", "line"),
+    [
+        ("time", {"times": [1, 0, 2, 3]}, "time 0 was 1 and is 2 in .*A/1/0, expected the same choice"),
+        ("slice", {"slices": [2, 1, 0]}, "slice 0 was 2 and is 4 in .*A/1/0"),
+        ("index", {"times": [1, 0, 2, 3]}, "index 0 was 1 and is 2"),
+        ("channel", {"channels": [2, 1, 0]}, "channel 0 was phase and is membranes"),
+        ("position", {"times": [1], "slices": [1]}, ""),
+    ],
+)
+def test_a_split_of_another_choice(frames: Path, tmp_path: Path, by: str, chosen: dict, line: str) -> None:
+    """Its values are places in the plate: what trained would test."""
+    source = frames if by in ("channel", "position") else numbered(tmp_path / "images", (1, 2, 3, 4), (2, 3, 4))
+    first = made(source, tmp_path / "first", split={"by": by})
+    again = {"split": {"by": by, "file": str(first / "split.json")}}
+    assert read_split(made(source, tmp_path / "same", **again) / "split.json") == read_split(first / "split.json")
+    if not line:
+        made(source, tmp_path / "other", **again, **chosen)
+        return
+    with pytest.raises(BadInput, match=line):
+        made(source, tmp_path / "other", **again, **chosen)
+
+
+@pytest.mark.parametrize("kept", [[1], [1, 0]])
+def test_a_flat_field_is_that_of_its_channel_whatever_is_left_out(
+    frames: Path, whole: Path, tmp_path: Path, kept
+) -> None:
+    stored = {"folder": str(whole / "flat_field")}
+    every = plate_of(made(frames, tmp_path / "every", flat_field=stored))
+    some = plate_of(made(frames, tmp_path / "some", channels=kept, flat_field=stored))
+    for place, number in enumerate(kept):
+        assert np.array_equal(some.read("A/1/2", 1, place), every.read("A/1/2", 1, number))
+    assert sorted(p.stem[-1] for p in (tmp_path / "some/flat_field").glob("*.npy")) == sorted(map(str, kept))
+    told = json.loads((tmp_path / "some/preprocessing.json").read_text())["steps"][0]["result"]
+    assert {name: one["channel"] for name, one in told.items()} == {some.channels[n]: c for n, c in enumerate(kept)}
+
+
+def test_a_flat_field_of_another_plate(frames: Path, whole: Path, tmp_path: Path) -> None:
+    """Of the part of a plate that an earlier run wrote, where channels are numbered from 0 again."""
+    part = made(frames, tmp_path / "part", channels=["nuclei"])
+    with pytest.raises(BadInput, match=r"0\.json: a flat field of channel phase, expected nuclei, channel 0"):
+        made(part / "plate.zarr", tmp_path / "out", flat_field={"folder": str(whole / "flat_field")})
+    assert not (tmp_path / "out.manifest.json").exists()
+
+
+PART = {
+    "masks": {"channels": [1], "radius": 1},
+    "clip": {"channels": [1]},
+    "clahe": {"channels": [2], "kernel_size": 12},
+}
+
+
+def test_numbers_are_those_of_the_input_also_where_channels_are_left_out(frames: Path, tmp_path: Path) -> None:
+    every = plate_of(made(frames, tmp_path / "every", **PART))
+    for kept in ([1, 2], [2, 1]):
+        some = plate_of(made(frames, tmp_path / "".join(map(str, kept)), channels=kept, **PART))
+        assert some.channels == tuple(every.channels[n] for n in kept)
+        assert np.array_equal(some.read("A/1/2", 1, 0, MASK), every.read("A/1/2", 1, 0, MASK))
+        for place, number in enumerate(kept):
+            assert np.array_equal(some.read("A/1/2", 1, place), every.read("A/1/2", 1, number))
+    record = json.loads((tmp_path / "21/preprocessing.json").read_text())
+    assert (record["channels"], record["channel_numbers_in_input"]) == (["membranes", "nuclei"], [2, 1])
+
+
+@pytest.mark.parametrize("step", ["flat_field", "masks", "clip", "clahe"])
+def test_a_step_of_a_channel_that_is_left_out(frames: Path, tmp_path: Path, step: str) -> None:
+    with pytest.raises(BadInput, match=r"channel 0 \(phase\) is not among those that are kept: 1 \(nuclei\)"):
+        made(frames, tmp_path / "out", channels=[1], **{step: {"channels": [0]}})
+    assert not (tmp_path / "out").exists()
+
+
 def write_masks(folder: Path, size: int, value: int = 255) -> Path:
     """Two channels of masks in quarters, of 4 positions, 2 times, 2 slices."""
     folder.mkdir()
@@ -223,6 +295,97 @@ def test_masks_from_elsewhere(frames: Path, tmp_path: Path, size: int) -> None:
     one = made(frames, tmp_path / "one", masks={"folder": str(masks), "channels": [1]}, resize={"scale": 0.5})
     top[:, :, :12] = False
     assert np.array_equal(plate_of(one).read("A/1/2", 1, 0, MASK) > 0, top)
+
+
+def numbered(folder: Path, times: tuple[int, ...], slices: tuple[int, ...], size: int = 48) -> Path:
+    """Frames of a position; that of time t and slice z has 4 t + z + 1 pixels of 200 in a line."""
+    folder.mkdir()
+    for t, z in product(times, slices):
+        image = np.zeros((size, size), np.uint8)
+        image[2, : 4 * t + z + 1] = 200
+        Image.fromarray(image).save(folder / f"im_c0_z{z:03}_t{t:03}_p0.png")
+    return folder
+
+
+def pixels(out: Path) -> list[list[int]]:
+    """The pixels of foreground of each time and slice."""
+    plate = plate_of(out)
+    times = range(plate.shape("A/1/0", MASK)[0])
+    return [(plate.read("A/1/0", t, 0, MASK) > 0).sum((1, 2)).tolist() for t in times]
+
+
+@pytest.mark.parametrize("stored", ["frames", "plate", "preprocessed"])
+def test_masks_belong_to_the_numbers_of_times_and_slices(tmp_path: Path, stored: str) -> None:
+    """Images from time 1 and slice 2 on, masks from 0 on: none gets that of its predecessor."""
+    source = numbered(tmp_path / "images", (1, 2, 3), (2, 3))
+    masks = {"folder": str(numbered(tmp_path / "masks", (0, 1, 2, 3), (0, 1, 2, 3)))}
+    if stored != "frames":
+        index_plate(source, tmp_path / "plate.zarr")
+        source = tmp_path / "plate.zarr"
+    if stored == "preprocessed":
+        source = made(source, tmp_path / "first", times=[1, 2]) / "plate.zarr"
+    expected = [[4 * t + z + 1 for z in (2, 3)] for t in (1, 2, 3)][-3 if stored != "preprocessed" else -2 :]
+    assert pixels(made(source, tmp_path / "out", masks=masks)) == expected
+    assert pixels(made(source, tmp_path / "last", masks=masks, times=[1], slices=[1])) == [expected[1][1:]]
+    index_plate(Path(masks["folder"]), tmp_path / "masks.zarr")
+    assert pixels(made(source, tmp_path / "zarr", masks={"folder": str(tmp_path / "masks.zarr")})) == expected
+
+
+def test_masks_of_a_resize_along_z_have_no_numbers(tmp_path: Path) -> None:
+    source = numbered(tmp_path / "images", (1,), (2, 3, 4, 5))
+    masks = {"folder": str(numbered(tmp_path / "masks", (1,), (0, 1)))}
+    assert pixels(made(source, tmp_path / "out", masks=masks, resize={"scale": [0.5, 1, 1]})) == [[5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("times", "slices", "line"),
+    [
+        ((0, 1, 2), (2, 3), "A/1/0: has no mask of time 3, expected one for each time of .*images; it has 0, 1, 2"),
+        ((1, 2, 3), (0, 1, 2), "A/1/0: has no mask of slice 3, expected one for each slice .* it has 0, 1, 2"),
+    ],
+)
+def test_a_mask_that_is_missing(tmp_path: Path, times: tuple[int, ...], slices: tuple[int, ...], line: str) -> None:
+    source = numbered(tmp_path / "images", (1, 2, 3), (2, 3))
+    with pytest.raises(BadInput, match=line):
+        made(source, tmp_path / "out", masks={"folder": str(numbered(tmp_path / "masks", times, slices))})
+    assert not (tmp_path / "out").exists()
+
+
+def lit(folder: Path) -> Path:
+    """4 positions of 2 channels and 2 slices in uneven light; slice 1 of position 2 is empty, in channel 0 at 400."""
+    folder.mkdir()
+    light = 1 + np.add.outer(np.arange(48.0), np.arange(48.0)) / 96
+    for p, c, z in np.ndindex(4, 2, 2):
+        noise = np.random.default_rng((p, c, z)).uniform(900, 1100, (48, 48))
+        noise[10:20, 8 * p : 8 * p + 12] *= 3
+        image = np.full((48, 48), 400 * (1 - c)) if (p, z) == (2, 1) else noise * light
+        Image.fromarray(image.astype(np.uint16)).save(folder / f"im_c{c}_z{z}_t0_p{p}.png")
+    return folder
+
+
+@pytest.mark.parametrize("scale", [None, 0.5, [0.5, 1, 1]])
+def test_frames_of_one_value_are_empty_in_all_steps(tmp_path: Path, scale) -> None:
+    steps = {"flat_field": {"block_size": 8}, "masks": {"channels": [0, 1], "radius": 1}, "tiles": {"size": [12, 12]}}
+    steps |= {"clip": {"percentiles": [20, 80]}, "clahe": {"channels": [1], "kernel_size": 12}}
+    steps |= {"resize": {"scale": scale}} if scale else {}
+    out = made(lit(tmp_path / "frames"), tmp_path / "out", **steps)
+    plate, slices = plate_of(out), 1 if isinstance(scale, list) else 2
+    assert all(np.ptp(plate.read("A/1/2", 0, channel)[-1]) == 0 for channel in range(2))
+    assert not plate.read("A/1/2", 0, 0, MASK)[-1].any()
+    for row in read_statistics(out / "statistics.csv"):
+        of_one = row.position in ("", "A/1/2")
+        assert row.empty == of_one, row
+        kept = [plate.read(p, 0, row.channel)[z] for p in plate.positions for z in range(slices)
+                if row.position in ("", p) and (p, z) != ("A/1/2", slices - 1)]  # fmt: skip
+        assert row.voxels == sum(section.size for section in kept)
+        assert row.mean == pytest.approx(np.mean(kept, dtype=np.float64) if kept else 0)
+    tiles = read_statistics(out / "tiles.csv")
+    assert {(row.position, row.z) for row in tiles if row.empty} == {("A/1/2", slices - 1)}
+    record = json.loads((out / "preprocessing.json").read_text())["steps"]
+    assert record[0]["result"]["0"]["images"] == 7
+    told = record[6]["result"]
+    assert told["empty_images"] == {"0": 1, "1": 1}
+    assert told["empty"][0] == {"position": "A/1/2", "time": 0, "channel": "0", "slice": slices - 1}
 
 
 def spoiled(frames: Path, folder: Path, value: float) -> Path:
@@ -258,7 +421,7 @@ def test_constant_images_nan_and_missing_channels(frames: Path, tmp_path: Path, 
     [
         ({"masks": {"channels": [1], "radius": 20}}, "the mask is empty, no position has foreground"),
         ({"masks": {"folder": "masks0"}}, "masks0: the mask is empty"),
-        ({"masks": {"folder": "masks40"}}, r"masks of \(2, 40, 40\) at 2 times, expected \(2, 48, 48\)"),
+        ({"masks": {"folder": "masks40"}}, r"masks of \(40, 40\), expected \(48, 48\)"),
         ({"flat_field": {"block_size": 20}}, "fewer than 3 blocks of 20"),
         ({"tiles": {"size": [64, 64]}}, "48 voxels along an axis, expected at least the 64 of a tile"),
         (

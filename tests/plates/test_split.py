@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
-from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
+from emsuite.plates.plate import Numbers
+from emsuite.plates.split import PARTS, check_meant, read_split, split_values, values_of, write_split
 
 THIRDS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -30,6 +31,8 @@ def test_parts_of_nothing_are_empty() -> None:
     }
     with pytest.raises(ValueError, match="2 values for 3 parts"):
         split_values([1, 2], THIRDS, 0)
+    with pytest.raises(ValueError, match="A/1/0 is there twice, expected once"):
+        split_values(["A/1/0", "A/1/0", "A/1/1"], THIRDS, 0)
 
 
 def test_the_seed_decides() -> None:
@@ -49,10 +52,14 @@ def test_a_new_value_moves_few_others() -> None:
 
 
 class Shapes:
+    path = Path("plate.zarr")
     positions = ("A/1/0", "A/1/1")
 
     def shape(self, position: str) -> tuple[int, ...]:
         return (2, 3, 1 if position == "A/1/0" else 2, 8, 8)
+
+    def numbers(self, position: str) -> Numbers:
+        return Numbers((0, 1), (0, 1)[: self.shape(position)[2]])
 
 
 def test_what_can_be_dealt_out() -> None:
@@ -87,3 +94,13 @@ def test_odd_files(tmp_path: Path, content: str, line: str) -> None:
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(BadInput, match=line):
         read_split(tmp_path / "split.json", "time", range(3))
+
+
+@pytest.mark.parametrize("meant", [[], {"all": 3}, {"all": [3]}])
+def test_odd_meanings(tmp_path: Path, meant) -> None:
+    write_split(tmp_path / "split.json", "time", split_values(range(3), THIRDS, 0), {"all": [[0, 1]]})
+    check_meant(tmp_path / "split.json", Shapes(), "time")
+    document = json.loads((tmp_path / "split.json").read_text())
+    (tmp_path / "split.json").write_text(json.dumps(document | {"meant": meant}))
+    with pytest.raises(BadInput, match=r"split.json: `meant` cannot be read"):
+        check_meant(tmp_path / "split.json", Shapes(), "time")

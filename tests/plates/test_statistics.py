@@ -127,3 +127,20 @@ def test_grey_scales() -> None:
     assert grey_scale(row, "none") == GreyScale(0, 1)
     assert grey_scale(Row("volume"), "z_score") == GreyScale(0, 1)
     assert np.allclose(grey_scale(row, "z_score").undo(scored), voxels, rtol=1e-5)
+
+
+def test_who_judged_before_says_what_is_empty() -> None:
+    """A section that a clip made flat counts; one that was empty does not, whatever became of it."""
+    volume = np.stack([np.full((4, 4), 0.1), np.arange(16.0).reshape(4, 4)])
+    where, empty = Where("A/1/0", 0, 0), np.array([False, True])
+    for row in measure([where], lambda _: volume, (0, 100), lambda f, some: [f(one) for one in some], {where: empty}):
+        assert (row.voxels, row.mean, row.std, row.empty) == (16, 0.1, 0, 1)
+        assert (row.low, row.high) == pytest.approx((0.1, 0.1), abs=1e-4)
+
+
+def test_the_highest_percentile_of_a_position_is_its_own() -> None:
+    """Not that of the data set, whose range its histogram has."""
+    volumes = {Where(p, 0, 0): np.arange(16.0).reshape(1, 4, 4) * factor for p, factor in (("A/1/0", 1), ("A/1/1", 9))}
+    rows = measure([*volumes], volumes.get, (0, 100), lambda f, some: [f(one) for one in some])
+    found = {row.position: (row.low, row.high) for row in rows if row.scope == "position"}
+    assert found == {"A/1/0": pytest.approx((0, 15), abs=0.01), "A/1/1": pytest.approx((0, 135), abs=0.01)}

@@ -36,7 +36,7 @@ def test_statistics_and_foreground_of_tiles() -> None:
     mask = np.zeros((1, 4, 8), bool)
     mask[0, 0, 4:] = True
     boxes = list(tiles_of(volume.shape, (4, 4), None))
-    first, second = tile_rows(volume, Where("A/1/0", 1, 2), boxes, mask, (0, 100))
+    first, second = tile_rows(volume, Where("A/1/0", 1, 2), boxes, mask, (0, 100), np.zeros(1, bool))
     assert (first.scope, first.position, first.time, first.channel, first.z, first.y, first.x) == (
         "tile",
         "A/1/0",
@@ -48,6 +48,15 @@ def test_statistics_and_foreground_of_tiles() -> None:
     )
     assert (first.mean, first.low, first.high, first.foreground) == (volume[0, :, :4].mean(), 0, 27, 0)
     assert (second.x, second.std, second.foreground) == (4, volume[0, :, 4:].std(), 0.25)
-    assert tile_rows(volume, Where("A/1/0", 0, 0), boxes, None, (0, 100))[0].foreground == ""
+    assert tile_rows(volume, Where("A/1/0", 0, 0), boxes, None, (0, 100), np.zeros(1, bool))[0].foreground == ""
     assert kept_tiles(mask, boxes, 0.25) == boxes[1:]
     assert kept_tiles(mask, boxes, 0.0) == boxes
+
+
+def test_a_tile_of_one_value_counts_unless_its_section_is_empty() -> None:
+    volume = np.zeros((2, 4, 8))
+    volume[0, :, :4] = 0.1
+    boxes = list(tiles_of(volume.shape, (4, 4), None))
+    rows = tile_rows(volume, Where("A/1/0", 0, 0), boxes, None, (0, 100), np.array([False, True]))
+    assert [(row.voxels, row.empty) for row in rows] == [(16, 0), (16, 0), (0, 1), (0, 1)]
+    assert [(row.mean, row.std, row.low, row.high) for row in rows[:2]] == [(0.1, 0, 0.1, 0.1), (0, 0, 0, 0)]

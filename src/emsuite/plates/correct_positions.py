@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,17 +17,30 @@ from emsuite.plates.corrections import (
     factors_of,
     flattened,
     resized,
+    resized_empty,
     resized_mask,
     resized_shape,
 )
+from emsuite.plates.flat_field import empty_sections
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
-from emsuite.plates.plate import FieldImage, Plate, new_image
-from emsuite.plates.selection import channel_numbers
+from emsuite.plates.plate import FieldImage, Numbers, Plate, new_image
+from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
-from emsuite.plates.statistics import Where
+from emsuite.plates.statistics import Empty, Where
 
 MASK, WEIGHTS = "labels/foreground", "border_weights"
 """Further images of a position."""
+
+
+class Written(NamedTuple):
+    """What a position holds."""
+
+    inside: int
+    """Voxels of its foreground; 0 without masks."""
+    total: int
+    """Voxels of its masks."""
+    empty: list[list[int]]
+    """Time, channel and slice of each section that is empty."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,7 @@ class Correction:
     """The steps that change voxels, for a plate."""
 
     settings: PreprocessSettings
-    plate: Plate
+    plate: Selection
     """What is read."""
     masks_from: Plate | None = None
     """Masks from elsewhere."""
@@ -50,12 +64,19 @@ class Correction:
 
     def resized(self, where: Where) -> np.ndarray:
         """Return a volume (Z, Y, X) after flat field and resize, in its own type if there is neither."""
+        return self.judged(where)[0]
+
+    def judged(self, where: Where) -> tuple[np.ndarray, np.ndarray]:
+        """Return `resized`, and which of its sections are empty (Z,), judged on the images as they lie in the input."""
         volume = self.plate.read(*where)
+        empty = empty_sections(volume)
         if where.channel in self.fields:
             volume = flattened(volume, self.fields[where.channel])
-        return resized(volume, self.factors) if self.settings.resize else volume
+        if self.settings.resize:
+            volume = resized(volume, self.factors)
+        return volume, resized_empty(empty, len(volume))
 
-    def write(self, position: str, plate: Path, done: Path) -> list[int]:
+    def write(self, position: str, plate: Path, done: Path) -> Written:
         """Write the images of a position, unless an earlier run has.
 
         Args:
@@ -64,15 +85,17 @@ class Correction:
             done: the folder with a record of each position that is complete.
 
         Returns:
-            the voxels of its foreground, and all voxels of its masks; 0 and 0 without masks.
+            the voxels of its foreground, all voxels of its masks, and the empty sections.
         """
         record = done / f"{position.replace('/', '.')}.json"
-        if isinstance(earlier := read_json(record), list):
-            return earlier
+        if isinstance(earlier := read_json(record), dict):
+            return Written(**earlier)
         image, mask, weights = self._create(position, plate)
-        counts = [0, 0]
+        counts, empty = [0, 0], list[list[int]]()
         for time in range(image.shape[0]):
-            volumes = [self.resized(Where(position, time, channel)) for channel in range(image.shape[1])]
+            judged = [self.judged(Where(position, time, channel)) for channel in range(image.shape[1])]
+            volumes = [volume for volume, _ in judged]
+            empty += [[time, c, int(z)] for c, (_, dark) in enumerate(judged) for z in np.flatnonzero(dark)]
             if mask is not None:
                 found = self._mask(position, time, volumes)
                 mask.write(time, 0, found.astype(np.uint8))
@@ -81,8 +104,9 @@ class Correction:
                     weights.write(time, 0, np.stack([border_weights(part, step.w0, step.sigma) for part in found]))
             for channel, volume in enumerate(volumes):
                 image.write(time, channel, self._grey(Where(position, time, channel), volume))
-        write_json(record, counts)
-        return counts
+        written = Written(counts[0], counts[1], empty)
+        write_json(record, written._asdict())
+        return written
 
     def _create(self, position: str, plate: Path) -> tuple[FieldImage, FieldImage | None, FieldImage | None]:
         """Create the image of a position, its mask and its weights; None for those that are not asked for."""
@@ -92,11 +116,13 @@ class Correction:
             z, y, x = (length / factor for length, factor in zip(size, self.factors, strict=True))
             size = (z, y, x)
         dtype = np.float32 if s.flat_field or s.resize or s.clip or s.clahe else self.plate.dtype
-        one = (t, 1, *shape)
+        one, told = (t, 1, *shape), self.plate.numbers(position)
+        if shape[0] != spatial[0]:
+            told = Numbers(told.times, tuple(range(shape[0])))
         return (
-            new_image(plate, position, (t, c, *shape), dtype, self.plate.channels, size),
-            new_image(plate, position, one, np.uint8, ["foreground"], size, MASK) if s.masks else None,
-            new_image(plate, position, one, np.float32, [WEIGHTS], size, WEIGHTS) if s.border_weights else None,
+            new_image(plate, position, (t, c, *shape), dtype, self.plate.channels, size, "", told),
+            new_image(plate, position, one, np.uint8, ["foreground"], size, MASK, told) if s.masks else None,
+            new_image(plate, position, one, np.float32, [WEIGHTS], size, WEIGHTS, told) if s.border_weights else None,
         )
 
     def _grey(self, where: Where, volume: np.ndarray) -> np.ndarray:
@@ -104,7 +130,7 @@ class Correction:
         if where in self.limits:
             volume = clipped(volume, *self.limits[where])
         step = self.settings.clahe
-        if step and where.channel in channel_numbers(self.plate, step.channels):
+        if step and where.channel in self.plate.chosen_channels(step.channels):
             volume = equalized(volume, step.kernel_size, step.clip_limit)
         return volume
 
@@ -113,12 +139,50 @@ class Correction:
         step, shape = self.settings.masks, volumes[0].shape
         assert step is not None
         if self.masks_from is None:
-            chosen = [volumes[channel] for channel in channel_numbers(self.plate, step.channels)]
+            chosen = [volumes[channel] for channel in self.plate.chosen_channels(step.channels)]
             return foreground_of_channels(chosen, step.method, step.radius, step.whole_volume)
-        masks = self.masks_from
-        times, count, *spatial = masks.shape(position)
-        if time >= times or tuple(spatial) not in (shape, self.plate.shape(position)[2:]):
-            held = f"masks of {tuple(spatial)} at {times} times"
-            raise BadInput(f"{masks.path}/{position}: {held}, expected {self.plate.shape(position)[2:]} at each time")
-        either = np.logical_or.reduce([masks.read(position, time, channel) > 0 for channel in range(count)])
-        return resized_mask(either, shape)
+        times, slices = self.mask_places(position)
+        count = self.masks_from.shape(position)[1]
+        read = [self.masks_from.read(position, times[time], channel)[slices] > 0 for channel in range(count)]
+        return resized_mask(np.logical_or.reduce(read), shape)
+
+    def mask_places(self, position: str) -> tuple[list[int], list[int]]:
+        """Return where the masks from elsewhere lie that belong to the times and slices of a position.
+
+        They belong together by their numbers, not by their places; by their places alone if they have the slices of a
+        resize along z, which have no numbers.
+
+        Raises:
+            BadInput: the mask of a time or a slice is missing, or masks have another size than the images.
+        """
+        masks, (times, slices) = self.masks_from, self.plate.numbers(position)
+        assert masks is not None
+        before, held = self.plate.shape(position)[2:], masks.shape(position)[2:]
+        after, has = resized_shape(before, self.factors), masks.numbers(position)
+        if held[1:] not in (before[1:], after[1:]):
+            raise BadInput(f"{masks.path}/{position}: masks of {held[1:]}, expected {before[1:]} as the images")
+        if held == after and after[0] != before[0]:
+            slices, has = tuple(range(after[0])), Numbers(has.times, tuple(range(after[0])))
+        for what, each, known in (("time", times, has.times), ("slice", slices, has.slices)):
+            if missing := [number for number in each if number not in known]:
+                expected = f"expected one for each {what} of {self.plate.path}"
+                raise BadInput(
+                    f"{masks.path}/{position}: has no mask of {what} {missing[0]}, {expected}; it has "
+                    f"{', '.join(map(str, known[:8]))}"
+                )
+        return [has.times.index(number) for number in times], [has.slices.index(number) for number in slices]
+
+
+def volumes_of(plate: Plate) -> list[Where]:
+    """Return every position, time and channel of a plate."""
+    shapes = [(position, plate.shape(position)) for position in plate.positions]
+    return [Where(position, int(t), int(c)) for position, shape in shapes for t, c in np.ndindex(*shape[:2])]
+
+
+def empty_of(plate: Plate, written: Sequence[Written]) -> Empty:
+    """Return the empty sections of a plate, of which each position was `written`."""
+    empty = {where: np.zeros(plate.shape(where.position)[2], bool) for where in volumes_of(plate)}
+    for position, one in zip(plate.positions, written, strict=True):
+        for time, channel, z in one.empty:
+            empty[Where(position, time, channel)][z] = True
+    return empty

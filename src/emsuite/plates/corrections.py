@@ -31,21 +31,43 @@ def resized(volume: np.ndarray, factors: Factors) -> np.ndarray:
     """Return a volume with another number of voxels, float32.
 
     Each slice is interpolated bilinearly if the factor of z is 1, else the volume by cubic splines. Voxels that become
-    fewer are blurred before (scikit-image's `resize`).
+    fewer are blurred before (scikit-image's `resize`). Slices that cover an empty one, see `resized_empty`, are empty
+    afterwards: they have its value throughout.
 
     Args:
         volume: (Z, Y, X).
         factors: along z, y, x.
     """
     shape = resized_shape(volume.shape, factors)
-    voxels = np.asarray(volume, np.float32)
+    voxels, dark = np.asarray(volume, np.float32), empty_sections(volume)
     if shape == volume.shape:
         return voxels
     smaller = any(new < old for new, old in zip(shape, volume.shape, strict=True))
     options = {"mode": "reflect", "anti_aliasing": smaller, "preserve_range": True}
     if factors[0] == 1:
-        return np.stack([resize(section, shape[1:], order=1, **options) for section in voxels]).astype(np.float32)
-    return np.asarray(resize(voxels, shape, order=3, **options), np.float32)
+        sections = [resize(section, shape[1:], order=1, **options) for section in voxels]
+        result = np.stack(sections).astype(np.float32)
+    else:
+        result = np.asarray(resize(voxels, shape, order=3, **options), np.float32)
+    for z, covered in enumerate(_covered(volume.shape[0], shape[0])):
+        if dark[covered].any():
+            result[z] = voxels[covered][dark[covered]][0, 0, 0]
+    return result
+
+
+def resized_empty(empty: np.ndarray, slices: int) -> np.ndarray:
+    """Return which slices of a resized volume are empty: those that cover an empty one, even a part of it.
+
+    Args:
+        empty: (Z,) bool, of the volume before.
+        slices: of the volume afterwards.
+    """
+    return np.array([empty[covered].any() for covered in _covered(len(empty), slices)], bool)
+
+
+def _covered(old: int, new: int) -> list[slice]:
+    """Return the slices of before that each slice of afterwards lies in."""
+    return [slice(z * old // new, -(-(z + 1) * old // new)) for z in range(new)]
 
 
 def resized_mask(mask: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -58,8 +80,9 @@ def resized_mask(mask: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def flattened(volume: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Return a volume (Z, Y, X) divided by the flat field (Y, X), float32."""
-    return np.asarray(volume / field, np.float32)
+    """Return a volume (Z, Y, X) divided by the flat field (Y, X), float32; empty sections stay as they are."""
+    light = np.where(empty_sections(volume)[:, np.newaxis, np.newaxis], 1.0, field)
+    return np.asarray(volume / light, np.float32)
 
 
 def clipped(volume: np.ndarray, low: float, high: float) -> np.ndarray:

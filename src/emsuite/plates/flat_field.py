@@ -6,15 +6,33 @@
 The nine terms and the medians of blocks are microDL's (czbiohub, `estimate_flat_field.py`).
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
+from emsuite.common.files import atomic_path, write_json
+from emsuite.common.outputs import check_finished
 
+_log = logging.getLogger(__name__)
 _TERMS = [(m, n) for m in range(3) for n in range(3)]
+
+
+class Light(NamedTuple):
+    """The images that a flat field belongs to."""
+
+    channel: int
+    """The number of the channel in the plate."""
+    name: str
+    """The name of the channel."""
+    size: tuple[int, int]
+    """Pixels along y and x."""
+    pixel_size_nm: tuple[float, float] | None
+    """Along y and x; None if it is unknown."""
 
 
 class SumOfImages(NamedTuple):
@@ -86,20 +104,60 @@ def flat_field_path(folder: Path, channel: int) -> Path:
     return folder / f"flat-field_channel-{channel}.npy"
 
 
-def read_flat_field(folder: Path, channel: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return a stored flat field (Y, X); raise BadInput if it is missing, of another size, or not above 0."""
-    path = flat_field_path(folder, channel)
+def write_flat_field(folder: Path, field: np.ndarray, light: Light) -> None:
+    """Store a flat field (Y, X), and beside it the record of the channel that it belongs to."""
+    path = flat_field_path(folder, light.channel)
+    with atomic_path(path) as part, open(part, "wb") as file:
+        np.save(file, field)
+    write_json(path.with_suffix(".json"), light._asdict())
+
+
+def read_flat_field(folder: Path, light: Light) -> np.ndarray:
+    """Return a stored flat field.
+
+    Args:
+        folder: of an earlier run; or of microDL, without records, where the number of the channel alone counts.
+        light: the channel that is corrected.
+
+    Returns:
+        (Y, X) float64.
+
+    Raises:
+        BadInput: it is missing, damaged, of another channel, size or pixel size, or not above 0.
+    """
+    check_finished(folder)
+    path = flat_field_path(folder, light.channel)
     try:
         field = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file, expected the flat field of channel {channel}") from None
+        raise BadInput(f"{path}: no such file, expected the flat field of channel {light.channel}") from None
     except (ValueError, EOFError) as error:
         raise BadInput(f"{path}: cannot be read as NPY: {error}") from None
-    if field.shape != shape or field.dtype.kind != "f":
-        raise BadInput(f"{path}: {field.shape} {field.dtype}, expected floats {shape}")
+    if field.shape != light.size or field.dtype.kind != "f":
+        raise BadInput(f"{path}: {field.shape} {field.dtype}, expected floats {light.size}")
     if not (field > 0).all():
         raise BadInput(f"{path}: holds values that are not above 0")
+    _check_light(path.with_suffix(".json"), light)
     return np.asarray(field, np.float64)
+
+
+def _check_light(record: Path, light: Light) -> None:
+    """Compare the record of a stored field, if there is one, with the channel that is corrected."""
+    if not record.exists():
+        _log.warning("%s: no such file; only the number tells that the field is that of %s", record, light.name)
+        return
+    told: Any = read_json(record)
+    try:
+        name, size = str(told["name"]), told["pixel_size_nm"]
+        same = size is None or light.pixel_size_nm is None or np.allclose(size, light.pixel_size_nm, rtol=1e-6, atol=0)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{record}: cannot be read, expected the record of a flat field") from None
+    if name != light.name:
+        raise BadInput(f"{record}: a flat field of channel {name}, expected {light.name}, channel {light.channel}")
+    if not same:
+        raise BadInput(
+            f"{record}: a flat field of pixels of {size} nm (y, x), expected {list(light.pixel_size_nm or ())}"
+        )
 
 
 def estimate_flat_field(sums: Iterable[SumOfImages], block_size: int, where: str) -> tuple[np.ndarray, int]:

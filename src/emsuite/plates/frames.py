@@ -9,7 +9,7 @@ Files are PNG, TIFF, JPEG (Y, X), or NPY of (Y, X), or of (Z, Y, X) for a whole 
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_table
 from emsuite.io.formats.sections.image_folder import describe_image, read_image
+from emsuite.io.formats.tensors.hcs import Numbers
 from emsuite.plates.frame_names import Parse, gaps
 
 TABLE = "frames_meta.csv"
@@ -51,40 +52,67 @@ def frames_in(folder: Path, parse: Parse, channel_names: Sequence[str] = ()) -> 
     Args:
         folder: files of other kinds, and those whose names begin with a point, do not count.
         parse: reads a name.
-        channel_names: names of the channels 0, 1, ...; none: the number, or the name that files have.
+        channel_names: names of the channels 0, 1, ...; none: the number, or the name that files have. Where files have
+            names, these are the same ones, in the order of the channels.
 
     Raises:
-        BadInput: no images, or a name that the parser cannot read.
+        BadInput: no images, a name that the parser cannot read, or names of channels that are not those of the files.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one of images")
     files = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _ENDINGS and path.name[0] != ".")
     if not files:
         raise BadInput(f"{folder}: holds no images, expected {', '.join(_ENDINGS)}")
-    numbers: dict[str, int] = {}
+    indices = {name: parse(Path(name).stem) for name in files}
+    if unread := [name for name, index in indices.items() if index is None]:
+        raise BadInput(
+            f"{folder / unread[0]}: no channel, slice, time and position in its name, expected im_c000_z000_t000_p000"
+        )
+    known = {name: index for name, index in indices.items() if index is not None}
+    numbers, labels = _channels(folder, {name: index.channel for name, index in known.items()}, channel_names)
     frames = []
-    for name in files:
-        index = parse(Path(name).stem)
-        if index is None:
-            raise BadInput(
-                f"{folder / name}: no channel, slice, time and position in its name, expected im_c000_z000_t000_p000"
-            )
-        channel, label = index.channel, str(index.channel)
-        if isinstance(channel, str):
-            channel = numbers.setdefault(channel, len(numbers))
-        if channel_names:
-            if channel >= len(channel_names):
-                raise BadInput(f"{folder / name}: channel {channel}, but {len(channel_names)} names of channels")
-            label = channel_names[channel]
-        frames.append(Frame(channel, index.slice, index.time, index.position, label, name))
-    for number, label in enumerate(channel_names):
-        if not any(frame.channel == number for frame in frames):
-            raise BadInput(f"{folder}: channel {number} ({label}) has no images, expected some")
+    for name, (channel, z, time, position) in known.items():
+        frames.append(Frame(numbers[channel], z, time, position, labels[numbers[channel]], name))
     return sorted(frames, key=lambda frame: frame.index)
 
 
-def read_frames(table: Path) -> list[Frame]:
-    """Return the frames of a `frames_meta.csv`, sorted; raise BadInput for a missing column or an odd number."""
+def _channels(
+    folder: Path, of_files: Mapping[str, int | str], given: Sequence[str]
+) -> tuple[dict[int | str, int], dict[int, str]]:
+    """Return the number of each channel that files have, and the name of each number.
+
+    Numbers of files stay, and names that are given are theirs in order. Where files have names, those that are given
+    choose the order of the same names; else they are numbered as they appear.
+    """
+    found = list(dict.fromkeys(of_files.values()))
+    if double := [name for name, count in Counter(given).items() if count > 1]:
+        raise BadInput(f"{folder}: the name {double[0]} is given to two channels, expected another one for each")
+    if any(isinstance(channel, str) for channel in found):
+        for name, channel in of_files.items():
+            if given and str(channel) not in given:
+                raise BadInput(f"{folder / name}: channel {channel}, expected one of the names {', '.join(given)}")
+        order = list(given) or [str(channel) for channel in found]
+        numbers = {channel: order.index(str(channel)) for channel in found}
+    else:
+        numbers = {channel: int(channel) for channel in found}
+        order = list(given)
+        if given and (more := [name for name, channel in of_files.items() if int(channel) >= len(given)]):
+            raise BadInput(f"{folder / more[0]}: channel {of_files[more[0]]}, but {len(given)} names of channels")
+    if missing := [number for number in range(len(order)) if number not in numbers.values()]:
+        raise BadInput(f"{folder}: channel {missing[0]} ({order[missing[0]]}) has no images, expected some")
+    return numbers, {number: order[number] if order else str(number) for number in numbers.values()}
+
+
+def read_frames(table: Path, channel_names: Sequence[str] = ()) -> list[Frame]:
+    """Return the frames of a `frames_meta.csv`, sorted.
+
+    Args:
+        table: the file.
+        channel_names: see `frames_in`; channels that the table names are those of files with names.
+
+    Raises:
+        BadInput: a column is missing, a number is odd, or names of channels are not those of the table.
+    """
     try:
         with open(table, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -101,6 +129,12 @@ def read_frames(table: Path) -> list[Frame]:
         except (ValueError, OverflowError):
             raise BadInput(f"{table}:{number}: an index is no number, expected whole numbers") from None
         frames.append(Frame(c, z, t, p, row.get("channel_name") or str(c), row["file_name"]))
+    if channel_names:
+        named = {f.file_name: f.channel if f.channel_name == str(f.channel) else f.channel_name for f in frames}
+        numbers, labels = _channels(table.parent, named, channel_names)
+        places = [numbers[named[frame.file_name]] for frame in frames]
+        pairs = zip(frames, places, strict=True)
+        frames = [replace(frame, channel=place, channel_name=labels[place]) for frame, place in pairs]
     return sorted(frames, key=lambda frame: frame.index)
 
 
@@ -127,14 +161,14 @@ class FramePlate:
         self._depth, self._plane, self.dtype = self._check_sizes()
 
     @cached_property
-    def numbers(self) -> tuple[int, ...]:
+    def position_numbers(self) -> tuple[int, ...]:
         """The numbers of the positions, ascending."""
         return tuple(sorted({frame.position for frame in self.frames}))
 
     @cached_property
     def positions(self) -> tuple[str, ...]:
         """The names of the positions, as `A/1/7`."""
-        return tuple(f"A/1/{number}" for number in self.numbers)
+        return tuple(f"A/1/{number}" for number in self.position_numbers)
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
@@ -155,6 +189,11 @@ class FramePlate:
         planes = [self._read(frame) for frame in frames]
         return planes[0] if self._depth else np.stack(planes)
 
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position; slices of a stack in one file count from 0."""
+        times, _, slices = self._axes[self._number(position)]
+        return Numbers(tuple(times), tuple(range(self._depth) if self._depth else slices))
+
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels: none."""
         return ()
@@ -170,7 +209,7 @@ class FramePlate:
         return {position: tuple(sorted(part) for part in parts) for position, parts in found.items()}  # type: ignore[misc]
 
     def _number(self, position: str) -> int:
-        return self.numbers[self.positions.index(position)]
+        return self.position_numbers[self.positions.index(position)]
 
     def _read(self, frame: Frame) -> np.ndarray:
         path = self.path / frame.file_name

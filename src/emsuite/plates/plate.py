@@ -20,6 +20,7 @@ from emsuite.common.outputs import check_finished
 from emsuite.common.progress import progress
 from emsuite.io.formats.tensors import hcs
 from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
+from emsuite.io.formats.tensors.hcs import Numbers as Numbers
 from emsuite.plates.frame_names import ByOrder, Parse
 from emsuite.plates.frames import TABLE, FramePlate, frames_in, read_frames
 
@@ -56,6 +57,9 @@ class Plate(Protocol):
     def read(self, position: str, time: int, channel: int) -> np.ndarray:
         """Return the voxels (Z, Y, X); raise BadInput for a damaged file, and for NaN."""
 
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position, as its frames have them; else from 0."""
+
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels of a position."""
 
@@ -87,6 +91,10 @@ class ZarrPlate:
             )
         return voxels
 
+    def numbers(self, position: str) -> Numbers:
+        """Return the numbers of the times and slices of a position."""
+        return self._open(position, "").numbers
+
     def labels(self, position: str) -> tuple[str, ...]:
         """Return the names of the images of labels of a position."""
         return tuple(hcs.label_names(self.path / position))
@@ -106,7 +114,7 @@ def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[s
     Args:
         path: a plate of OME-NGFF, a folder with `frames_meta.csv`, or a folder of frames.
         parse: reads the names of frames in a folder without a table; None: im_c###_z###_t###_p###.
-        channel_names: names of the channels of such a folder.
+        channel_names: names of the channels of a folder, see `frames_in`.
 
     Raises:
         BadInput: nothing of these, unfinished, incomplete, or images of unequal size or type.
@@ -116,8 +124,8 @@ def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[s
         raise BadInput(f"{path}: no such folder; expected a plate of OME-NGFF or a folder of frames")
     if hcs.is_plate(path):
         return ZarrPlate(path)
-    if parse is None and not channel_names and (path / TABLE).is_file():
-        return FramePlate(path, read_frames(path / TABLE))
+    if parse is None and (path / TABLE).is_file():
+        return FramePlate(path, read_frames(path / TABLE, channel_names))
     if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
         raise BadInput(f"{path}: zarr, but no plate; expected `plate` of OME-NGFF in its document")
     return FramePlate(path, frames_in(path, parse or ByOrder(), channel_names))
@@ -130,7 +138,7 @@ def create_plate(path: Path, positions: Sequence[str]) -> None:
 
 def new_image(
     path: Path, position: str, shape: Sequence[int], dtype: Any, channels: Sequence[str],
-    voxel_size_nm: Sequence[float] | None, image: str = "",
+    voxel_size_nm: Sequence[float] | None, image: str = "", numbers: Numbers | None = None,
 ) -> FieldImage:  # fmt: skip
     """Create an image (T, C, Z, Y, X) of a position, filled with 0, and return it open for writing.
 
@@ -142,8 +150,9 @@ def new_image(
         channels: the names of the channels.
         voxel_size_nm: z, y, x; None: unknown.
         image: the name of a further image of the position, as `labels/foreground`.
+        numbers: of its times and slices; None: from 0.
     """
-    hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm)
+    hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm, numbers)
     return hcs.open_image(path / position / image, "r+")
 
 

@@ -1,7 +1,7 @@
 """A plate into one that is ready for training, by the steps of a file; see `settings`.
 
     out/plate.zarr               the corrected images (T, C, Z, Y, X), their labels/foreground and border_weights
-    out/flat_field/              flat-field_channel-N.npy
+    out/flat_field/              flat-field_channel-N.npy, N the number in the input; -N.json: the channel's name
     out/statistics.csv           of the data set, its positions and its volumes
     out/tiles.csv                of the tiles with enough foreground
     out/split.json               which values train, validate and test
@@ -20,13 +20,20 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, remove, write_json
+from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.common.progress import progress
 from emsuite.io.fingerprint import origin_of, seen
 from emsuite.io.volume import fingerprint
-from emsuite.plates.correct_positions import MASK, Correction
-from emsuite.plates.flat_field import SumOfImages, estimate_flat_field, flat_field_path, read_flat_field, sum_of_images
+from emsuite.plates.correct_positions import MASK, Correction, Written, empty_of, volumes_of
+from emsuite.plates.flat_field import (
+    Light,
+    SumOfImages,
+    estimate_flat_field,
+    read_flat_field,
+    sum_of_images,
+    write_flat_field,
+)
 from emsuite.plates.plate import (
     Plate,
     ZarrPlate,
@@ -36,10 +43,10 @@ from emsuite.plates.plate import (
     in_threads,
     open_plate,
 )
-from emsuite.plates.selection import Selection, channel_numbers
+from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
-from emsuite.plates.split import PARTS, read_split, split_values, values_of, write_split
-from emsuite.plates.statistics import Row, Where, measure, write_statistics
+from emsuite.plates.split import PARTS, check_meant, meant_by, read_split, split_values, values_of, write_split
+from emsuite.plates.statistics import Empty, Row, Where, measure, write_statistics
 from emsuite.plates.tiles import kept_tiles, tile_rows, tiles_of
 
 _STEPS = ("flat_field", "resize", "masks", "border_weights", "clip", "clahe", "normalize", "tiles", "split")
@@ -86,7 +93,7 @@ class _Run:
 
     settings: PreprocessSettings
     workers: int
-    plate: Plate
+    plate: Selection
     masks_from: Plate | None
     results: dict[str, Any] = field(default_factory=dict)
 
@@ -99,8 +106,19 @@ class _Run:
             masks, picked = open_plate(chosen.masks.folder), chosen.masks.channels or "all"
             if missing := [name for name in plate.positions if name not in masks.positions]:
                 raise BadInput(f"{masks.path}: has no masks of position {missing[0]}, expected some for each")
-            masks_from = Selection(masks, chosen.positions, picked, chosen.times, chosen.slices)
-        return cls(settings, workers, plate, masks_from)
+            masks_from = Selection(masks, plate.positions, picked)
+        run = cls(settings, workers, plate, masks_from)
+        run.check()
+        return run
+
+    def check(self) -> None:
+        """Raise BadInput for a step whose channels are not kept, and for masks that are missing, before all steps."""
+        s = self.settings
+        for step in (s.flat_field, s.clip, s.clahe, None if self.masks_from else s.masks):
+            if step is not None:
+                self.plate.chosen_channels(step.channels)
+        for position in self.plate.positions if self.masks_from else ():
+            Correction(s, self.plate, self.masks_from).mask_places(position)
 
     def inputs(self) -> dict[str, Path]:
         """Return everything that is read, by name."""
@@ -117,52 +135,60 @@ class _Run:
         s, out = self.settings, self.settings.output
         correction = Correction(s, self.plate, self.masks_from, self._flat_fields())
         correction = replace(correction, limits=self._limits(correction))
-        counts = in_threads(
+        written = in_threads(
             lambda position: correction.write(position, out / "plate.zarr", done),
             self.plate.positions,
             self.workers,
             "correct",
         )
-        self._check_masks(counts)
+        self._check_masks(written)
         plate = ZarrPlate(out / "plate.zarr")
-        rows = self._measured("measure", _volumes(plate), lambda where: plate.read(*where), s.normalize.percentiles)
-        self._check_constant(rows)
+        empty = empty_of(plate, written)
+        percentiles = s.normalize.percentiles
+        rows = self._measured("measure", volumes_of(plate), lambda where: plate.read(*where), percentiles, empty)
+        self._check_constant(rows, empty)
         write_statistics(out / "statistics.csv", rows)
-        self._write_tiles(plate)
+        self._write_tiles(plate, empty)
         self._write_split(plate)
-        write_json(out / "preprocessing.json", {"channels": list(plate.channels), "steps": self._steps()})
+        channels = {"channels": list(plate.channels), "channel_numbers_in_input": list(self.plate.channel_numbers)}
+        write_json(out / "preprocessing.json", channels | {"steps": self._steps()})
 
     def _measured(
-        self, what: str, volumes: Sequence[Where], read: Callable[[Where], np.ndarray], percentiles: tuple[float, float]
+        self,
+        what: str,
+        volumes: Sequence[Where],
+        read: Callable[[Where], np.ndarray],
+        percentiles: tuple[float, float],
+        empty: Empty | None = None,
     ) -> list[Row]:
         """Return the statistics of volumes, each of which is read twice, behind one progress bar."""
         with progress(what=what, total=2 * len(volumes), unit="volume") as bar:
-            return measure(volumes, read, percentiles, lambda f, some: in_threads(f, some, self.workers, bar))
+            return measure(volumes, read, percentiles, lambda f, some: in_threads(f, some, self.workers, bar), empty)
 
     def _flat_fields(self) -> dict[int, np.ndarray]:
         """Estimate or read the flat fields of the channels that are asked for, and store them."""
         step, plate, folder = self.settings.flat_field, self.plate, self.settings.output / "flat_field"
         if step is None:
             return {}
-        size, told, fields = check_equal_sizes(plate), {}, {}
-        for channel in channel_numbers(plate, step.channels):
-            name, images = plate.channels[channel], None
+        size, pixel, told, fields = check_equal_sizes(plate), plate.voxel_size_nm, {}, {}
+        for channel in plate.chosen_channels(step.channels):
+            number, name, images = plate.channel_numbers[channel], plate.channels[channel], None
+            light = Light(number, name, size, (pixel[1], pixel[2]) if pixel else None)
             if step.folder:
-                fields[channel] = read_flat_field(step.folder, channel, size)
+                fields[channel] = read_flat_field(step.folder, light)
             else:
                 part = Selection(plate, "all", [channel], step.times, step.slices)
                 sums = self._sums(part, f"flat field of {name}")
                 fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
             low, high = float(fields[channel].min()), float(fields[channel].max())
-            told[name] = {"lowest": low, "highest": high, "images": images}
-            with atomic_path(flat_field_path(folder, channel)) as path, open(path, "wb") as file:
-                np.save(file, fields[channel])
+            told[name] = {"channel": number, "lowest": low, "highest": high, "images": images}
+            write_flat_field(folder, fields[channel], light)
         self.results["flat_field"] = told
         return fields
 
     def _sums(self, plate: Plate, what: str) -> Iterator[SumOfImages]:
         """Yield the sums of the images of each volume, in order; a few volumes are in memory at a time."""
-        volumes = _volumes(plate)
+        volumes = volumes_of(plate)
         with progress(what=what, total=len(volumes), unit="volume") as bar:
             for begin in range(0, len(volumes), self.workers):
                 few = volumes[begin : begin + self.workers]
@@ -173,8 +199,8 @@ class _Run:
         step = self.settings.clip
         if step is None:
             return {}
-        chosen = channel_numbers(self.plate, step.channels)
-        volumes = [where for where in _volumes(self.plate) if where.channel in chosen]
+        chosen = self.plate.chosen_channels(step.channels)
+        volumes = [where for where in volumes_of(self.plate) if where.channel in chosen]
         rows = self._measured("measure for clip", volumes, correction.resized, step.percentiles)
         near = {(row.position, row.time, row.channel): (row.low, row.high) for row in rows if row.scope == step.scope}
         limits = {}
@@ -187,35 +213,45 @@ class _Run:
         self.results["clip"] = {"percentiles_of_the_data_set": told}
         return limits
 
-    def _check_masks(self, counts: Sequence[Sequence[int]]) -> None:
+    def _check_masks(self, written: Sequence[Written]) -> None:
         if self.settings.masks is None:
             return
-        if not any(inside for inside, _ in counts):
+        if not any(one.inside for one in written):
             where = self.masks_from.path if self.masks_from else self.plate.path
             raise BadInput(f"{where}: the mask is empty, no position has foreground; expected another method or radius")
-        without = [name for name, (inside, _) in zip(self.plate.positions, counts, strict=True) if not inside]
+        without = [name for name, one in zip(self.plate.positions, written, strict=True) if not one.inside]
         if without:
             _log.warning("%s: no foreground in %d positions: %s", self.plate.path, len(without), ", ".join(without[:8]))
-        fraction = sum(inside for inside, _ in counts) / sum(total for _, total in counts)
+        fraction = sum(one.inside for one in written) / sum(one.total for one in written)
         self.results["masks"] = {"foreground": fraction, "positions_without_foreground": without}
 
-    def _check_constant(self, rows: Sequence[Row]) -> None:
+    def _check_constant(self, rows: Sequence[Row], empty: Empty) -> None:
         whole = [row for row in rows if row.scope == "dataset"]
         for row in whole:
             if not row.voxels:
                 name = self.plate.channels[row.channel]
                 raise BadInput(f"{self.plate.path}, channel {name}: all images are constant, expected some with light")
-        empty = {self.plate.channels[row.channel]: row.empty for row in whole}
-        if any(empty.values()):
-            _log.info("%s: empty images (one value throughout), not counted in statistics: %s", self.plate.path, empty)
-        self.results["normalize"] = {"empty_images": empty}
+        counts = {self.plate.channels[row.channel]: row.empty for row in whole}
+        if any(counts.values()):
+            _log.info("%s: empty images (one value throughout), not counted in statistics: %s", self.plate.path, counts)
+        where = [
+            {
+                "position": place.position,
+                "time": place.time,
+                "channel": self.plate.channels[place.channel],
+                "slice": int(z),
+            }
+            for place, dark in empty.items()
+            for z in np.flatnonzero(dark)
+        ]
+        self.results["normalize"] = {"empty_images": counts, "empty": where}
 
-    def _write_tiles(self, plate: ZarrPlate) -> None:
+    def _write_tiles(self, plate: ZarrPlate, empty: Empty) -> None:
         step = self.settings.tiles
         if step is None:
             return
         counted = in_threads(
-            lambda where: self._tiles_of(plate, where), _volumes(plate), self.workers, "tiles", "volume"
+            lambda where: self._tiles_of(plate, where, empty[where]), volumes_of(plate), self.workers, "tiles", "volume"
         )
         rows = [row for _, kept in counted for row in kept]
         if not rows:
@@ -225,7 +261,7 @@ class _Run:
         write_statistics(self.settings.output / "tiles.csv", rows)
         self.results["tiles"] = {"tiles": sum(total for total, _ in counted), "kept": len(rows)}
 
-    def _tiles_of(self, plate: ZarrPlate, where: Where) -> tuple[int, list[Row]]:
+    def _tiles_of(self, plate: ZarrPlate, where: Where, empty: np.ndarray) -> tuple[int, list[Row]]:
         """Return the number of tiles of a volume, and the statistics of those with enough foreground."""
         step, volume = self.settings.tiles, plate.read(*where)
         assert step is not None
@@ -235,7 +271,7 @@ class _Run:
             raise BadInput(f"{plate.path}/{where.position}: {error}") from None
         mask = plate.read(where.position, where.time, 0, MASK) > 0 if self.settings.masks else None
         kept = boxes if mask is None else kept_tiles(mask, boxes, step.min_fraction)
-        return len(boxes), tile_rows(volume, where, kept, mask, self.settings.normalize.percentiles)
+        return len(boxes), tile_rows(volume, where, kept, mask, self.settings.normalize.percentiles, empty)
 
     def _write_split(self, plate: Plate) -> None:
         step = self.settings.split
@@ -248,7 +284,8 @@ class _Run:
             raise BadInput(f"{self.plate.path}: split by {step.by}: {error}") from None
         if step.file:
             dealt = read_split(step.file, step.by, values)
-        write_split(self.settings.output / "split.json", step.by, dealt)
+            check_meant(step.file, plate, step.by)
+        write_split(self.settings.output / "split.json", step.by, dealt, meant_by(plate, step.by))
         self.results["split"] = {part: len(chosen) for part, chosen in dealt.items()}
 
     def _steps(self) -> list[dict[str, Any]]:
@@ -263,8 +300,3 @@ class _Run:
                 said = step.model_dump(mode="json", exclude={"folder", "file"})
                 steps.append({"step": name, "done": True, "settings": said, "result": self.results.get(name, {})})
         return steps
-
-
-def _volumes(plate: Plate) -> list[Where]:
-    shapes = [(position, plate.shape(position)) for position in plate.positions]
-    return [Where(position, int(t), int(c)) for position, shape in shapes for t, c in np.ndindex(*shape[:2])]

@@ -1,5 +1,6 @@
 """A part of a plate: some positions, channels, times and slices of another one, as a plate itself."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -7,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.plates.plate import Plate
+from emsuite.plates.plate import Numbers, Plate
 
 Some = Sequence[int | str] | Literal["all"]
 
 
 class Selection:
-    """The chosen part of a plate; channels, times and slices are numbered anew from 0."""
+    """The chosen part of a plate; channels, times and slices are numbered anew from 0, see `chosen_channels`."""
 
     def __init__(self, plate: Plate, positions: Some = "all", channels: Some = "all", times: Some = "all",
                  slices: Some = "all"):  # fmt: skip
@@ -23,6 +24,7 @@ class Selection:
         for position in self._positions:
             t, _, z = plate.shape(position)[:3]
             for what, chosen, count in (("time", times, t), ("slice", slices, z)):
+                _check_once(plate, what, chosen)
                 if chosen != "all" and (odd := [n for n in chosen if not 0 <= int(n) < count]):
                     raise BadInput(f"{plate.path}/{position}: has no {what} {odd[0]}, expected 0 to {count - 1}")
 
@@ -51,6 +53,31 @@ class Selection:
         """See `Plate`."""
         return tuple(self._plate.channels[number] for number in self._channels)
 
+    @property
+    def channel_numbers(self) -> tuple[int, ...]:
+        """The numbers of the channels in the plate that this is a part of."""
+        return tuple(self._channels)
+
+    def chosen_channels(self, chosen: Some) -> list[int]:
+        """Return the channels that are chosen by their names or their numbers in the plate that this is a part of.
+
+        Returns:
+            their numbers here, from 0.
+
+        Raises:
+            BadInput: see `channel_numbers`; and one of them is not in this part.
+        """
+        if chosen == "all":
+            return list(range(len(self._channels)))
+        numbers = channel_numbers(self._plate, chosen)
+        if other := [number for number in numbers if number not in self._channels]:
+            name, held = (
+                self._plate.channels[other[0]],
+                ", ".join(f"{n} ({self._plate.channels[n]})" for n in self._channels),
+            )
+            raise BadInput(f"{self.path}: channel {other[0]} ({name}) is not among those that are kept: {held}")
+        return [self._channels.index(number) for number in numbers]
+
     def shape(self, position: str) -> tuple[int, int, int, int, int]:
         """See `Plate`."""
         t, _, z, y, x = self._plate.shape(position)
@@ -63,35 +90,60 @@ class Selection:
         voxels = self._plate.read(position, at, self._channels[channel])
         return voxels if self._slices == "all" else voxels[[int(z) for z in self._slices]]
 
+    def numbers(self, position: str) -> Numbers:
+        """See `Plate`; those of the plate that this is a part of."""
+        times, slices = self._plate.numbers(position)
+        picked = [each if chosen == "all" else tuple(each[int(n)] for n in chosen)
+                  for each, chosen in ((times, self._times), (slices, self._slices))]  # fmt: skip
+        return Numbers(picked[0], picked[1])
+
     def labels(self, position: str) -> tuple[str, ...]:
         """See `Plate`."""
         return self._plate.labels(position)
 
 
 def channel_numbers(plate: Plate, chosen: Some) -> list[int]:
-    """Return the numbers of channels that are chosen by number or name; BadInput for one that the plate lacks."""
-    names = plate.channels
+    """Return the numbers of channels that are chosen by number or name.
+
+    Raises:
+        BadInput: the plate lacks one, one is chosen twice, or a number or a name stands for two channels.
+    """
     if chosen == "all":
-        return list(range(len(names)))
-    numbers = []
-    for channel in chosen:
-        if isinstance(channel, int) and 0 <= channel < len(names):
-            numbers.append(channel)
-        elif channel in names:
-            numbers.append(names.index(str(channel)))
-        else:
-            raise BadInput(f"{plate.path}: channel {channel} has no images; the channels are {', '.join(names)}")
+        return list(range(len(plate.channels)))
+    numbers = [_channel_number(plate, channel) for channel in chosen]
+    _check_once(plate, "channel", [plate.channels[number] for number in numbers])
     return numbers
+
+
+def _channel_number(plate: Plate, channel: int | str) -> int:
+    names = plate.channels
+    meant = {number for number, name in enumerate(names) if name == str(channel)}
+    if isinstance(channel, int) and 0 <= channel < len(names):
+        meant.add(channel)
+    if not meant:
+        raise BadInput(f"{plate.path}: channel {channel} has no images; the channels are {', '.join(names)}")
+    if len(meant) > 1:
+        others = " or ".join(f"number {number} ({names[number]})" for number in sorted(meant))
+        raise BadInput(f"{plate.path}: channel {channel} may be {others}, expected what stands for one")
+    return meant.pop()
 
 
 def _chosen_positions(plate: Plate, chosen: Some) -> tuple[str, ...]:
     if chosen == "all":
         return plate.positions
-    by_field = {position.rpartition("/")[2]: position for position in reversed(plate.positions)}
     positions = []
     for name in map(str, chosen):
-        position = name if name in plate.positions else by_field.get(name)
-        if position is None:
+        held = [position for position in plate.positions if name in (position, position.rpartition("/")[2])]
+        if not held:
             raise BadInput(f"{plate.path}: has no position {name}; it has {', '.join(plate.positions[:8])}")
-        positions.append(position)
+        if len(held) > 1 and name not in held:
+            raise BadInput(f"{plate.path}: position {name} may be {held[0]} or {held[1]}, expected the whole name")
+        positions.append(name if name in held else held[0])
+    _check_once(plate, "position", positions)
     return tuple(positions)
+
+
+def _check_once(plate: Plate, what: str, chosen: Some) -> None:
+    """Raise BadInput for what is chosen twice, as by its name and by its number: it would count twice."""
+    if chosen != "all" and (double := [one for one, count in Counter(chosen).items() if count > 1]):
+        raise BadInput(f"{plate.path}: {what} {double[0]} is chosen twice, expected once")

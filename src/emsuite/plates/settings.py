@@ -25,7 +25,7 @@ Percentiles = Annotated[tuple[Percent, Percent], AfterValidator(_ascending)]
 Pixels = Annotated[int, Field(ge=1, le=100_000)]
 Scale = Annotated[float, Field(gt=0, le=16)]
 Channel = Annotated[int, Field(ge=0, le=1_000)] | str
-"""The number of a channel, or its name."""
+"""The number of a channel in the input, or its name."""
 Scope = Literal["dataset", "position", "volume"]
 Some = tuple[Channel, ...] | Literal["all"]
 

@@ -20,6 +20,7 @@ from emsuite.plates.plate import Plate
 
 PARTS = ("train", "val", "test")
 Value = str | int
+Meaning = dict[str, list[list[Any]]]
 
 
 def values_of(plate: Plate, by: str) -> list[Value]:
@@ -37,7 +38,7 @@ def split_values(values: Sequence[Value], fractions: Mapping[str, float], seed: 
     """Deal values out to training, validation and test.
 
     Args:
-        values: without repetitions.
+        values: each once.
         fractions: of `train`, `val` and `test`, summing to 1. A part above 0 gets at least one value.
         seed: another seed, another choice.
 
@@ -45,8 +46,10 @@ def split_values(values: Sequence[Value], fractions: Mapping[str, float], seed: 
         the values of each part, in the order of `values`.
 
     Raises:
-        ValueError: fewer values than parts.
+        ValueError: fewer values than parts, or a value that is there twice: it would train and validate.
     """
+    if double := [value for value, count in Counter(values).items() if count > 1]:
+        raise ValueError(f"{double[0]} is there twice, expected once")
     parts = [part for part in PARTS if fractions[part] > 0]
     if len(values) < len(parts):
         raise ValueError(f"{len(values)} values for {len(parts)} parts, expected at least one for each")
@@ -65,9 +68,45 @@ def split_values(values: Sequence[Value], fractions: Mapping[str, float], seed: 
     return dealt
 
 
-def write_split(path: Path, by: str, dealt: Mapping[str, Sequence[Value]]) -> None:
-    """Write a split.json."""
-    write_json(path, {"by": by} | {part: list(dealt[part]) for part in PARTS})
+def meant_by(plate: Plate, by: str) -> Meaning:
+    """Return what the values of a split stand for: they are places, which another choice from a plate gives to others.
+
+    Returns:
+        for a split by channel, time or slice, the names or numbers at the places 0, 1, ..., by index those of times and
+        slices; of each position, or of `all` if they are the same. Nothing for a split by position.
+    """
+    if by == "position":
+        return {}
+    if by == "channel":
+        return {"all": [list(plate.channels)]}
+    axes = {"time": ("times",), "slice": ("slices",), "index": ("times", "slices")}[by]
+    each: Meaning = {name: [list(getattr(plate.numbers(name), axis)) for axis in axes] for name in plate.positions}
+    first = each[plate.positions[0]]
+    return {"all": first} if all(one == first for one in each.values()) else each
+
+
+def write_split(path: Path, by: str, dealt: Mapping[str, Sequence[Value]], meant: Meaning | None = None) -> None:
+    """Write a split.json; `meant`, see `meant_by`, is written too if there is anything."""
+    write_json(path, {"by": by} | {part: list(dealt[part]) for part in PARTS} | ({"meant": meant} if meant else {}))
+
+
+def check_meant(path: Path, plate: Plate, by: str) -> None:
+    """Raise BadInput if the values of a split.json, where it says what they stand for, stand for others in a plate."""
+    told: Any = read_json(path)
+    earlier: Any = told.get("meant") if isinstance(told, dict) else None
+    if earlier is None:
+        return  # of microDL
+    here = meant_by(plate, by)
+    for position in plate.positions:
+        known = earlier.get("all", earlier.get(position, [])) if isinstance(earlier, dict) else None
+        if not isinstance(known, list) or not all(isinstance(each, list) for each in known):
+            raise BadInput(f"{path}: `meant` cannot be read, expected lists of numbers or names")
+        for before, now in zip(known, here.get("all", here.get(position, [])), strict=False):
+            if odd := [place for place, (one, other) in enumerate(zip(before, now, strict=False)) if one != other]:
+                raise BadInput(
+                    f"{path}: {by} {odd[0]} was {before[odd[0]]} and is {now[odd[0]]} in {plate.path}/{position}, "
+                    "expected the same choice of channels, times and slices"
+                )
 
 
 def read_split(path: Path, by: str | None = None, values: Sequence[Value] | None = None) -> dict[str, list[Value]]:

@@ -4,11 +4,12 @@
                       ->  histogram             in the range of the channel, for the percentiles of position and set
 
 Empty sections, one value throughout, do not count: frames without light would spoil all numbers (VisCy issue 422).
+Who changes grey values judges before: `empty` (Z,) bool then says which sections are; None: those of one value here.
 Percentiles of volumes and tiles are exact; those of positions and the data set are off by at most the range / 65,536.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,15 +52,16 @@ class Moments:
     empty: int = 0
 
     @classmethod
-    def of(cls, volume: np.ndarray) -> "Moments":
+    def of(cls, volume: np.ndarray, empty: np.ndarray | None = None) -> "Moments":
         """Measure the sections of a volume (Z, Y, X) that are not empty."""
-        dark = empty_sections(volume)
-        values = volume[~dark].astype(np.float64)
+        values = _lit(volume, empty).astype(np.float64)
+        dark = len(volume) - len(values)
         if not values.size:
-            return cls(empty=int(dark.sum()))
-        mean = float(values.mean())
+            return cls(empty=dark)
+        lowest, highest = float(values.min()), float(values.max())
+        mean = lowest if lowest == highest else float(values.mean())  # a mean that is rounded would be a deviation
         squares = float(((values - mean) ** 2).sum())
-        return cls(values.size, mean, squares, float(values.min()), float(values.max()), int(dark.sum()))
+        return cls(values.size, mean, squares, lowest, highest, dark)
 
     def merge(self, other: "Moments") -> "Moments":
         """Return the moments of both together (Chan, Golub and LeVeque 1983)."""
@@ -92,6 +94,10 @@ class Where(NamedTuple):
     channel: int
 
 
+Empty = Mapping[Where, np.ndarray]
+"""The sections of volumes that are empty, (Z,) bool."""
+
+
 class Row(NamedTuple):
     """A line of statistics.csv; `low` and `high` are the percentiles that were asked for."""
 
@@ -119,9 +125,11 @@ def row_of(scope: str, moments: Moments, percentiles: tuple[float, float], **whe
     )
 
 
-def exact_percentiles(volume: np.ndarray, percentiles: tuple[float, float]) -> tuple[float, float]:
+def exact_percentiles(
+    volume: np.ndarray, percentiles: tuple[float, float], empty: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return two percentiles of the sections of a volume that are not empty; 0 if all are."""
-    values = volume[~empty_sections(volume)]
+    values = _lit(volume, empty)
     if not values.size:
         return 0.0, 0.0
     low, high = np.percentile(values, percentiles)
@@ -135,9 +143,9 @@ class Histogram:
         self._range = (lowest, highest if highest > lowest else lowest + 1.0)
         self._counts = np.zeros(_BINS, np.int64)
 
-    def add(self, volume: np.ndarray) -> None:
+    def add(self, volume: np.ndarray, empty: np.ndarray | None = None) -> None:
         """Count the sections of a volume that are not empty."""
-        values = volume[~empty_sections(volume)]
+        values = _lit(volume, empty)
         if values.size:
             self._counts += np.histogram(values, _BINS, self._range)[0]
 
@@ -150,8 +158,9 @@ class Histogram:
         total = np.concatenate([[0], np.cumsum(self._counts)])
         if not total[-1]:
             return 0.0, 0.0
-        edges = np.linspace(*self._range, _BINS + 1)
-        low, high = np.interp(np.array(percentiles) / 100 * total[-1], total, edges)
+        used = int(np.argmax(total == total[-1])) + 1  # behind them all edges have the same total
+        edges = np.linspace(*self._range, _BINS + 1)[:used]
+        low, high = np.interp(np.array(percentiles) / 100 * total[-1], total[:used], edges)
         return float(low), float(high)
 
 
@@ -160,6 +169,7 @@ def measure(
     read: Callable[[Where], np.ndarray],
     percentiles: tuple[float, float],
     run: Callable[[Callable[[Where], Any], Sequence[Where]], list[Any]],
+    empty: Empty | None = None,
 ) -> list[Row]:
     """Return the statistics of the data set, of its positions and of its volumes, for each channel.
 
@@ -168,14 +178,16 @@ def measure(
         read: returns the voxels (Z, Y, X) of one; each is read twice.
         percentiles: lower and upper.
         run: applies a function to all, as `in_threads`.
+        empty: the sections of each volume that are empty; None: those of one value.
     """
-    moments = dict(zip(volumes, run(lambda where: Moments.of(read(where)), volumes), strict=True))
+    dark = empty or {}
+    moments = dict(zip(volumes, run(lambda where: Moments.of(read(where), dark.get(where)), volumes), strict=True))
     ranges = {c: _merged(moments[v] for v in volumes if v.channel == c) for c in sorted({v.channel for v in volumes})}
 
     def count(where: Where) -> tuple[Histogram, tuple[float, float]]:
         voxels, histogram = read(where), Histogram(*ranges[where.channel].range)
-        histogram.add(voxels)
-        return histogram, exact_percentiles(voxels, percentiles)
+        histogram.add(voxels, dark.get(where))
+        return histogram, exact_percentiles(voxels, percentiles, dark.get(where))
 
     rows, of_channel = [], {channel: Histogram(*whole.range) for channel, whole in ranges.items()}
     for position in dict.fromkeys(where.position for where in volumes):
@@ -190,6 +202,11 @@ def measure(
             rows.append(row_of("position", merged, near, position=position, channel=channel))
     near_all = {channel: histogram.percentiles(percentiles) for channel, histogram in of_channel.items()}
     return [row_of("dataset", whole, near_all[c], channel=c) for c, whole in ranges.items()] + rows
+
+
+def _lit(volume: np.ndarray, empty: np.ndarray | None) -> np.ndarray:
+    """Return the sections of a volume that are not empty."""
+    return np.asarray(volume[~(empty_sections(volume) if empty is None else empty)])
 
 
 def _merged(many: Iterable[Moments]) -> Moments:

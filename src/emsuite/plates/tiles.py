@@ -43,7 +43,12 @@ def tiles_of(shape: Sequence[int], size: Sequence[int], step: Sequence[int] | No
 
 
 def tile_rows(
-    volume: np.ndarray, where: Where, boxes: Sequence[Box], mask: np.ndarray | None, percentiles: tuple[float, float]
+    volume: np.ndarray,
+    where: Where,
+    boxes: Sequence[Box],
+    mask: np.ndarray | None,
+    percentiles: tuple[float, float],
+    empty: np.ndarray,
 ) -> list[Row]:
     """Return the statistics of the tiles of a volume.
 
@@ -53,13 +58,15 @@ def tile_rows(
         boxes: the tiles.
         mask: the foreground (Z, Y, X); None: unknown.
         percentiles: lower and upper.
+        empty: the sections that are empty, (Z,) bool; a tile of one value counts in sections that are not.
     """
     rows = []
     for box in boxes:
         voxels = volume[box]
         place = where._asdict() | dict(zip("zyx", (part.start for part in box), strict=True))
         fraction = "" if mask is None else float(mask[box].mean())
-        row = row_of("tile", Moments.of(voxels), exact_percentiles(voxels, percentiles), **place)
+        dark = empty[box[0]]
+        row = row_of("tile", Moments.of(voxels, dark), exact_percentiles(voxels, percentiles, dark), **place)
         rows.append(row._replace(foreground=fraction))
     return rows
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.plates.plate import Plate, ZarrPlate
+from emsuite.plates.plate import Numbers, Plate, ZarrPlate
 
 SCALE = "scale.json"
 FOREGROUND = "foreground"
@@ -53,6 +53,10 @@ class _View:
     def read(self, position: str, time: int, channel: int) -> np.ndarray:
         """See `Plate`."""
         return self._plate.read(position, time, channel)
+
+    def numbers(self, position: str) -> Numbers:
+        """See `Plate`."""
+        return self._plate.numbers(position)
 
     def labels(self, position: str) -> tuple[str, ...]:
         """See `Plate`."""

@@ -131,3 +131,25 @@ def test_a_plate_without_fields_is_refused(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "plate.zarr", mode="w").attrs["plate"] = {"wells": []}
     with pytest.raises(BadInput, match="without fields"):
         hcs.field_names(tmp_path / "plate.zarr")
+
+
+def test_numbers_of_times_and_slices(tmp_path: Path) -> None:
+    """Beside `ome`, and only if they are others than from 0."""
+    written(tmp_path / "plate.zarr")
+    image, numbers = tmp_path / "plate.zarr/A/1/0", hcs.Numbers((3, 4), (5, 7, 9))
+    assert hcs.open_image(image).numbers == hcs.Numbers((0, 1), (0, 1, 2))
+    plain = (image / "zarr.json").read_bytes()
+    hcs.create_image(image, SHAPE, "uint16", ["a", "b"], None, numbers)
+    assert hcs.open_image(image).numbers == numbers
+    for odd, line in (
+        ({"times": [3, 4]}, "the `numbers` of its times and slices cannot be read"),
+        ({"times": [3], "slices": [5, 7, 9]}, "`numbers` of 1 times, expected 2"),
+        ({"times": [3, 4], "slices": [5, 5, 9]}, "`numbers` of 2 slices, expected 3"),
+    ):
+        document = json.loads((image / "zarr.json").read_text())
+        document["attributes"]["numbers"] = odd
+        (image / "zarr.json").write_text(json.dumps(document))
+        with pytest.raises(BadInput, match=line):
+            hcs.open_image(image)
+    hcs.create_image(image, SHAPE, "uint16", ["phase", "nuclei"], (500, 108.3, 108.3), hcs.Numbers((0, 1), (0, 1, 2)))
+    assert (image / "zarr.json").read_bytes() == plain

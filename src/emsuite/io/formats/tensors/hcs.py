@@ -10,10 +10,11 @@ Versions 0.4 (zarr 2) and 0.5 (zarr 3, attribute `ome`) are read, 0.5 is written
 long. Voxels pass through tensorstore as those of every zarr array.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,13 @@ _CHUNK = 256
 _COLOURS = ("FFFFFF", "00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
 
 
+class Numbers(NamedTuple):
+    """The numbers of the times and slices of an image: those of its frames, else from 0."""
+
+    times: tuple[int, ...]
+    slices: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class FieldImage:
     """An image of a field, opened; no voxel is read yet."""
@@ -40,6 +48,8 @@ class FieldImage:
     channels: tuple[str, ...]
     voxel_size_nm: tuple[float, float, float] | None
     """z, y, x; None if the document says no unit."""
+    numbers: Numbers
+    """Of its times and slices."""
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -72,7 +82,7 @@ def is_plate(folder: Path) -> bool:
 
 
 def field_names(plate: Path) -> list[str]:
-    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput if one is odd."""
+    """Return the names of all fields, such as `A/1/0`, as the documents list them; BadInput for none or one twice."""
     wells = _document(plate).get("plate", {}).get("wells", [])
     names = []
     for well in wells if isinstance(wells, list) else []:
@@ -81,6 +91,8 @@ def field_names(plate: Path) -> list[str]:
         names += [f"{name}/{image['path']}" for image in listed]
     if not names:
         raise BadInput(f"{plate}: a plate without fields, expected at least one")
+    if double := [name for name, count in Counter(names).items() if count > 1]:
+        raise BadInput(f"{plate}: lists the field {double[0]} twice, expected once")
     return names
 
 
@@ -107,8 +119,10 @@ def open_image(image: Path, mode: Mode = "r") -> FieldImage:
     ordered = "".join(axis for axis in _AXES if axis in names)
     if names != ordered or len(names) != stored.array.ndim or not names.endswith("yx"):
         raise BadInput(f"{image}: axes {names!r} of an array {stored.array.shape}, expected t, c, z, y, x in order")
-    opened = FieldImage(image / path, stored.array, names, (), _voxel_size(axes, dataset, multiscales[0]))
-    return FieldImage(opened.path, stored.array, names, _channels(document, opened.shape[1]), opened.voxel_size_nm)
+    size = _voxel_size(axes, dataset, multiscales[0])
+    opened = FieldImage(image / path, stored.array, names, (), size, Numbers((), ()))
+    numbers = _numbers(image, opened.shape)
+    return replace(opened, channels=_channels(document, opened.shape[1]), numbers=numbers)
 
 
 def create_plate(plate: Path, fields: Sequence[str]) -> None:
@@ -141,6 +155,7 @@ def create_image(
     dtype: Any,
     channels: Sequence[str],
     voxel_size_nm: Sequence[float] | None,
+    numbers: Numbers | None = None,
 ) -> None:
     """Create an image of a field, filled with 0, with one file per time and channel; replace an older one.
 
@@ -150,6 +165,7 @@ def create_image(
         dtype: of the voxels.
         channels: the names of the channels.
         voxel_size_nm: z, y, x; None: unknown.
+        numbers: of the times and slices; None: from 0.
     """
     sizes = [float(size) for size in voxel_size_nm] if voxel_size_nm else [1.0] * 3
     chunks = (1, 1, 1, min(shape[3], _CHUNK), min(shape[4], _CHUNK))
@@ -163,7 +179,8 @@ def create_image(
         _write_group(image.parent, {"labels": sorted([*listed, image.name])})
     else:
         document["omero"] = {"channels": [_channel(n, name, np.dtype(dtype)) for n, name in enumerate(channels)]}
-    _write_group(image, document)
+    told = {"numbers": numbers._asdict()} if numbers is not None and numbers != _from_0(shape) else {}
+    _write_group(image, document, told)
     new = NewArray(tuple(shape), dtype, chunks, shards, {"voxel_size": sizes}, 3, is_image=False)
     zarr.create_array(str(image), "0", new)
 
@@ -182,8 +199,8 @@ def _channel(number: int, name: str, dtype: np.dtype) -> dict[str, Any]:
     return {"label": name, "color": _COLOURS[number % len(_COLOURS)], "active": True, "window": window}
 
 
-def _write_group(folder: Path, ome: Mapping[str, Any] | None) -> None:
-    attributes = {} if ome is None else {"ome": {"version": "0.5"} | dict(ome)}
+def _write_group(folder: Path, ome: Mapping[str, Any] | None, more: Mapping[str, Any] | None = None) -> None:
+    attributes = {} if ome is None else {"ome": {"version": "0.5"} | dict(ome)} | dict(more or {})
     write_json(folder / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
@@ -198,6 +215,25 @@ def _channels(document: Mapping[str, Any], count: int) -> tuple[str, ...]:
     listed = omero.get("channels", []) if isinstance(omero, dict) else []
     names = [str(channel.get("label", "")) if isinstance(channel, dict) else "" for channel in listed]
     return tuple((names[n] if n < len(names) else "") or f"channel {n}" for n in range(count))
+
+
+def _from_0(shape: Sequence[int]) -> Numbers:
+    return Numbers(tuple(range(shape[0])), tuple(range(shape[2])))
+
+
+def _numbers(image: Path, shape: Sequence[int]) -> Numbers:
+    """Return the numbers of times and slices that this suite writes beside `ome`; BadInput if they are odd."""
+    told = zarr.group_attributes(image).get("numbers")
+    if told is None:
+        return _from_0(shape)
+    try:
+        found = Numbers(tuple(map(int, told["times"])), tuple(map(int, told["slices"])))
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(f"{image}: the `numbers` of its times and slices cannot be read") from None
+    for what, each, length in zip(("times", "slices"), found, (shape[0], shape[2]), strict=True):
+        if len(set(each)) != length or len(each) != length:
+            raise BadInput(f"{image}: `numbers` of {len(set(each))} {what}, expected {length}")
+    return found
 
 
 def _voxel_size(axes: Sequence[Any], dataset: Any, image: Any) -> tuple[float, float, float] | None:
