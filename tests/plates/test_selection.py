@@ -74,6 +74,20 @@ def test_numbers_of_channels_are_those_of_the_plate(tmp_path: Path) -> None:
             part.chosen_channels(chosen)
 
 
+def test_a_part_of_a_part_counts_in_the_plate(plate: Plate) -> None:
+    part = Selection(plate, channels=[1], times=[1], slices=[2, 1])
+    assert np.array_equal(part.part(0, [1], [1]).read("A/1/0", 0, 0), voxels_of(0)[1, 1, [1]])
+    assert np.array_equal(part.part(0, "all", [2]).read("A/1/0", 0, 0), voxels_of(0)[1, 1, [2]])
+    assert np.array_equal(Selection(plate).part(1, [1], [0]).read("A/1/0", 0, 0), voxels_of(0)[1, 1, [0]])
+    for times, slices, line in (
+        ([0], "all", "time 0 is not among those that are kept: 1"),
+        ("all", [0], "slice 0 is not among those that are kept: 2, 1"),
+        ("all", [1, 1], "slice . is chosen twice"),
+    ):
+        with pytest.raises(BadInput, match=line):
+            part.part(0, times, slices)
+
+
 def several(path: Path, channels: list[str], positions: tuple[str, ...] = ("A/1/0", "B/1/0")) -> Plate:
     """An empty plate of several wells."""
     create_plate(path, positions)

@@ -177,7 +177,7 @@ class _Run:
             if step.folder:
                 fields[channel] = read_flat_field(step.folder, light)
             else:
-                part = Selection(plate, "all", [channel], step.times, step.slices)
+                part = plate.part(channel, step.times, step.slices)
                 sums = self._sums(part, f"flat field of {name}")
                 fields[channel], images = estimate_flat_field(sums, step.block_size, f"{plate.path}, channel {name}")
             low, high = float(fields[channel].min()), float(fields[channel].max())

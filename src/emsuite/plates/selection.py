@@ -78,6 +78,24 @@ class Selection:
             raise BadInput(f"{self.path}: channel {other[0]} ({name}) is not among those that are kept: {held}")
         return [self._channels.index(number) for number in numbers]
 
+    def part(self, channel: int, times: Some, slices: Some) -> "Selection":
+        """Return a part of this one, of one channel here, by places of times and slices in the plate that it is of.
+
+        Raises:
+            BadInput: one of them is not in this part, or is chosen twice.
+        """
+        chosen = [self._here(what, kept, some)
+                  for what, kept, some in (("time", self._times, times), ("slice", self._slices, slices))]  # fmt: skip
+        return Selection(self, "all", [channel], chosen[0], chosen[1])
+
+    def _here(self, what: str, kept: Some, chosen: Some) -> Some:
+        if kept == "all" or chosen == "all":
+            return chosen
+        if other := [place for place in chosen if place not in kept]:
+            held = ", ".join(map(str, kept))
+            raise BadInput(f"{self.path}: {what} {other[0]} is not among those that are kept: {held}")
+        return [kept.index(place) for place in chosen]
+
     def shape(self, position: str) -> tuple[int, int, int, int, int]:
         """See `Plate`."""
         t, _, z, y, x = self._plate.shape(position)

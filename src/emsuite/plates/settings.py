@@ -36,8 +36,12 @@ class FlatField(Settings):
     folder: Path | None = Field(None, description="flat-field_channel-N.npy of an earlier run; none: estimated")
     block_size: Pixels = Field(32, description="pixels of the blocks whose medians are fitted")
     channels: Some = Field("all", description="the channels to correct, by number or name")
-    times: Numbers | Literal["all"] = Field("all", description="the times to estimate from, by their place, from 0")
-    slices: Numbers | Literal["all"] = Field("all", description="the slices to estimate from, by their place, from 0")
+    times: Numbers | Literal["all"] = Field(
+        "all", description="the times to estimate from, by their place in the input"
+    )
+    slices: Numbers | Literal["all"] = Field(
+        "all", description="the slices to estimate from, by their place in the input"
+    )
 
 
 class Resize(Settings):
