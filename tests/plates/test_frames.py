@@ -1,6 +1,7 @@
 """Folders of frames as plates, and each way in which one can be incomplete."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,13 @@ def test_names_of_files_are_put_in_order_never_renamed(tmp_path: Path, parse) ->
     ):
         with pytest.raises(BadInput, match=line):
             frames_in(folder, parse, names)
+
+
+def test_a_channel_of_two_names(images: Path) -> None:
+    frames = frames_in(images, ByOrder(), ("phase", "nuclei"))
+    frames[-1] = replace(frames[-1], channel_name="GFP")
+    with pytest.raises(BadInput, match="channel 1 is nuclei and GFP, expected one name"):
+        FramePlate(images, frames)
 
 
 def test_a_name_that_is_a_number_among_others_is_a_name(tmp_path: Path) -> None:

@@ -234,6 +234,11 @@ class FramePlate:
         numbers = {frame.channel for frame in self.frames}
         if missing := gaps(numbers):
             raise BadInput(f"{self.path}: channel {missing[0]} has no images, but {sorted(numbers)} have some")
+        named: dict[int, str] = {}
+        for frame in self.frames:
+            if (name := named.setdefault(frame.channel, frame.channel_name)) != frame.channel_name:
+                both = f"{name} and {frame.channel_name}"
+                raise BadInput(f"{self.path / frame.file_name}: channel {frame.channel} is {both}, expected one name")
         for position, (_, channels, _) in self._axes.items():
             if missing := sorted(numbers - set(channels)):
                 raise BadInput(f"{self.path}: channel {missing[0]} has no images at position {position}, expected some")
