@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from emsuite.augment.mirror import MirrorTranspose
 from emsuite.common.errors import BadInput
@@ -18,9 +19,12 @@ from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import Ones
 from emsuite.plates.correct_positions import MASK
 from emsuite.plates.plate import ZarrPlate
+from emsuite.plates.preprocess import preprocess
+from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import read_statistics
+from emsuite.plates.synthesize import synthesize_frames
 from emsuite.targets.images import BORDERS, FOREGROUND, ImageName
-from preprocessed_plate import write_plate
+from preprocessed_plate import SET, write_plate
 
 NAMES = [ImageName("nuclei"), ImageName(2), ImageName("nuclei", False), ImageName(FOREGROUND, False)]
 
@@ -183,6 +187,19 @@ def test_odd_folders_and_splits_are_refused_in_one_line(ready: Path, tmp_path: P
     (channels / "preprocessing.json").write_text("[]")
     with pytest.raises(BadInput, match="no record of preprocessing"):
         loader(channels, NAMES[:1]).load("train")
+
+
+def test_frames_of_one_value_stay_empty_behind_a_flat_field(tmp_path: Path) -> None:
+    synthesize_frames("label-free", SET, tmp_path / "frames")
+    for path in (tmp_path / "frames").glob("im_*.png"):
+        pixels = np.array(Image.open(path))
+        if not pixels.any():
+            Image.fromarray(np.full_like(pixels, 700)).save(path)
+    steps = {"split": {"train": 0.5, "val": 0.25, "test": 0.25}, "flat_field": {"block_size": 8}}
+    out = tmp_path / "ready"
+    preprocess(PreprocessSettings(input=tmp_path / "frames", output=out, **steps))
+    count = sum(len(loader(out, NAMES[:1]).load(part)) for part in ("train", "val", "test"))
+    assert count == 7  # of 8, one has no light
 
 
 def test_a_part_without_light_is_refused(ready: Path, tmp_path: Path) -> None:

@@ -79,15 +79,19 @@ class ImageScales:
         }
 
 
-def step_of(folder: Path, name: str) -> dict[str, Any]:
-    """Return the settings of a step of preprocessing.json; none if it was not done; BadInput for another file."""
+def step_of(folder: Path, name: str, part: str = "settings") -> dict[str, Any]:
+    """Return the settings, or the `result`, of a step of preprocessing.json; none if it was not done.
+
+    Raises:
+        BadInput: there is no such file, or another one.
+    """
     path = folder / "preprocessing.json"
     content = read_json(path) if path.is_file() else None
     steps = content.get("steps") if isinstance(content, dict) else None
     if not isinstance(steps, list):
         raise BadInput(f"{path}: no record of preprocessing; expected a folder of a preprocessed plate")
     done = [step for step in steps if isinstance(step, dict) and step.get("step") == name and step.get("done")]
-    return dict(done[0].get("settings") or {}) if done else {}
+    return dict(done[0].get(part) or {}) if done else {}
 
 
 def measured(voxels: np.ndarray, method: str, percentiles: tuple[float, float]) -> GreyScale:

@@ -63,6 +63,17 @@ class ReadyPlate:
         """Whether preprocessing wrote the foreground."""
         return bool(step_of(self.folder, "masks"))
 
+    @cached_property
+    def empty(self) -> dict[tuple[str, int, str], list[int]] | None:
+        """The empty slices of each position, time and channel; None if preprocessing has not recorded them."""
+        recorded = step_of(self.folder, "normalize", "result").get("empty")
+        if not isinstance(recorded, list):
+            return None
+        found: dict[tuple[str, int, str], list[int]] = {}
+        for one in recorded:
+            found.setdefault((one["position"], one["time"], one["channel"]), []).append(one["slice"])
+        return found
+
     def slices(self, part: str) -> dict[tuple[str, int], np.ndarray]:
         """Return, for each position and time of a part of the split, which slices belong to it, (Z,) bool."""
         path = self.folder / "split.json"
@@ -146,8 +157,13 @@ class ImageLoader:
 
     def _dark(self, position: str, time: int) -> np.ndarray:
         """Return which slices (Z,) are empty in any channel that is read."""
-        channels = sorted({*self.inputs, *self.targets.values()})
-        return np.any([empty_sections(self.ready.plate.read(position, time, c)) for c in channels], axis=0)
+        plate, dark = self.ready.plate, np.zeros(self.ready.plate.shape(position)[2], bool)
+        for channel in sorted({*self.inputs, *self.targets.values()}):
+            if self.ready.empty is None:
+                dark |= empty_sections(plate.read(position, time, channel))
+            else:  # as images came: a flat field makes an image of one value uneven
+                dark[self.ready.empty.get((position, time, plate.channels[channel]), [])] = True
+        return dark
 
     def _volumes(self, position: str, time: int, chosen: np.ndarray) -> Iterator[ImageVolume]:
         """Yield a volume for each run of chosen slices."""
