@@ -17,7 +17,7 @@ from emsuite.models.network import Network
 from emsuite.plates.plate import open_plate
 from emsuite.plates.statistics import GreyScale, read_statistics
 from emsuite.prediction.plate import predict_plate as module
-from emsuite.prediction.plate.formats import png_scale
+from emsuite.prediction.plate.formats import PlateOutput, png_scale
 from emsuite.prediction.plate.forward import Tiles
 from emsuite.prediction.plate.predict_plate import Asked, plate_prediction
 from emsuite.prediction.plate.source import Channel, PlateSource
@@ -151,6 +151,20 @@ def test_a_part_or_some_positions(predict, ready: Path) -> None:
     split = json.loads((ready / "split.json").read_text())
     assert list(open_plate(predict("part", part="test")).positions) == split["test"]
     assert open_plate(predict("some", positions=("2", "A/1/0"))).positions == ("A/1/2", "A/1/0")
+
+
+@pytest.mark.parametrize("kind", ["tiff", "npy", "png"])
+def test_frames_of_some_positions_keep_their_numbers(predict, ready: Path, kind: str) -> None:
+    """A position by itself must not pass for the first one of the plate."""
+    last = open_plate(ready / "plate.zarr").positions[-1]
+    assert not last.endswith("/0")
+    assert open_plate(predict("out", positions=(last,), format=kind)).positions == (last,)
+
+
+def test_frames_have_no_names_for_wells(tmp_path: Path) -> None:
+    out = PlateOutput(tmp_path / "out", "tiff", [], ["A/1/0", "B/1/0"], None)
+    with pytest.raises(BadInput, match=r"no name for position B/1/0, expected --format zarr"):
+        out.check()
 
 
 @pytest.mark.parametrize("scope", ["position", "volume", "tile"])

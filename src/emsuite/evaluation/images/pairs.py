@@ -20,7 +20,7 @@ from emsuite.evaluation.images.views import (
     with_foreground,
     without_variances,
 )
-from emsuite.plates.plate import Plate, ZarrPlate, open_plate
+from emsuite.plates.plate import Numbers, Plate, ZarrPlate, open_plate
 from emsuite.plates.selection import Selection, Some
 from emsuite.plates.statistics import Where
 
@@ -122,6 +122,7 @@ class Pairs:
                     f"{self.prediction.path}/{position}: images (t, c, z, y, x) {held}, expected {expected} as in "
                     f"{self.target.path}"
                 )
+            _check_numbers(self.prediction, self.target, position)
             if self.masks is None:
                 continue
             if position not in self.masks.plate.positions:
@@ -165,6 +166,14 @@ def _check_positions(prediction: Plate, target: Plate) -> None:
                 f"{held.path}: has no position {missing[0]}, which {other.path} has; expected the same positions, or "
                 "a choice of them"
             )
+
+
+def _check_numbers(prediction: Plate, target: Plate, position: str) -> None:
+    """Raise BadInput for images of other times or slices; plates of other programs, which count from 0, may be."""
+    for what, made, true in zip(Numbers._fields, prediction.numbers(position), target.numbers(position), strict=True):
+        from_zero = tuple(range(len(true)))
+        if made != true and from_zero not in (made, true):
+            raise BadInput(f"{prediction.path}/{position}: {what} {made}, expected {true} as in {target.path}")
 
 
 def _masks(target: Plate, masks: Path | None) -> Masks | None:

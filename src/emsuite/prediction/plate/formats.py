@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from emsuite.common.errors import BadInput
 from emsuite.common.files import atomic_path, write_json
 from emsuite.plates.frames import TABLE, Frame, write_frames
-from emsuite.plates.plate import create_plate, new_image
+from emsuite.plates.plate import Numbers, create_plate, new_image
 from emsuite.prediction.plate.source import Channel
 
 _HIGHEST = 65535
@@ -49,28 +50,36 @@ class PlateOutput:
             scales = {c.name: dict(zip(("zero", "step"), png_scale(c), strict=True)) for c in self.channels}
             write_json(self.path / "scale.json", {"grey value": "zero + step * pixel", "channels": scales})
 
-    def write(self, position: str, shape: Sequence[int], predict: Volume) -> list[list[int]]:
+    def check(self) -> None:
+        """Raise BadInput for frames of positions in several wells: names of frames have one number for a position."""
+        other = next((position for position in self.positions if not position.startswith("A/1/")), None)
+        if self.format not in ("zarr", "csv") and other is not None:
+            raise BadInput(f"{self.path}: frames have no name for position {other}, expected --format zarr")
+
+    def write(self, position: str, shape: Sequence[int], numbers: Numbers, predict: Volume) -> list[list[int]]:
         """Write a position, and return the channel, slice, time and position of each of its frames.
 
         Args:
             position: as `A/1/0`.
             shape: T, Z, Y, X.
+            numbers: of its times and slices.
             predict: returns the channels of a time.
         """
         times, *spatial = shape
         if self.format == "zarr":
             names = [channel.name for channel in self.channels]
             full = (times, len(names), *spatial)
-            image = new_image(self.path, position, full, np.float32, names, self.voxel_size_nm)
+            image = new_image(self.path, position, full, np.float32, names, self.voxel_size_nm, numbers=numbers)
             for time in range(times):
                 for channel, voxels in enumerate(predict(time)):
                     image.write(time, channel, voxels)
             return []
-        number, frames = self.positions.index(position), list[list[int]]()
+        number, frames = int(position.rpartition("/")[2]), list[list[int]]()
         for time in range(times):
             for channel, voxels in enumerate(predict(time)):
-                for z, pixels in [(0, voxels)] if self.format == "npy" else enumerate(voxels):
-                    frames.append([channel, z, time, number])
+                stacks = [(0, voxels)] if self.format == "npy" else zip(numbers.slices, voxels, strict=True)
+                for z, pixels in stacks:
+                    frames.append([channel, z, numbers.times[time], number])
                     self._write_frame(self._name(*frames[-1]), pixels, self.channels[channel])
         return frames
 

@@ -81,7 +81,8 @@ class PlatePrediction:
             return earlier
         times, _, *spatial = self.source.plate.shape(position)
         with one_core() if self.predictor.device.type == "cpu" else nullcontext():
-            frames = self.out.write(position, (times, *spatial), lambda time: self._volume(position, time))
+            numbers = self.source.plate.numbers(position)
+            frames = self.out.write(position, (times, *spatial), numbers, lambda time: self._volume(position, time))
         write_json(record, frames)
         return frames
 
@@ -151,4 +152,5 @@ def plate_prediction(
     channels = output_channels(heads, recorded, asked.variance)
     positions, size = source.positions(asked.part, asked.positions), source.plate.voxel_size_nm
     out = PlateOutput(asked.out, asked.format, channels, positions, size)
+    out.check()
     return PlatePrediction(source, predictor, out, asked.variance, tile)
