@@ -32,7 +32,7 @@ test: venv
 
 PEERS := benchmarks/peers
 
-bench: venv $(PEERS)/gunpowder/.venv/installed $(PEERS)/volara/.venv/installed
+bench: venv $(PEERS)/gunpowder/.venv/installed $(PEERS)/volara/.venv/installed $(PEERS)/careamics/.venv/installed
 	$(BIN)/python benchmarks/run_all.py
 
 $(PEERS)/%/.venv/installed: $(PEERS)/%/requirements.lock

@@ -39,6 +39,7 @@ PARTS = {
         ["prediction.py"],
         ["prediction_memory.py"],
         ["segmentation.py"],
+        ["images.py"],
         ["published_checkpoint.py"],
     ),
     "gpu": (  # the most important figures first: time may run out
@@ -139,7 +140,7 @@ def replace_section(text: str, title: str, content: str) -> str:
 
 def peer_versions() -> str:
     """Return the versions of the peers, from their lock files."""
-    peers, versions = ("gunpowder", "lsds", "volara", "waterz", "zarr"), []
+    peers, versions = ("gunpowder", "lsds", "volara", "waterz", "zarr", "careamics"), []
     for lock in sorted(PEERS.glob("*/requirements.lock")):
         pins = dict(line.split("==") for line in lock.read_text().splitlines() if "==" in line)
         versions.append(" ".join(f"{name} {pins[name]}" for name in peers if name in pins))

@@ -163,7 +163,7 @@ def test_augmentations_in_order(dataset: str, name: str) -> None:
         elastic = {"name": "elastic", "control_point_spacing": (4, 4, 10), "jitter_sigma": (0, 2, 2), "subsample": 8}
         expected = [
             elastic | {"rotation": QUARTER_TURN, "slip": 0.05, "shift": 0.05, "max_misalign": 10},
-            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": (1, 2)},
+            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": (1, 2), "diagonals": True},
             intensity | {"per_section": True},
         ]
     else:
@@ -172,7 +172,7 @@ def test_augmentations_in_order(dataset: str, name: str) -> None:
         transpose = (1, 2) if (dataset, name) == ("hemi", "acrlsd") else (0, 1, 2)
         expected = [
             elastic | {"jitter_sigma": (0, 0, 0), "rotation": QUARTER_TURN} | kept,
-            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": transpose},
+            {"name": "mirror_transpose", "mirror": (0, 1, 2), "transpose": transpose, "diagonals": True},
             elastic | jitter | {"rotation": QUARTER_TURN},
             intensity | {"per_section": False},
         ]

@@ -30,7 +30,8 @@ which the record holds."""
 _LATER: dict[str, dict[str, Any]] = {"sampling": {"inside": False}, "grow_boundary": {"masked": True}}
 """Keys below those of `training`, with their defaults, that earlier versions did not know."""
 _LATER_OF_STEPS: dict[str, dict[str, Any]] = {
-    "missing_sections": {"artifact": 0.0, "artifacts": None, "dark": 0.0, "brightness": [0.2, 0.6]}
+    "mirror_transpose": {"diagonals": True},
+    "missing_sections": {"artifact": 0.0, "artifacts": None, "dark": 0.0, "brightness": [0.2, 0.6]},
 }
 """The same of augmentations, by their names."""
 

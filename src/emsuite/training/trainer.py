@@ -77,7 +77,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
-    _check_schedule(config, until)
+    config = _with_end(config, until)
     frozen = frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
     decide = config.training.validation is not None and config.training.validation.patience is not None
@@ -154,14 +154,14 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
             _end_early(run, state, validator)
 
 
-def _check_schedule(config: NetworkConfig, until: int) -> None:
-    """Raise BadInput if iterations are asked for behind the one to which the learning rate falls."""
-    end, optimizer = config.training.iterations, config.training.optimizer
-    if optimizer.ends and until > end:
-        raise BadInput(
-            f"iterations: {until}, but the learning rate ({optimizer.schedule}) falls to its end at {end}; "
-            f"expected at most {end}, or --set training.iterations={until}"
-        )
+def _with_end(config: NetworkConfig, until: int) -> NetworkConfig:
+    """Return the configuration with the end of a falling learning rate at `until`, if that is behind its own end."""
+    training = config.training
+    if not training.optimizer.ends or until <= training.iterations:
+        return config
+    logger.info("the learning rate (%s) falls until iteration %d, not %d", training.optimizer.schedule, until,
+                training.iterations)  # fmt: skip
+    return config.model_copy(update={"training": training.model_copy(update={"iterations": until})})
 
 
 def _agreed(run: Run, saved: float) -> bool:
