@@ -1,0 +1,134 @@
+#!/usr/bin/env python
+"""Time a training iteration of an image-to-image U-Net with its data, beside CAREamics."""
+
+import resource
+import runpy
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+from iteration import time_iterations
+from measure import ask_peer, peer_cost
+from table import Row, memory, report, seconds
+from table import peers as peers_option
+from table import save as save_option
+
+from emsuite.cli.command import stage
+from emsuite.common.errors import RunFailed
+from emsuite.common.files import write_text
+from emsuite.config.network import build_network, load_network
+
+ROOT = Path(__file__).resolve().parents[1]
+PATCH, BATCH = 64, 8
+LEVEL = "[[1, 3, 3], [1, 3, 3]]"
+NETWORK = f"""
+plate: {{path: PLATE, input_channels: [phase]}}
+voxel_size: [VOXEL]
+unet:
+  num_fmaps: 32
+  fmap_inc_factor: 2
+  downsample_factors: [[1, 2, 2], [1, 2, 2]]
+  kernel_sizes_down: [{LEVEL}, {LEVEL}, {LEVEL}]
+  kernel_sizes_up: [{LEVEL}, {LEVEL}]
+  padding: same
+  norm: batch
+  upsample: bilinear
+heads:
+  nuclei: {{target: image, target_channels: [nuclei], loss: mae}}
+training:
+  iterations: 1000
+  input_shape: [1, {PATCH}, {PATCH}]
+  batch_size: {BATCH}
+  sampling: {{}}
+  augment: [{{name: mirror_transpose, mirror: [1, 2], transpose: [1, 2]}}]
+  checkpoint_every: 100000
+  snapshot_every: 100000
+prediction: {{input_shape: [1, 256, 256]}}
+"""
+
+
+@stage(example="python benchmarks/images.py")
+@click.option("--iterations", type=click.IntRange(40), default=120, help="Of each program.")
+@peers_option
+@save_option
+def main(iterations: int, peers: bool, json_path: Path | None) -> None:
+    """Train on the synthetic plate from fresh weights, as 02_train/train.py does: batches of 8 of 64x64 pixels.
+
+    CAREamics trains its own U-Net of the same depth and widths, at mean absolute error with flips and turns, on the
+    same normalized images. It has fewer weights: its last convolution of a level halves the channels.
+    """
+    import torch
+
+    from emsuite.training.volumes import load_training_data
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        plate = make_plate(folder)
+        network = write_network(folder / "microdl/peer", plate)
+        config = load_network(network)
+        volumes = load_training_data(config, [], ROOT)
+        wall = time_iterations(network, config, volumes, "cpu", 0, iterations)
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        weights = sum(p.numel() for p in build_network(config).parameters())
+        name = f"training images, 2-D U-Net, float32, {BATCH} of {PATCH}x{PATCH}: iteration with its data"
+        rows = [Row(f"{name}; {weights:,} weights", seconds(wall), "", None, "", memory(used))]
+        if peers:
+            arrays = [save(folder / f"{c}.npy", images(plate, c)) for c in ("phase", "nuclei")]
+            answer = ask_peer("careamics", "train.py", *arrays, PATCH, BATCH, iterations,
+                              OMP_NUM_THREADS=str(torch.get_num_threads()))  # fmt: skip
+            theirs = peer_cost(answer)
+            beside = f"CAREamics {seconds(theirs.wall)}, {answer['parameters']:,} weights"
+            peaks = f"{memory(used)} / {memory(theirs.memory)}"
+            rows = [Row(f"{name}; {weights:,} weights", seconds(wall), beside, theirs.wall / wall, ">= 1.5", peaks)]
+    report(rows, json_path)
+
+
+def make_plate(folder: Path) -> Path:
+    """Return the folder of the synthetic plate, preprocessed."""
+    run("synthesize_plate.py", folder / "frames")
+    write_text(folder / "preprocess.yaml", f"input: {folder / 'frames'}\noutput: {folder / 'ready'}\nflat_field: {{}}\n"
+               "split: {}\n")  # fmt: skip
+    run("preprocess.py", folder / "preprocess.yaml")
+    return folder / "ready"
+
+
+def run(script: str, *words: object) -> None:
+    """Run a script of 01_data in this process."""
+    try:
+        runpy.run_path(str(ROOT / "01_data" / script))["main"].main([str(word) for word in words])
+    except SystemExit as end:
+        if end.code:
+            raise RunFailed(f"{script}: ended with {end.code}, see above") from None
+
+
+def write_network(folder: Path, plate: Path) -> Path:
+    """Write the network of the plate, with the plate's voxel size."""
+    from emsuite.plates.plate import open_plate
+
+    size = open_plate(plate / "plate.zarr").voxel_size_nm or (1, 1, 1)
+    text = NETWORK.replace("PLATE", str(plate)).replace("VOXEL", ", ".join(f"{n:g}" for n in size))
+    folder.mkdir(parents=True)
+    write_text(folder / "network.yaml", text)
+    return folder
+
+
+def images(plate: Path, channel: str) -> np.ndarray:
+    """Return all images (S, Y, X) of a channel, in deviations from their mean."""
+    from emsuite.plates.plate import open_plate
+
+    opened = open_plate(plate / "plate.zarr")
+    number = opened.channels.index(channel)
+    stacks = [opened.read(p, t, number) for p in opened.positions for t in range(opened.shape(p)[0])]
+    voxels = np.concatenate(stacks).astype(np.float32)
+    return (voxels - voxels.mean()) / voxels.std()
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    """Write an array, and return its path."""
+    np.save(path, array)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Time training iterations of CAREamics' supervised U-Net, data included.
+
+python train.py INPUT.npy TARGET.npy PATCH BATCH ITERATIONS; images (S, Y, X) float32.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+from careamics import CAREamist
+from careamics.config import create_care_config
+from lightning.pytorch.callbacks import Callback
+
+SKIPPED = 10
+"""Iterations at the start that are not timed."""
+
+
+class Clock(Callback):
+    """Notes when each iteration ends."""
+
+    def __init__(self):
+        self.ends, self.losses = [], []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.ends.append(time.perf_counter())
+        self.losses.append(float(outputs["loss"]))
+
+
+def main():
+    given, target, patch, batch, iterations = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    warnings.simplefilter("ignore")
+    config = create_care_config(
+        experiment_name="peer", data_type="array", axes="SYX", patch_size=[patch, patch], batch_size=batch,
+        num_epochs=1, num_steps=iterations, augmentations=["x_flip", "y_flip", "rotate_90"],
+    )  # fmt: skip
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        careamist = CAREamist(config, work_dir=folder, callbacks=[clock], enable_progress_bar=False)
+        images = [np.load(path) for path in (given, target)]
+        careamist.train(train_data=images[0], train_data_target=images[1])
+    took = [after - before for before, after in zip(clock.ends[SKIPPED:], clock.ends[SKIPPED + 1 :], strict=False)]
+    parameters = sum(p.numel() for p in careamist.model.parameters())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"wall": statistics.mean(took), "cpu": 0.0, "memory": memory, "parameters": parameters,
+                      "losses": [clock.losses[0], clock.losses[-1]]}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
