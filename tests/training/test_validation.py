@@ -24,7 +24,7 @@ from emsuite.training.log import read_losses
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import start
 from emsuite.training.validation import Validator
-from emsuite.training.volumes import load_held_out, load_training_data
+from emsuite.training.volumes import load_held_out, load_training_data, training_data
 from small_training import AFFS, CPU, LSDS, two_neurons, write_network
 
 TRAIN, HELD_OUT = "@0:140,:,:", "@140:280,:,:"
@@ -71,7 +71,7 @@ def test_the_loss_is_that_of_the_samples_with_the_weights_that_predict(tmp_path:
     for tensor in state.averages["network"].values():
         tensor.copy_(tensor * 0.5)
     before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
-    validator = Validator(folder, config, state, held_out, Processes(CPU))
+    validator = Validator(folder, config, state, held_out, Processes(CPU), training_data(held_out))
     found = validator.validate(state)
     assert validator.validate(state) == found
     assert all(torch.equal(before[name], tensor) for name, tensor in state.network.state_dict().items())

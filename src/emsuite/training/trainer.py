@@ -5,10 +5,11 @@ What a step does, the kind of training says: see `emsuite.training.supervised` f
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +51,8 @@ class Run:
     request: StopRequest
     lock: Lock | None
     """That of the folder; only the process that writes has it."""
+    measured_on: Sequence[Mapping[str, Any]] = ()
+    """The contents of the volumes to validate on, see `training_data`."""
 
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
@@ -80,9 +83,9 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     config = _with_end(config, until)
     frozen = frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
-    decide = config.training.validation is not None and config.training.validation.patience is not None
-    now = record(config, data, git_commit(), frozen.record if frozen else None,
-                 training_data(held_out) if decide else None)  # fmt: skip
+    validation, measured_on = config.training.validation, training_data(held_out)
+    decide = validation is not None and validation.patience is not None
+    now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None)
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,
@@ -104,9 +107,9 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
                 f"train up to {state.iteration} or more"
             )
         names = list(dict.fromkeys(volume.name for volume in volumes))
-        run = Run(folder, config, names, until, group, request, lock)
+        run = Run(folder, config, names, until, group, request, lock, measured_on)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
-        _train(run, state, on_device(volumes, group.device), held_out)
+        _train(run, state, on_device(volumes, group.device), on_device(held_out, group.device))
         return request.exit_code
 
 
@@ -121,7 +124,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
         share = run.group.share(training.batch_size, training.accumulate)
         made = step.make_batches(state, run.config, volumes, share, iterations, run.group.device)
         batches = stack.enter_context(closing(made))
-        validator = Validator(run.folder, run.config, state, on_device(held_out, run.group.device), run.group)
+        validator = Validator(run.folder, run.config, state, held_out, run.group, run.measured_on)
         report, saved = None, time.monotonic()
         if run.group.is_main:
             report = TrainingReport(run.folder, run.config, state.iteration, run.until)

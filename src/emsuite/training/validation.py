@@ -11,9 +11,10 @@ validation stands, so that a resumed run comes to the same end.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,6 @@ from emsuite.training.checkpoint_manifest import is_only_best, remove_manifest
 from emsuite.training.distributed import Processes
 from emsuite.training.registry import STEPS
 from emsuite.training.step import TrainingState
-from emsuite.training.volumes import training_data
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,11 @@ class Validator:
 
     def __init__(
         self, folder: Path, config: NetworkConfig, state: TrainingState, volumes: Sequence[TrainingVolume],
-        group: Processes,
+        group: Processes, contents: Sequence[Mapping[str, Any]],
     ):  # fmt: skip
         """Find the positions of samples in `volumes`, which training does not read; none: nothing is validated.
+
+        `contents` are those of the volumes, see `training_data`.
 
         Raises:
             BadInput: the configuration asks for validation and there are no volumes, or no room for samples in them.
@@ -51,7 +53,7 @@ class Validator:
         if self.settings and not volumes:
             raise BadInput(f"{folder}: training.validation needs held-out volumes, expected training.validation.data")
         self._losses = STEPS[config.step].held_out(state, config, volumes, group.device) if self.settings else None
-        self._measured_on = _digest(self.settings.samples, volumes) if self.settings else ""
+        self._measured_on = _digest(self.settings.samples, contents) if self.settings else ""
         self._former: int | None = None
         """The best iteration before the one that was found last, on the same samples."""
 
@@ -125,10 +127,10 @@ class Validator:
             checkpoints.load_optimizer(state.optimizers[name], moments, path)
 
 
-def _digest(samples: int, volumes: Sequence[TrainingVolume]) -> str:
+def _digest(samples: int, contents: Sequence[Mapping[str, Any]]) -> str:
     """Return a digest of what losses are measured on: the contents of the volumes, and the number of samples."""
-    contents = [{key: told for key, told in part.items() if key != "volume"} for part in training_data(volumes)]
-    return hashlib.sha256(json.dumps([samples, contents], sort_keys=True).encode()).hexdigest()[:16]
+    unnamed = [{key: told for key, told in part.items() if key != "volume"} for part in contents]
+    return hashlib.sha256(json.dumps([samples, unnamed], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _are_comparable(config: NetworkConfig, earlier: int, iteration: int) -> bool:
