@@ -16,12 +16,11 @@ from PIL import Image
 from builders import files_in
 from emsuite.common.errors import BadInput
 from emsuite.plates import correct_positions as module
-from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.corrections import equalized, flattened, resized
 from emsuite.plates.flat_field import estimate_flat_field, sum_of_images
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
 from emsuite.plates.index_plate import index_plate
-from emsuite.plates.plate import ZarrPlate, open_plate
+from emsuite.plates.plate import MASK, WEIGHTS, ZarrPlate, open_plate
 from emsuite.plates.preprocess import preprocess
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.split import read_split

@@ -23,13 +23,10 @@ from emsuite.plates.corrections import (
 )
 from emsuite.plates.flat_field import empty_sections
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
-from emsuite.plates.plate import FieldImage, Numbers, Plate, new_image
+from emsuite.plates.plate import MASK, WEIGHTS, FieldImage, Numbers, Plate, new_image
 from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import Empty, Where
-
-MASK, WEIGHTS = "labels/foreground", "border_weights"
-"""Further images of a position."""
 
 
 class Written(NamedTuple):

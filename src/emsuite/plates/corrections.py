@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
+from skimage.exposure import equalize_adapthist
+from skimage.transform import resize
 
 from emsuite.plates.flat_field import empty_sections
 
@@ -36,8 +38,6 @@ def resized(volume: np.ndarray, factors: Factors) -> np.ndarray:
         volume: (Z, Y, X).
         factors: along z, y, x.
     """
-    from skimage.transform import resize  # here: training on volumes needs no scikit-image
-
     shape = resized_shape(volume.shape, factors)
     voxels, dark = np.asarray(volume, np.float32), empty_sections(volume)
     if shape == volume.shape:
@@ -92,8 +92,6 @@ def clipped(volume: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def equalized(volume: np.ndarray, kernel_size: int | None, clip_limit: float) -> np.ndarray:
     """Return each section of a volume (Z, Y, X) equalized by CLAHE, float32 in 0 to 1; empty sections become 0."""
-    from skimage.exposure import equalize_adapthist  # see `resized`
-
     result = np.zeros(volume.shape, np.float32)
     for z in np.flatnonzero(~empty_sections(volume)):
         section = volume[z].astype(np.float64)

@@ -24,6 +24,9 @@ from emsuite.io.formats.tensors.hcs import Numbers as Numbers
 from emsuite.plates.frame_names import ByOrder, Parse
 from emsuite.plates.frames import TABLE, FramePlate, frames_in, read_frames
 
+MASK, WEIGHTS = "labels/foreground", "border_weights"
+"""Further images of a preprocessed position."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

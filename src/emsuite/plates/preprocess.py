@@ -25,7 +25,7 @@ from emsuite.common.outputs import is_finished, output
 from emsuite.common.progress import progress
 from emsuite.io.fingerprint import origin_of, seen
 from emsuite.io.volume import fingerprint
-from emsuite.plates.correct_positions import MASK, Correction, Written, empty_of, volumes_of
+from emsuite.plates.correct_positions import Correction, Written, empty_of, volumes_of
 from emsuite.plates.flat_field import (
     Light,
     SumOfImages,
@@ -35,6 +35,7 @@ from emsuite.plates.flat_field import (
     write_flat_field,
 )
 from emsuite.plates.plate import (
+    MASK,
     Plate,
     ZarrPlate,
     check_equal_sizes,

@@ -17,8 +17,7 @@ from emsuite.data.images.settings import PlateInput
 from emsuite.data.images.volumes import ImageLoader, ReadyPlate
 from emsuite.data.sampler import Sampler
 from emsuite.data.training_volume import Ones
-from emsuite.plates.correct_positions import MASK
-from emsuite.plates.plate import ZarrPlate
+from emsuite.plates.plate import MASK, ZarrPlate
 from emsuite.plates.preprocess import preprocess
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import read_statistics

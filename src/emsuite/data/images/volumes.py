@@ -27,9 +27,8 @@ from emsuite.data.images.scales import ImageScales, step_of
 from emsuite.data.images.settings import PlateInput
 from emsuite.data.images.stored_image import StoredImage
 from emsuite.data.training_volume import Ones
-from emsuite.plates.correct_positions import MASK, WEIGHTS
 from emsuite.plates.flat_field import empty_sections
-from emsuite.plates.plate import ZarrPlate, open_plate
+from emsuite.plates.plate import MASK, WEIGHTS, ZarrPlate, open_plate
 from emsuite.plates.selection import channel_numbers
 from emsuite.plates.split import PARTS, read_split
 from emsuite.targets.images import BORDERS, FOREGROUND, ImageName
