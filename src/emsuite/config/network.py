@@ -7,106 +7,25 @@ The settings of each part (augmentations, heads, U-Net, sampling) stand beside t
 composes them.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from emsuite.augment.missing_sections import MissingSections
-from emsuite.augment.registry import Augmentations
-from emsuite.common.device import Precision, free_memory
+from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
-from emsuite.config.training import Autocontext, Optimizer, StartFrom, Validation
+from emsuite.config.training import Autocontext, Prediction, Training
 from emsuite.data.images.settings import PlateInput
 from emsuite.data.normalization import Normalization
-from emsuite.data.sampler import SamplingSettings
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
 from emsuite.models.unet_settings import UNetSettings
-from emsuite.targets.boundary import GrowBoundary
 from emsuite.targets.heads import Heads, ImageHead, LsdsHead
 from emsuite.targets.make import TargetMaker
-
-_Size = Annotated[int, Field(gt=0, le=10**9)]
-Triple = tuple[_Size, _Size, _Size]
-_MOST_VOXELS = 2**40
-"""Of a batch, or of a tile."""
-
-
-class Training(Settings):
-    """How the network is trained."""
-
-    iterations: PositiveInt = Field(description="trained to here unless told otherwise")
-    split: str | None = Field(None, description="name of the data set's split to train on (default: its first)")
-    input_shape: Triple = Field(description="voxels of raw per sample, z y x")
-    batch_size: int = Field(1, gt=0, le=2**20, description="samples per iteration, shared out among all GPUs")
-    accumulate: PositiveInt = Field(
-        1, description="passes per iteration, each with its part of the batch: saves memory"
-    )
-    compile: bool = Field(False, description="have torch compile the network: minutes at the start")
-    cuda_graph: bool = Field(True, description="on a GPU, replay the iteration as one CUDA graph where it can be one")
-    deterministic: bool = Field(False, description="the same bytes on the same GPU, at the cost of speed")
-    stream: bool | None = Field(
-        None, description="read volumes from disk as samples need them (default: if memory does not hold them twice)"
-    )
-    precision: Precision = Field("float32", description="of convolutions; weights are float32")
-    initial_weights: Literal["he", "glorot"] = Field(
-        "he", description="he: normal (He et al. 2015); glorot: uniform, all biases 0 (Glorot and Bengio 2010)"
-    )
-    start_from: StartFrom | None = Field(None, description="begin with weights of a checkpoint, not with random ones")
-    optimizer: Optimizer = Optimizer()
-    validation: Validation | None = Field(None, description="the loss on held-out samples, every so many iterations")
-    average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
-    sampling: SamplingSettings
-    augment: Augmentations = ()
-    grow_boundary: GrowBoundary | None = None
-    renumber_components_from: PositiveInt | None = Field(
-        None, description="after this iteration connected components get labels of their own, behind the grown boundary"
-    )
-    checkpoint_every: PositiveInt = 10_000
-    checkpoint_every_minutes: float = Field(
-        15, gt=0, description="minutes between interim checkpoints, of which the newest is kept, for going on alone"
-    )
-    snapshot_every: PositiveInt = 1_000
-    snapshot_format: Literal["zarr", "hdf5"] = Field("zarr", description="hdf5: one file for each snapshot")
-    log_every: PositiveInt = 10
-    profile_every: NonNegativeInt = Field(0, description="iterations between tables of what each part takes; 0: none")
-
-    @model_validator(mode="after")
-    def _countable(self) -> "Training":
-        _check_voxels(self.input_shape, self.batch_size)
-        return self
-
-
-Margin = Literal["half", "whole"]
-
-
-class Prediction(Settings):
-    """How the network predicts."""
-
-    input_shape: Triple = Field(description="voxels of raw per tile on a GPU, z y x; smaller tiles serve elsewhere")
-    precision: Precision = Field("float32", description="of convolutions")
-    heads: tuple[str, ...] | None = Field(None, description="heads to write (default: all)")
-    original_margin: Margin = Field(
-        "half", description="with --tile original, context that is left out on either side of a volume"
-    )
-
-    @model_validator(mode="after")
-    def _countable(self) -> "Prediction":
-        _check_voxels(self.input_shape)
-        return self
-
-
-def _check_voxels(input_shape: Sequence[int], samples: int = 1) -> None:
-    if (voxels := math.prod(input_shape) * samples) > _MOST_VOXELS:
-        raise ValueError(
-            f"input_shape {list(input_shape)} of {samples} samples: {voxels} voxels, expected at most 2^40"
-        )
-
 
 StepName = Literal["supervised"]
 """The kinds of training, of `emsuite.training.registry`."""

@@ -17,7 +17,7 @@ import numpy as np
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
-from emsuite.config.network import Margin
+from emsuite.config.training import Margin
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tiling, Window, even_input_shape
