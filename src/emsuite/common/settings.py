@@ -16,6 +16,7 @@ from unicodedata import category
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.functional_validators import BeforeValidator
 
 from emsuite.common.documents import parse_yaml, parse_yaml_nodes, read_text, shortened
 from emsuite.common.errors import BadInput
@@ -254,6 +255,37 @@ Lengths = tuple[Length, Length, Length]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 NonNegativeRange = Annotated[tuple[NonNegative, NonNegative], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+_END = r"\s*(-?\d+(?:\.\d+)?|)\s*"
+RANGE = re.compile(f"{_END}:{_END}")
+_NOTHING = (None, "null", "~", "")  # as config.yaml and --config read it
+EXPECTED_REGION = "expected three ranges in nm, as 0:1040,:,:"
+
+
+def _region(value: Any) -> Any:
+    """Return a region as text; raise ValueError for anything that is none."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        value = ",".join(_range(part) for part in value)
+    if isinstance(value, str) and not is_region(value):
+        raise ValueError(EXPECTED_REGION)
+    return value
+
+
+def _range(part: Any) -> str:
+    if isinstance(part, Sequence) and not isinstance(part, str) and len(part) in (0, 2):
+        return ":".join("" if end in _NOTHING else str(end) for end in part) or ":"
+    return ":" if part in _NOTHING else str(part)
+
+
+def is_region(text: str) -> bool:
+    """Return whether a text is three ranges."""
+    ranges = [RANGE.fullmatch(part) for part in text.split(",")]
+    return len(ranges) == 3 and all(ranges)
+
+
+Region = Annotated[str, BeforeValidator(_region)]
+"""Begin and end of each axis in nm, `z0:z1,y0:y1,x0:x1`; an end that is left out is that of the volume. In yaml also a
+list of three, each `[begin, end]`, or nothing for all."""
 
 
 def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list[str]:

@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Lengths, NonNegative, Settings, as_options, load
-from emsuite.config.parts import Region
+from emsuite.common.settings import Lengths, NonNegative, Region, Settings, as_options, load
 from emsuite.data.labels_mask import MaskRule, check_mask_rule
 from emsuite.data.membranes import LabelsRule
 from emsuite.segmentation.settings import SegmentationSettings

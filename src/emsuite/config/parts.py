@@ -8,45 +8,16 @@ The last `@` counts, and only in front of a region: the paths of volumes may hol
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
-from emsuite.common.settings import Settings
+from emsuite.common.settings import EXPECTED_REGION, RANGE, Region, Settings, is_region
 
-_END = r"\s*(-?\d+(?:\.\d+)?|)\s*"
-_RANGE = re.compile(f"{_END}:{_END}")
 _LIKE_A_REGION = re.compile(r"[-+\d.:,\s]*")
 _THREE_RANGES = re.compile(r"[^,/]*:[^,/]*(,[^,/]*:[^,/]*){2}")
-_NOTHING = (None, "null", "~", "")  # as config.yaml and --config read it
-_EXPECTED = "expected three ranges in nm, as 0:1040,:,:"
-
-
-def _region(value: Any) -> Any:
-    """Return a region as text; raise ValueError for anything that is none."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = ",".join(_range(part) for part in value)
-    if isinstance(value, str) and not _is_region(value):
-        raise ValueError(_EXPECTED)
-    return value
-
-
-def _range(part: Any) -> str:
-    if isinstance(part, Sequence) and not isinstance(part, str) and len(part) in (0, 2):
-        return ":".join("" if end in _NOTHING else str(end) for end in part) or ":"
-    return ":" if part in _NOTHING else str(part)
-
-
-def _is_region(text: str) -> bool:
-    ranges = [_RANGE.fullmatch(part) for part in text.split(",")]
-    return len(ranges) == 3 and all(ranges)
-
-
-Region = Annotated[str, BeforeValidator(_region)]
-"""Begin and end of each axis in nm, `z0:z1,y0:y1,x0:x1`; an end that is left out is that of the volume. In yaml also a
-list of three, each `[begin, end]`, or nothing for all."""
 
 
 def _whole_name(path: Path) -> Path:
@@ -97,11 +68,11 @@ def split_part(text: str) -> tuple[str, str | None]:
     is_meant = _LIKE_A_REGION.fullmatch(roi) or _THREE_RANGES.fullmatch(roi)
     if not at or not volume or not is_meant:
         return text, None
-    if _is_region(roi):
+    if is_region(roi):
         return volume, roi
     if Path(text).exists():
         return text, None
-    raise ValueError(f"{roi!r} behind the last @ is no region, {_EXPECTED}")
+    raise ValueError(f"{roi!r} behind the last @ is no region, {EXPECTED_REGION}")
 
 
 def read_parts(given: Any) -> Any:
@@ -122,10 +93,10 @@ def read_parts(given: Any) -> Any:
     parts: list[Any] = []
     for piece in map(_uncut, given):
         before = parts[-1].rpartition("@")[2] if parts and isinstance(parts[-1], str) and "@" in parts[-1] else ""
-        is_open = before and len(before.split(",")) < 3 and all(map(_RANGE.fullmatch, before.split(",")))
+        is_open = before and len(before.split(",")) < 3 and all(map(RANGE.fullmatch, before.split(",")))
         if is_open and isinstance(piece, int):
             raise ValueError(f"yaml reads a range behind {parts[-1]!r} as the number {piece}: put the part in quotes")
-        if is_open and isinstance(piece, str) and all(map(_RANGE.fullmatch, piece.split(","))):
+        if is_open and isinstance(piece, str) and all(map(RANGE.fullmatch, piece.split(","))):
             parts[-1] += f",{piece}"
         else:
             parts.append(piece)

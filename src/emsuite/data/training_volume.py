@@ -112,7 +112,7 @@ def load_training_volume(
     used = _used(path, raw, labels, roi)
     if mask and not mask.roi.contains(used):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {used} nm")
-    labelled = StoredVoxels(labels, used, partial(_labels, rule=rule), torch.int32, mask)
+    labelled = labels_source(labels, used, rule, mask)
     sources: list[Source] = [raw_source(raw, mask), labelled]
     if mask:
         sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
@@ -135,6 +135,11 @@ def _moved(source: Source | None, device: torch.device | str) -> Source | None:
 def raw_source(raw: Volume, mask: Volume | None = None) -> "StoredVoxels":
     """Return raw on disk as a source of uint8, or of float32 in [0, 1]: 0 where it is no number and masked out."""
     return StoredVoxels(raw, raw.roi, _raw, torch.uint8 if raw.dtype == np.uint8 else torch.float32, mask)
+
+
+def labels_source(labels: Volume, roi: Roi, rule: MaskRule = NO_RULE, mask: Volume | None = None) -> "StoredVoxels":
+    """Return the labels on disk inside `roi` (nm) as a source of int32, renumbered from 1 in each piece."""
+    return StoredVoxels(labels, roi, partial(_labels, rule=rule), torch.int32, mask)
 
 
 def memory_needed(path: str | Path, roi: Roi | None = None, normalization: Normalization = DTYPE) -> int:
