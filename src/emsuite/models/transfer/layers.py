@@ -41,7 +41,8 @@ def normalize(x: Tensor, norm: str) -> Tensor:
 def reflect(x: Tensor, width: int, dims: int) -> Tensor:
     """Return `x` with `width` voxels of its mirror image at both ends of its last `dims` axes.
 
-    The border voxel is not repeated. On a GPU it is put together from slices: torch's own has gradients that are not the same bytes each time.
+    The border voxel is not repeated. On a GPU the result is put together from slices: the gradients of torch's own
+    function are not the same bytes each time.
     """
     if not x.is_cuda:
         return functional.pad(x, (width, width) * dims, mode="reflect")
