@@ -85,11 +85,12 @@ class Interpolate(nn.Module):
         x = convolve(x, self.weight, self.bias)
         for axis, factor in enumerate(self.factor, start=2):
             if factor > 1:
-                x = _linear(x, axis, factor) if self.linear else _repeated(x, axis, factor)
+                x = _linear(x, axis, factor) if self.linear else repeated(x, axis, factor)
         return centre_crop(x, [n - less for n, less in zip(x.shape[2:], self.lost, strict=True)])
 
 
-def _repeated(x: Tensor, axis: int, factor: int) -> Tensor:
+def repeated(x: Tensor, axis: int, factor: int) -> Tensor:
+    """Return `x` with each voxel `factor` times in a row along `axis`."""
     return torch.stack([x] * factor, axis + 1).flatten(axis, axis + 1)
 
 

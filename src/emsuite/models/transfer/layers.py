@@ -1,0 +1,76 @@
+"""Layers that the networks of domain transfer share: 2-D or 3-D convolutions, norms, padding, first weights.
+
+A 2-D network reads (N, C, Z, Y, X) as well: `as_images` puts the sections into the batch, `as_volume` takes them out.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_DEVIATION = 0.02
+"""Of the first weights (Radford et al. 2016, DCGAN)."""
+Sizes = int | Sequence[int]
+
+
+def convolution(dims: int, in_channels: int, out_channels: int, kernel: Sizes, *, stride: Sizes = 1,
+                padding: Sizes = 0, bias: bool = True) -> nn.Module:  # fmt: skip
+    """Return a convolution over the last `dims` axes."""
+    kind = nn.Conv3d if dims == 3 else nn.Conv2d
+    k, s, p = (_per_axis(dims, sizes) for sizes in (kernel, stride, padding))
+    return kind(in_channels, out_channels, k, s, p, bias=bias)  # type: ignore[arg-type]
+
+
+def transposed(dims: int, in_channels: int, out_channels: int, kernel: int, *, stride: Sizes = 2, padding: Sizes = 1,
+               more: Sizes = 0, bias: bool = True) -> nn.Module:  # fmt: skip
+    """Return a transposed convolution over the last `dims` axes; its output is `more` voxels longer at its end."""
+    kind = nn.ConvTranspose3d if dims == 3 else nn.ConvTranspose2d
+    s, p, m = (_per_axis(dims, sizes) for sizes in (stride, padding, more))
+    return kind(in_channels, out_channels, kernel, s, p, m, bias=bias)  # type: ignore[arg-type]
+
+
+def normalize(x: Tensor, norm: str) -> Tensor:
+    """Return `x` with mean 0 and variance 1 in each channel of each sample (`instance`), or as it is (`none`).
+
+    Source: Ulyanov et al. 2016, with epsilon 1e-5, without weights of its own.
+    """
+    return functional.instance_norm(x, use_input_stats=True) if norm == "instance" else x
+
+
+def reflect(x: Tensor, width: int, dims: int) -> Tensor:
+    """Return `x` with `width` voxels of its mirror image at both ends of its last `dims` axes.
+
+    The border voxel is not repeated. On a GPU the result is put together from slices: the gradients of torch's own
+    function are not the same bytes each time.
+    """
+    if not x.is_cuda:
+        return functional.pad(x, (width, width) * dims, mode="reflect")
+    for axis in range(x.ndim - dims, x.ndim):
+        n = x.shape[axis]
+        ends = x.narrow(axis, 1, width).flip(axis), x.narrow(axis, n - 1 - width, width).flip(axis)
+        x = torch.cat([ends[0], x, ends[1]], axis)
+    return x
+
+
+def as_images(x: Tensor, dims: int) -> Tensor:
+    """Return (N, C, Z, Y, X) as (N * Z, C, Y, X) for 2-D networks, as it is for others."""
+    return x if dims == 3 else x.movedim(2, 1).flatten(0, 1)
+
+
+def as_volume(x: Tensor, dims: int, samples: int) -> Tensor:
+    """Return the reverse of `as_images`, for `samples` samples."""
+    return x if dims == 3 else x.unflatten(0, (samples, -1)).movedim(1, 2)
+
+
+def draw_normal_weights(network: nn.Module) -> None:
+    """Draw all kernels from N(0, 0.02), from torch's random state, and set all biases to 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.normal_(layer.weight, std=_DEVIATION)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _per_axis(dims: int, sizes: Sizes) -> tuple[int, ...]:
+    return (sizes,) * dims if isinstance(sizes, int) else tuple(sizes)
