@@ -7,13 +7,11 @@ trainA/12_block_3.tif   (y, x), or (z, y, x)
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fastremap
 import numpy as np
-import tifffile
 import torch
 from torch import Tensor
 
@@ -21,11 +19,9 @@ from emsuite.common.errors import BadInput
 from emsuite.data.grey_values import TYPES, GreyRange, is_grey, range_of_type
 from emsuite.data.training_volume import CPU
 from emsuite.data.transfer.settings import DomainSettings
-from emsuite.io.formats.sections.image_folder import read_image
-from emsuite.io.formats.sections.lazy_array import natural_order
+from emsuite.io.formats.sections.patch_files import open_stack, patch_names, read_patch
 from emsuite.io.values import in_unit_range
 
-_ENDINGS = {".png", ".tif", ".tiff"}
 _MEASURED = 64
 """Patches whose grey values are measured."""
 
@@ -50,7 +46,7 @@ class Patches:
         """Return the voxels of a patch, (Z, Y, X); raise BadInput if it has another size or type than the first."""
         if self._stack is not None:
             return np.array(self._stack[number])
-        voxels = _read(self.path / self.names[number])
+        voxels = read_patch(self.path / self.names[number])
         if voxels.shape != self.shape or voxels.dtype != self.dtype:
             raise BadInput(
                 f"{self.path / self.names[number]}: a patch of {voxels.shape} {voxels.dtype}, expected {self.shape} "
@@ -62,15 +58,12 @@ class Patches:
 def open_patches(path: Path) -> Patches:
     """Open a TIFF of 4 axes or a folder of patches; raise BadInput if it is missing, empty or neither."""
     if path.is_dir():
-        names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
-        names = sorted((name for name in names if Path(name).suffix.lower() in _ENDINGS), key=natural_order)
-        if not names:
-            raise BadInput(f"{path}: holds no PNG or TIFF, expected patches")
-        first = _read(path / names[0])
+        names = patch_names(path)
+        first = read_patch(path / names[0])
         return Patches(path, tuple(names), _three(first.shape), first.dtype)
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder, expected patches")
-    stack = _stack(path)
+    stack = open_stack(path)
     return Patches(path, tuple(map(str, range(len(stack)))), _three(stack.shape[1:]), stack.dtype, stack)
 
 
@@ -161,32 +154,6 @@ def _measured(patches: Patches, percentiles: tuple[float, float]) -> GreyRange:
     if not low < high:
         raise BadInput(f"{patches.path}: percentiles {percentiles} are {low:g} and {high:g}, expected two values")
     return GreyRange(low, high)
-
-
-def _read(path: Path) -> np.ndarray:
-    if path.suffix.lower() == ".png":
-        return read_image(path)[None]
-    try:
-        voxels = np.asarray(tifffile.imread(path))
-    except Exception as error:  # a damaged file: errors of any kind
-        raise BadInput(f"{path}: cannot be read: {error}") from None
-    if voxels.ndim not in (2, 3):
-        raise BadInput(f"{path}: {voxels.ndim} axes {voxels.shape}, expected a patch (y, x) or (z, y, x)")
-    return voxels.reshape((-1, *voxels.shape[-2:]))
-
-
-def _stack(path: Path) -> Any:
-    for read in (partial(tifffile.memmap, mode="r"), tifffile.imread):
-        try:
-            stack = read(path)
-        except ValueError:  # compressed: it cannot be mapped
-            continue
-        except Exception as error:  # a damaged file: errors of any kind
-            raise BadInput(f"{path}: cannot be read: {error}") from None
-        if stack.ndim != 4 or not stack.size:
-            raise BadInput(f"{path}: {stack.ndim} axes {stack.shape}, expected 4: patches, z, y, x")
-        return stack
-    raise BadInput(f"{path}: cannot be read, expected a TIFF")
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:
