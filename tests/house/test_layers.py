@@ -116,9 +116,9 @@ def test_only_formats_know_the_libraries_of_formats(library: str) -> None:
             assert library not in {module.split(".")[0] for module in found}, name
 
 
-def test_only_volumes_and_plates_know_the_formats() -> None:
-    """A plate has five axes and a folder of frames names them, of which a volume knows nothing."""
-    users = {"io.volume", "io.levels", "io.single_file", "plates.plate", "plates.frames"}
+def test_only_volumes_plates_and_patches_know_the_formats() -> None:
+    """A plate has five axes and a folder of frames names them, of which a volume knows nothing; patches are many."""
+    users = {"io.volume", "io.levels", "io.single_file", "plates.plate", "plates.frames", "data.transfer.patches"}
     for name, imported in GRAPH.items():
         if any(other.startswith("io.formats.") for other in imported):
             assert name in users or name.startswith("io.formats."), name
