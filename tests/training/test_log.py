@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_rates_are_means_since_the_last_report(
     tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = TrainingReport(tmp_path, CONFIG, 10, 30)
+    report = TrainingReport(tmp_path, CONFIG, 10, 30, list(CONFIG.heads))
     clock.append(1.0)
     report.add(11, {"loss": 3.0, "affs": 3.0}, 0.1, waited=0.25)
     for _ in range(10):
@@ -55,7 +55,7 @@ def test_rates_are_means_since_the_last_report(
 
 
 def test_pictures_show_the_middle_section(tmp_path: Path) -> None:
-    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    report = TrainingReport(tmp_path, CONFIG, 0, 30, list(CONFIG.heads))
     target = Target(torch.rand(2, 3, 4, 5, 6), torch.ones(2, 3, 4, 5, 6), torch.ones(2, 4, 5, 6, dtype=torch.int32))
     batch = Batch(7, {"raw": torch.rand(2, 1, 8, 9, 10)}, {"affs": target}, torch.ones(2, 5, 6, 7, dtype=torch.uint8))
     report.show(StepResult({}, batch, {"affs": HeadOutput(torch.randn(2, 3, 4, 5, 6), torch.sigmoid)}))
@@ -71,7 +71,7 @@ def test_a_long_run_says_once_how_long_it_will_take(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     caplog.set_level("INFO", "emsuite")
-    report = TrainingReport(tmp_path, CONFIG, 100, 400_101)
+    report = TrainingReport(tmp_path, CONFIG, 100, 400_101, list(CONFIG.heads))
     for second in (100, 200, 300):
         clock.append(second)
         report.step()
@@ -83,7 +83,7 @@ def test_a_long_run_says_once_how_long_it_will_take(
 
 def test_a_short_run_does_not(tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "emsuite")
-    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    report = TrainingReport(tmp_path, CONFIG, 0, 30, list(CONFIG.heads))
     for second in range(30):
         clock.append(second)
         report.step()
@@ -108,7 +108,7 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
 
 def test_a_profile_is_a_table_and_curves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "emsuite")
-    report = TrainingReport(tmp_path, CONFIG, 0, 30)
+    report = TrainingReport(tmp_path, CONFIG, 0, 30, list(CONFIG.heads))
     report.add_profile(20, {"noise": PartTime(10, 1, 3, 2, 2), "update": PartTime(10, 4, 6, 5, 5),
                             "warp": PartTime(20, 1, 1, 1, 1)})  # fmt: skip
     report.close()

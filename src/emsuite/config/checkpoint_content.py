@@ -18,6 +18,7 @@ from torch import Tensor, strided
 from emsuite.config.trained_with import is_record
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.normalization import GreyScale, Normalization
+from emsuite.data.transfer.statistics import DomainStatistics
 
 FORMAT = 2
 _NETWORK = "network"
@@ -25,7 +26,14 @@ _NETWORK = "network"
 _MOST_PICKLE = 64 * 2**20
 """Bytes of all values that are no weights."""
 _MOST_LEVELS = 50
-_OPTIONAL = {"averages": dict, "optimizers": dict, "normalization": dict, "provenance": dict, "trained_with": list}
+_OPTIONAL = {
+    "pools": dict,
+    "averages": dict,
+    "optimizers": dict,
+    "normalization": dict,
+    "provenance": dict,
+    "trained_with": list,
+}
 
 
 def check_archive(path: Path) -> None:
@@ -101,6 +109,8 @@ def _check_normalization(recorded: dict[str, Any] | None) -> None:
     if not isinstance(recorded["settings"], dict):
         raise ValueError("its normalization has no settings")
     _check_images(recorded.get("images"))
+    for statistics in (recorded.get("domains") or {}).values():
+        DomainStatistics.from_dict(statistics)
     measured = recorded["grey_scale"]
     if measured is not None and not (len(measured) == 2 and all(map(math.isfinite, measured))):
         raise ValueError("its grey scale is no gain and shift")
@@ -125,16 +135,17 @@ def _check_images(images: Any) -> None:
 
 def record_normalization(
     normalization: Normalization, grey_scale: GreyScale | None, grey_range: GreyRange | None = None,
-    images: dict[str, Any] | None = None,
+    images: dict[str, Any] | None = None, domains: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the normalization of a network's input as a checkpoint records it: settings and measured numbers.
 
     A checkpoint without a measured range has no key for it, as those of earlier versions; nor one without a plate for
-    `images`, see `emsuite.data.images.scales`.
+    `images`, see `emsuite.data.images.scales`; nor one of a supervised network for the statistics of `domains`.
     """
     measured = None if grey_scale is None else [float(number) for number in grey_scale]
     recorded: dict[str, Any] = {"settings": normalization.model_dump(mode="json"), "grey_scale": measured}
     recorded |= {"images": images} if images else {}
+    recorded |= {"domains": domains} if domains else {}
     return recorded if grey_range is None else recorded | {"grey_range": list(map(float, grey_range))}
 
 

@@ -42,7 +42,7 @@ def least_bytes(config: NetworkConfig, processes: int = 1) -> tuple[int, int]:
     (not counted behind a frozen network, which reads a crop); the machine holds the raw voxels of one batch, and the
     labels around an output of one voxel.
     """
-    training, unet = config.training, config.unet
+    training, unet = config.training, config.supervised_unet
     voxels = math.prod(training.input_shape)
     share = -(-training.batch_size // processes)
     samples = 0 if config.autocontext else -(-share // training.accumulate)
@@ -56,5 +56,5 @@ def least_bytes(config: NetworkConfig, processes: int = 1) -> tuple[int, int]:
 
 
 def _first_kernel(config: NetworkConfig) -> tuple[int, ...]:
-    stem = config.unet.stem
-    return stem.kernel if stem else config.unet.kernels_down(0)[0]
+    unet = config.supervised_unet
+    return unet.stem.kernel if unet.stem else unet.kernels_down(0)[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from emsuite.augment.missing_sections import MissingSections
 from emsuite.common.device import free_memory
@@ -20,14 +20,15 @@ from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings, load, read_yaml
 from emsuite.config.layout import DATASETS, EXAMPLE_NETWORK, RUNS
 from emsuite.config.training import Autocontext, Prediction, Training
+from emsuite.config.transfer import TransferSettings, check_kind, check_transfer, with_image
 from emsuite.data.images.settings import PlateInput
 from emsuite.data.normalization import Normalization
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
 from emsuite.models.unet_settings import UNetSettings
-from emsuite.targets.heads import Heads, ImageHead, LsdsHead
+from emsuite.targets.heads import AnyHead, Heads, ImageHead, LsdsHead, TransferredHead
 from emsuite.targets.make import TargetMaker
 
-StepName = Literal["supervised"]
+StepName = Literal["supervised", "cyclegan"]
 """The kinds of training, of `emsuite.training.registry`."""
 
 
@@ -39,28 +40,67 @@ class NetworkConfig(Settings):
     voxel_size: Lengths = Field(description="nm, z y x")
     step: StepName = Field("supervised", description="the kind of training")
     normalization: Normalization = Field(Normalization(), description="how grey values become the network's input")
-    unet: UNetSettings
+    unet: UNetSettings | None = Field(None, description="the architecture; none beside `transfer`")
+    transfer: TransferSettings | None = Field(None, description="domain transfer, with `step: cyclegan`")
     heads: Heads = Field(description="what the network predicts, by the name of the array it is written to")
     plate: PlateInput | None = Field(None, description="the plate of microscopy that it reads, in place of volumes")
     autocontext: Autocontext | None = None
     training: Training
     prediction: Prediction
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_image(cls, content: Any) -> Any:
+        return with_image(content)
+
     @model_validator(mode="after")
     def _consistent(self) -> "NetworkConfig":
-        if self.unet.dims != 3:
-            raise ValueError(f"unet.downsample_factors have {self.unet.dims} axes, expected 3")
+        check_kind(self.step, self.unet is not None, self.transfer, self.heads)
+        if self.transfer is not None:
+            others = {
+                "plate": self.plate is not None,
+                "autocontext": self.autocontext is not None,
+                "normalization": self.normalization != Normalization(),
+            }
+            check_transfer(self.transfer, self.heads, self.training, others)
         _check_images(self)
-        own = [name for name, head in self.heads.items() if head.activation != "none"]
-        if self.unet.final_activation != "none" and own:
-            raise ValueError(
-                f"unet.final_activation holds {self.unet.final_activation}, but the head '{own[0]}' has an activation "
-                f"of its own, {self.heads[own[0]].activation}; expected none"
-            )
+        if self.unet is not None:
+            _check_unet(self.unet, self.heads)
         for name in self.prediction.heads or ():
             if name not in self.heads:
                 raise ValueError(f"prediction.heads names '{name}'; the heads are {', '.join(self.heads)}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_kind(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `transfer` of a supervised network, whose records know no such key, or `unet` beside `transfer`."""
+        return {key: value for key, value in dump(self).items() if value is not None or key not in ("unet", "transfer")}
+
+    @property
+    def supervised_unet(self) -> UNetSettings:
+        """The architecture; raise BadInput in a network of domain transfer, which has none."""
+        if self.unet is None:
+            raise BadInput(
+                f"{self.dataset}/{self.network}: a network of domain transfer (step: {self.step}), which this cannot "
+                "do; expected a supervised network, with `unet`"
+            )
+        return self.unet
+
+    @property
+    def generators(self) -> TransferSettings:
+        """The settings of domain transfer; raise BadInput in a supervised network, which has none."""
+        if self.transfer is None:
+            raise BadInput(
+                f"{self.dataset}/{self.network}: a supervised network (step: {self.step}), expected one of domain "
+                "transfer, with `transfer`"
+            )
+        return self.transfer
+
+    @property
+    def rate_ends(self) -> bool:
+        """Whether the learning rate falls towards the last iteration."""
+        falls = self.transfer is not None and self.transfer.constant_iterations is not None
+        return falls or self.training.optimizer.ends
 
     @property
     def in_channels(self) -> int:
@@ -78,8 +118,16 @@ class NetworkConfig(Settings):
     def target_maker(self) -> TargetMaker:
         """Makes the targets of all heads from labels."""
         training = self.training
-        components, is_vector = training.renumber_components_from, self.unet.output == "vector"
-        return TargetMaker(self.heads, self.voxel_size, training.grow_boundary, components, is_vector)
+        components, is_vector = (
+            training.renumber_components_from,
+            self.unet is not None and self.unet.output == "vector",
+        )
+        return TargetMaker(self.labelled_heads, self.voxel_size, training.grow_boundary, components, is_vector)
+
+    @property
+    def labelled_heads(self) -> dict[str, AnyHead]:
+        """The heads that have a target, by name: all but the image of domain transfer."""
+        return {name: head for name, head in self.heads.items() if not isinstance(head, TransferredHead)}
 
     @property
     def image_heads(self) -> dict[str, ImageHead]:
@@ -88,12 +136,25 @@ class NetworkConfig(Settings):
 
     def architecture(self) -> dict:
         """Return the settings in which a checkpoint and its network must agree: layers, channels, heads, voxel size."""
-        return {
-            "unet": self.unet.model_dump(mode="json"),
+        network = {"transfer": self.transfer.architecture()} if self.transfer else {}
+        return network | {
+            **({"unet": self.unet.model_dump(mode="json")} if self.unet else {}),
             "in_channels": self.in_channels,
             "heads": {name: head.architecture() for name, head in self.heads.items()},
             "voxel_size": list(self.voxel_size),
         }
+
+
+def _check_unet(unet: UNetSettings, heads: Heads) -> None:
+    """Raise ValueError unless a U-Net has three axes, and one activation at most behind its last layer."""
+    if unet.dims != 3:
+        raise ValueError(f"unet.downsample_factors have {unet.dims} axes, expected 3")
+    own = [name for name, head in heads.items() if head.activation != "none"]
+    if unet.final_activation != "none" and own:
+        raise ValueError(
+            f"unet.final_activation holds {unet.final_activation}, but the head '{own[0]}' has an activation of its "
+            f"own, {heads[own[0]].activation}; expected none"
+        )
 
 
 def _check_images(config: NetworkConfig) -> None:
@@ -102,6 +163,8 @@ def _check_images(config: NetworkConfig) -> None:
     if odd:
         expected = "heads with target: image" if config.plate else "a plate, whose images it predicts"
         raise ValueError(f"heads.{odd[0]} is a head of {config.heads[odd[0]].target}, expected {expected}")
+    if config.unet is None:
+        return
     if config.unet.output == "vector" and not config.plate:
         raise ValueError("unet.output holds vector, but heads predict values of voxels; expected image")
     if config.plate is None:
@@ -208,7 +271,9 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _network(config: NetworkConfig) -> Network:
-    return Network(config.unet, config.in_channels, {name: head.channels for name, head in config.heads.items()})
+    return Network(
+        config.supervised_unet, config.in_channels, {name: head.channels for name, head in config.heads.items()}
+    )
 
 
 def build_autocontext(config: NetworkConfig, frozen: NetworkConfig) -> AutocontextNetwork:

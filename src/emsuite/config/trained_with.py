@@ -45,7 +45,7 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude={"dataset", "network", "prediction"})
     training = settings["training"]
     uncounted = {key for key in training if key in _NO_INFLUENCE or "_every" in key}
-    if config.training.optimizer.ends:
+    if config.rate_ends:
         uncounted.discard("iterations")
     if training["validation"] and training["validation"]["patience"] is not None:  # it decides when training ends
         uncounted.discard("validation")
@@ -55,7 +55,22 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
             del artifacts["volume"]  # the record tells its content
     if settings["plate"]:
         del settings["plate"]["path"]
+    if config.transfer:
+        settings["transfer"] = _without_places(settings["transfer"])
     return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
+
+
+def _without_places(transfer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of domain transfer without paths of images, of which the record tells the content."""
+    places = {"raw", "labels", "boxes_file", "patches", "patch_labels"}
+
+    def stripped(domain: Mapping[str, Any]) -> dict[str, Any]:
+        volumes = [{key: value for key, value in one.items() if key not in places} for one in domain["volumes"]]
+        return {key: value for key, value in domain.items() if key not in places} | {"volumes": volumes}
+
+    domains = {name: stripped(domain) for name, domain in transfer["domains"].items()}
+    kept = {key: value for key, value in transfer.items() if key != "held_out"}
+    return kept | {"domains": domains}
 
 
 def record(

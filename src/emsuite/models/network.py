@@ -9,7 +9,7 @@ Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocon
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
+from emsuite.models.transfer.generator import Generator
 from emsuite.models.unet import UNet, head_layer
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.models.upsample import Interpolate, Upsample
@@ -154,12 +155,24 @@ class AutocontextNetwork(nn.Module):
         return self
 
 
-AnyNetwork = Network | AutocontextNetwork
+AnyNetwork = Network | AutocontextNetwork | Generator
+"""What predicts: logits by head for a volume, and how tiles of it fit together."""
 
 
-def trained_part(network: AnyNetwork) -> Network:
+@overload
+def trained_part(network: Network | AutocontextNetwork) -> Network: ...
+@overload
+def trained_part(network: nn.Module) -> nn.Module: ...
+def trained_part(network: nn.Module) -> nn.Module:
     """Return the part whose weights are trained and saved."""
     return network.trained if isinstance(network, AutocontextNetwork) else network
+
+
+def moved(network: nn.Module, device: torch.device) -> None:
+    """Move a network to `device`, with kernels in the order in which images are: channels last."""
+    is_flat = any(weight.ndim == 4 for weight in network.parameters())
+    order = torch.channels_last if is_flat else torch.channels_last_3d
+    network.to(device, memory_format=order)  # type: ignore[call-overload]
 
 
 def draw_glorot_weights(network: nn.Module) -> None:

@@ -19,7 +19,7 @@ from emsuite.data.raw import check_range
 from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
 from emsuite.models.crop import centre_crop
-from emsuite.models.network import AnyNetwork, AutocontextNetwork
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, moved
 from emsuite.prediction.decoder_cropping import trimmed
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
@@ -54,13 +54,13 @@ class Predictor:
 
         On a GPU, kernels that torch would round to bfloat16 in each pass are rounded here, once.
         """
-        self.network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        moved = replace(self, device=device, lsds=self.lsds and self.lsds.on(device))
+        moved(self.network, device)
+        there = replace(self, device=device, lsds=self.lsds and self.lsds.on(device))
         if device.type != "cuda":
-            return moved
+            return there
         if self.precision == "bfloat16":
             round_kernels(self.network)
-        return replace(moved, gpu=GpuTiles(moved.outputs, device, self.grey_scale is not None))
+        return replace(there, gpu=GpuTiles(there.outputs, device, self.grey_scale is not None))
 
     def read(self, sources: Sequence[Volume], tile: Tile) -> list[Tensor]:
         """Read the input of `tile` from each source: raw, and the LSDs if they are stored.
@@ -175,7 +175,7 @@ class Predictor:
             x: `(1, C, Z, Y, X)` in the range that the network reads, on its device.
         """
         right = [n - c for n, c in zip(x.shape[2:], self.network.receptive_field.context, strict=True)]
-        if isinstance(self.network, AutocontextNetwork):
+        if not isinstance(self.network, Network):
             logits = self.network(x)
             return {name: centre_crop(logits[name], right) for name in self.heads}
         unet = self.network.unet

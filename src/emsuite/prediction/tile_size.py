@@ -24,6 +24,7 @@ from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import Volume
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.models.receptive_field import ReceptiveField
+from emsuite.models.transfer.generator import Generator
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.prediction.predictor import written_heads
 from emsuite.prediction.region import in_voxels
@@ -115,15 +116,19 @@ def bytes_per_voxel(network: AnyNetwork, config: NetworkConfig, tiling: Tiling =
     This counts raw as floats and the features of the finest level, which are the most by far. Measured for FIB-25's
     `small` on the CPU: 57 to 79 bytes, here 80. Blended outputs add the sums of a row.
     """
-    unet = trained_part(network).unet.settings
-    scale = np.prod(unet.stem.factor) if unet.stem else 1
     width = 2 if config.prediction.precision == "bfloat16" else 4
     sums = tiling.bytes_per_value * sum(config.heads[name].channels for name in written_heads(config))
+    if isinstance(network, Generator):
+        return 20 + 7.5 * network.finest_width * width + sums
+    unet = trained_part(network).settings
+    scale = np.prod(unet.stem.factor) if unet.stem else 1
     return 20 + 7.5 * max(unet.fmaps(0), unet.fmaps_up(0)) * width / float(scale) + sums
 
 
 def largest_tensor(network: AnyNetwork, config: NetworkConfig, input_shape: Sequence[int]) -> int:
     """Return how many values the largest tensor of a forward pass has at most; channels count as padded."""
+    if isinstance(network, Generator):
+        return _padded(2 * network.finest_width) * math.prod(input_shape)
     parts = [network.frozen, network.trained] if isinstance(network, AutocontextNetwork) else [network]
     heads = max(head.channels for head in config.heads.values())
     return max(_largest_of(part.settings, part.receptive_field, input_shape, heads) for part in parts)

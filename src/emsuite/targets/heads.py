@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from emsuite.common.arrays import Shape, as_numbers, stacked
 from emsuite.common.profile import timed
@@ -190,8 +190,49 @@ class ImageHead(Head):
 
 _PLAIN = (FOREGROUND, BORDERS)
 
+
+class TransferredHead(Head):
+    """The image that a generator of domain transfer makes, with the look of the other domain.
+
+    Its losses are those of `transfer.losses`. It has no target.
+    """
+
+    is_normalized: ClassVar[bool] = True
+
+    target: Literal["transferred"]
+    output: Literal["linear", "tanh"] = Field(
+        "linear", description="of the last layer; tanh: within [-1, 1], for domains in the signed unit range"
+    )
+
+    @model_validator(mode="after")
+    def _loss_of_transfer(self) -> "TransferredHead":
+        fields = type(self).model_fields
+        if any(getattr(self, key) != fields[key].default for key in ("loss", "loss_weight")):
+            raise ValueError("the losses of an image are those of transfer.losses, expected no loss and no loss_weight")
+        return self
+
+    @property
+    def activation(self) -> Literal["none", "tanh"]:  # type: ignore[override]
+        """See `Head.activation`."""
+        return "tanh" if self.output == "tanh" else "none"
+
+    @property
+    def channels(self) -> int:
+        """One: images are grey."""
+        return 1
+
+    def label_context(self, voxel_size: Sequence[float]) -> tuple[Shape, Shape]:
+        """See `Head.label_context`: none."""
+        return (0, 0, 0), (0, 0, 0)
+
+    def make(self, crop: LabelCrop) -> Target:
+        """No labels say what the image is."""
+        raise AssertionError("an image of the other domain has no target")
+
+
 AnyHead = Annotated[
-    AffinitiesHead | LsdsHead | ImageHead | ForegroundHead | ContourHead | DistanceHead, Field(discriminator="target")
+    AffinitiesHead | LsdsHead | ImageHead | ForegroundHead | ContourHead | DistanceHead | TransferredHead,
+    Field(discriminator="target"),
 ]
 """Every kind of head; `target` says which."""
 

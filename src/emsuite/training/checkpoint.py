@@ -58,6 +58,8 @@ class Checkpoint:
     """The state of each optimizer; empty if the checkpoint was converted without it."""
     frozen_digest: str | None = None
     """The digest of the frozen network's weights, in an autocontext network."""
+    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """See `TrainingState.pools`; a file without any has no such key, as those of earlier versions."""
     normalization: dict[str, Any] = field(default_factory=lambda: record_normalization(Normalization(), None))
     """See `record_normalization`."""
     trained_with: list[Record] = field(default_factory=list)
@@ -115,6 +117,11 @@ class Checkpoint:
         return None if measured is None else GreyRange(*measured)
 
     @property
+    def domains(self) -> dict[str, dict[str, Any]] | None:
+        """The statistics of the domains of transfer, if any, see `emsuite.data.transfer.statistics`."""
+        return self.normalization.get("domains")
+
+    @property
     def images(self) -> dict[str, Any] | None:
         """The normalization of the plate that it was trained on, if any, see `emsuite.data.images.scales`."""
         return self.normalization.get("images")
@@ -137,6 +144,7 @@ def save(folder: Path, checkpoint: Checkpoint, interim: bool = False) -> Path:
 def write(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file of a checkpoint alone, atomically."""
     kept = checkpoint.__dict__ | {"provenance": reproducible(checkpoint.provenance)}
+    kept = {key: value for key, value in kept.items() if key != "pools" or value}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         try:
             torch.save(_without_identities({"format": FORMAT} | kept), file)

@@ -122,9 +122,9 @@ def read_losses(path: Path) -> list[dict[str, float]]:
 class TrainingReport:
     """The record of the iterations behind `done`, with a progress bar."""
 
-    def __init__(self, folder: Path, config: NetworkConfig, done: int, until: int):
-        """Open the log of the folder and show a bar from `done` to `until`."""
-        self._log = TrainingLog(folder, list(config.heads), done)
+    def __init__(self, folder: Path, config: NetworkConfig, done: int, until: int, losses: Sequence[str]):
+        """Open the log of the folder and show a bar from `done` to `until`; `losses` names the parts of the loss."""
+        self._log = TrainingLog(folder, list(losses), done)
         self._bar = progress(what=f"train {config.dataset}/{config.network}", total=until, done=done)
         self._reported, self._at, self._waited = done, time.perf_counter(), 0.0
         self._until, self._resumed, self._done, self._began, self._estimated = until, done, 0, self._at, False
@@ -182,7 +182,8 @@ class TrainingReport:
 
     def show(self, result: StepResult) -> None:
         """Log the middle sections of the first sample: raw, and of each head three channels of target and output."""
-        images = {"raw": _section(result.batch.raw[0])}
+        images = {name: _section(panel[0].float()) for name, panel in result.panels.items()}
+        images |= {} if images else {"raw": _section(result.batch.raw[0])}
         for name, target in result.batch.targets.items():
             both = [_section(volume[0].float()) for volume in (target.values, result.outputs[name].values)]
             images[name] = torch.cat(both, dim=2)  # side by side
@@ -207,6 +208,8 @@ def save_snapshot(folder: Path, config: NetworkConfig, result: StepResult, loss:
         targets/HEAD, weights/HEAD, predictions/HEAD   of each head
         gradients/HEAD                                 of the loss with respect to the predictions, if they were kept
         read/lsds                                      the LSDs that an autocontext network read
+
+    Of domain transfer, its panels, see `emsuite.training.transfer.panels`.
 
     Outputs lie in the middle of raw, in nm. Attributes of the container are `iteration` and `loss`. A snapshot under
     its final name is whole.
@@ -235,6 +238,8 @@ def save_snapshot(folder: Path, config: NetworkConfig, result: StepResult, loss:
 def _arrays(config: NetworkConfig, result: StepResult) -> dict[str, Tensor]:
     """Return the arrays of a snapshot by name, of the first sample."""
     batch = result.batch
+    if result.panels:
+        return {name: panel[0] for name, panel in result.panels.items()}
     labels = next(iter(batch.targets.values())).labels[0]
     mask, (before, _) = batch.mask[0], config.target_maker.label_context
     for axis, size in enumerate(labels.shape):

@@ -15,7 +15,8 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, continued, differences, has_other_frozen
 from emsuite.data.grey_values import GreyRange
 from emsuite.io.volume import fingerprint
-from emsuite.models.network import trained_part
+from emsuite.models.network import AutocontextNetwork, Network, moved, trained_part
+from emsuite.models.transfer.generator import Generator
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint import Checkpoint
 from emsuite.training.checkpoint_manifest import ONLY_BEST
@@ -50,15 +51,18 @@ def start(folder: Path, config: NetworkConfig, device: torch.device, given: bool
     step = STEPS[config.step]
     networks, frozen = step.build(folder, config)
     for network in networks.values():
-        network.train().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    trained, started = trained_part(networks[NETWORK]), None
-    if given:
-        started = start_weights(folder, config, trained)
-    freeze(config, trained)
+        moved(network.train(), device)
+    started = None
+    if config.training.start_from is not None:
+        trained = networks[NETWORK]
+        assert isinstance(trained, Network | AutocontextNetwork)
+        started = start_weights(folder, config, trained_part(trained)) if given else None
+        freeze(config, trained_part(trained))
     state = TrainingState(networks, step.make_optimizers(networks, config), frozen=frozen, started_from=started)
     if config.training.average is not None:
         for name, part in state.trained_parts().items():
-            state.averages[name] = {key: tensor.detach().clone() for key, tensor in part.state_dict().items()}
+            if isinstance(part, Network | Generator):  # they predict; discriminators do not
+                state.averages[name] = {key: tensor.detach().clone() for key, tensor in part.state_dict().items()}
     if config.training.compile:
         check_compiler(device)
         state.forwards = {name: torch.compile(network) for name, network in networks.items()}  # type: ignore[misc]
@@ -109,7 +113,7 @@ def start_or_resume(
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
-    state.images = saved.images
+    state.images, state.domains, state.pools = saved.images, saved.domains, saved.pools
     state.started_from = saved.provenance.get("start_from")
     state.validation = saved.provenance.get("validation")
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
@@ -237,7 +241,10 @@ def save(
         averages=state.averages,
         optimizers={name: saved_state(optimizer) for name, optimizer in state.optimizers.items()},
         frozen_digest=state.frozen.digest if state.frozen else None,
-        normalization=record_normalization(config.normalization, state.grey_scale, state.grey_range, state.images),
+        normalization=record_normalization(
+            config.normalization, state.grey_scale, state.grey_range, state.images, state.domains
+        ),  # fmt: skip
+        pools=state.pools,
         trained_with=state.trained_with,
         provenance=about,
     )

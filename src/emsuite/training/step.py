@@ -19,7 +19,8 @@ from emsuite.data.normalization import GreyScale
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.target import HeadOutput
 from emsuite.models.cuda_graph import Replayed
-from emsuite.models.network import AnyNetwork, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, trained_part
+from emsuite.models.transfer.generator import Generator
 from emsuite.training.batches import Batch, Batches, BatchShare
 
 NETWORK = "network"
@@ -49,7 +50,7 @@ class TrainingState:
     with several networks or optimizers name each; supervised training calls its only network `network`.
     """
 
-    networks: dict[str, AnyNetwork]
+    networks: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
     averages: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     """The running average of each network's weights; empty without averaging."""
@@ -68,6 +69,10 @@ class TrainingState:
     """The normalization of the plate that it is trained on, see `emsuite.data.images.scales`."""
     started_from: dict[str, Any] | None = None
     """Which given weights training began with, see `emsuite.training.trained_network`."""
+    domains: dict[str, dict[str, Any]] | None = None
+    """The statistics of the domains of transfer by name, see `emsuite.data.transfer.statistics`."""
+    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The former images that discriminators are shown, by domain, see `emsuite.training.transfer.image_pool`."""
     validation: dict[str, Any] | None = None
     """How validation stands: `best_iteration`, `best_loss`, and how often it was `without_gain` since."""
     replayed: Replayed = field(default_factory=lambda: Replayed("training"))
@@ -79,7 +84,9 @@ class TrainingState:
     @property
     def network(self) -> AnyNetwork:
         """The only network, of supervised training."""
-        return self.networks[NETWORK]
+        network = self.networks[NETWORK]
+        assert isinstance(network, Network | AutocontextNetwork | Generator)
+        return network
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -109,8 +116,10 @@ class StepResult:
     """`loss`, the sum that was minimized, and each of its parts, by name."""
     batch: Batch
     """The last batch of the iteration, for snapshots."""
-    outputs: Mapping[str, HeadOutput]
+    outputs: Mapping[str, HeadOutput] = field(default_factory=dict)
     """The outputs for `batch`, by head; with their gradients if the iteration was to keep them."""
+    panels: Mapping[str, Tensor] = field(default_factory=dict)
+    """Pictures in place of targets and outputs, (B, C, Z, Y, X) by name, 0 to 1, if the iteration was to keep them."""
     read: Mapping[str, Tensor] = field(default_factory=dict)
     """What the network read beside raw, by name, if the iteration was to keep it: `lsds`, (B, 10, Z, Y, X)."""
 
@@ -118,11 +127,14 @@ class StepResult:
 class TrainingStep(Protocol):
     """One kind of training."""
 
-    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], FrozenWeights | None]:
+    def loss_names(self, config: NetworkConfig) -> list[str]:
+        """Return the names of the parts of the loss, as `StepResult.losses` and `held_out` give them beside `loss`."""
+
+    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, nn.Module], FrozenWeights | None]:
         """Return the networks with fresh weights, by name, and which frozen weights they read, if any."""
 
     def make_optimizers(
-        self, networks: Mapping[str, AnyNetwork], config: NetworkConfig
+        self, networks: Mapping[str, nn.Module], config: NetworkConfig
     ) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers with fresh state, by name."""
 
@@ -140,7 +152,7 @@ class TrainingStep(Protocol):
     def held_out(
         self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], device: torch.device
     ) -> Callable[[TrainingState, int], dict[str, Tensor]]:
-        """Return what computes the losses of a held-out sample by its number: `loss`, and that of each head."""
+        """Return what computes the losses of a held-out sample by its number: `loss`, and each of `loss_names`."""
 
     def run(
         self, state: TrainingState, config: NetworkConfig, batches: Iterator[Batch], iteration: int, keep: bool = False

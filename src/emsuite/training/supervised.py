@@ -23,7 +23,7 @@ from emsuite.data.sampler import Sample, Sampler, SamplingSettings
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.losses.registry import ON_HOST
 from emsuite.losses.target import HeadOutput
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
+from emsuite.models.network import AutocontextNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
@@ -33,13 +33,17 @@ from emsuite.training.trained_network import build_with_frozen
 class Supervised:
     """See `emsuite.training.step.TrainingStep`."""
 
-    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, AnyNetwork], FrozenWeights | None]:
+    def loss_names(self, config: NetworkConfig) -> list[str]:
+        """See `TrainingStep.loss_names`: the heads."""
+        return list(config.heads)
+
+    def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, nn.Module], FrozenWeights | None]:
         """See `TrainingStep.build`: one network, behind its frozen network if it has one."""
         network, frozen = build_with_frozen(folder, config)
         return {NETWORK: network}, frozen
 
     def make_optimizers(
-        self, networks: Mapping[str, AnyNetwork], config: NetworkConfig
+        self, networks: Mapping[str, nn.Module], config: NetworkConfig
     ) -> dict[str, torch.optim.Optimizer]:
         """See `TrainingStep.make_optimizers`: Adam for the weights of the network."""
         return {NETWORK: make_optimizer(list(trained_part(networks[NETWORK]).parameters()), config.training.optimizer)}
@@ -62,7 +66,7 @@ class Supervised:
     def _sampler(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume],
                  augment: Augmentations, sampling: SamplingSettings) -> Sampler:  # fmt: skip
         shape, given = config.training.input_shape, config.target_maker.label_context
-        output = shape if config.unet.output == "vector" else state.network.output_shape(shape)
+        output = shape if config.supervised_unet.output == "vector" else state.network.output_shape(shape)
         return Sampler(volumes, shape, output, given, augment, sampling)
 
     def _maker(self, state: TrainingState, config: NetworkConfig, volumes: Sequence[TrainingVolume], sampler: Sampler,
@@ -105,7 +109,7 @@ class Supervised:
             # Adam's moments belong to the old loss.
             state.optimizers = self.make_optimizers(state.networks, config)
         set_rate(state.optimizer, learning_rate(training.optimizer, iteration, training.iterations))
-        if config.unet.dropout:  # the values that drop out are the same after a resume
+        if config.supervised_unet.dropout:  # the values that drop out are the same after a resume
             rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
             torch.manual_seed(hash((training.sampling.seed, iteration, rank)) % 2**63)
         if _is_replayed(state, config, iteration) and not keep:
@@ -157,7 +161,7 @@ def _update(state: TrainingState, config: NetworkConfig) -> None:
 def _is_replayed(state: TrainingState, config: NetworkConfig, iteration: int) -> bool:
     """Return whether an iteration can be a CUDA graph: on one GPU, in one pass, with losses that stay on the GPU."""
     training = config.training
-    if not training.cuda_graph or training.compile or training.accumulate > 1 or config.unet.dropout:
+    if not training.cuda_graph or training.compile or training.accumulate > 1 or config.supervised_unet.dropout:
         return False
     losses = {name for head in config.heads.values() for name in head.settings_at(iteration).loss_names}
     on_gpu = next(state.network.parameters()).is_cuda

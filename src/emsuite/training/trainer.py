@@ -127,7 +127,8 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
         validator = Validator(run.folder, run.config, state, held_out, run.group, run.measured_on)
         report, saved = None, time.monotonic()
         if run.group.is_main:
-            report = TrainingReport(run.folder, run.config, state.iteration, run.until)
+            names = step.loss_names(run.config)
+            report = TrainingReport(run.folder, run.config, state.iteration, run.until, names)
             stack.enter_context(closing(report))
         for iteration in () if validator.is_over(state) else iterations:
             # Gradients are kept for snapshots alone.
@@ -160,10 +161,10 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
 def _with_end(config: NetworkConfig, until: int) -> NetworkConfig:
     """Return the configuration with the end of a falling learning rate at `until`, if that is behind its own end."""
     training = config.training
-    if not training.optimizer.ends or until <= training.iterations:
+    if not config.rate_ends or until <= training.iterations:
         return config
-    logger.info("the learning rate (%s) falls until iteration %d, not %d", training.optimizer.schedule, until,
-                training.iterations)  # fmt: skip
+    schedule = "linear" if config.transfer else training.optimizer.schedule
+    logger.info("the learning rate (%s) falls until iteration %d, not %d", schedule, until, training.iterations)
     return config.model_copy(update={"training": training.model_copy(update={"iterations": until})})
 
 

@@ -78,7 +78,7 @@ class Validator:
         count, group = self.settings.samples, self.group
         with _predicting(state), torch.no_grad():
             own = {index: self._losses(state, index) for index in range(group.rank, count, group.count)}
-        names = ["loss", *self.config.heads]
+        names = ["loss", *STEPS[self.config.step].loss_names(self.config)]
         table = torch.zeros(count, len(names), device=group.device)
         for index, losses in own.items():
             table[index] = torch.stack([losses[name] for name in names])

@@ -112,8 +112,8 @@ def _image_loader(config: NetworkConfig, folders: Sequence[str], project: Path) 
         raise BadInput(f"--data {folders[1]}: a second plate, expected the folder of one preprocessed plate")
     ready = ReadyPlate(Path(folders[0]) if folders else plate_folder(config, project))
     names = dict.fromkeys(name for head in config.image_heads.values() for name in head.names_read)
-    shape, is_vector = config.training.input_shape, config.unet.output == "vector"
-    output = shape if is_vector else output_shape(config.unet, shape)
+    shape, is_vector = config.training.input_shape, config.supervised_unet.output == "vector"
+    output = shape if is_vector else output_shape(config.supervised_unet, shape)
     margin = [(n - m) // 2 for n, m in zip(shape, output, strict=True)]
     size, stream = Coordinate(config.voxel_size), config.training.stream
     return ImageLoader(ready, config.plate, list(names), size, margin, stream)

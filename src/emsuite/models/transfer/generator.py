@@ -10,6 +10,8 @@ from emsuite.common.errors import BadInput
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.models.transfer.extent import Extent
 
+IMAGE = "image"
+"""The head of the image."""
 _STRIDES = 200
 """Of the input that shows how far padding reaches."""
 
@@ -32,6 +34,15 @@ class Generator(nn.Module):
 
     Behind instance norms it depends on the mean and the variance of its whole tile, whatever the context.
     """
+
+    heads: nn.ModuleDict
+    """The last convolution of each head."""
+
+    @property
+    def finest_width(self) -> int:
+        """The number of feature maps that the heads read, as many as at any finest layer."""
+        weight = next(self.heads[IMAGE].parameters())
+        return max(weight.shape[:2])
 
     @abstractmethod
     def extent(self, axis: int, size: int) -> Extent:

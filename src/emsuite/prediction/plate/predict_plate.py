@@ -136,7 +136,7 @@ def plate_prediction(
     where = f"{config.dataset}/{config.network}"
     if config.plate is None or recorded is None or not isinstance(network, Network):
         raise BadInput(f"{where}: was not trained on a plate, expected a network with the key `plate`")
-    tile = config.training.input_shape if config.unet.output == "vector" else None
+    tile = config.training.input_shape if config.supervised_unet.output == "vector" else None
     if tile and (asked.tiles.shape or asked.copies != "none" or asked.format != "csv"):
         raise BadInput(f"{where}: predicts vectors, expected --format csv, without --tile and --copies")
     if not tile and asked.format == "csv":
