@@ -68,7 +68,8 @@ def check_content(content: Any, most_bytes: int) -> dict[str, Any]:
     for key, kind in {"architecture": dict, "networks": dict, **_OPTIONAL}.items():
         if not isinstance(parts.get(key, kind()), kind):
             raise ValueError(f"its {key} are of another type")
-    for weights in (*parts["networks"].values(), *parts.get("averages", {}).values()):
+    tensors = [parts["networks"], parts.get("averages", {}), parts.get("pools", {})]
+    for weights in (named for group in tensors for named in group.values()):
         _check_weights(weights, most_bytes)
     for key in ("architecture", "provenance", "frozen_digest", "trained_with"):
         _check_plain(parts.get(key))

@@ -52,6 +52,11 @@ class TrainingVolume:
         """The arrays that take memory; none if they are read from disk."""
         return [source for source in (self.raw, self.labels, self.mask) if isinstance(source, torch.Tensor)]
 
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files that it was read from, for provenance."""
+        return (self.name,)
+
     def has_labels(self) -> bool:
         """Return whether any voxel has a label above 0 and is masked in; reads no farther than the first of them."""
         if self.labels is None or self.mask is None:

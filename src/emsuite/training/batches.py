@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,24 @@ from emsuite.targets.images import PREFIX
 from emsuite.targets.make import TargetMaker
 
 _MOST_WORKERS = 8  # threads that draw samples
+
+
+Drawn = TypeVar("Drawn", covariant=True)
+
+
+class Draws(Protocol[Drawn]):
+    """What draws samples: `Sampler` or `UnpairedSampler`."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that samples are made on."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no sample reads from disk."""
+
+    def batch(self, iteration: int, size: int, first: int = 0) -> Drawn:
+        """Return the samples `first` to `first + size - 1` of an iteration, stacked."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +113,8 @@ class Batches:
 
     def __init__(
         self,
-        make: Callable[[Sample, int], Batch],
-        sampler: Sampler,
+        make: Callable[[Drawn, int], Batch],
+        sampler: Draws[Drawn],
         share: BatchShare,
         iterations: range,
         device: torch.device,
@@ -113,7 +132,8 @@ class Batches:
             iterations: which batches, in this order.
             device: trains the network.
         """
-        self._make_from, self._sampler, self._share = make, sampler, share
+        self._make_from: Callable[[Any, int], Batch] = make
+        self._sampler, self._share = sampler, share
         self.waited = 0.0
         """Seconds that the training loop has waited for batches so far."""
         first, last = iterations.start * share.parts, iterations.stop * share.parts

@@ -14,6 +14,7 @@ from emsuite.config.checkpoint_content import record_normalization
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, continued, differences, has_other_frozen
 from emsuite.data.grey_values import GreyRange
+from emsuite.data.transfer.statistics import DomainStatistics
 from emsuite.io.volume import fingerprint
 from emsuite.models.network import AutocontextNetwork, Network, moved, trained_part
 from emsuite.models.transfer.generator import Generator
@@ -24,6 +25,7 @@ from emsuite.training.optimizer import saved_state
 from emsuite.training.registry import STEPS
 from emsuite.training.step import NETWORK, TrainingState
 from emsuite.training.trained_network import check_frozen, former_iteration, freeze, start_weights
+from emsuite.training.transfer.domains import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +122,15 @@ def start_or_resume(
     return state
 
 
-def recorded_grey_range(folder: Path, config: NetworkConfig) -> GreyRange | None:
-    """Return the measured range of grey values in the checkpoint that training goes on from; None without one."""
+def recorded_grey_range(folder: Path, config: NetworkConfig) -> GreyRange | Statistics | None:
+    """Return the measured range of grey values in the checkpoint that training goes on from; None without one.
+
+    Of domain transfer, the statistics of both domains.
+    """
+    if config.transfer is not None:
+        saved = checkpoints.load_newest(folder, config)
+        domains = saved.domains if saved else None
+        return {name: DomainStatistics.from_dict(stored) for name, stored in domains.items()} if domains else None
     if config.normalization.grey_range != "percentiles":
         return None
     saved = checkpoints.load_newest(folder, config)
@@ -243,7 +252,7 @@ def save(
         frozen_digest=state.frozen.digest if state.frozen else None,
         normalization=record_normalization(
             config.normalization, state.grey_scale, state.grey_range, state.images, state.domains
-        ),  # fmt: skip
+        ),
         pools=state.pools,
         trained_with=state.trained_with,
         provenance=about,

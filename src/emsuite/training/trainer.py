@@ -106,7 +106,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
                 f"{newest}: is at iteration {state.iteration} already, and there is no checkpoint of {until}; "
                 f"train up to {state.iteration} or more"
             )
-        names = list(dict.fromkeys(volume.name for volume in volumes))
+        names = list(dict.fromkeys(path for volume in volumes for path in volume.paths))
         run = Run(folder, config, names, until, group, request, lock, measured_on)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device), on_device(held_out, group.device))

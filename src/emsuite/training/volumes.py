@@ -1,7 +1,7 @@
 """The volumes that a network is trained on: named on the command line, or the training split of its data set."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,13 @@ from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 from emsuite.models.receptive_field import output_shape
+from emsuite.training.transfer.domains import DomainVolume, Statistics, load_domains, load_held_out_domains
 
 logger = logging.getLogger(__name__)
 
 
 def load_training_data(
-    config: NetworkConfig, volumes: Sequence[str], project: Path, recorded: GreyRange | None = None
+    config: NetworkConfig, volumes: Sequence[str], project: Path, recorded: GreyRange | Statistics | None = None
 ) -> list[TrainingVolume]:
     """Read the training volumes.
 
@@ -47,7 +48,7 @@ def load_training_data(
             the training split of the data set.
         project: the folder of the project, with its `data` folder.
         recorded: the range of grey values that a checkpoint to go on from was trained with; None: it is measured, if
-            `normalization.grey_range` says so.
+            `normalization.grey_range` says so. Of domain transfer, the statistics of both domains.
 
     Raises:
         BadInput: a volume is missing, has another voxel size, or no volume holds a label; the data set has no split of
@@ -55,6 +56,8 @@ def load_training_data(
     """
     if config.plate:
         return list[TrainingVolume](_image_loader(config, volumes, project).load("train"))
+    if config.transfer:
+        return load_domains(config, volumes, project, recorded if isinstance(recorded, Mapping) else None)
     chosen = [_read_part(text) for text in volumes] or _split(config, project)
     parts = [_checked(config, part) for part in chosen]
     stream = config.training.stream
@@ -65,7 +68,7 @@ def load_training_data(
         if stream:
             logger.info("Volumes of %.1f GiB, memory of %.1f GiB free: read as needed", needed / 2**30, free / 2**30)
     rule = _mask_rule(config, project)
-    measured = _grey_range(config, [path for path, _ in parts], recorded)
+    measured = _grey_range(config, [path for path, _ in parts], recorded if isinstance(recorded, GreyRange) else None)
     loaded = [load_training_volume(path, roi, stream, rule, config.normalization, measured) for path, roi in parts]
     _check_labels(loaded)
     return loaded
@@ -89,6 +92,8 @@ def load_held_out(config: NetworkConfig, project: Path, training: Sequence[Train
     if config.plate:
         folder = str(Path(training[0].name).parents[3])
         return list[TrainingVolume](_image_loader(config, [folder], project).load("val"))
+    if config.transfer:
+        return load_held_out_domains(config, project, training)
     parts = list(config.training.validation.data) or _held_out_of_split(config, project)
     volumes = load_training_data(config, [part.argument for part in parts], project, training[0].grey_range)
     for volume in volumes:
@@ -156,7 +161,7 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     Volumes that are named, and probabilities that the configuration holds itself, leave it as it is; arguments are
     those of `load_training_data`.
     """
-    if volumes or config.plate or config.training.sampling.probabilities is not None:
+    if volumes or config.plate or config.transfer or config.training.sampling.probabilities is not None:
         return config
     present = [part for path, part in _parts_of_split(config, project) if path.exists()]
     given = tuple(part.probability for part in present if part.probability is not None)
@@ -189,7 +194,7 @@ def _content_of_artifacts(artifacts: ArtifactVolume, voxel_size: Coordinate) -> 
 
 
 def _content(volume: TrainingVolume) -> dict[str, Any]:
-    if isinstance(volume, ImageVolume):
+    if isinstance(volume, ImageVolume | DomainVolume):
         return dict(volume.content)
     path = Path(volume.name)
     told: dict[str, Any] = {"volume": path.stem, "raw": content(open_volume(path / RAW))}
