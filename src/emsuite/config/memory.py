@@ -10,6 +10,7 @@ import torch
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig, parameter_count
+from emsuite.config.transfer_networks import parameter_counts
 
 _COPIES = 4
 """Of the weights: themselves, their gradients, and Adam's two moments."""
@@ -38,13 +39,20 @@ def check_memory(config: NetworkConfig, device: torch.device, processes: int = 1
 def least_bytes(config: NetworkConfig, processes: int = 1) -> tuple[int, int]:
     """Return the bytes that a training step needs at the least: on the device of the network, and for its samples.
 
+    Of domain transfer, samples count, and no features.
+
     The device holds the weights, what the optimizer keeps of them, and the features of one pass at the finest level
     (not counted behind a frozen network, which reads a crop); the machine holds the raw voxels of one batch, and the
     labels around an output of one voxel.
     """
-    training, unet = config.training, config.supervised_unet
+    training = config.training
     voxels = math.prod(training.input_shape)
     share = -(-training.batch_size // processes)
+    if config.transfer is not None:
+        images = 2 * 4 * voxels  # one of each domain
+        weights = sum(parameter_counts(config.transfer, config.heads).values())
+        return _COPIES * 4 * weights + images * -(-share // training.accumulate), images * share
+    unet = config.supervised_unet
     samples = 0 if config.autocontext else -(-share // training.accumulate)
     coarser = math.prod(unet.stem.factor) if unet.stem else 1
     width = 2 if training.precision == "bfloat16" else 4

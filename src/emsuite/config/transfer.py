@@ -167,6 +167,8 @@ def check_transfer(transfer: TransferSettings, heads: Heads, training: Training,
     for key, is_set in unused.items():
         if is_set:
             raise ValueError(f"{key}: does not apply to domain transfer, expected none beside `transfer`")
+    if "heads" in heads:
+        raise ValueError("heads.heads: a column of losses.csv begins with this word, expected another name")
     _check_labels([name for name in heads if name != IMAGE], transfer)
     if isinstance(other := transfer.heads_discriminator, ValidDiscriminatorSettings) and other.prior:
         raise ValueError("transfer.heads_discriminator.prior: a prior reads images, expected none")

@@ -35,6 +35,8 @@ PARTS = (
 """Of an iteration, in the order of a profile: of the batch first. Others come last."""
 SNAPSHOTS = (".zarr", ".hdf")
 """Suffixes of snapshots, in zarr and in HDF5."""
+_TYPES = {"labels": np.uint64, "a/labels": np.uint64, "mask": np.uint8}
+"""Of the arrays of a snapshot; those of all others are float32."""
 log = logging.getLogger(__name__)
 
 
@@ -184,7 +186,7 @@ class TrainingReport:
         """Log the middle sections of the first sample: raw, and of each head three channels of target and output."""
         images = {name: _section(panel[0].float()) for name, panel in result.panels.items()}
         images |= {} if images else {"raw": _section(result.batch.raw[0])}
-        for name, target in result.batch.targets.items():
+        for name, target in () if result.panels else result.batch.targets.items():
             both = [_section(volume[0].float()) for volume in (target.values, result.outputs[name].values)]
             images[name] = torch.cat(both, dim=2)  # side by side
         self._log.add_images(result.batch.iteration, images)
@@ -224,7 +226,7 @@ def save_snapshot(folder: Path, config: NetworkConfig, result: StepResult, loss:
     placed = {}
     for name, voxels in _arrays(config, result).items():
         array = voxels.detach().cpu().numpy()
-        array = array.astype({"labels": np.uint64, "mask": np.uint8}.get(name, np.float32))
+        array = array.astype(_TYPES.get(name, np.float32))
         offset = [(n - m) // 2 * length for n, m, length in zip(around, array.shape[-3:], size, strict=True)]
         placed[name] = PlacedVoxels(array, offset)
     path, other = (Path(folder) / "snapshots" / f"batch_{result.batch.iteration}{suffix}" for suffix in SNAPSHOTS)
@@ -239,7 +241,7 @@ def _arrays(config: NetworkConfig, result: StepResult) -> dict[str, Tensor]:
     """Return the arrays of a snapshot by name, of the first sample."""
     batch = result.batch
     if result.panels:
-        return {name: panel[0] for name, panel in result.panels.items()}
+        return {name: panel[0] if panel.shape[1] > 1 else panel[0, 0] for name, panel in result.panels.items()}
     labels = next(iter(batch.targets.values())).labels[0]
     mask, (before, _) = batch.mask[0], config.target_maker.label_context
     for axis, size in enumerate(labels.shape):

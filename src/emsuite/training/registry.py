@@ -11,7 +11,8 @@ from typing import get_args
 from emsuite.config.network import StepName
 from emsuite.training.step import TrainingStep
 from emsuite.training.supervised import Supervised
+from emsuite.training.transfer.cyclegan import CycleGan
 
-STEPS: dict[str, TrainingStep] = {"supervised": Supervised()}
+STEPS: dict[str, TrainingStep] = {"supervised": Supervised(), "cyclegan": CycleGan()}
 
 assert set(STEPS) == set(get_args(StepName)), "emsuite.config.network names other kinds of training"

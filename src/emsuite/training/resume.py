@@ -61,6 +61,7 @@ def start(folder: Path, config: NetworkConfig, device: torch.device, given: bool
         started = start_weights(folder, config, trained_part(trained)) if given else None
         freeze(config, trained_part(trained))
     state = TrainingState(networks, step.make_optimizers(networks, config), frozen=frozen, started_from=started)
+    state.pools = step.make_pools(config)
     if config.training.average is not None:
         for name, part in state.trained_parts().items():
             if isinstance(part, Network | Generator):  # they predict; discriminators do not
@@ -115,7 +116,9 @@ def start_or_resume(
     for name in state.optimizers.keys() - saved.optimizers.keys():
         logger.warning("%s: holds no moments of the optimizer of '%s', which begins afresh", path, name)
     state.iteration, state.grey_scale, state.grey_range = saved.iteration, saved.grey_scale, saved.grey_range
-    state.images, state.domains, state.pools = saved.images, saved.domains, saved.pools
+    state.images, state.domains = saved.images, saved.domains
+    for name, pool in state.pools.items():
+        pool.load_state_dict(saved.pools.get(name, {}), device)
     state.started_from = saved.provenance.get("start_from")
     state.validation = saved.provenance.get("validation")
     logger.info("%s: going on from iteration %d", folder, saved.iteration)
@@ -253,7 +256,7 @@ def save(
         normalization=record_normalization(
             config.normalization, state.grey_scale, state.grey_range, state.images, state.domains
         ),
-        pools=state.pools,
+        pools={name: pool.state_dict() for name, pool in state.pools.items() if len(pool)},
         trained_with=state.trained_with,
         provenance=about,
     )

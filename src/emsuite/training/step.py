@@ -22,6 +22,7 @@ from emsuite.models.cuda_graph import Replayed
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, trained_part
 from emsuite.models.transfer.generator import Generator
 from emsuite.training.batches import Batch, Batches, BatchShare
+from emsuite.training.transfer.image_pool import ImagePool
 
 NETWORK = "network"
 """The name of the network in a state or checkpoint that holds one alone."""
@@ -71,7 +72,7 @@ class TrainingState:
     """Which given weights training began with, see `emsuite.training.trained_network`."""
     domains: dict[str, dict[str, Any]] | None = None
     """The statistics of the domains of transfer by name, see `emsuite.data.transfer.statistics`."""
-    pools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pools: dict[str, ImagePool] = field(default_factory=dict)
     """The former images that discriminators are shown, by domain, see `emsuite.training.transfer.image_pool`."""
     validation: dict[str, Any] | None = None
     """How validation stands: `best_iteration`, `best_loss`, and how often it was `without_gain` since."""
@@ -137,6 +138,9 @@ class TrainingStep(Protocol):
         self, networks: Mapping[str, nn.Module], config: NetworkConfig
     ) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers with fresh state, by name."""
+
+    def make_pools(self, config: NetworkConfig) -> dict[str, ImagePool]:
+        """Return the pools of former images, empty, by domain; none for a kind of training that shows none."""
 
     def make_batches(
         self,

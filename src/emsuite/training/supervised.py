@@ -28,6 +28,7 @@ from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, pre
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
 from emsuite.training.trained_network import build_with_frozen
+from emsuite.training.transfer.image_pool import ImagePool
 
 
 class Supervised:
@@ -47,6 +48,10 @@ class Supervised:
     ) -> dict[str, torch.optim.Optimizer]:
         """See `TrainingStep.make_optimizers`: Adam for the weights of the network."""
         return {NETWORK: make_optimizer(list(trained_part(networks[NETWORK]).parameters()), config.training.optimizer)}
+
+    def make_pools(self, config: NetworkConfig) -> dict[str, ImagePool]:
+        """See `TrainingStep.make_pools`: none."""
+        return {}
 
     def make_batches(
         self,
