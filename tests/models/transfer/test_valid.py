@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from models.transfer.networks import as_sections, discriminator, generator, noise, of_sections, parameters
-from models.transfer.reference_layers import conv, leaky, middle, transposed
 from torch import Tensor
-from torch.nn import functional
 
 from emsuite.common.errors import BadInput
+from models.transfer.networks import as_sections, discriminator, generator, noise, of_sections, parameters
+from models.transfer.reference_layers import conv, leaky, middle, transposed
 
 
 def reference_generator(weights: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -57,7 +56,7 @@ def test_other_sizes_are_refused(size: int) -> None:
     network = generator("valid_unet", width=1)
     with pytest.raises(BadInput, match=f"{size} along axis 1 does not fit the generator.*steps of 4"):
         network.output_shape((74, size, 74))
-    with pytest.raises(BadInput, match="2 along axis 2.*none below and 38"):
+    with pytest.raises(BadInput, match=r"2 along axis 2.*none below and 38"):
         network.output_shape((74, 74, 2))
     with pytest.raises(BadInput, match="70 and 74"):
         network.output_shape((74, 72, 74))
@@ -76,14 +75,14 @@ def test_the_generator_computes_what_its_layers_define() -> None:
     network = generator("valid_unet", width=3)
     for weight in network.parameters():
         weight.data *= 10  # so that the last digits of the output tell layers apart
-    x = noise(2, 1, 38, 42, 46)
+    x = noise(1, 1, 38, 38, 42)
     with torch.no_grad():
         torch.testing.assert_close(network(x)["image"], reference_generator(network.state_dict(), x))
 
 
 def test_in_2d_each_section_stands_alone() -> None:
     network = generator("valid_unet", dims=2)
-    x = noise(2, 1, 3, 42, 46)
+    x = noise(2, 1, 2, 38, 42)
     with torch.no_grad():
         expected = of_sections(reference_generator(network.state_dict(), as_sections(x)), 2)
         torch.testing.assert_close(network(x)["image"], expected)
@@ -130,7 +129,6 @@ def test_dropout_lies_between_the_transposed_convolution_and_its_activation() ->
     up, skipped = seen[0].chunk(2, 1)
     assert 0.4 < float((up == 0).double().mean()) < 0.6
     assert float((skipped == 0).double().mean()) == 0.0
-    assert functional.dropout(torch.ones(4), 0.5, False).sum() == 4  # evaluation: off
     network.eval()
     with torch.no_grad():
         torch.testing.assert_close(network(x)["image"], network(x)["image"], rtol=0, atol=0)
@@ -140,7 +138,7 @@ def test_weights_begin_as_published() -> None:
     weights = torch.cat([weight.flatten() for weight in generator("valid_unet").parameters()])
     assert abs(float(weights.std()) - 0.02) < 2e-4
     assert abs(float(weights.mean())) < 2e-4
-    assert float(discriminator("valid").last.bias) == 0.0
+    assert not discriminator("valid").last.bias.any()
 
 
 def test_further_heads_read_the_same_features() -> None:
