@@ -20,11 +20,11 @@ def generator(kind: str, heads: dict[str, int] | None = None, **keys: Any) -> An
     return build_generator(_GENERATOR.validate_python({"kind": kind} | keys), heads or IMAGE).double().eval()
 
 
-def discriminator(kind: str, in_channels: int = 1, prior: nn.Module | None = None, **keys: Any) -> Any:
+def discriminator(kind: str, in_channels: int = 1, frozen: nn.Module | None = None, **keys: Any) -> Any:
     """A discriminator in float64, for evaluation."""
     torch.manual_seed(1)
     settings = _DISCRIMINATOR.validate_python({"kind": kind} | keys)
-    return build_discriminator(settings, in_channels, prior).double().eval()
+    return build_discriminator(settings, in_channels, frozen).double().eval()
 
 
 def parameters(network: nn.Module) -> int:
