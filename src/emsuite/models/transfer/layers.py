@@ -41,11 +41,15 @@ def normalize(x: Tensor, norm: str) -> Tensor:
 def reflect(x: Tensor, width: int, dims: int) -> Tensor:
     """Return `x` with `width` voxels of its mirror image at both ends of its last `dims` axes.
 
-    The border voxel is not repeated. On a GPU the result is put together from slices: the gradients of torch's own
-    function are not the same bytes each time.
+    The border voxel is not repeated.
     """
-    if not x.is_cuda:
-        return functional.pad(x, (width, width) * dims, mode="reflect")
+    if x.is_cuda:
+        return reflect_by_slices(x, width, dims)
+    return functional.pad(x, (width, width) * dims, mode="reflect")
+
+
+def reflect_by_slices(x: Tensor, width: int, dims: int) -> Tensor:
+    """Return what `reflect` returns: on a GPU torch's own gradients differ from run to run."""
     for axis in range(x.ndim - dims, x.ndim):
         n = x.shape[axis]
         ends = x.narrow(axis, 1, width).flip(axis), x.narrow(axis, n - 1 - width, width).flip(axis)
