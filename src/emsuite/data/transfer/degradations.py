@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
-from scipy.ndimage import gaussian_filter, uniform_filter1d
+from scipy.ndimage import gaussian_filter
 
 from emsuite.common.settings import NonNegative, Probability, Settings
 
@@ -138,7 +138,11 @@ class DegradeSettings(Settings):
 
 
 def _box_mean(values: np.ndarray, length: int, axis: int) -> np.ndarray:
-    return uniform_filter1d(values, length, axis, mode="constant", cval=0.0) if length > 1 else values
+    """Return the mean of an odd number of voxels along an axis; summed in one order, so that blocks agree."""
+    around = [(length // 2, length // 2) if a == axis else (0, 0) for a in range(values.ndim)]
+    padded, size = np.pad(values, around), values.shape[axis]
+    parts = (np.take(padded, range(step, step + size), axis) for step in range(length))
+    return np.asarray(sum(parts)) / length
 
 
 def _grown(begun: np.ndarray, length: int, axis: int) -> np.ndarray:

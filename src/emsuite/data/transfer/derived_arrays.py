@@ -4,7 +4,7 @@ zarr     blocks by workers; a stopped run is continued
 HDF5     one process; a stopped run begins again
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,6 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import is_finished, output
 from emsuite.io.chunks import CHUNK, chunk_length
-from emsuite.io.formats.base import NewArray, ReadBox
 from emsuite.io.regions import has_files
 from emsuite.io.single_file import is_single_file, plan_array, writing_arrays
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
@@ -61,7 +60,7 @@ class DerivedArray:
         )
         return self.change(_plain(volume.read(around)), read, write, volume).astype(self.dtype, copy=False)
 
-    def reader(self) -> ReadBox:
+    def reader(self) -> Callable[[tuple[slice, ...]], np.ndarray]:
         """Return what reads a box of voxels from the first of its region."""
         size = open_volume(self.source).voxel_size
 
@@ -133,7 +132,7 @@ def _check_target(to: Path, arrays: Mapping[str, DerivedArray]) -> None:
             raise BadInput(f"{to}: is the volume to read, expected another")
 
 
-def _planned(path: Path, array: DerivedArray) -> NewArray:
+def _planned(path: Path, array: DerivedArray) -> Any:
     volume = open_volume(array.source)
     shape = tuple(int(n) for n in array.roi.shape / volume.voxel_size)
     chunks = tuple(map(chunk_length, shape))
