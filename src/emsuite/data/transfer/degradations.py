@@ -7,7 +7,7 @@ numbers are drawn for cubes of a fixed lattice.
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -128,13 +128,8 @@ class SecondLook(Degradation):
         return (unit + sigma * normal) * 2 - 1
 
 
-AnyDegradation = Annotated[BoxAndHoles | SecondLook, Field(discriminator="kind")]
-
-
-class DegradeSettings(Settings):
-    """A change of images."""
-
-    look: AnyDegradation = Field(SecondLook(), description="what changes")
+DEGRADATIONS: dict[str, type[Degradation]] = {"second_look": SecondLook, "box_and_holes": BoxAndHoles}
+"""By the name of their kind."""
 
 
 def _box_mean(values: np.ndarray, length: int, axis: int) -> np.ndarray:
