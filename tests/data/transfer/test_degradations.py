@@ -111,7 +111,7 @@ def test_the_blur_of_the_second_look_keeps_the_mean_and_follows_its_axes() -> No
     [
         (BoxAndHoles, {"box": 4}, "expected an odd number"),
         (BoxAndHoles, {"hole_rate": 2}, "less than or equal to 1"),
-        (SecondLook, {"darkest": 0.7}, "expected the lower value first"),
+        (SecondLook, {"darkest": 0.8}, "expected the lower value first"),
         (SecondLook, {"blur": [1, 1]}, "Field required"),
     ],
 )

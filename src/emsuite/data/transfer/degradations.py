@@ -97,14 +97,14 @@ class SecondLook(Degradation):
 
     kind: Literal["second_look"] = "second_look"
     inverted: bool = Field(True, description="whether dark becomes bright")
-    gamma: NonNegative = Field(0.6, gt=0, description="exponent of the grey values from 0 to 1, after the inversion")
-    darkest: Probability = Field(0.2, description="the grey value that 0 becomes, of 0 to 1")
-    brightest: Probability = Field(0.7, description="the grey value that 1 becomes, of 0 to 1")
+    gamma: NonNegative = Field(0.7, gt=0, description="exponent of the grey values from 0 to 1, after the inversion")
+    darkest: Probability = Field(0.15, description="the grey value that 0 becomes, of 0 to 1")
+    brightest: Probability = Field(0.8, description="the grey value that 1 becomes, of 0 to 1")
     blur: tuple[NonNegative, NonNegative, NonNegative] = Field(
-        (1.5, 1.0, 1.0), description="standard deviations of a Gaussian, voxels, z y x"
+        (1.2, 0.8, 0.8), description="standard deviations of a Gaussian, voxels, z y x"
     )
-    noise: NonNegative = Field(0.04, description="standard deviation of noise of all voxels, of 0 to 1")
-    shot_noise: NonNegative = Field(0.06, description="standard deviation of noise at the brightest, falls by a root")
+    noise: NonNegative = Field(0.02, description="standard deviation of noise of all voxels, of 0 to 1")
+    shot_noise: NonNegative = Field(0.04, description="standard deviation of noise at the brightest, falls by a root")
 
     @model_validator(mode="after")
     def _ascending(self) -> "SecondLook":
