@@ -33,10 +33,11 @@ BY_HAND = {
     ("train", "seed"): "the key training.sampling.seed of a network",
 } | {(stage, "slurm"): "KEY=VALUE for each key of the settings for Slurm"
      for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
-                   "evaluate", "export")} | {
+                   "evaluate", "export", "degrade", "write_pairs")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
     for script in ("convert", "create_labels", "create_masks", "info", "view_data", "train", "find_learning_rate",
-                   "predict", "extract_fragments", "agglomerate", "evaluate", "export", "view")}  # fmt: skip
+                   "predict", "extract_fragments", "agglomerate", "evaluate", "export", "view", "degrade", "write_pairs",
+                   "compare_volumes")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

@@ -102,7 +102,7 @@ class StoredPatch:
 
     def __getitem__(self, box: tuple[slice, ...]) -> Tensor:
         """Return the voxels of a box."""
-        return self.convert(np.ascontiguousarray(self.patches[self.number][box]))
+        return self.convert(np.array(self.patches[self.number][box], order="C"))
 
 
 @dataclass(frozen=True)
