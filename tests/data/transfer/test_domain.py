@@ -115,7 +115,7 @@ def test_boxes_are_read_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"boxes.json: is missing or holds no JSON, expected boxes"):
         of(path, boxes_file=file)
     yaml = tmp_path / "boxes.yaml"
-    yaml.write_text("boxes:\n  - roi: 0:40,:,:\n")
+    yaml.write_text('boxes:\n  - roi: "0:40,:,:"\n')
     assert of(path, boxes_file=yaml).loaded.boxes == domain.loaded.boxes[:1]
 
 

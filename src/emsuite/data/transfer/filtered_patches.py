@@ -56,12 +56,12 @@ def filter_patches(
         rows = list(csv.DictReader((to / "blocks.csv").open(newline="")))
         return sum(row["kept"] == "1" for row in rows), len(rows)
     objects = None if labels is None else _matching(labels, open_volume(volume))
+    blocks = choose_blocks(volume, settings)
+    kept = [block for block in blocks if block.kept]
+    if not kept:
+        raise BadInput(f"{volume}: none of {len(blocks)} blocks is kept, expected a filter that keeps some")
     with output(to, recorded, inputs=inputs, fingerprint=fingerprint) as out:
         out.clear()
-        blocks = choose_blocks(volume, settings)
-        kept = [block for block in blocks if block.kept]
-        if not kept:
-            raise BadInput(f"{volume}: none of {len(blocks)} blocks is kept, expected a filter that keeps some")
         _write(to, CutVolume(volume, settings), blocks, kept, objects, stack)
     return len(kept), len(blocks)
 
