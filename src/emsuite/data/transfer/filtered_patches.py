@@ -23,6 +23,7 @@ from emsuite.common.outputs import is_finished, output
 from emsuite.data.transfer.filter_volume import Block, CutVolume, choose_blocks
 from emsuite.data.transfer.patch_filter import PatchFilter, cut, resized
 from emsuite.data.transfer.patches import save_patches
+from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import format_roi
 from emsuite.io.volume import Volume, fingerprint, open_volume
 
@@ -50,7 +51,7 @@ def filter_patches(
     """
     inputs = {"volume": volume} | ({"labels": labels} if labels else {})
     inputs |= {"target": settings.likeness.target} if settings.likeness else {}
-    made_from = {name: fingerprint(path) for name, path in inputs.items()}
+    made_from = {name: voxels_or_times(open_volume(path)) for name, path in inputs.items()}
     recorded = {"filter": settings.model_dump(mode="json"), "stack": stack, "made_from": made_from}
     if is_finished(to, recorded):
         rows = list(csv.DictReader((to / "blocks.csv").open(newline="")))
