@@ -72,5 +72,5 @@ def test_volumes_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match=message):
             differences(target, [other])
     small = write(tmp_path / "h.zarr/raw", random(1, (9, 9, 9)))
-    with pytest.raises(BadInput, match="covers .* was asked for"):
+    with pytest.raises(BadInput, match=r"covers .* was asked for"):
         differences(target, [small], "0:560,:,:")
