@@ -109,8 +109,14 @@ def test_boxes_are_read_from_a_file(tmp_path: Path) -> None:
     domain = of(path, boxes_file=file)
     assert [box.size for box in domain.loaded.boxes] == [(5, 24, 28), (15, 24, 28)]
     file.write_text(json.dumps({"boxes": [{"region": "0:40,:,:"}]}))
-    with pytest.raises(BadInput, match=r"boxes.json:1: boxes.0.region: unknown key"):
+    with pytest.raises(BadInput, match=r"boxes.json: boxes.0.region: unknown key"):
         of(path, boxes_file=file)
+    file.write_text("[]")
+    with pytest.raises(BadInput, match=r"boxes.json: is missing or holds no JSON, expected boxes"):
+        of(path, boxes_file=file)
+    yaml = tmp_path / "boxes.yaml"
+    yaml.write_text('boxes:\n  - roi: "0:40,:,:"\n')
+    assert of(path, boxes_file=yaml).loaded.boxes == domain.loaded.boxes[:1]
 
 
 def test_labels_lie_as_the_images_do(tmp_path: Path) -> None:
