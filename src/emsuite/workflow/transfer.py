@@ -1,0 +1,181 @@
+"""What transfer.smk asks: the folders and files of a chain from labelled images to instances in another look.
+
+Runs are named MODEL__DATA__CONFIGURATION__HYPER, as EM2ExM names them:
+
+    cyclegan__fib25_second_look__ccgan_vanilla__600I              domain transfer; with _300DI, as many of decay
+    cyclegan__fib25_second_look__ccgan_vanilla__600I__transferred  a segmenter, its predictions and scores
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt
+
+from emsuite.common.errors import BadInput
+from emsuite.common.settings import Region, Settings, load, validate
+from emsuite.config.layout import CONTAINERS, NETWORKS, RUNS
+from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.derived.degradations import DEGRADATIONS
+from emsuite.io.volume import LABELS, RAW
+from emsuite.targets.heads import instance_heads
+from emsuite.workflow.settings import Folder, Name
+
+Arm = Literal["transferred", "as_it_is", "own"]
+
+
+def _listed(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
+class TransferConfig(Settings):
+    """The keys of config/transfer.yaml, which explains them."""
+
+    data_name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    a: Folder
+    a_roi: Region = ":,:,:"
+    b: Folder
+    b_roi: Region = ":,:,:"
+    test: Folder
+    test_roi: Region = ":,:,:"
+    look: Literal["second_look", "box_and_holes"] | None = None
+    set: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    transfer: Name
+    segmenter: Name
+    transfer_iterations: PositiveInt | None = None
+    segmenter_iterations: PositiveInt | None = None
+    arms: Annotated[tuple[Arm, ...], BeforeValidator(_listed), Field(min_length=1)] = ("transferred",)
+    data: Folder = Path("data/transfer")
+    results: Folder = Path("results/transfer")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    container: str = str(CONTAINERS / "emsuite.sif")
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """Where each step of the chain reads and writes."""
+
+    config: TransferConfig
+    transfer: NetworkConfig
+    segmenter: NetworkConfig
+
+    @property
+    def transfer_iterations(self) -> int:
+        """The iterations of domain transfer."""
+        return self.config.transfer_iterations or self.transfer.training.iterations
+
+    @property
+    def segmenter_iterations(self) -> int:
+        """The iterations of each segmenter."""
+        return self.config.segmenter_iterations or self.segmenter.training.iterations
+
+    @property
+    def run(self) -> str:
+        """The name of the run of domain transfer."""
+        settings, iterations = self.transfer.transfer, self.transfer_iterations
+        assert settings is not None
+        constant = settings.constant_iterations
+        decay = f"_{iterations - constant}DI" if constant is not None and constant < iterations else ""
+        return f"cyclegan__{self.config.data_name}__{self.transfer.network}__{iterations}I{decay}"
+
+    def arm_run(self, arm: str) -> str:
+        """Return the name of a segmenter's run."""
+        return f"{self.run}__{arm}" if arm == "transferred" else f"segmenter__{self.config.data_name}__{arm}"
+
+    @property
+    def transfer_folder(self) -> Path:
+        """The folder that domain transfer trains in."""
+        return NETWORKS / self.config.transfer / RUNS / self.run
+
+    def segmenter_folder(self, arm: str) -> Path:
+        """Return the folder that a segmenter trains in."""
+        return NETWORKS / self.config.segmenter / RUNS / self.arm_run(arm)
+
+    @property
+    def results(self) -> Path:
+        """The folder of transferred images."""
+        return self.config.results / self.run
+
+    def arm_results(self, arm: str) -> Path:
+        """Return the folder of a segmenter's prediction and scores."""
+        return self.config.results / self.arm_run(arm) / f"{self.segmenter_iterations}"
+
+    @property
+    def looks(self) -> dict[str, tuple[Path, str]]:
+        """The volumes that are changed into look B, with their regions: `own` is the labelled one."""
+        config = self.config
+        sources = {"b": (config.b, config.b_roi), "test": (config.test, config.test_roi)}
+        return (sources | {"own": (config.a, config.a_roi)}) if config.look else {}
+
+    def volume(self, name: str) -> Path:
+        """Return the volume `b`, `test` or `own` of look B."""
+        if self.config.look:
+            return self.config.data / self.config.data_name / f"{name}.zarr"
+        return {"b": self.config.b, "test": self.config.test}[name]
+
+    def waited_for(self, *names: str) -> list[Path]:
+        """Return what Snakemake waits for before it reads volumes of look B."""
+        return [Path(f"{self.volume(name)}.manifest.json") if self.config.look else self.volume(name) for name in names]
+
+    def training_volume(self, arm: str) -> str:
+        """Return what a segmenter is trained on, as --data takes it."""
+        if arm == "transferred":
+            return str(self.results / "pairs.zarr")
+        return str(self.volume("own")) if arm == "own" else f"{self.config.a}@{self.config.a_roi}"
+
+    def training_input(self, arm: str) -> list[Path]:
+        """Return what Snakemake waits for before a segmenter is trained."""
+        if arm == "transferred":
+            return [Path(f"{self.results / 'pairs.zarr'}.manifest.json")]
+        return self.waited_for("own") if arm == "own" else [self.config.a]
+
+    @property
+    def domains(self) -> list[str]:
+        """The options of domain transfer that name the images of both domains."""
+        config = self.config
+        b_roi = ":,:,:" if config.look else config.b_roi  # a changed volume holds its region alone
+        labels = f', labels: "{config.a / LABELS}"' if self.labelled else ""
+        a = f'{{volumes: [{{raw: "{config.a / RAW}"{labels}, boxes: ["{config.a_roi}"]}}]}}'
+        b = f'{{volumes: [{{raw: "{self.volume("b") / RAW}", boxes: ["{b_roi}"]}}]}}'
+        return [f"--set=transfer.domains.a={a}", f"--set=transfer.domains.b={b}"]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether generators learn from the labels of A."""
+        return len(self.transfer.heads) > 1
+
+    @property
+    def heads(self) -> list[str]:
+        """The options of decoding that name the predicted arrays, without their folder."""
+        return [f"{target}={head}" for target, head in instance_heads(self.segmenter.heads).items()]
+
+    def network_files(self, name: str) -> list[Path]:
+        """Return the files that describe a network of 02_train."""
+        folder = NETWORKS / name
+        return [file for file in (folder.parent / "dataset.yaml", folder / "network.yaml") if file.exists()]
+
+
+def load_transfer_plan(config: Mapping[str, Any], project: Path) -> TransferPlan:
+    """Return the plan of a chain; raise BadInput if a key or a network is wrong, or a volume is not there."""
+    given = {key: value for key, value in config.items() if value is not None}
+    where = "config/transfer.yaml or --config"
+    settings = validate(TransferConfig, given, where)
+    transfer, segmenter = (load_network(project / NETWORKS / name) for name in (settings.transfer, settings.segmenter))
+    if transfer.transfer is None:
+        raise BadInput(f"{where}: transfer: {settings.transfer} is a segmenter, expected a network with step: cyclegan")
+    if not instance_heads(segmenter.heads):
+        raise BadInput(
+            f"{where}: segmenter: {settings.segmenter} predicts {', '.join(segmenter.heads)}, expected foreground and "
+            "contour"
+        )
+    if "own" in settings.arms and settings.look is None:
+        raise BadInput(f"{where}: arms: own needs the labelled volume in look B, expected `look`, which makes it")
+    for key in ("a", "b", "test"):
+        if not Path(getattr(settings, key)).exists():
+            raise BadInput(f"{where}: {key}: {getattr(settings, key)} is not there; fetch it, or name another volume")
+    if settings.look:
+        load(DEGRADATIONS[settings.look], overrides=settings.set)
+    elif settings.set:
+        raise BadInput(f"{where}: set: are keys of `look`, expected one beside them")
+    return TransferPlan(settings, transfer, segmenter)
