@@ -24,8 +24,11 @@ from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.evaluation.metrics import METRICS
 from emsuite.io.volume import create_volume, open_volume
+from emsuite.losses.adversarial import ADVERSARIAL
+from emsuite.losses.cycle import CYCLE
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
+from emsuite.models.transfer.settings import DiscriminatorSettings, GeneratorSettings, Prior
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
@@ -198,7 +201,12 @@ def settings_within(kind: Any) -> Iterator[type[Settings]]:
 
 
 def headings(model: type[Settings], path: str = "") -> Iterator[tuple[str, type[Settings]]]:
-    """Where docs/add_a_network.md says the keys of `model` and of all settings in it."""
+    """Where docs/add_a_network.md says the keys of `model` and of all settings in it.
+
+    Networks of domain transfer, told by their `kind`, have a page of their own.
+    """
+    if "kind" in model.model_fields:
+        return
     tag = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "target"), None)
     name = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "name"), None)
     if name:
@@ -220,6 +228,16 @@ def test_every_key_of_a_network_is_documented() -> None:
         else:
             check_table(documented[heading], model, frozenset({"name"}))
     assert all(f"`{name}`" in text_of(DOCS / "add_a_network.md") for name in LOSSES)
+
+
+def test_every_key_of_domain_transfers_networks_is_documented() -> None:
+    documented = tables(DOCS / "transfer_networks.md")
+    kinds = list(settings_within(GeneratorSettings | DiscriminatorSettings))
+    assert len(kinds) == 6
+    for model in kinds:
+        check_table(documented[f"`kind: {get_args(model.model_fields['kind'].annotation)[0]}`"], model)
+    check_table(documented["`prior`"], Prior)
+    assert documented["Losses"].keys() == ADVERSARIAL.keys() | CYCLE.keys()
 
 
 def test_every_key_of_a_data_set_is_documented() -> None:
