@@ -1,6 +1,7 @@
 """Domains: their volumes, boxes and scales."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import tifffile
 import torch
 from pydantic import ValidationError
 
+from dvid_server import serve_dvid
 from emsuite.common.errors import BadInput
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.transfer.domain import Domain, load_domain
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume
 from emsuite.data.transfer.statistics import DomainStatistics
+from emsuite.data.transfer.unpaired_sampler import UnpairedSampler
 from emsuite.io.volume import create_volume
 
 VOXEL, SHAPE = (8, 8, 8), (4, 4, 4)
@@ -91,6 +94,18 @@ def test_volumes_of_several_formats_are_read_where_they_lie(tmp_path: Path) -> N
     (tmp_path / "a.n5/raw/0/0/0").write_bytes(header + RAW.tobytes())
     for path in paths:  # those without a voxel size have the network's
         assert np.array_equal(of(path).windows(SHAPE)[0].raw[:, :, :], RAW), path
+
+
+def test_volumes_on_a_dvid_server_are_read_as_samples_need_them() -> None:
+    with serve_dvid() as server:
+        url = Path(server.add("grayscale", RAW))
+        domain = of(url, voxel_size=(40, 8, 4), boxes=["200:600,:,:"], stream=True, scaling="signed_unit_range")
+        sample = UnpairedSampler(domain, replace(domain, name="b"), SHAPE).batch(0, 2)
+    starts = {
+        RAW[z : z + 4, y : y + 4, x : x + 4].tobytes() for z in range(5, 12) for y in range(21) for x in range(25)
+    }
+    for image in (*sample.a, *sample.b):
+        assert (image[0] * 127.5 + 127.5).round().to(torch.uint8).numpy().tobytes() in starts
 
 
 def test_paths_are_those_of_the_project_where_nothing_is_seen_from_here(
