@@ -126,6 +126,9 @@ def test_boxes_are_read_from_a_file(tmp_path: Path) -> None:
     file.write_text(json.dumps({"boxes": [{"region": "0:40,:,:"}]}))
     with pytest.raises(BadInput, match=r"boxes.json: boxes.0.region: unknown key"):
         of(path, boxes_file=file)
+    file.write_text('{"boxes": []}')
+    with pytest.raises(BadInput, match=r"boxes.json: boxes: .* at least 1 item"):
+        of(path, boxes_file=file)
     file.write_text("[]")
     with pytest.raises(BadInput, match=r"boxes.json: is missing or holds no JSON, expected boxes"):
         of(path, boxes_file=file)
@@ -159,6 +162,15 @@ def test_labels_that_do_not_match_are_refused(tmp_path: Path, voxels: np.ndarray
     labels = write(tmp_path / "b.zarr/volumes/labels", voxels, **more)
     with pytest.raises(BadInput, match=message):
         of(raw, labels=labels)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_labels_without_an_object_are_refused(tmp_path: Path, stream: bool) -> None:
+    raw, ids = write(tmp_path / "a.zarr/raw"), np.zeros(RAW.shape, np.uint64)
+    ids[19, 23, 27] = 5
+    assert of(raw, labels=write(tmp_path / "b.zarr/labels", ids), stream=stream).has_labels
+    with pytest.raises(BadInput, match="domain a: all its labels are 0"):
+        of(raw, labels=write(tmp_path / "c.zarr/labels", ids * 0), stream=stream)
 
 
 def test_labels_of_domain_b_are_refused(tmp_path: Path) -> None:
