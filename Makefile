@@ -46,6 +46,7 @@ lint: venv
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile *.smk 0*/*.smk
 	$(BIN)/snakemake --lint
 	$(BIN)/snakemake --snakefile plates.smk --lint
+	$(BIN)/snakemake --snakefile transfer.smk --lint
 	$(BIN)/mypy
 
 format: venv

@@ -22,12 +22,19 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.derived.degradations import DEGRADATIONS
+from emsuite.data.transfer.patch_filter import Likeness, PatchFilter
+from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume, NormalizedChange, UnpairedSettings
 from emsuite.evaluation.metrics import METRICS
 from emsuite.io.volume import create_volume, open_volume
+from emsuite.losses.adversarial import ADVERSARIAL
+from emsuite.losses.cycle import CYCLE
 from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
+from emsuite.models.transfer.settings import DiscriminatorSettings, GeneratorSettings, Prior
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
+from emsuite.segmentation.instances.settings import DECODINGS, InstanceSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plates import PlateConfig
@@ -198,7 +205,12 @@ def settings_within(kind: Any) -> Iterator[type[Settings]]:
 
 
 def headings(model: type[Settings], path: str = "") -> Iterator[tuple[str, type[Settings]]]:
-    """Where docs/add_a_network.md says the keys of `model` and of all settings in it."""
+    """Where docs/add_a_network.md says the keys of `model` and of all settings in it.
+
+    Networks of domain transfer, told by their `kind`, have a page of their own.
+    """
+    if "kind" in model.model_fields:
+        return
     tag = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "target"), None)
     name = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "name"), None)
     if name:
@@ -222,6 +234,16 @@ def test_every_key_of_a_network_is_documented() -> None:
     assert all(f"`{name}`" in text_of(DOCS / "add_a_network.md") for name in LOSSES)
 
 
+def test_every_key_of_domain_transfers_networks_is_documented() -> None:
+    documented = tables(DOCS / "transfer_networks.md")
+    kinds = list(settings_within(GeneratorSettings | DiscriminatorSettings))
+    assert len(kinds) == 6
+    for model in kinds:
+        check_table(documented[f"`kind: {get_args(model.model_fields['kind'].annotation)[0]}`"], model)
+    check_table(documented["`prior`"], Prior)
+    assert documented["Losses"].keys() == ADVERSARIAL.keys() | CYCLE.keys()
+
+
 def test_every_key_of_a_data_set_is_documented() -> None:
     documented = tables(DOCS / "own_volume.md")
     assert documented["2. Describe it"].keys() == Dataset.model_fields.keys()
@@ -237,9 +259,27 @@ def test_every_key_of_a_plate_is_documented() -> None:
     check_table(documented["Stains"], StainsSettings)
 
 
+def test_every_key_of_data_for_domain_transfer_is_documented() -> None:
+    documented = tables(DOCS / "transfer_data.md")
+    for heading, model in (
+        ("A domain", DomainSettings),
+        ("Volumes of a domain", DomainVolume),
+        ("Boxes", Box),
+        ("Changes of normalized samples", UnpairedSettings),
+        ("`change`", NormalizedChange),
+        ("Keys of the filter", PatchFilter),
+        ("`likeness`", Likeness),
+        *((f"`{name}`", look) for name, look in DEGRADATIONS.items()),
+    ):
+        check_table(documented[heading], model)
+
+
 def test_every_setting_of_the_segmentation_is_documented() -> None:
     documented = tables(DOCS / "segmentation.md")
     check_table(documented["Settings"], SegmentationSettings)
+    of_instances = tables(DOCS / "instances.md")
+    check_table(of_instances["Keys"], InstanceSettings)
+    assert of_instances["Decoding"].keys() == DECODINGS.keys()
     names = {name.replace("10", "Q") for name in MERGE_FUNCTIONS if not re.search("25|50|75|90", name)}
     assert documented["Merge functions"].keys() == names
     assert documented["Scores"].keys() == {"threshold", *METRICS}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from emsuite.augment.resample import Source
 from emsuite.common.device import free_memory
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 class BoxesFile(Settings):
     """A file of boxes."""
 
-    boxes: tuple[Box, ...]
+    boxes: tuple[Box, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
