@@ -88,7 +88,7 @@ if PLAN.config.look:
 rule train_transfer:
     input:
         b=PLAN.waited_for("b"),
-        a=PLAN.config.a,
+        a=PLAN.config.labelled,
         networks=PLAN.network_files(PLAN.config.transfer),
     output:
         f"{PLAN.transfer_folder}/checkpoints/checkpoint_{PLAN.transfer_iterations}.pt.manifest.json",
@@ -123,8 +123,8 @@ rule transfer:
         folder=PLAN.transfer_folder,
         iterations=PLAN.transfer_iterations,
         domains=PLAN.domains,
-        raw=f"{PLAN.config.a}/volumes/raw",
-        roi=f"--roi={PLAN.config.a_roi}",
+        raw=f"{PLAN.config.labelled}/volumes/raw",
+        roi=f"--roi={PLAN.config.labelled_roi}",
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
@@ -141,7 +141,7 @@ rule pair:
         f"{PLAN.results}/log/pair.log",
     params:
         image=f"{PLAN.results}/transferred.zarr/image",
-        labels=f"{PLAN.config.a}/volumes/labels/neuron_ids",
+        labels=f"{PLAN.config.labelled}/volumes/labels/neuron_ids",
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
         "python 01_data/write_pairs.py {params.image:q} {params.labels:q} {params.out:q} 2>&1 | tee {log:q}"

@@ -33,10 +33,10 @@ class TransferConfig(Settings):
     """The keys of config/transfer.yaml, which explains them."""
 
     data_name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    a: Folder
-    a_roi: Region = ":,:,:"
-    b: Folder
-    b_roi: Region = ":,:,:"
+    labelled: Folder
+    labelled_roi: Region = ":,:,:"
+    other: Folder
+    other_roi: Region = ":,:,:"
     test: Folder
     test_roi: Region = ":,:,:"
     look: Literal["second_look", "box_and_holes"] | None = None
@@ -105,14 +105,14 @@ class TransferPlan:
     def looks(self) -> dict[str, tuple[Path, str]]:
         """The volumes that are changed into look B, with their regions: `own` is the labelled one."""
         config = self.config
-        sources = {"b": (config.b, config.b_roi), "test": (config.test, config.test_roi)}
-        return (sources | {"own": (config.a, config.a_roi)}) if config.look else {}
+        sources = {"b": (config.other, config.other_roi), "test": (config.test, config.test_roi)}
+        return (sources | {"own": (config.labelled, config.labelled_roi)}) if config.look else {}
 
     def volume(self, name: str) -> Path:
         """Return the volume `b`, `test` or `own` of look B."""
         if self.config.look:
             return self.config.data / self.config.data_name / f"{name}.zarr"
-        return {"b": self.config.b, "test": self.config.test}[name]
+        return {"b": self.config.other, "test": self.config.test}[name]
 
     def waited_for(self, *names: str) -> list[Path]:
         """Return what Snakemake waits for before it reads volumes of look B."""
@@ -122,26 +122,26 @@ class TransferPlan:
         """Return what a segmenter is trained on, as --data takes it."""
         if arm == "transferred":
             return str(self.results / "pairs.zarr")
-        return str(self.volume("own")) if arm == "own" else f"{self.config.a}@{self.config.a_roi}"
+        return str(self.volume("own")) if arm == "own" else f"{self.config.labelled}@{self.config.labelled_roi}"
 
     def training_input(self, arm: str) -> list[Path]:
         """Return what Snakemake waits for before a segmenter is trained."""
         if arm == "transferred":
             return [Path(f"{self.results / 'pairs.zarr'}.manifest.json")]
-        return self.waited_for("own") if arm == "own" else [self.config.a]
+        return self.waited_for("own") if arm == "own" else [self.config.labelled]
 
     @property
     def domains(self) -> list[str]:
         """The options of domain transfer that name the images of both domains."""
         config = self.config
-        b_roi = ":,:,:" if config.look else config.b_roi  # a changed volume holds its region alone
-        labels = f', labels: "{config.a / LABELS}"' if self.labelled else ""
-        a = f'{{volumes: [{{raw: "{config.a / RAW}"{labels}, boxes: ["{config.a_roi}"]}}]}}'
+        b_roi = ":,:,:" if config.look else config.other_roi  # a changed volume holds its region alone
+        labels = f', labels: "{config.labelled / LABELS}"' if self.reads_labels else ""
+        a = f'{{volumes: [{{raw: "{config.labelled / RAW}"{labels}, boxes: ["{config.labelled_roi}"]}}]}}'
         b = f'{{volumes: [{{raw: "{self.volume("b") / RAW}", boxes: ["{b_roi}"]}}]}}'
         return [f"--set=transfer.domains.a={a}", f"--set=transfer.domains.b={b}"]
 
     @property
-    def labelled(self) -> bool:
+    def reads_labels(self) -> bool:
         """Whether generators learn from the labels of A."""
         return len(self.transfer.heads) > 1
 
@@ -171,7 +171,7 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path) -> TransferPlan
         )
     if "own" in settings.arms and settings.look is None:
         raise BadInput(f"{where}: arms: own needs the labelled volume in look B, expected `look`, which makes it")
-    for key in ("a", "b", "test"):
+    for key in ("labelled", "other", "test"):
         if not Path(getattr(settings, key)).exists():
             raise BadInput(f"{where}: {key}: {getattr(settings, key)} is not there; fetch it, or name another volume")
     if settings.look:
