@@ -112,9 +112,10 @@ def test_the_chain_goes_from_two_looks_to_scores(project: Path, fib25_slab: Path
         return subprocess.run([*command, *more, "-n"], cwd=project, capture_output=True, text=True, check=True).stdout
 
     assert "Nothing to be done" in planned()
-    others = planned("arms=[transferred,as_it_is,own]")  # the second look of the labelled volume, and two segmenters
-    assert all(f"{rule} {count}" in " ".join(others.split()) for rule, count in (
-        ("change_look", 1), ("train_segmenter", 2), ("decode_instances", 2), ("evaluate", 2), ("total", 10)))  # fmt: skip
+    # the second look of the labelled volume, and two segmenters
+    others = " ".join(planned("arms=[transferred,as_it_is,own]").split())
+    for counted in ("change_look 1", "train_segmenter 2", "decode_instances 2", "evaluate 2", "total 10"):
+        assert counted in others
     (results / "scores.csv").unlink()
     (results / "segmentation.zarr.manifest.json").unlink()
     again = planned()
