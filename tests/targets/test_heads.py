@@ -6,7 +6,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from emsuite.models.network import Network
 from emsuite.models.unet_settings import UNetSettings
-from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Head, Heads, LabelCrop, LsdsHead
+from emsuite.targets.head import Head, LabelCrop
+from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Heads, LsdsHead
 
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -3, 0], [0, 0, 2]]}
 LSDS = {"target": "lsds", "sigma": 30}

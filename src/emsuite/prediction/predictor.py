@@ -26,7 +26,7 @@ from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
 from emsuite.prediction.tile.predicted import Outputs, Predicted
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, Tiling
-from emsuite.targets.heads import Head
+from emsuite.targets.head import Head
 
 
 @dataclass(frozen=True)

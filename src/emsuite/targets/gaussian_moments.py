@@ -3,6 +3,9 @@
 For a mask m, along one axis, S_p(x) = sum over t of g(t) t^p m(x + t), with a Gaussian g and t in sigmas. Along
 several axes the sum factors: one product per axis, with a matrix of g(t) t^p. Because t counts from the voxel itself,
 no large numbers cancel. The powers of all axes add up to 2 at most: the count, and the sums for means and covariances.
+
+A `Grid` holds the samples that local shape descriptors are computed on, and `crops` the parts of an array that they
+need. Their coordinates count samples where they do not say voxels.
 """
 
 from collections.abc import Sequence
@@ -13,6 +16,10 @@ import numpy as np
 import torch
 
 Moments = dict[tuple[int, ...], torch.Tensor]
+Box = tuple[slice, ...]
+
+VARIANCE_FLOOR = 1e-3
+"""The least variance, nm^2."""
 
 
 @dataclass(frozen=True)
@@ -84,3 +91,33 @@ def moments(masks: torch.Tensor, matrices: Sequence[torch.Tensor]) -> Moments:
             split = product.view(len(volume), orders, matrix.shape[2], *volume.shape[1:-1])
             sums |= {(power, *powers): split[:, power] for power in range(orders)}
     return sums
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The samples: every `step`-th voxel, `spacing` nm apart, with a Gaussian window of `sigma` nm."""
+
+    step: int
+    spacing: tuple[float, ...]
+    sigma: tuple[float, ...]
+
+    @property
+    def kernels(self) -> list[Kernel]:
+        """The window along each axis."""
+        return [Kernel(sigma / spacing) for sigma, spacing in zip(self.sigma, self.spacing, strict=True)]
+
+
+def crops(grid: Grid, output: Box) -> tuple[Box, Box, Box]:
+    """Return three nested crops, in voxels.
+
+    The voxels that `output` depends on; within them `output`, extended to start on a sampled voxel; within that,
+    exactly `output`.
+    """
+    crop, inner, kept = [], [], []
+    for part, kernel in zip(output, grid.kernels, strict=True):
+        sample = part.start // grid.step
+        first = max(0, sample - kernel.radius) * grid.step
+        crop.append(slice(first, (-(-part.stop // grid.step) + kernel.radius) * grid.step))
+        inner.append(slice(sample * grid.step - first, part.stop - first))
+        kept.append(slice(part.start - sample * grid.step, None))
+    return tuple(crop), tuple(inner), tuple(kept)

@@ -26,9 +26,8 @@ import torch
 from emsuite.common.arrays import Array, label_tensor, like_input, stacked, to_device
 from emsuite.common.device import has_triton, in_pieces, one_core
 from emsuite.common.errors import BadInput
-from emsuite.targets.gaussian_moments import Moments, moments
+from emsuite.targets.gaussian_moments import VARIANCE_FLOOR, Box, Grid, Moments, crops, moments
 from emsuite.targets.label_boxes import BoxBatch, along_axis, batch_boxes, bounding_boxes
-from emsuite.targets.lsds_grid import VARIANCE_FLOOR, Box, Grid, crops
 
 _TILE = {2: 256, 3: 48}  # samples per axis, by number of axes
 

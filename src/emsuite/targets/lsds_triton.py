@@ -14,8 +14,7 @@ import numpy as np
 import torch
 import triton
 
-from emsuite.targets.gaussian_moments import Kernel, powers
-from emsuite.targets.lsds_grid import VARIANCE_FLOOR, Box, Grid, crops
+from emsuite.targets.gaussian_moments import VARIANCE_FLOOR, Box, Grid, Kernel, crops, powers
 from emsuite.targets.lsds_kernels import describe, list_entries
 
 MOST_VOXELS = 2**30

@@ -17,7 +17,7 @@ from emsuite.common.arrays import Shape
 from emsuite.common.profile import timed
 from emsuite.losses.target import Target
 from emsuite.targets.boundary import GrowBoundary, connected_components, grow_boundary
-from emsuite.targets.heads import Head, LabelCrop
+from emsuite.targets.head import Head, LabelCrop
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from emsuite.data.images.image_volume import ImageVolume
 from emsuite.data.normalization import GreyScale, stack_scales
 from emsuite.data.sampler import Sample, Sampler, SamplingSettings
 from emsuite.data.training_volume import TrainingVolume
-from emsuite.losses.registry import LOSSES, ON_HOST
+from emsuite.losses.registry import ON_HOST
 from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
@@ -159,7 +159,7 @@ def _is_replayed(state: TrainingState, config: NetworkConfig, iteration: int) ->
     training = config.training
     if not training.cuda_graph or training.compile or training.accumulate > 1 or config.unet.dropout:
         return False
-    losses = {head.settings_at(iteration).loss for head in config.heads.values()}
+    losses = {name for head in config.heads.values() for name in head.settings_at(iteration).loss_names}
     on_gpu = next(state.network.parameters()).is_cuda
     return on_gpu and not losses & ON_HOST and not isinstance(state.forward, DistributedDataParallel)
 
@@ -207,7 +207,7 @@ def _losses(
     outputs = {name: HeadOutput(logits[name].float(), head.activate) for name, head in config.heads.items()}
     with timed("loss", x.device):
         losses = {
-            name: LOSSES[head.settings_at(batch.iteration).loss](outputs[name], batch.targets[name])
+            name: head.settings_at(batch.iteration).compute_loss(outputs[name], batch.targets[name])
             for name, head in config.heads.items()
         }
     weighted = [losses[name] * head.loss_weight for name, head in config.heads.items()]
