@@ -28,6 +28,7 @@ from emsuite.losses.registry import LOSSES
 from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
+from emsuite.segmentation.instances.settings import DECODINGS, InstanceSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plates import PlateConfig
@@ -240,6 +241,9 @@ def test_every_key_of_a_plate_is_documented() -> None:
 def test_every_setting_of_the_segmentation_is_documented() -> None:
     documented = tables(DOCS / "segmentation.md")
     check_table(documented["Settings"], SegmentationSettings)
+    of_instances = tables(DOCS / "instances.md")
+    check_table(of_instances["Keys"], InstanceSettings)
+    assert of_instances["Decoding"].keys() == DECODINGS.keys()
     names = {name.replace("10", "Q") for name in MERGE_FUNCTIONS if not re.search("25|50|75|90", name)}
     assert documented["Merge functions"].keys() == names
     assert documented["Scores"].keys() == {"threshold", *METRICS}

@@ -69,7 +69,7 @@ def landscape(predictions: Predictions, decoding: Decoding) -> Landscape:
     kept = _all_of(
         predictions, _thresholds(decoding, decoding.mask_foreground, decoding.mask_contour, decoding.mask_distance)
     )
-    if decoding.flood == "foreground":
+    if decoding.flood_on == "foreground":
         height = 255 - predictions[FOREGROUND]
     else:  # distances below 0 are equally high: 127 stands for -1 / 255, 128 for 1 / 255
         height = 255 - np.maximum(predictions[DISTANCE], 127)

@@ -30,7 +30,7 @@ class Decoding:
     mask_foreground: float
     mask_contour: float | None
     mask_distance: float | None
-    flood: Flood
+    flood_on: Flood
     """What the watershed floods, from high to low."""
     smallest_instance: int
     """In voxels; smaller instances are dropped."""
@@ -42,7 +42,7 @@ class Decoding:
     @property
     def needs_distance(self) -> bool:
         """Whether it reads a distance."""
-        return self.seed_distance is not None or self.mask_distance is not None or self.flood == "distance"
+        return self.seed_distance is not None or self.mask_distance is not None or self.flood_on == "distance"
 
 
 _BC = Decoding(0.9, 0.8, None, 32, 0.85, None, None, "foreground", 128)
@@ -51,7 +51,7 @@ DECODINGS: dict[str, Decoding] = {
     "bc": _BC,
     "bcd": _BCD,
     "bcd_2026": replace(
-        _BCD, mask_contour=1.1, flood="distance", smallest_instance=0, rounded=False, masked_afterwards=True
+        _BCD, mask_contour=1.1, flood_on="distance", smallest_instance=0, rounded=False, masked_afterwards=True
     ),
     "cysgan": Decoding(0.9, 0.2, 0.5, 32, 0.7, None, -0.1, "foreground", 256),
 }
@@ -82,7 +82,7 @@ class InstanceSettings(Settings):
     mask_distance: _Distance | None = Field(
         None, description="Instances: the distance is above it. [published: 0; cysgan: -0.1]"
     )
-    flood: Flood | None = Field(
+    flood_on: Flood | None = Field(
         None, description="What the watershed floods. [published: foreground; bcd_2026: distance]"
     )
     smallest_instance: NonNegativeInt | None = Field(
