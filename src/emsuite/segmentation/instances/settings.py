@@ -9,7 +9,7 @@ from emsuite.common.settings import Settings
 
 Flood = Literal["foreground", "distance"]
 DecodingName = Literal["bc", "bcd", "bcd_2026", "cysgan"]
-_Share = Annotated[float, Field(ge=0, le=2)]
+_Share = Annotated[float, Field(ge=-1, le=2)]
 _Distance = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -74,7 +74,7 @@ class InstanceSettings(Settings):
     seed_distance: _Distance | None = Field(None, description="Seeds: the distance is above it. [published: 0.5]")
     smallest_seed: NonNegativeInt | None = Field(None, description="Drop smaller seeds, voxels. [published: 32]")
     mask_foreground: _Share | None = Field(
-        None, description="Instances: the foreground is above it. [published: 0.85; cysgan: 0.7]"
+        None, description="Instances: the foreground is above it; -1: everywhere. [published: 0.85; cysgan: 0.7]"
     )
     mask_contour: _Share | None = Field(
         None, description="Instances: the contour is below it. [published: any; bcd_2026: 1.1]"
