@@ -22,6 +22,7 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.transfer import AdversarialTerm, Domains, ImageTerm, PassWeights, TransferLosses, TransferSettings
 from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.data.transfer.patch_filter import Likeness, PatchFilter
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume, NormalizedChange, UnpairedSettings
@@ -207,9 +208,9 @@ def settings_within(kind: Any) -> Iterator[type[Settings]]:
 def headings(model: type[Settings], path: str = "") -> Iterator[tuple[str, type[Settings]]]:
     """Where docs/add_a_network.md says the keys of `model` and of all settings in it.
 
-    Networks of domain transfer, told by their `kind`, have a page of their own.
+    Domain transfer has pages of its own.
     """
-    if "kind" in model.model_fields:
+    if model is TransferSettings:
         return
     tag = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "target"), None)
     name = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "name"), None)
@@ -232,6 +233,19 @@ def test_every_key_of_a_network_is_documented() -> None:
         else:
             check_table(documented[heading], model, frozenset({"name"}))
     assert all(f"`{name}`" in text_of(DOCS / "add_a_network.md") for name in LOSSES)
+
+
+def test_every_key_of_domain_transfer_is_documented() -> None:
+    documented = tables(DOCS / "transfer.md")
+    for heading, model in (
+        ("`transfer`", TransferSettings),
+        ("`domains`", Domains),
+        ("`losses`", TransferLosses),
+        ("`adversarial`", AdversarialTerm),
+        ("`cycle` and `identity`", ImageTerm),
+        ("`labels` and `heads`", PassWeights),
+    ):
+        check_table(documented[heading], model)
 
 
 def test_every_key_of_domain_transfers_networks_is_documented() -> None:
