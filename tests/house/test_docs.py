@@ -40,6 +40,7 @@ from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plates import PlateConfig
 from emsuite.workflow.settings import WorkflowConfig
+from emsuite.workflow.transfer import TransferConfig
 
 DOCS = ROOT / "docs"
 LIBRARY = ROOT / "src/emsuite"
@@ -88,7 +89,8 @@ def test_shown_commands_are_understood(words: list[str], logger: None) -> None:
 def test_shown_workflow_settings_exist(words: list[str]) -> None:
     given = words[words.index("--config") + 1 :] if "--config" in words else []
     settings = [word.partition("=") for word in given if "=" in word]
-    config = PlateConfig if "plates.smk" in words else WorkflowConfig
+    others = {"plates.smk": PlateConfig, "transfer.smk": TransferConfig}
+    config = next((others[word] for word in words if word in others), WorkflowConfig)
     assert {key for key, _, _ in settings} <= config.model_fields.keys()
 
 
@@ -307,6 +309,8 @@ def test_every_key_of_the_workflow_is_in_its_file() -> None:
     assert sorted(keys) == sorted(WorkflowConfig.model_fields)
     keys = re.findall(r"^(\w+):", (ROOT / "config/plates.yaml").read_text(), re.MULTILINE)
     assert sorted(keys) == sorted(PlateConfig.model_fields)
+    keys = re.findall(r"^(\w+):", (ROOT / "config/transfer.yaml").read_text(), re.MULTILINE)
+    assert sorted(keys) == sorted(TransferConfig.model_fields)
 
 
 def test_every_dependency_has_its_reason() -> None:
