@@ -43,8 +43,8 @@ def main(
     The same seed gives the same bytes, on any number of workers. The same command continues a stopped run.
     """
     from emsuite.common.settings import load
-    from emsuite.data.transfer.degradations import DEGRADATIONS
-    from emsuite.data.transfer.degrade import degrade
+    from emsuite.data.derived.degradations import DEGRADATIONS
+    from emsuite.data.derived.degrade import degrade
 
     chosen = load(DEGRADATIONS[look], overrides=overrides)
     is_new = degrade(source, to, chosen, roi=roi, with_labels=labels, workers=workers)

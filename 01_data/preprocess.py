@@ -4,6 +4,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 try:
     import click
@@ -45,7 +46,13 @@ def main(config: Path, source: Path | None, out: Path | None, overrides: tuple[s
         click.echo(f"{settings.output}: already there, made with the same settings")
         return
     for step in json.loads((settings.output / "preprocessing.json").read_text())["steps"]:
-        click.echo(f"{step['step']}: {json.dumps(step['result']) if step['done'] else step['why']}")
+        click.echo(f"{step['step']}: {summary(step['result']) if step['done'] else step['why']}")
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return what a step found, on one line: of lists their lengths, `preprocessing.json` has the rest."""
+    return json.dumps({key: f"{len(value)} listed" if isinstance(value, list) else value
+                       for key, value in result.items()})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(image: Path, labels: Path, to: Path, roi: str | None, as_main: bool, wo
 
     The same command continues a stopped run, and keeps what was made from the same arrays.
     """
-    from emsuite.data.transfer.pairs import write_pairs
+    from emsuite.data.derived.pairs import write_pairs
 
     region = write_pairs(image, labels, to, roi=roi, as_main=as_main, workers=workers)
     click.echo(f"{to}: images and labels of {region} nm")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Predict affinities and/or LSDs of a volume with a trained network."""
+"""Predict a volume with a trained network: affinities, LSDs, or the look of another domain."""
 
 import os
 from pathlib import Path
@@ -33,6 +33,7 @@ python 03_predict/predict.py 02_train/fib25/mtlsd --raw VOLUME.zarr/volumes/raw 
 @click.option("--roi", help="Predict only z0:z1,y0:y1,x0:x1 (nm), as 1040:1280,:,: (default: the whole volume).")
 @click.option("--input-shape", type=options.VOXELS, help="Largest tile, voxels (default: by memory).")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes (default: one for each GPU, or one on the CPU).")
+@options.direction
 @options.tiling_options
 @options.request_options
 @options.device
@@ -45,6 +46,7 @@ def main(
     roi: str | None,
     input_shape: tuple[int, ...] | None,
     workers: int | None,
+    direction: Any,
     tiles: dict[str, Any],
     asked: Any,
     device: str,
@@ -53,30 +55,28 @@ def main(
     """Predict --raw, or else the test split, with the network in NETWORK_DIR: (C, Z, Y, X), 0 to 255 for 0 to 1."""
     from emsuite.common.device import count_workers, pick_device
     from emsuite.config.network import load_network
-    from emsuite.data.raw import open_raw
     from emsuite.prediction.blending import make_tiling
     from emsuite.prediction.output_file import predict_into
     from emsuite.prediction.predictor import load_frozen_config, make_predictor
     from emsuite.prediction.region import predicted_roi
     from emsuite.prediction.settings import prediction_settings
     from emsuite.prediction.tile_size import tile_for
-    from emsuite.training.checkpoint import checkpoint_path, digest
-    from emsuite.training.trained_network import load_trained
+    from emsuite.training.transfer.trained import load_for_prediction
     from emsuite.workflow.defaults import prediction_paths
 
     share_memory()
     config, where = load_network(network_dir, overrides), pick_device(device)
-    tiling = make_tiling(**tiles, input_shape=input_shape, margin=config.prediction.original_margin)
-    raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out)
-    (network, checkpoint), workers = load_trained(network_dir, config, iteration), count_workers(where, workers)
-    raw = open_raw(raw_path, config.voxel_size, config.normalization, checkpoint.grey_range)
+    raw_path, roi, out = prediction_paths(PROJECT, network_dir, config, iteration, raw_path, roi, out, direction)
+    made, workers = load_for_prediction(network_dir, config, iteration, direction), count_workers(where, workers)
+    network, raw, margin = made.network, made.reads.open(raw_path), config.prediction.original_margin
+    tiling = make_tiling(**tiles, input_shape=input_shape, margin=margin, is_local=made.is_local)
     region, request = predicted_roi(network, raw, roi, tiling, tiles["valid"]), asked(raw)
-    settings = prediction_settings(config, checkpoint.iteration, digest(checkpoint.best_weights), raw, region, tiling,
-                                   checkpoint.last_record) | request.settings  # fmt: skip
+    settings = prediction_settings(config, made.iteration, made.digest, raw, region, tiling,
+                                   made.checkpoint.last_record) | made.settings | request.settings  # fmt: skip
     shape = input_shape or tile_for(out, settings, network, config, tiling, raw, region, where, workers)
-    inputs = {"checkpoint": checkpoint_path(network_dir, checkpoint.iteration), "raw": raw.path} | request.inputs
+    inputs = {"checkpoint": made.path, "raw": raw.path} | request.inputs
     predictor = make_predictor(network, config, where, shape, raw, region, tiling,
-                               load_frozen_config(network_dir, config), checkpoint.grey_scale)  # fmt: skip
+                               load_frozen_config(network_dir, config), *made.reads.scales)  # fmt: skip
     if not kept_memory()(predict_into)(out, settings, inputs, predictor, raw, region, workers, request):
         click.echo(f"{out}: already there, made with the same settings")
 

@@ -3,6 +3,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 try:
     import click
@@ -24,6 +25,7 @@ python 03_predict/serve.py 02_train/fib25/small --volume slab=data/funke/fib25/t
 )
 @options.network
 @click.option("--iteration", type=click.IntRange(min=1), help="Checkpoint to use (default: the newest).")
+@options.direction
 @click.option("--volume", "volumes", multiple=True, metavar="NAME=RAW", help="Raw that clients may ask for by name.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8900, show_default=True, help="0: any that is free.")
 @click.option("--most-voxels", type=click.IntRange(min=1), default=2**26, show_default=True, help="Of one request.")
@@ -35,6 +37,7 @@ python 03_predict/serve.py 02_train/fib25/small --volume slab=data/funke/fib25/t
 def main(
     network_dir: Path,
     iteration: int | None,
+    direction: Any,
     volumes: tuple[str, ...],
     port: int,
     most_voxels: int,
@@ -52,15 +55,14 @@ def main(
     from emsuite.config.network import load_network
     from emsuite.prediction.serving.model import Model
     from emsuite.prediction.serving.server import listen, open_volumes, read_token, serve
-    from emsuite.training.checkpoint import digest
-    from emsuite.training.trained_network import load_trained
+    from emsuite.training.transfer.trained import load_for_prediction
 
     share_memory()
     keep_memory()
     config, where, listening = load_network(network_dir, overrides), pick_device(device), listen(bind, port)
-    network, checkpoint = load_trained(network_dir, config, iteration)
-    model = Model(f"{config.dataset}/{config.network}", network.eval(), config, where, checkpoint.iteration,
-                  digest(checkpoint.best_weights), checkpoint.grey_scale, checkpoint.grey_range)  # fmt: skip
+    made = load_for_prediction(network_dir, config, iteration, direction)
+    name = f"{config.dataset}/{config.network}" + (f" {direction}" if direction else "")
+    model = Model(name, made.network.eval(), config, where, made.iteration, made.digest, made.reads)
     serve(model, open_volumes(model, volumes), listening, most_voxels, waiting, read_token(token_file))
 
 

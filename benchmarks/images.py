@@ -58,30 +58,37 @@ def main(iterations: int, peers: bool, json_path: Path | None) -> None:
     CAREamics trains its own U-Net of the same depth and widths, at mean absolute error with flips and turns, on the
     same normalized images. It has fewer weights: its last convolution of a level halves the channels.
     """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        plate = make_plate(folder)
+        arrays = [save(folder / f"{c}.npy", images(plate, c)) for c in ("phase", "nuclei")] if peers else []
+        rows = [
+            measure(write_network(folder / f"microdl/{precision}", plate), arrays, precision, iterations)
+            for precision in ("float32", "bfloat16")
+        ]
+    report(rows, json_path)
+
+
+def measure(network: Path, arrays: list[Path], precision: str, iterations: int) -> Row:
+    """Return the row of one precision; without arrays the peer is left out."""
     import torch
 
     from emsuite.training.volumes import load_training_data
 
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        plate = make_plate(folder)
-        network = write_network(folder / "microdl/peer", plate)
-        config = load_network(network)
-        volumes = load_training_data(config, [], ROOT)
-        wall = time_iterations(network, config, volumes, "cpu", 0, iterations)
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        weights = sum(p.numel() for p in build_network(config).parameters())
-        name = f"training images, 2-D U-Net, float32, {BATCH} of {PATCH}x{PATCH}: iteration with its data"
-        rows = [Row(f"{name}; {weights:,} weights", seconds(wall), "", None, "", memory(used))]
-        if peers:
-            arrays = [save(folder / f"{c}.npy", images(plate, c)) for c in ("phase", "nuclei")]
-            answer = ask_peer("careamics", "train.py", *arrays, PATCH, BATCH, iterations,
-                              OMP_NUM_THREADS=str(torch.get_num_threads()))  # fmt: skip
-            theirs = peer_cost(answer)
-            beside = f"CAREamics {seconds(theirs.wall)}, {answer['parameters']:,} weights"
-            peaks = f"{memory(used)} / {memory(theirs.memory)}"
-            rows = [Row(f"{name}; {weights:,} weights", seconds(wall), beside, theirs.wall / wall, ">= 1.5", peaks)]
-    report(rows, json_path)
+    config = load_network(network, [f"training.precision={precision}"])
+    wall = time_iterations(network, config, load_training_data(config, [], ROOT), "cpu", 0, iterations)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    weights = sum(p.numel() for p in build_network(config).parameters())
+    name = f"training images, 2-D U-Net, {precision}, {BATCH} of {PATCH}x{PATCH}: iteration with its data"
+    ours = f"{seconds(wall)}, {weights:,} weights"
+    if not arrays:
+        return Row(name, ours, "", None, "", memory(used))
+    mixed = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
+    answer = ask_peer("careamics", "train.py", *arrays, PATCH, BATCH, iterations, mixed,
+                      OMP_NUM_THREADS=str(torch.get_num_threads()))  # fmt: skip
+    theirs = peer_cost(answer)
+    beside = f"CAREamics {seconds(theirs.wall)}, {answer['parameters']:,} weights"
+    return Row(name, ours, beside, theirs.wall / wall, ">= 1.5", f"{memory(used)} / {memory(theirs.memory)}")
 
 
 def make_plate(folder: Path) -> Path:

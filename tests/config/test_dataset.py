@@ -47,7 +47,7 @@ def test_published_data_sets(name: str, volumes: int, voxel_size: tuple[int, ...
 
 def test_every_file_is_a_data_set_that_trains_and_tests() -> None:
     names = [path.stem for path in of_project("01_data/datasets/*.yaml")]
-    assert names == ["cremi", "cremi_phantom", "fib25", "hemi", "phantom", "vnc", "zebrafinch"]
+    assert names == ["cremi", "cremi_phantom", "fib25", "fib25_second_look", "hemi", "phantom", "vnc", "zebrafinch"]
     assert set(names) <= set(dataset_names(FOLDER))
     for name in names:
         data = load_dataset(name, FOLDER)

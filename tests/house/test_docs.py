@@ -22,6 +22,9 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.data.derived.degradations import DEGRADATIONS
+from emsuite.data.transfer.patch_filter import Likeness, PatchFilter
+from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume, NormalizedChange, UnpairedSettings
 from emsuite.evaluation.metrics import METRICS
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.losses.adversarial import ADVERSARIAL
@@ -253,6 +256,21 @@ def test_every_key_of_a_plate_is_documented() -> None:
             check_table(documented[f"`{key}`"], step)
     check_table(documented["Label-free cells"], LabelFreeSettings)
     check_table(documented["Stains"], StainsSettings)
+
+
+def test_every_key_of_data_for_domain_transfer_is_documented() -> None:
+    documented = tables(DOCS / "transfer_data.md")
+    for heading, model in (
+        ("A domain", DomainSettings),
+        ("Volumes of a domain", DomainVolume),
+        ("Boxes", Box),
+        ("Changes of normalized samples", UnpairedSettings),
+        ("`change`", NormalizedChange),
+        ("Keys of the filter", PatchFilter),
+        ("`likeness`", Likeness),
+        *((f"`{name}`", look) for name, look in DEGRADATIONS.items()),
+    ):
+        check_table(documented[heading], model)
 
 
 def test_every_setting_of_the_segmentation_is_documented() -> None:

@@ -1,6 +1,6 @@
 """Time training iterations of CAREamics' supervised U-Net, data included.
 
-python train.py INPUT.npy TARGET.npy PATCH BATCH ITERATIONS; images (S, Y, X) float32.
+python train.py INPUT.npy TARGET.npy PATCH BATCH ITERATIONS PRECISION; images (S, Y, X) float32.
 """
 
 import json
@@ -32,12 +32,13 @@ class Clock(Callback):
 
 
 def main():
-    given, target, patch, batch, iterations = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    given, target, patch, batch, iterations = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
     warnings.simplefilter("ignore")
     config = create_care_config(
         experiment_name="peer", data_type="array", axes="SYX", patch_size=[patch, patch], batch_size=batch,
         num_epochs=1, num_steps=iterations, augmentations=["x_flip", "y_flip", "rotate_90"],
     )  # fmt: skip
+    config.training_config.trainer_params["precision"] = sys.argv[6]
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         careamist = CAREamist(config, work_dir=folder, callbacks=[clock], enable_progress_bar=False)

@@ -77,10 +77,9 @@ def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     blend = click.option(
         "--blend",
         type=click.Choice(["crop", *names_in("emsuite.prediction.blending", "BLENDINGS")]),
-        default="crop",
         help="crop keeps each voxel from one tile; the others are windows for the weighted mean of tiles that overlap "
-        "by half. Choose one for networks whose output depends on the tile, as with instance normalization. A window "
-        "costs up to twelve times the work of crop.",
+        "by half, for networks whose output depends on the tile. A window costs up to twelve times the work of crop. "
+        "[default: crop; linear for generators with instance normalization]",
     )
     tile = click.option(
         "--tile",
@@ -91,10 +90,17 @@ def tiling_options(command: Callable[..., Any]) -> Callable[..., Any]:
     valid = click.option("--valid", is_flag=True, help="Predict only what has real context; by default it is mirrored.")
 
     @functools.wraps(command)
-    def with_tiles(*args: Any, tile: str, blend: str, valid: bool, **others: Any) -> Any:
+    def with_tiles(*args: Any, tile: str, blend: str | None, valid: bool, **others: Any) -> Any:
         return command(*args, tiles={"tile": tile, "valid": valid, "blend": blend}, **others)
 
     return valid(tile(blend(with_tiles)))
+
+
+direction = click.option(
+    "--direction",
+    type=click.Choice(["A2B", "B2A"]),
+    help="Of domain transfer: from the look of A to that of B, or back.",
+)
 
 
 def request_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from emsuite.common.arrays import Shape
 from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig, build_autocontext, build_network, frozen_network_folder, load_network
+from emsuite.config.transfer_networks import generator_of, parameter_counts
 from emsuite.models.network import AnyNetwork
 
 
@@ -89,7 +90,9 @@ def _smallest_input(network: AnyNetwork) -> Shape:
 
 
 def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
-    """Return the network with fresh weights, behind its frozen network if it has one."""
+    """Return the network with fresh weights, behind its frozen network if it has one; a generator of transfer."""
+    if config.transfer is not None:
+        return generator_of(config.transfer, config.heads)
     frozen = frozen_network_folder(folder, config)
     return build_autocontext(config, load_network(frozen)) if frozen else build_network(config)
 
@@ -97,7 +100,7 @@ def build_untrained(folder: Path, config: NetworkConfig) -> AnyNetwork:
 def as_text(config: NetworkConfig, described: Description) -> str:
     """Return a description as a table for people."""
     width = max(len(layer.name) for layer in described.layers)
-    rows = [f"{config.dataset}/{config.network}", ""]
+    rows = [f"{config.dataset}/{config.network}", *_transfer_rows(config), ""]
     rows += [f"{'layer':<{width}}  channels  {'voxels (z, y, x)':<18}  parameters"]
     for layer in described.layers:
         shape = "x".join(map(str, layer.shape))
@@ -120,6 +123,15 @@ def as_text(config: NetworkConfig, described: Description) -> str:
         f"{described.training_bytes / 2**30:.2f} GiB in float32",
     ]
     return "\n".join(rows)
+
+
+def _transfer_rows(config: NetworkConfig) -> list[str]:
+    """Return the networks of domain transfer, of which a description shows one generator."""
+    if config.transfer is None:
+        return []
+    counts = parameter_counts(config.transfer, config.heads)
+    named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return ["", f"domain transfer: parameters of {named}", "either generator:"]
 
 
 def _output_rows(described: Description) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey, warn_of_range
-from emsuite.data.normalization import Normalization
+from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.io.values import check_not_empty, in_unit_range
 from emsuite.io.volume import Volume, is_url, open_volume
 
@@ -65,3 +66,32 @@ def check_range(raw: Volume, voxels: np.ndarray) -> np.ndarray:
             f"{raw.path}: holds {values}, expected floats in [0, 1]{'' if has_nan else SAYS_RANGE}, or uint8"
         )
     return checked
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How grey values become the input of a network, and what it makes becomes grey values."""
+
+    voxel_size: Sequence[float]
+    """nm, z y x."""
+    normalization: Normalization
+    grey_range: GreyRange | None = None
+    """The range that was measured on the training volumes, if any."""
+    grey_scale: GreyScale | None = None
+    """The scale that was measured on the training volumes, if any."""
+    output_scale: GreyScale | None = None
+    """That of the images that the network makes; None: that of its input."""
+
+    @property
+    def scales(self) -> tuple[GreyScale | None, GreyScale | None]:
+        """The scales of input and output."""
+        return self.grey_scale, self.output_scale
+
+    def open(self, path: Path) -> Volume:
+        """See `open_raw`."""
+        return open_raw(path, self.voxel_size, self.normalization, self.grey_range)
+
+    def checked(self, raw: Volume) -> Volume:
+        """Return raw in the network's range of grey values; raise BadInput if the network cannot read it."""
+        check_raw(raw, self.voxel_size)
+        return in_grey_range(raw, self.normalization, self.grey_range)

@@ -23,7 +23,8 @@ def centre_crop(x: Tensor, shape: Sequence[int]) -> Tensor:
     The crop begins at (size - target) // 2. So an odd voxel is cut from the far side.
     """
     for axis, target in zip(range(x.ndim - len(shape), x.ndim), shape, strict=True):
-        x = x.narrow(axis, (x.shape[axis] - target) // 2, target)
+        if target != x.shape[axis]:  # the gradient of a slice takes an array of zeros
+            x = x.narrow(axis, (x.shape[axis] - target) // 2, target)
     return x
 
 

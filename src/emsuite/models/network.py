@@ -168,6 +168,11 @@ def trained_part(network: nn.Module) -> nn.Module:
     return network.trained if isinstance(network, AutocontextNetwork) else network
 
 
+def is_local(network: AnyNetwork) -> bool:
+    """Return whether outputs depend on the voxels around them alone, so that tiles can meet without a seam."""
+    return not isinstance(network, Generator) or network.is_local
+
+
 def moved(network: nn.Module, device: torch.device) -> None:
     """Move a network to `device`, with kernels in the order in which images are: channels last."""
     is_flat = any(weight.ndim == 4 for weight in network.parameters())

@@ -120,19 +120,21 @@ class UNet(nn.Module):
 
         Where a convolution or a norm is the last, the shortcut is added behind it.
         """
-        steps = self.settings.order.split("_")
+        steps, own = self.settings.order.split("_"), False
         for number, step in enumerate(steps):
             if step == "conv":
+                own = True
                 x = convolve(self.get_submodule(name), x)
                 if shortcut is None and self._norm_relu_follows and norms_on_gpu(x, self.training):
                     x = norm_relu(self.get_submodule(f"{name}_norm"), x)
                     break
             elif step == "norm" and self.settings.norm == "batch":
+                own = True
                 x = self.get_submodule(f"{name}_norm")(x)
             elif step == "activation":
                 if shortcut is not None and number == len(steps) - 1:
                     x, shortcut = x + shortcut, None
-                x = self._activate(x)
+                x = functional.relu_(x) if own and self.settings.activation == "relu" else self._activate(x)
         x = x if shortcut is None else x + shortcut
         return functional.dropout(x, self.settings.dropout, self.training) if self.settings.dropout else x
 
@@ -154,7 +156,8 @@ class UNet(nn.Module):
             return x, convolve_relu(layer, x) if pads else self._activate(layer(x))
         if skipped is not None:
             return crop_and_pool(x, skipped, factor)
-        return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
+        with torch.autocast(x.device.type, enabled=False):  # maxima need no float32, which a CPU would take
+            return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
 
     def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:
         layer: Any = self.get_submodule(f"up_{level + 1}_to_{level}")

@@ -8,6 +8,7 @@ PyTorch's transposed convolution gives the same numbers, but takes 3 to 10 times
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,12 +81,13 @@ class Interpolate(nn.Module):
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the upsampled features."""
+        """Return the upsampled features, channels last in memory."""
         convolve = functional.conv3d if len(self.factor) == 3 else functional.conv2d
-        x = convolve(x, self.weight, self.bias)
-        for axis, factor in enumerate(self.factor, start=2):
+        x = convolve(x, self.weight, self.bias).movedim(1, -1)  # stacks keep the order of axes, so channels stay last
+        for axis, factor in enumerate(self.factor, start=1):
             if factor > 1:
                 x = _linear(x, axis, factor) if self.linear else repeated(x, axis, factor)
+        x = x.movedim(-1, 1)
         return centre_crop(x, [n - less for n, less in zip(x.shape[2:], self.lost, strict=True)])
 
 
@@ -95,9 +97,39 @@ def repeated(x: Tensor, axis: int, factor: int) -> Tensor:
 
 
 def _linear(x: Tensor, axis: int, factor: int) -> Tensor:
-    n = x.shape[axis]
-    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], axis)
-    behind = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], axis)
-    places = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]  # of fine voxels, from the coarse one's centre
-    fine = [torch.lerp(x, before if place < 0 else behind, abs(place)) for place in places]
-    return torch.stack(fine, axis + 1).flatten(axis, axis + 1)
+    return _Linear.apply(x, axis, factor).flatten(axis, axis + 1)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Linear(torch.autograd.Function):
+    """Values that are linear along one axis: `(..., n, ...)` to `(..., n, factor, ...)`.
+
+    The gradient is a sum of slices in place: torch's own would fill a tensor with zeros for each slice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: int, factor: int) -> Tensor:
+        """Return the fine values of each coarse one."""
+        ctx.axis, ctx.factor, n = axis, factor, x.shape[axis]
+        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, n - 1)], axis)
+        behind = torch.cat([x.narrow(axis, 1, n - 1), x.narrow(axis, n - 1, 1)], axis)
+        fine = [torch.lerp(x, before if place < 0 else behind, abs(place)) for place in _places(factor)]
+        return torch.stack(fine, axis + 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        """Return the gradient of the coarse values."""
+        axis, parts = ctx.axis, gradients[0].unbind(ctx.axis + 1)
+        places, n = _places(ctx.factor), parts[0].shape[axis]
+        total = parts[0] * (1 - abs(places[0]))
+        for part, place in zip(parts[1:], places[1:], strict=True):
+            total.add_(part, alpha=1 - abs(place))
+        for part, place in zip(parts, places, strict=True):
+            inner, outer = (1, 0) if place < 0 else (0, n - 1)
+            total.narrow(axis, 1 - inner, n - 1).add_(part.narrow(axis, inner, n - 1), alpha=abs(place))
+            total.narrow(axis, outer, 1).add_(part.narrow(axis, outer, 1), alpha=abs(place))
+        return total, None, None
+
+
+def _places(factor: int) -> list[float]:
+    """Return the places of fine voxels, seen from the centre of their coarse voxel, in coarse voxels."""
+    return [(phase + 0.5) / factor - 0.5 for phase in range(factor)]

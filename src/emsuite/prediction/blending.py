@@ -9,6 +9,7 @@ Choose it where the output of a network depends on where its tile lies, as with 
 `crop` shows seams. To add a blending, write a function and put its name into `BLENDINGS`.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from emsuite.config.training import Margin
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.prediction.tile_grid import Tile, TileGrid
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Original, Tiling, Window, even_input_shape
+
+logger = logging.getLogger(__name__)
 
 SHARDS_PER_ROW = 4
 """The largest width, along z and y, of a row of blocks, in shards of half an output each, see `blended_rows.py`.
@@ -109,21 +112,30 @@ def weights_along(begins: Iterable[int], width: int, window: Window) -> dict[int
 
 
 def make_tiling(
-    tile: str, valid: bool, blend: str, input_shape: Sequence[int] | None = None, margin: Margin = "half"
+    tile: str,
+    valid: bool,
+    blend: str | None,
+    input_shape: Sequence[int] | None = None,
+    margin: Margin = "half",
+    is_local: bool = True,
 ) -> Tiling:
     """Return the tiling that the command line asks for.
 
     Args:
         tile: "stride" or "original".
         valid: whether only voxels with real context are predicted.
-        blend: "crop" or a name of `BLENDINGS`.
+        blend: "crop" or a name of `BLENDINGS`; None: "crop", or "linear" for a network that is not local.
         input_shape: the largest tile, if the command line names one.
+        is_local: whether the outputs of the network depend on the voxels around them alone, see `is_local`.
         margin: how much of its context the network's original left out on either side of a volume; where it is the
             whole, original tiles are valid ones.
 
     Raises:
         BadInput: original tiles with a blending, or with another input shape than the network's.
     """
+    if blend == "crop" and not is_local:
+        logger.warning("--blend crop: the network's values depend on the whole tile, there will be seams")
+    blend = blend or ("crop" if is_local or tile == "original" else "linear")
     if tile == "original" and input_shape is not None:
         raise BadInput("--input-shape: original tiles are the network's own; leave out one of the two")
     if tile == "original" and blend != "crop":

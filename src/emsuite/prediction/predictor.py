@@ -20,6 +20,7 @@ from emsuite.data.training_volume import raw_source
 from emsuite.io.volume import Volume
 from emsuite.models.crop import centre_crop
 from emsuite.models.network import AnyNetwork, AutocontextNetwork, Network, moved
+from emsuite.models.transfer.generator import IMAGE
 from emsuite.prediction.decoder_cropping import trimmed
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tile.gpu_tiles import GpuTiles, pinned, round_kernels
@@ -46,6 +47,8 @@ class Predictor:
     lsds: "Predictor | None" = None
     grey_scale: GreyScale | None = None
     """The grey scale of the network's input; None: that of each tile."""
+    output_scale: GreyScale | None = None
+    """The grey scale of the images that it makes, of domain transfer; None: that of its input."""
     gpu: GpuTiles | None = None
     """Computes tiles on a GPU, see `on`; None: they are computed operation by operation."""
 
@@ -157,7 +160,7 @@ class Predictor:
         head = self.config.heads[name]
         values = head.activate(logits)
         if head.is_normalized:
-            return scale.undo(values)
+            return (self.output_scale or scale).undo(values)
         return head.to_unit_range(values) if head.stored_as == "uint8" else values
 
     def _end(self) -> "torch.cuda.Event | None":
@@ -236,6 +239,7 @@ def make_predictor(
     tiling: Tiling = BY_STRIDE,
     frozen_config: NetworkConfig | None = None,
     grey_scale: GreyScale | None = None,
+    output_scale: GreyScale | None = None,
 ) -> Predictor:
     """Return a predictor of `roi` of `raw`. The network moves to `device` later, see `Predictor.on`.
 
@@ -251,6 +255,7 @@ def make_predictor(
         frozen_config: the configuration of the frozen network, which says the tiles of stored LSDs. Only tilings that
             store the LSDs of an autocontext network need it.
         grey_scale: measured on the training volumes, as the checkpoint records it.
+        output_scale: of the images that domain transfer makes, as the checkpoint records it.
 
     Raises:
         BadInput: original tiles do not fit the network, or the volume.
@@ -266,7 +271,8 @@ def make_predictor(
         input_shape = network.trained_input_shape(input_shape)
         network = network.trained
     shape = tiling.input_shape(network.receptive_field, input_shape, roi_vx)
-    predictor = Predictor(network, config, device, precision, tiling, shape, heads, lsds, scale)
+    predictor = Predictor(network, config, device, precision, tiling, shape, heads, lsds, scale,
+                          output_scale=output_scale)  # fmt: skip
     for part in (predictor, lsds or predictor):
         _check_fits(raw, predictor.whole(raw), tiling.least(part.step))
     return predictor
@@ -274,6 +280,8 @@ def make_predictor(
 
 def _grey_scale(config: NetworkConfig, raw: Volume, measured: GreyScale | None) -> GreyScale | None:
     """Return the grey scale of all tiles, or None if each tile has its own."""
+    if config.transfer is not None:
+        return measured
     normalization = config.normalization
     if normalization.fixed or normalization.scope == "tile":
         return normalization.fixed
@@ -296,7 +304,7 @@ def load_frozen_config(network_dir: Path, config: NetworkConfig) -> NetworkConfi
 
 def written_heads(config: NetworkConfig) -> tuple[str, ...]:
     """Return the names of the heads that a prediction consists of."""
-    return config.prediction.heads or tuple(config.heads)
+    return config.prediction.heads or ((IMAGE,) if config.transfer else tuple(config.heads))
 
 
 def _is_probability(head: Head) -> bool:

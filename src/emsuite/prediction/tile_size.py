@@ -22,7 +22,7 @@ from emsuite.common.device import memory_to_use
 from emsuite.common.geometry import Roi
 from emsuite.config.network import NetworkConfig
 from emsuite.io.volume import Volume
-from emsuite.models.network import AnyNetwork, AutocontextNetwork, trained_part
+from emsuite.models.network import AnyNetwork, AutocontextNetwork, is_local, trained_part
 from emsuite.models.receptive_field import ReceptiveField
 from emsuite.models.transfer.generator import Generator
 from emsuite.models.unet_settings import UNetSettings
@@ -91,7 +91,7 @@ def input_shape_for(
     def within(largest: Sequence[int]) -> Shape:
         return tile_within(field, largest, voxels, roi_vx.offset, roi_vx.shape)
 
-    if device is not None and device.type == "cuda" and _is_free(config, tiling):
+    if device is not None and device.type == "cuda" and _is_free(network, config, tiling):
         channels = sum(config.heads[name].channels for name in written_heads(config))
         host = memory_to_use(torch.device("cpu"), workers) / (_ON_HOST * channels)
         for step in range(_STEPS, 0, -1):
@@ -104,9 +104,11 @@ def input_shape_for(
     return within(own)
 
 
-def _is_free(config: NetworkConfig, tiling: Tiling) -> bool:
+def _is_free(network: AnyNetwork, config: NetworkConfig, tiling: Tiling) -> bool:
     """Return whether no value depends on the size of the tiles."""
     normalization = config.normalization
+    if config.transfer is not None:
+        return tiling.window is None and is_local(network)
     return tiling.window is None and (normalization.fixed is not None or normalization.scope != "tile")
 
 

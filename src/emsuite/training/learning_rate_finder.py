@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emsuite.common.errors import RunFailed
+from emsuite.common.errors import BadInput, RunFailed
 from emsuite.common.files import atomic_path
 from emsuite.common.progress import progress
 from emsuite.config.network import NetworkConfig
@@ -106,8 +106,14 @@ def try_rates(
         steps: number of rates, evenly spaced in their logarithm.
 
     Raises:
+        BadInput: the network is one of domain transfer.
         RunFailed: the loss is no number at the lowest rate.
     """
+    if config.transfer is not None:
+        raise BadInput(
+            f"{config.dataset}/{config.network}: networks of domain transfer play against each other, so that no loss "
+            "tells a good rate; expected a supervised network"
+        )
     training = config.training
     state = start(folder, config, device)
     kind = STEPS[config.step]

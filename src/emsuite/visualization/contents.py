@@ -23,6 +23,7 @@ _RESULTS: dict[str, tuple[str | None, Kind]] = {
     "labels": (None, "segmentation"),
 }
 _COLUMNS = {"targets": "targets", "weights": "targets", "predictions": "predictions", "gradients": "gradients"}
+_COLUMNS |= {"a": "a", "b": "b"}  # the domains of transfer
 _SNAPSHOT = r"batch_(\d+)\.(?:zarr|hdf)"
 _log = logging.getLogger(__name__)
 
@@ -53,13 +54,15 @@ def data_layers(containers: Sequence[Path]) -> list[Layer]:
 def snapshot_columns(snapshot: Path) -> list[list[Layer]]:
     """Return the layers of a training snapshot in columns: the batch; its targets and weights; predictions; gradients.
 
+    Those of domain transfer are the images of a and those of b, each with what generators make of them.
+
     Raises:
         BadInput: the snapshot is missing (the message names those that exist), unfinished or damaged.
     """
     network = snapshot.absolute().parents[1]
     if not snapshot.exists() and (others := _snapshots(network)):
         raise BadInput(f"{snapshot}: no such snapshot; expected that of iteration {_listed(others)}")
-    columns: dict[str, list[Layer]] = {"batch": [], "targets": [], "predictions": [], "gradients": []}
+    columns: dict[str, list[Layer]] = {name: [] for name in ("batch", *dict.fromkeys(_COLUMNS.values()))}
     for layer in data_layers([snapshot]):
         columns[_COLUMNS.get(layer.name.split("/")[0], "batch")].append(layer)
     return [column for column in columns.values() if column]

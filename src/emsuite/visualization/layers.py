@@ -73,7 +73,7 @@ def kind_of(name: str, volume: Volume) -> Kind:
         if last.startswith("aff"):
             return "affinities"
         return "descriptors" if last.startswith("lsd") and volume.channels in DESCRIPTOR_GROUPS else "image"
-    if "mask" in last or volume.dtype.kind == "b":
+    if ("mask" in last and volume.dtype.kind in "iu") or volume.dtype.kind == "b":
         return "mask"
     holds_ids = volume.dtype.itemsize >= 4 or "labels" in groups or any(word in last for word in _IDS)
     return "segmentation" if volume.dtype.kind in "iu" and holds_ids else "image"

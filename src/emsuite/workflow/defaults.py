@@ -32,7 +32,7 @@ class PredictionPaths(NamedTuple):
 
 def prediction_paths(
     project: Path, folder: Path, config: NetworkConfig, iteration: int | None,
-    raw: Path | None, roi: str | None, out: Path | None,
+    raw: Path | None, roi: str | None, out: Path | None, direction: str | None = None,
 ) -> PredictionPaths:  # fmt: skip
     """Return what a prediction reads and writes; take defaults where the user named nothing, and say which.
 
@@ -44,11 +44,14 @@ def prediction_paths(
         raw: The raw array; None: that of the first part of the test split. A region of it is taken too.
         roi: The region, as the user wrote it.
         out: The zarr to write; None: `results/DATASET/NETWORK/ITERATION/PART/prediction.zarr`.
+        direction: Of domain transfer: `PART_DIRECTION` is written by default. From B to A, raw must be named.
 
     Raises:
         BadInput: The data set has no test split, its volume is not on this machine, or there is no checkpoint.
     """
     words = []
+    if raw is None and direction == "B2A":
+        raise BadInput("--raw: missing, expected an array with the look of domain b")
     if raw is None:
         part = _test_part(project, config)
         raw, roi = part.volume / RAW, roi or part.roi
@@ -57,7 +60,7 @@ def prediction_paths(
         number = iteration or (checkpoints.iterations(folder) or [0])[-1]
         if not number:
             raise BadInput(f"{folder}: no checkpoint; train it, or fetch its published weights")
-        name = VolumePart(volume=split_path(raw)[0], roi=roi).name
+        name = VolumePart(volume=split_path(raw)[0], roi=roi).name + (f"_{direction}" if direction else "")
         results = project / WorkflowConfig.model_fields["results"].default
         out = results / config.dataset / config.network / str(number) / name / "prediction.zarr"
         words += ["--out", str(out)]

@@ -1,6 +1,7 @@
 """Domains: their volumes, boxes and scales."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import tifffile
 import torch
 from pydantic import ValidationError
 
+from dvid_server import serve_dvid
 from emsuite.common.errors import BadInput
 from emsuite.data.grey_values import GreyRange
 from emsuite.data.transfer.domain import Domain, load_domain
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume
 from emsuite.data.transfer.statistics import DomainStatistics
+from emsuite.data.transfer.unpaired_sampler import UnpairedSampler
 from emsuite.io.volume import create_volume
 
 VOXEL, SHAPE = (8, 8, 8), (4, 4, 4)
@@ -93,6 +96,18 @@ def test_volumes_of_several_formats_are_read_where_they_lie(tmp_path: Path) -> N
         assert np.array_equal(of(path).windows(SHAPE)[0].raw[:, :, :], RAW), path
 
 
+def test_volumes_on_a_dvid_server_are_read_as_samples_need_them() -> None:
+    with serve_dvid() as server:
+        url = Path(server.add("grayscale", RAW))
+        domain = of(url, voxel_size=(40, 8, 4), boxes=["200:600,:,:"], stream=True, scaling="signed_unit_range")
+        sample = UnpairedSampler(domain, replace(domain, name="b"), SHAPE).batch(0, 2)
+    starts = {
+        RAW[z : z + 4, y : y + 4, x : x + 4].tobytes() for z in range(5, 12) for y in range(21) for x in range(25)
+    }
+    for image in (*sample.a, *sample.b):
+        assert (image[0] * 127.5 + 127.5).round().to(torch.uint8).numpy().tobytes() in starts
+
+
 def test_paths_are_those_of_the_project_where_nothing_is_seen_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,8 +124,17 @@ def test_boxes_are_read_from_a_file(tmp_path: Path) -> None:
     domain = of(path, boxes_file=file)
     assert [box.size for box in domain.loaded.boxes] == [(5, 24, 28), (15, 24, 28)]
     file.write_text(json.dumps({"boxes": [{"region": "0:40,:,:"}]}))
-    with pytest.raises(BadInput, match=r"boxes.json:1: boxes.0.region: unknown key"):
+    with pytest.raises(BadInput, match=r"boxes.json: boxes.0.region: unknown key"):
         of(path, boxes_file=file)
+    file.write_text('{"boxes": []}')
+    with pytest.raises(BadInput, match=r"boxes.json: boxes: .* at least 1 item"):
+        of(path, boxes_file=file)
+    file.write_text("[]")
+    with pytest.raises(BadInput, match=r"boxes.json: is missing or holds no JSON, expected boxes"):
+        of(path, boxes_file=file)
+    yaml = tmp_path / "boxes.yaml"
+    yaml.write_text('boxes:\n  - roi: "0:40,:,:"\n')
+    assert of(path, boxes_file=yaml).loaded.boxes == domain.loaded.boxes[:1]
 
 
 def test_labels_lie_as_the_images_do(tmp_path: Path) -> None:
@@ -138,6 +162,15 @@ def test_labels_that_do_not_match_are_refused(tmp_path: Path, voxels: np.ndarray
     labels = write(tmp_path / "b.zarr/volumes/labels", voxels, **more)
     with pytest.raises(BadInput, match=message):
         of(raw, labels=labels)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_labels_without_an_object_are_refused(tmp_path: Path, stream: bool) -> None:
+    raw, ids = write(tmp_path / "a.zarr/raw"), np.zeros(RAW.shape, np.uint64)
+    ids[19, 23, 27] = 5
+    assert of(raw, labels=write(tmp_path / "b.zarr/labels", ids), stream=stream).has_labels
+    with pytest.raises(BadInput, match="domain a: all its labels are 0"):
+        of(raw, labels=write(tmp_path / "c.zarr/labels", ids * 0), stream=stream)
 
 
 def test_labels_of_domain_b_are_refused(tmp_path: Path) -> None:

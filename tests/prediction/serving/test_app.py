@@ -19,6 +19,7 @@ import builders
 from emsuite.common.geometry import Roi
 from emsuite.common.outputs import output
 from emsuite.config.network import build_network, load_network
+from emsuite.data.raw import Reads
 from emsuite.io.volume import open_volume
 from emsuite.prediction.predict import predict_volume
 from emsuite.prediction.predictor import make_predictor
@@ -79,7 +80,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(folder: Path) -> Model:
     torch.manual_seed(0)
     config = load_network(folder)
-    return Model("test/n", build_network(config).eval(), config, CPU, 6, "abc")
+    return Model(
+        "test/n", build_network(config).eval(), config, CPU, 6, "abc", Reads(config.voxel_size, config.normalization)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -98,6 +98,8 @@ def load_domain(
     size, recorded = settings.voxel_size or voxel_size, statistics.grey_range if statistics else None
     load = load_volumes if settings.volumes else load_patches
     loaded = load(settings, Coordinate(size), project, recorded)
+    if settings.has_labels and not any(volume.has_labels() for volume in loaded.volumes):
+        raise BadInput(f"domain {name}: all its labels are 0, expected objects, or no labels")
     if statistics is None:
         statistics = _measured(settings, name, loaded, shape)
     return Domain(name, loaded, statistics, settings.reflect)

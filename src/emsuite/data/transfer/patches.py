@@ -5,7 +5,7 @@ trainA/12_block_3.png   (y, x), section 12, block 3: names decide the order, 2 b
 trainA/12_block_3.tif   (y, x), or (z, y, x)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import check_finished
 from emsuite.data.grey_values import TYPES, GreyRange, is_grey, range_of_type
 from emsuite.data.training_volume import CPU
 from emsuite.data.transfer.settings import DomainSettings
-from emsuite.io.formats.sections.patch_files import open_stack, patch_names, read_patch
+from emsuite.io.formats.sections.patch_files import open_stack, patch_names, read_patch, write_patch
 from emsuite.io.values import in_unit_range
 
 _MEASURED = 64
@@ -57,6 +58,7 @@ class Patches:
 
 def open_patches(path: Path) -> Patches:
     """Open a TIFF of 4 axes or a folder of patches; raise BadInput if it is missing, empty or neither."""
+    check_finished(path)
     if path.is_dir():
         names = patch_names(path)
         first = read_patch(path / names[0])
@@ -65,6 +67,22 @@ def open_patches(path: Path) -> Patches:
         raise BadInput(f"{path}: no such file or folder, expected patches")
     stack = open_stack(path)
     return Patches(path, tuple(map(str, range(len(stack)))), _three(stack.shape[1:]), stack.dtype, stack)
+
+
+def save_patches(path: Path, names: Sequence[str], patches: Iterable[np.ndarray]) -> None:
+    """Write patches (Z, Y, X) of one size into a new folder, or as one TIFF of 4 axes if the path ends in .tif.
+
+    Args:
+        path: a folder, or a TIFF.
+        names: of the files in a folder, with their endings.
+        patches: as many.
+    """
+    if path.suffix == ".tif":
+        write_patch(path, np.stack(list(patches)))
+        return
+    path.mkdir(parents=True)
+    for name, patch in zip(names, patches, strict=True):
+        write_patch(path / name, patch)
 
 
 def check_match(labels: Patches, images: Patches) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from emsuite.augment.registry import Augmentation
+from emsuite.common.device import one_core
 from emsuite.common.errors import BadInput
 from emsuite.data.sampler import Sample, Sampler, SamplingSettings
 from emsuite.data.transfer.domain import Domain
@@ -82,23 +83,22 @@ class UnpairedSampler:
         return self._domains[0].has_labels
 
     def batch(self, iteration: int, size: int, first: int = 0) -> UnpairedSample:
-        """Return the samples `first` to `first + size - 1` of an iteration."""
-        a, b = (sampler.batch(iteration, size, first) for sampler in self._samplers)
-        numbers = range(first, first + size)
-        images = [self._normalized(each, domain, iteration, numbers) for domain, each in enumerate((a, b))]
+        """Return the samples `first` to `first + size - 1` of an iteration. On the CPU, one core makes them."""
+        with one_core():
+            a, b = (sampler.batch(iteration, size, first) for sampler in self._samplers)
+            numbers = range(first, first + size)
+            images = [self._normalized(each, domain, iteration, numbers) for domain, each in enumerate((a, b))]
         return UnpairedSample(images[0], images[1], a.arrays.get("labels"))
 
     def _normalized(self, sample: Sample, domain: int, iteration: int, numbers: range) -> Tensor:
-        """Return the normalized images of samples, changed by draws that depend on their numbers."""
-        images = self._domains[domain].statistics.normalized(sample["raw"])
+        """Normalize the images of samples in place, and change them by draws that depend on their numbers."""
+        images, (gain, shift) = sample["raw"], self._domains[domain].statistics.scale
         if self._change is None:
-            return images
+            return images.mul_(gain).add_(shift)
         for image, number in zip(images, numbers, strict=True):
-            random = np.random.Generator(
-                np.random.Philox(np.random.SeedSequence([self._seed, iteration, number, domain]))
-            )
-            scale, shift = _drawn(self._change, random)
-            image.mul_(scale).add_(shift)
+            seeds = np.random.SeedSequence([self._seed, iteration, number, domain])
+            scale, further = _drawn(self._change, np.random.Generator(np.random.Philox(seeds)))
+            image.mul_(gain * scale).add_(shift * scale + further)  # both at once: each reads and writes all voxels
         return images
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
 from emsuite.augment.resample import Source
 from emsuite.common.device import free_memory
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.outputs import check_finished
 from emsuite.common.provenance import checksum
-from emsuite.common.settings import Settings, load
+from emsuite.common.settings import Settings, load, validate
 from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range
 from emsuite.data.raw import check_raw
 from emsuite.data.training_volume import Ones, TrainingVolume, labels_source, raw_source
@@ -31,7 +34,7 @@ logger = logging.getLogger(__name__)
 class BoxesFile(Settings):
     """A file of boxes."""
 
-    boxes: tuple[Box, ...]
+    boxes: tuple[Box, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,24 @@ def _opened(volume: DomainVolume, voxel_size: Coordinate, project: Path) -> _Ope
     check_raw(raw, voxel_size)
     given = volume.boxes
     if volume.boxes_file:
-        given = load(BoxesFile, _seen(volume.boxes_file, project)).boxes
+        given = _read_boxes(_seen(volume.boxes_file, project))
     boxes = [(parse_roi(box.roi, raw), box.class_name) for box in given] or [(raw.roi, None)]
     labels = None
     if volume.labels is not None:
         labels = _open(_seen(volume.labels, project), voxel_size)
         _check_labels(labels, raw, [roi for roi, _ in boxes])
     return _Opened(raw, labels, boxes)
+
+
+def _read_boxes(path: Path) -> tuple[Box, ...]:
+    """Read a file of boxes: yaml, or json, in which a filter may have written many."""
+    if path.suffix != ".json":
+        return load(BoxesFile, path).boxes
+    check_finished(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: is missing or holds no JSON, expected boxes")
+    return validate(BoxesFile, content, str(path)).boxes
 
 
 def _open(path: Path, voxel_size: Coordinate) -> Volume:

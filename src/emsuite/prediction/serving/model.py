@@ -13,16 +13,15 @@ from emsuite.common.device import memory_to_use
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.config.network import NetworkConfig
-from emsuite.data.grey_values import GreyRange, in_grey_range
-from emsuite.data.normalization import GreyScale
-from emsuite.data.raw import check_raw
+from emsuite.data.raw import Reads
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import Volume
-from emsuite.models.network import AnyNetwork
+from emsuite.models.network import AnyNetwork, is_local
+from emsuite.prediction.blending import GridWeights, make_tiling
 from emsuite.prediction.predictor import Predictor, make_predictor, written_heads
 from emsuite.prediction.region import in_voxels
 from emsuite.prediction.tile_size import input_shape_for
-from emsuite.prediction.tiling import BY_STRIDE
+from emsuite.prediction.tiling import Tiling
 
 _KEPT = 4
 """Predictors of different tiles that are kept: on a GPU each has recorded its tile."""
@@ -38,8 +37,7 @@ class Model:
     device: torch.device
     iteration: int
     digest: str
-    grey_scale: GreyScale | None = None
-    grey_range: GreyRange | None = None
+    reads: Reads
     _predictors: dict[Any, Predictor] = field(default_factory=dict)
 
     @property
@@ -57,7 +55,7 @@ class Model:
             "iteration": self.iteration,
             "weights": self.digest,
             "device": self.device.type,
-            "voxel_size_nm": json_numbers(self.config.voxel_size),
+            "voxel_size_nm": json_numbers(self.reads.voxel_size),
             "context_voxels": list(field_of_view.context),
             "stride_voxels": list(field_of_view.stride),
             "heads": heads,
@@ -65,12 +63,10 @@ class Model:
 
     def block(self, voxels: np.ndarray) -> Volume:
         """Return a posted block as a volume; raise BadInput if the network cannot read it."""
-        size = Coordinate(*self.config.voxel_size)
+        size = Coordinate(*self.reads.voxel_size)
         if voxels.ndim != 3:
             raise BadInput(f"block: {voxels.ndim} axes {voxels.shape}, expected raw with 3 (z, y, x)")
-        raw = Volume(Path("block"), voxels, size, size * 0)
-        check_raw(raw, self.config.voxel_size)
-        return in_grey_range(raw, self.config.normalization, self.grey_range)
+        return self.reads.checked(Volume(Path("block"), voxels, size, size * 0))
 
     def region(self, raw: Volume, roi: str | None, most_voxels: int) -> Roi:
         """Return the region of a volume that a client names, nm, as `z0:z1,y0:y1,x0:x1`; None: all of it.
@@ -96,23 +92,35 @@ class Model:
             by head, `(C, Z, Y, X)` uint8 for values in [0, 1], or float32.
         """
         predictor, roi_vx = self._predictor(raw, roi), in_voxels(raw, roi)
-        wanted = heads or self.heads
-        arrays = {
-            name: np.empty((self.config.heads[name].channels, *roi_vx.shape), self.config.heads[name].stored_as)
-            for name in wanted
-        }
-        for tile in predictor.grid(raw, roi_vx):
+        wanted, tiles, window = heads or self.heads, predictor.grid(raw, roi_vx), predictor.tiling.window
+        weights = None if window is None else GridWeights(tiles, predictor.step, window)
+        arrays = {name: self._empty(name, roi_vx.shape, window is not None) for name in wanted}
+        for tile in tiles:
             predicted = predictor(*predictor.read([raw], tile)).arrays()
             kept = Roi(tile.keep_begin, tile.keep_shape) - roi_vx.begin
             for name in wanted:
-                arrays[name][(slice(None), *kept.to_slices())] = predicted[name][tile.kept_of_output]
-        return arrays
+                place, values = (slice(None), *kept.to_slices()), predicted[name][tile.kept_of_output]
+                if weights is None:
+                    arrays[name][place] = values
+                else:
+                    arrays[name][place] += weights.of(tile)[tile.kept_of_output[1:]] * values
+        if weights is None:
+            return arrays
+        return {name: predictor.to_stored(name, torch.from_numpy(sums)).numpy() for name, sums in arrays.items()}
+
+    def _empty(self, name: str, shape: Sequence[int], is_sum: bool) -> np.ndarray:
+        head = self.config.heads[name]
+        return np.zeros((head.channels, *shape), np.float64 if is_sum else head.stored_as)
+
+    @property
+    def _tiling(self) -> Tiling:
+        return make_tiling("stride", False, None, is_local=is_local(self.network))
 
     def _predictor(self, raw: Volume, roi: Roi) -> Predictor:
-        shape = input_shape_for(
-            self.network, self.config, BY_STRIDE, memory_to_use(self.device, 1), raw, roi, self.device
-        )
-        made = make_predictor(self.network, self.config, self.device, shape, raw, roi, grey_scale=self.grey_scale)
+        tiling = self._tiling
+        shape = input_shape_for(self.network, self.config, tiling, memory_to_use(self.device, 1), raw, roi, self.device)
+        made = make_predictor(self.network, self.config, self.device, shape, raw, roi, tiling, None,
+                              *self.reads.scales)  # fmt: skip
         key = made.input_shape, made.grey_scale
         if key not in self._predictors:
             while len(self._predictors) >= _KEPT:

@@ -8,7 +8,6 @@ from pathlib import Path
 import uvicorn
 
 from emsuite.common.errors import BadInput
-from emsuite.data.raw import open_raw
 from emsuite.io.volume import Volume
 from emsuite.prediction.serving.app import Limits, make_app
 from emsuite.prediction.serving.model import Model
@@ -57,7 +56,7 @@ def open_volumes(model: Model, named: Sequence[str]) -> dict[str, Volume]:
         name, equals, path = text.partition("=")
         if not equals or not path or not name.replace("-", "_").isidentifier() or name in volumes:
             raise BadInput(f"--volume {text}: expected NAME=RAW with a name of its own of letters, digits, - and _")
-        volumes[name] = open_raw(Path(path), model.config.voxel_size, model.config.normalization, model.grey_range)
+        volumes[name] = model.reads.open(Path(path))
     return volumes
 
 

@@ -53,7 +53,7 @@ def open_stack(path: Path) -> Any:
 
 
 def write_patch(path: Path, voxels: np.ndarray) -> None:
-    """Write a patch (Z, Y, X) or (Y, X) uint8; a PNG holds a single section."""
+    """Write a patch (Z, Y, X); a PNG holds a single section, uint8, and a TIFF integers. A stack has 4 axes."""
     if path.suffix == ".png":
         Image.fromarray(voxels.reshape(voxels.shape[-2:])).save(path)
     else:

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from scipy.stats import kstest
 
-from emsuite.data.transfer.degradations import BoxAndHoles, Degradation, SecondLook
+from emsuite.data.derived.degradations import BoxAndHoles, Degradation, SecondLook
 
 SHAPE = (70, 40, 90)
 

@@ -18,6 +18,7 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import is_finished, output
 from emsuite.io.chunks import CHUNK, chunk_length
+from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import has_files
 from emsuite.io.single_file import is_single_file, plan_array, writing_arrays
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
@@ -93,8 +94,8 @@ def write_derived(
     """
     _check_target(to, arrays)
     inputs = {name: array.source for name, array in arrays.items()}
-    fingerprints = {name: fingerprint(source) for name, source in inputs.items()}
-    settings = dict(settings) | {"sources": fingerprints}
+    sources = {name: voxels_or_times(open_volume(array.source), array.roi) for name, array in arrays.items()}
+    settings = dict(settings) | {"sources": sources}
     if is_finished(to, settings):
         return False
     with output(to, settings, inputs=inputs, seed=seed, fingerprint=fingerprint) as out:

@@ -8,10 +8,10 @@ import numpy as np
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
+from emsuite.data.derived.arrays import DerivedArray, write_derived
+from emsuite.data.derived.degradations import Degradation
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
 from emsuite.data.raw import check_range
-from emsuite.data.transfer.degradations import Degradation
-from emsuite.data.transfer.derived_arrays import DerivedArray, write_derived
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import check_not_empty
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
@@ -22,7 +22,7 @@ _SLAB = 32
 
 @dataclass(frozen=True)
 class DegradeBlock:
-    """Changes the voxels of a block, see `derived_arrays.Change`."""
+    """Changes the voxels of a block, see `arrays.Change`."""
 
     look: Degradation
     mean: float

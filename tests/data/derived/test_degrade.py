@@ -8,9 +8,9 @@ import pytest
 from builders import files_in
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, read_manifest
-from emsuite.data.transfer import derived_arrays
-from emsuite.data.transfer.degradations import BoxAndHoles, SecondLook
-from emsuite.data.transfer.degrade import degrade
+from emsuite.data.derived import arrays as derived_arrays
+from emsuite.data.derived.degradations import BoxAndHoles, SecondLook
+from emsuite.data.derived.degrade import degrade
 from emsuite.io.volume import LABELS, MASK, RAW, array_names, create_volume, open_volume
 
 SHAPE, VOXEL = (140, 60, 70), (8, 4, 4)

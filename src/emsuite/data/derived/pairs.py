@@ -9,8 +9,8 @@ from pathlib import Path
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
-from emsuite.data.transfer.derived_arrays import DerivedArray, write_derived
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import LABELS, RAW, Volume, open_volume
 

@@ -1,0 +1,95 @@
+"""Pairs of images and labels."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from emsuite.common.errors import BadInput
+from emsuite.common.outputs import read_manifest
+from emsuite.data.derived.pairs import write_pairs
+from emsuite.data.training_volume import load_training_volume
+from emsuite.io.volume import LABELS, RAW, create_volume, open_volume
+
+VOXEL = (8, 4, 4)
+IMAGE = np.random.default_rng(0).integers(0, 256, (130, 30, 40), dtype=np.uint8)
+IDS = np.random.default_rng(1).integers(0, 2**40, (140, 40, 40)).astype(np.uint64)
+
+
+def write(path: Path, voxels: np.ndarray, offset: tuple = (0, 0, 0), voxel_size: tuple = VOXEL) -> Path:
+    create_volume(path, voxels.shape, voxels.dtype, voxel_size, offset).array[...] = voxels
+    return path
+
+
+def arrays(folder: Path) -> tuple[Path, Path]:
+    """The image begins one section and two pixels behind the labels."""
+    image = write(folder / "p.zarr/image", IMAGE, (8, 8, 8))
+    return image, write(folder / "a.zarr/ids", IDS)
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+def test_pairs_cover_what_both_cover(tmp_path: Path, ending: str) -> None:
+    to = tmp_path / f"pairs.{ending}"
+    region = write_pairs(*arrays(tmp_path), to)
+    raw, labels = open_volume(to / RAW), open_volume(to / LABELS)
+    assert raw.roi == labels.roi == region
+    assert (tuple(raw.offset), raw.shape, raw.dtype, labels.dtype) == ((8, 8, 8), (130, 30, 38), np.uint8, np.uint64)
+    assert np.array_equal(raw.read(), IMAGE[:, :, :38])
+    assert np.array_equal(labels.read(), IDS[1:131, 2:32, 2:40])
+    assert load_training_volume(to).has_labels(), "the next step trains on it"
+    assert read_manifest(to)["settings"]["roi"] == "8:1048,8:128,8:160"
+
+
+def test_a_region_of_one_channel_and_files_with_the_dataset_main(tmp_path: Path) -> None:
+    image = write(tmp_path / "p.zarr/image", IMAGE[None])
+    labels = write(tmp_path / "a.zarr/ids", IDS[:130, :30])
+    write_pairs(image, labels, tmp_path / "pairs", roi="80:160,:,40:", as_main=True)
+    for name, expected in (("images.h5", IMAGE), ("labels.h5", IDS[:130, :30])):
+        with h5py.File(tmp_path / "pairs" / name) as file:
+            assert list(file) == ["main"]
+            assert np.array_equal(file["main"][:], expected[10:20, :, 10:])
+
+
+def test_finished_pairs_are_kept_and_others_replaced(tmp_path: Path) -> None:
+    image, labels = arrays(tmp_path)
+    write_pairs(image, labels, tmp_path / "pairs.zarr")
+    before = read_manifest(tmp_path / "pairs.zarr")
+    write_pairs(image, labels, tmp_path / "pairs.zarr")
+    assert read_manifest(tmp_path / "pairs.zarr") == before
+    write(image, 255 - IMAGE, (8, 8, 8))
+    write_pairs(image, labels, tmp_path / "pairs.zarr")
+    assert np.array_equal(open_volume(tmp_path / "pairs.zarr" / RAW).read(), 255 - IMAGE[:, :, :38])
+
+
+@pytest.mark.parametrize(
+    ("image", "labels", "keys", "message"),
+    [
+        ({}, {"voxel_size": (8, 4, 5)}, {}, "voxels of .* nm, expected the image's"),
+        ({}, {"offset": (0, 2, 0)}, {}, "not whole voxels from the image's"),
+        ({}, {"offset": (8000, 0, 0)}, {}, "expected it to overlap the image"),
+        ({}, {"voxels": IDS.astype(np.float32)}, {}, "expected labels"),
+        ({"voxels": np.stack([IMAGE, IMAGE])}, {}, {}, "expected images"),
+        ({"voxels": IDS}, {}, {}, "expected images"),
+        ({}, {"voxels": IDS[:100]}, {"roi": "0:1040,:,:"}, "covers .* was asked for"),
+    ],
+)
+def test_pairs_that_do_not_match_are_refused(
+    tmp_path: Path, image: dict[str, Any], labels: dict[str, Any], keys: dict[str, Any], message: str
+) -> None:
+    of_image = write(tmp_path / "p.zarr/image", image.pop("voxels", IMAGE), **image)
+    of_labels = write(tmp_path / "a.zarr/ids", labels.pop("voxels", IDS), **labels)
+    with pytest.raises(BadInput, match=message):
+        write_pairs(of_image, of_labels, tmp_path / "pairs.zarr", **keys)
+    assert not (tmp_path / "pairs.zarr").exists()
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    image, labels = arrays(tmp_path)
+    with pytest.raises(BadInput, match=r"pairs.h5: expected a folder"):
+        write_pairs(image, labels, tmp_path / "pairs.h5", as_main=True)
+    with pytest.raises(BadInput, match=r"pairs: expected a container to write"):
+        write_pairs(image, labels, tmp_path / "pairs")
+    with pytest.raises(BadInput, match=r"p.zarr: is the volume to read"):
+        write_pairs(image, labels, tmp_path / "p.zarr")
