@@ -3,7 +3,7 @@
 #   01_data     fetch or synthesize the volumes, mask unlabelled voxels
 #   02_train    train the network up to an iteration
 #   03_predict  predict affinities and LSDs of the test volumes
-#   04_segment  fragments -> region graph -> segments -> scores and report
+#   04_segment  fragments -> region graph -> segments -> scores and report; or instances -> scores and report
 #
 #   snakemake --cores 2 --config dataset=fib25 network=small
 #
@@ -25,7 +25,15 @@ container: PLAN.image.location
 include: "01_data/data.smk"
 include: "02_train/train.smk"
 include: "03_predict/predict.smk"
-include: "04_segment/segment.smk"
+
+
+if PLAN.instance_heads:
+
+    include: "04_segment/instances.smk"
+
+else:
+
+    include: "04_segment/segment.smk"
 
 
 rule all:

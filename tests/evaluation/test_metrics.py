@@ -22,7 +22,8 @@ def test_columns_of_scores_csv_keep_their_names_and_order():
         "threshold,voi_split,voi_merge,voi_sum,adapted_rand_error,precision,recall,rand_index,erl,nerl,splits,merges,"
         "segments,splits_needed,merges_needed,unsplittable,joins_needed,rand_split,rand_merge,nvi_split,nvi_merge,nid,"
         "node_voi_split,node_voi_merge,synapse_voi_split,synapse_voi_merge,cremi_score,cremi_rand_error,"
-        "section_voi_split,section_voi_merge,section_voi_sum,section_rand_error"
+        "section_voi_split,section_voi_merge,section_voi_sum,section_rand_error,"
+        "average_precision,ap_50,ap_75"
     )
 
 

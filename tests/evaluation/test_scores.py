@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import skimage.metrics
 import waterz
+from scipy.optimize import linear_sum_assignment
 
 from emsuite.common.errors import BadInput
 from emsuite.evaluation.contingency import contingency
@@ -11,6 +12,7 @@ from emsuite.evaluation.scores import (
     PairScores,
     adapted_rand,
     adapted_rand_of,
+    average_precision_of,
     cremi_score_of,
     pair_scores_of,
     rand_index,
@@ -274,3 +276,48 @@ def test_sections_without_labels_do_not_count():
     assert section_scores_of([empty, full]).voi.sum == 0
     with pytest.raises(BadInput, match="nothing but 0"):
         section_scores_of([empty, empty])
+
+
+def ap(segmentation, labels):
+    return average_precision_of(contingency(np.array(segmentation), np.array(labels)))
+
+
+def test_average_precision_of_what_can_be_counted_by_hand():
+    labels = [1] * 10 + [2] * 10 + [3] * 10
+    assert ap(labels, labels).mean == 1
+    # of 1 eight voxels are found, 2 is found, 3 is not: overlaps 0.8 and 1
+    half = ap([5] * 8 + [0] * 2 + [6] * 10 + [0] * 10, labels)
+    assert (half.at_50, half.at_75) == (2 / 3, 2 / 3)
+    assert half.mean == pytest.approx((7 * 2 / 3 + 3 * 1 / 4) / 10)  # one of two segments and of three labels
+    assert ap([7] * 30, labels).mean == 0  # one segment for all: an overlap of a third
+    assert ap([0] * 30, labels).mean == 0
+
+
+def test_two_halves_of_a_region_match_it_once():
+    assert ap([1, 1, 2, 2], [9] * 4).at_50 == 1 / 2
+    assert ap([1] * 4, [8, 8, 9, 9]).at_50 == 1 / 2
+    both = ap([1, 1, 2, 2, 3, 3, 3, 3], [9, 9, 9, 9, 7, 7, 8, 8])
+    assert (both.at_50, both.at_75) == (2 / 4, 0)
+
+
+def test_segments_outside_all_labels_are_not_counted():
+    assert ap([1, 1, 0, 5, 5], [3, 3, 0, 0, 0]).mean == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_equals_that_of_an_optimal_matching(seed):
+    """As StarDist has it: pairs that reach the threshold, as many as possible, chosen by the Hungarian method."""
+    labels = blobs(seed, ids=30)
+    segmentation = np.where(np.random.default_rng(seed).random(labels.shape) < 0.1 * seed, 0, blobs(seed, ids=30))
+    segmentation[: 4 * seed] = blobs(9)[: 4 * seed]
+    ours = ap(segmentation, labels)
+    truth, found = np.unique(labels), np.setdiff1d(segmentation, [0])
+    overlap = np.array([[np.sum((labels == t) & (segmentation == f)) for f in found] for t in truth])
+    union = np.array([[np.sum((labels == t) | (segmentation == f)) for f in found] for t in truth])
+    shares = []
+    for threshold in np.arange(50, 100, 5) / 100:
+        matches = overlap / union >= threshold
+        rows, columns = linear_sum_assignment(-(matches + (overlap / union) / (2 * len(truth))))
+        hits = np.count_nonzero(matches[rows, columns])
+        shares.append(hits / (len(truth) + len(found) - hits))
+    assert (ours.mean, ours.at_50, ours.at_75) == pytest.approx((np.mean(shares), shares[0], shares[5]))

@@ -12,11 +12,12 @@ from builders import ROOT, command_of, of_project
 from emsuite.cli.schema import SchemaOption
 from emsuite.data.membranes import LabelsRule
 from emsuite.phantom.settings import PhantomSettings
+from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.settings import WorkflowConfig
 
 SCRIPTS = of_project("0[0-9]_*/*.py")
-SCHEMAS = (SegmentationSettings, PhantomSettings, LabelsRule)
+SCHEMAS = (SegmentationSettings, InstanceSettings, PhantomSettings, LabelsRule)
 KEYS = {name: field for schema in SCHEMAS for name, field in schema.model_fields.items()}
 FROM_SCHEMA = {
     "synthesize": 15,
@@ -25,18 +26,20 @@ FROM_SCHEMA = {
     "find_segments": 1,
     "evaluate": 2,
     "create_labels": 3,
+    "decode_instances": 10,
 }
 """The number of options that each script takes from a schema."""
 BY_HAND = {
+    ("decode_instances", "block_size"): "no context is read with a block, and the result does not depend on it",
     ("evaluate", "block_size"): "the evaluation has blocks of its own, of 256 voxels",
     ("export", "block_size"): "the export has blocks of its own, of about 128 voxels",
     ("train", "seed"): "the key training.sampling.seed of a network",
 } | {(stage, "slurm"): "KEY=VALUE for each key of the settings for Slurm"
      for stage in ("convert", "make_pyramid", "extract_fragments", "agglomerate", "extract_segmentation",
-                   "evaluate", "export", "degrade", "write_pairs")} | {
+                   "decode_instances", "evaluate", "export", "degrade", "write_pairs")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
     for script in ("convert", "create_labels", "create_masks", "info", "view_data", "train", "find_learning_rate",
-                   "predict", "extract_fragments", "agglomerate", "evaluate", "export", "view", "degrade",
+                   "predict", "extract_fragments", "agglomerate", "decode_instances", "evaluate", "export", "view", "degrade",
                    "write_pairs", "compare_volumes", "filter_patches")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 

@@ -22,6 +22,7 @@ from emsuite import __version__
 from emsuite.common.settings import Settings
 from emsuite.config.dataset import Dataset, load_dataset
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.transfer import AdversarialTerm, Domains, ImageTerm, PassWeights, TransferLosses, TransferSettings
 from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.data.transfer.patch_filter import Likeness, PatchFilter
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume, NormalizedChange, UnpairedSettings
@@ -34,6 +35,7 @@ from emsuite.models.receptive_field import output_shape, receptive_field
 from emsuite.models.transfer.settings import DiscriminatorSettings, GeneratorSettings, Prior
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.synthesize import LabelFreeSettings, StainsSettings
+from emsuite.segmentation.instances.settings import DECODINGS, InstanceSettings
 from emsuite.segmentation.merge_hierarchy import MERGE_FUNCTIONS
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.workflow.plates import PlateConfig
@@ -206,9 +208,9 @@ def settings_within(kind: Any) -> Iterator[type[Settings]]:
 def headings(model: type[Settings], path: str = "") -> Iterator[tuple[str, type[Settings]]]:
     """Where docs/add_a_network.md says the keys of `model` and of all settings in it.
 
-    Networks of domain transfer, told by their `kind`, have a page of their own.
+    Domain transfer has pages of its own.
     """
-    if "kind" in model.model_fields:
+    if model is TransferSettings:
         return
     tag = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "target"), None)
     name = next((get_args(field.annotation)[0] for key, field in model.model_fields.items() if key == "name"), None)
@@ -231,6 +233,19 @@ def test_every_key_of_a_network_is_documented() -> None:
         else:
             check_table(documented[heading], model, frozenset({"name"}))
     assert all(f"`{name}`" in text_of(DOCS / "add_a_network.md") for name in LOSSES)
+
+
+def test_every_key_of_domain_transfer_is_documented() -> None:
+    documented = tables(DOCS / "transfer.md")
+    for heading, model in (
+        ("`transfer`", TransferSettings),
+        ("`domains`", Domains),
+        ("`losses`", TransferLosses),
+        ("`adversarial`", AdversarialTerm),
+        ("`cycle` and `identity`", ImageTerm),
+        ("`labels` and `heads`", PassWeights),
+    ):
+        check_table(documented[heading], model)
 
 
 def test_every_key_of_domain_transfers_networks_is_documented() -> None:
@@ -276,6 +291,9 @@ def test_every_key_of_data_for_domain_transfer_is_documented() -> None:
 def test_every_setting_of_the_segmentation_is_documented() -> None:
     documented = tables(DOCS / "segmentation.md")
     check_table(documented["Settings"], SegmentationSettings)
+    of_instances = tables(DOCS / "instances.md")
+    check_table(of_instances["Keys"], InstanceSettings)
+    assert of_instances["Decoding"].keys() == DECODINGS.keys()
     names = {name.replace("10", "Q") for name in MERGE_FUNCTIONS if not re.search("25|50|75|90", name)}
     assert documented["Merge functions"].keys() == names
     assert documented["Scores"].keys() == {"threshold", *METRICS}

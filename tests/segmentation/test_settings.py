@@ -109,4 +109,4 @@ def test_segments_in_sections_need_fragments_in_sections(given):
 def test_a_data_set_says_all_settings_in_one_block():
     stages = (FragmentSettings, AgglomerationSettings, SweepSettings, ScoringSettings, BlockSettings)
     keys = {key for stage in stages for key in stage.model_fields}
-    assert SegmentationSettings.model_fields.keys() == keys | {"slurm"}
+    assert SegmentationSettings.model_fields.keys() == keys | {"instances", "slurm"}

@@ -139,6 +139,37 @@ def test_a_full_folder_for_temporary_files_stops_nothing(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_instances_of_a_phantom_from_nothing_to_scores(project: Path) -> None:
+    """A network of foreground, contours and distances is decoded to instances, in blocks."""
+    shrink_phantom(project)
+    (project / "02_train/phantom/cells").mkdir()
+    heads = "mask: {target: foreground}, rim: {target: contour}, distance: {target: distance}"
+    (project / "02_train/phantom/cells/network.yaml").write_text(f"heads: {{{heads}}}\n")
+    # a network that has learnt nothing knows no threshold of its own
+    instances = "{seed_foreground: 0.3, seed_contour: 2, seed_distance: -1, mask_foreground: 0.2, mask_distance: -1}"
+    settings = f"segmentation={{instances: {instances}, block_size: [256, 256, 256]}}"
+    config = ("dataset=phantom", "network=cells", "iterations=4", settings)
+    done = snakemake(project, *config)
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = project / "results/phantom/cells/4/phantom-test"
+    scores = json.loads((results / "scores.json").read_text())
+    assert 0 <= scores["best"]["average_precision"] <= scores["best"]["ap_50"] <= 1
+    assert ">mAP<" in (results / "report.html").read_text()
+    manifest = json.loads((results / "segmentation.zarr.manifest.json").read_text())
+    assert manifest["blocks"] > 1
+    assert manifest["settings"]["seed_foreground"] == 0.3
+    assert manifest["instances"] == len(np.unique(open_volume(results / "segmentation.zarr/segmentation").read())) - 1
+    assert not (results / "fragments.zarr").exists()
+    again = snakemake(project, *config)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    other = settings.replace("seed_foreground: 0.3", "seed_foreground: 0.31")
+    told = snakemake(project, *config[:3], other, options=("-n",)).stdout
+    assert "decode_instances" in told
+    assert "rule predict" not in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fib25_from_a_shared_folder(project: Path, fib25_slab: Path) -> None:
     shared = fib25_slab.parents[2]
     config = ("dataset=fib25", "network=small", "iterations=2", f"shared={shared}")

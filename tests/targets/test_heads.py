@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from emsuite.models.network import Network
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.targets.head import Head, LabelCrop
-from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Heads, LsdsHead
+from emsuite.targets.heads import RESERVED_NAMES, AffinitiesHead, AnyHead, Heads, LsdsHead, instance_heads
 
 AFFS = {"target": "affinities", "neighborhood": [[-1, 0, 0], [0, -3, 0], [0, 0, 2]]}
 LSDS = {"target": "lsds", "sigma": 30}
@@ -95,3 +95,13 @@ def test_names_that_only_look_special(name: str) -> None:
 def test_offsets_without_end(offset: int) -> None:
     with pytest.raises(ValueError, match=r"less than or equal to 10000|greater than or equal to -10000"):
         AffinitiesHead(target="affinities", neighborhood=[(0, offset, 0)])
+
+
+def test_instances_are_decoded_from_the_first_head_of_each_target_unless_there_are_affinities() -> None:
+    heads = {name: head({"target": target}) for name, target in
+             (("a", "contour"), ("b", "distance"), ("c", "foreground"), ("d", "foreground"))}  # fmt: skip
+    assert instance_heads(heads) == {"foreground": "c", "contour": "a", "distance": "b"}
+    del heads["b"]
+    assert instance_heads(heads) == {"foreground": "c", "contour": "a"}
+    assert instance_heads(heads | {"affs": head(AFFS)}) == {}
+    assert instance_heads({"c": heads["c"]}) == {}

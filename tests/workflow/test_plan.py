@@ -250,3 +250,12 @@ def test_a_rule_that_scoring_does_not_know_needs_a_mask(tmp_path: Path) -> None:
         else:
             with pytest.raises(BadInput, match="has no volumes/labels/labels_mask, which the data set own needs"):
                 load_plan(config, tmp_path)
+
+
+def test_a_network_of_foreground_and_contours_is_decoded_to_instances() -> None:
+    plan = load_plan(FIB25 | {"network": "instances", "segmentation": {"instances": {"decoding": "bc"}}}, ROOT)
+    assert plan.instance_heads == {"foreground": "mask", "contour": "contour", "distance": "distance"}
+    assert plan.segmentation.instances.decoding == "bc"
+    assert load_plan(FIB25, ROOT).instance_heads == {}
+    with pytest.raises(BadInput, match=r"segmentation: instances\.seeds: unknown key"):
+        load_plan(FIB25 | {"segmentation": {"instances": {"seeds": 1}}}, ROOT)

@@ -154,6 +154,7 @@ sweep_settings = _settings(_SEGMENTATION, "SweepSettings")
 scoring_settings = _settings(_SEGMENTATION, "ScoringSettings")
 block_settings = _settings(_SEGMENTATION, "BlockSettings")
 context_settings = _settings(_SEGMENTATION, "ContextSettings")
+instance_settings = _settings("emsuite.segmentation.instances.settings", "InstanceSettings")
 labels_rule = _settings("emsuite.data.membranes", "LabelsRule")
 phantom_settings = _settings("emsuite.phantom.settings", "PhantomSettings")
 

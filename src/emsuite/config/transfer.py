@@ -51,7 +51,7 @@ class ImageTerm(Settings):
     weight: Weight
 
 
-class SecondTerm(Settings):
+class PassWeights(Settings):
     """Weights of a loss of heads, in the first pass through a generator and in the second, behind the other one."""
 
     synthesis: Weight = Field(1.0, description="heads beside the transferred image")
@@ -66,13 +66,13 @@ class TransferLosses(Settings):
     identity: ImageTerm = Field(
         ImageTerm(weight=5.0), description="of an image and what the generator to its own look makes of it"
     )
-    labels: SecondTerm = Field(
-        SecondTerm(), description="of the heads and the labels of `a`, times each head's `loss_weight`"
+    labels: PassWeights = Field(
+        PassWeights(), description="of the heads and the labels of `a`, times each head's `loss_weight`"
     )
     pseudo_cycle: Weight = Field(
         0.0, description="L1 of the heads of `b` in both passes, as values behind their activation"
     )
-    heads: SecondTerm = Field(SecondTerm(), description="of what `heads_discriminator` says of the heads of `b`")
+    heads: PassWeights = Field(PassWeights(), description="of what `heads_discriminator` says of the heads of `b`")
 
 
 class Domains(Settings):

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from emsuite.evaluation.contingency import Contingency
 from emsuite.evaluation.scores import (
     AdaptedRand,
+    AveragePrecision,
     CremiScore,
     PairScores,
     SectionScores,
     VariationOfInformation,
     adapted_rand_of,
+    average_precision_of,
     cremi_score_of,
     pair_scores_of,
     rand_index_of,
@@ -62,6 +64,11 @@ class Measurements:
         return pair_scores_of(self.table)
 
     @cached_property
+    def instances(self) -> AveragePrecision:
+        """The average precision of instances, computed once for its three columns."""
+        return average_precision_of(self.table)
+
+    @cached_property
     def cremi(self) -> CremiScore:
         """The score of the CREMI challenge, computed once for its two columns."""
         return cremi_score_of(self.table)
@@ -91,8 +98,9 @@ class Metric:
     """
 
     takes: Literal[
-        "table", "voi", "adapted_rand", "pairs", "cremi", "sections", "run_length", "edits", "node_voi", "synapse_voi"
-    ]
+        "table", "voi", "adapted_rand", "pairs", "cremi", "sections", "run_length", "edits", "node_voi", "synapse_voi",
+        "instances",
+    ]  # fmt: skip
     function: Callable[[Any], float | int]
     unit: str
     meaning: str
@@ -196,6 +204,15 @@ METRICS: dict[str, Metric] = {
         "`adapted_rand_error` of single z-sections, their mean",
         "adapted Rand error in sections",
     ),
+    "average_precision": Metric(
+        "instances",
+        attrgetter("mean"),
+        "0 to 1",
+        "TP / (TP + FP + FN) of instances, mean over overlaps of 0.5 to 0.95 (see below); 1 is perfect",
+        "mAP",
+    ),
+    "ap_50": Metric("instances", attrgetter("at_50"), "0 to 1", "the same for an overlap of 0.5 alone", "AP-50"),
+    "ap_75": Metric("instances", attrgetter("at_75"), "0 to 1", "the same for an overlap of 0.75 alone"),
 }
 """All metrics, by their column in scores.csv and in this order; tables of earlier runs hold these names."""
 

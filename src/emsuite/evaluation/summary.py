@@ -6,6 +6,7 @@ Results of one folder may be of several runs. What made them differs then, and i
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import read_manifest
 from emsuite.common.provenance import recorded_settings
+from emsuite.segmentation.instances.settings import Decoding
 from emsuite.segmentation.settings import AgglomerationSettings, FragmentSettings
 
 _SHOWN = ("voi_split", "voi_merge", "voi_sum")
@@ -69,9 +71,9 @@ def _made_with(folder: Path) -> dict[str, str]:
 
 
 def _settings(folder: Path) -> Iterator[tuple[str, Any]]:
-    prediction, fragments, edges = (
+    prediction, fragments, edges, decoded = (
         _mapping(recorded_settings(read_manifest(folder / name)))
-        for name in ("prediction.zarr", "fragments.zarr", "graph/edges")
+        for name in ("prediction.zarr", "fragments.zarr", "graph/edges", "segmentation.zarr")
     )
     yield "network", _mapping(prediction.get("network")).get("network")
     yield "iteration", prediction.get("iteration")
@@ -81,6 +83,8 @@ def _settings(folder: Path) -> Iterator[tuple[str, Any]]:
         yield key, fragments.get(key)
     for key in AgglomerationSettings.model_fields:
         yield key, edges.get(key)
+    for field in fields(Decoding):
+        yield field.name, decoded.get(field.name)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

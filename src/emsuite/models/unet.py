@@ -156,7 +156,8 @@ class UNet(nn.Module):
             return x, convolve_relu(layer, x) if pads else self._activate(layer(x))
         if skipped is not None:
             return crop_and_pool(x, skipped, factor)
-        with torch.autocast(x.device.type, enabled=False):  # maxima need no float32, which a CPU would take
+        device = "cpu" if x.is_meta else x.device.type  # shapes alone have no autocast
+        with torch.autocast(device, enabled=False):  # maxima need no float32, which a CPU would take
             return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
 
     def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_
 from emsuite.blockwise.slurm_settings import SlurmSettings
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Lengths, Settings
+from emsuite.segmentation.instances.settings import InstanceSettings
 
 _MOST_THRESHOLDS = 10_001
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -180,6 +181,9 @@ class BlockSettings(ContextSettings):
 class SegmentationSettings(FragmentSettings, AgglomerationSettings, SweepSettings, ScoringSettings, BlockSettings):
     """All settings of the segmentation, as a data set or a workflow gives them."""
 
+    instances: InstanceSettings = Field(
+        InstanceSettings(), description="How instances are decoded, of networks that predict foreground and contours."
+    )
     slurm: SlurmSettings | None = Field(None, description="Jobs to ask Slurm for; none: processes on this machine.")
 
     @model_validator(mode="after")

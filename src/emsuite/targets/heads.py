@@ -11,7 +11,7 @@ else (trainer, predictor, checkpoints, viewers) asks the head.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -235,6 +235,21 @@ AnyHead = Annotated[
     Field(discriminator="target"),
 ]
 """Every kind of head; `target` says which."""
+
+INSTANCE_TARGETS = ("foreground", "contour", "distance")
+"""The targets that instances are decoded from; the distance may be missing."""
+
+
+def instance_heads(heads: Mapping[str, Head]) -> dict[str, str]:
+    """Return the names of the first head of each of `INSTANCE_TARGETS`, by target.
+
+    Nothing without foreground and contours, or where there are affinities, which are segmented then.
+    """
+    targets = {head.target: name for name, head in reversed(list(heads.items()))}
+    if "affinities" in targets or not {"foreground", "contour"} <= targets.keys():
+        return {}
+    return {target: targets[target] for target in INSTANCE_TARGETS if target in targets}
+
 
 RESERVED_NAMES = {"loss", "iteration", "learning_rate", "seconds", "waiting"}
 """Columns of losses.csv that stand beside those of the heads."""

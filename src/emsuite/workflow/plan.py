@@ -21,7 +21,8 @@ from emsuite.config.trained_with import weight_settings
 from emsuite.data.labels_mask import is_known_without_mask, masks_path
 from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
-from emsuite.targets.heads import AffinitiesHead
+from emsuite.targets.head import Head
+from emsuite.targets.heads import AffinitiesHead, instance_heads
 from emsuite.workflow.settings import WorkflowConfig, for_snakemake
 
 
@@ -73,9 +74,17 @@ class WorkflowPlan:
         `affs` if the network predicts none. Such a network can be trained and can predict; the segmentation then says
         that the array is missing.
         """
-        predicted = self.network.prediction.heads or self.network.heads
-        heads = ((name, self.network.heads[name]) for name in self.network.heads if name in predicted)
-        return next((name for name, head in heads if isinstance(head, AffinitiesHead)), "affs")
+        return next((name for name, head in self._predicted.items() if isinstance(head, AffinitiesHead)), "affs")
+
+    @property
+    def instance_heads(self) -> dict[str, str]:
+        """The predicted arrays that instances are decoded from, by target; none if affinities are segmented."""
+        return instance_heads(self._predicted)
+
+    @property
+    def _predicted(self) -> dict[str, Head]:
+        chosen = self.network.prediction.heads or self.network.heads
+        return {name: head for name, head in self.network.heads.items() if name in chosen}
 
     @property
     def image(self) -> Image:

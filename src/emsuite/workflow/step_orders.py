@@ -1,7 +1,7 @@
 """The order of each step of the plan, see `orders`: what decides on its output, and which steps it follows."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from emsuite.config.parts import VolumePart
 from emsuite.data.labels_mask import masks_path
 from emsuite.data.membranes import labels_path
 from emsuite.io.volume import LABELS, MASK, RAW
+from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.segmentation.settings import (
     AgglomerationSettings,
     BlockSettings,
@@ -41,10 +42,16 @@ class StepOrders:
         orders += [self.labels(volume) for volume in plan.labelled_volumes]
         orders += [self.masks(volume) for volume in plan.masked_volumes]
         orders += [self.train(network, iterations) for network, iterations in reversed(plan.trainings)]
-        steps = self.predict, self.extract_fragments, self.agglomerate, self.find_segments, self.evaluate
-        orders += [step(part) for part in plan.test_parts for step in (*steps, self.extract_segmentation)]
+        orders += [step(part) for part in plan.test_parts for step in (self.predict, *self._segmentation_steps)]
         for order in {order.path: order for order in orders}.values():
             order.write()
+
+    @property
+    def _segmentation_steps(self) -> tuple[Callable[[str], Order], ...]:
+        if self.plan.instance_heads:
+            return self.decode_instances, self.evaluate
+        of_affinities = self.extract_fragments, self.agglomerate, self.find_segments
+        return *of_affinities, self.evaluate, self.extract_segmentation
 
     def volume(self, name: str) -> Order:
         """Return the order to fetch or synthesize a volume."""
@@ -148,7 +155,7 @@ class StepOrders:
     def evaluate(self, part: str) -> Order:
         """Return the order to score the segments of a part."""
         plan, tested = self.plan, self.plan.test_parts[part]
-        edges = plan.edges_option(part)
+        edges = [] if plan.instance_heads else plan.edges_option(part)
         asked = {
             "truth": plan.truth_option(tested),
             "skeletons": plan.skeletons_option(tested),
@@ -159,14 +166,32 @@ class StepOrders:
         if scoring != as_options(ScoringSettings(), ScoringSettings):  # orders of earlier versions knew none
             asked["scoring"] = scoring
         read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
+        if plan.instance_heads:
+            read = ("segmentation.zarr",)
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
         return _order(
             asked,
             self._result(part, "scores.json"),
-            after=(self.find_segments(part), *self._masked([tested])),
+            after=(self._segmented(part), *self._masked([tested])),
             reads=tuple(self._result(part, name) for name in read),
             beside=tuple(self._result(part, name) for name in written),
         )
+
+    def decode_instances(self, part: str) -> Order:
+        """Return the order to decode the instances of a part."""
+        settings = self.plan.segmentation
+        options = [as_options(settings.instances, InstanceSettings), as_options(settings, ["block_size"])]
+        return _order(
+            {"options": options, "heads": self.plan.instance_heads},
+            self._result(part, "segmentation.zarr"),
+            after=(self.predict(part),),
+            reads=(self._result(part, "prediction.zarr"),),
+            beside=self._benchmark(part, "decode_instances"),
+        )
+
+    def _segmented(self, part: str) -> Order:
+        """Return the order of what is scored."""
+        return self.decode_instances(part) if self.plan.instance_heads else self.find_segments(part)
 
     def extract_segmentation(self, part: str) -> Order:
         """Return the order to write the segmentation at the best threshold."""
