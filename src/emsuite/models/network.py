@@ -9,7 +9,7 @@ Source: Sheridan et al. 2022, funkelab/lsd_nm_experiments (mknet and the autocon
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ _FINAL: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "softmax": lambda x: torch.softmax(x, dim=1),
 }
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 logger = logging.getLogger(__name__)
 
 
@@ -159,11 +160,7 @@ AnyNetwork = Network | AutocontextNetwork | Generator
 """What predicts: logits by head for a volume, and how tiles of it fit together."""
 
 
-@overload
-def trained_part(network: Network | AutocontextNetwork) -> Network: ...
-@overload
-def trained_part(network: nn.Module) -> nn.Module: ...
-def trained_part(network: nn.Module) -> nn.Module:
+def trained_part(network: AutocontextNetwork | AnyModule) -> Network | AnyModule:
     """Return the part whose weights are trained and saved."""
     return network.trained if isinstance(network, AutocontextNetwork) else network
 

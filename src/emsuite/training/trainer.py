@@ -127,8 +127,7 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
         validator = Validator(run.folder, run.config, state, held_out, run.group, run.measured_on)
         report, saved = None, time.monotonic()
         if run.group.is_main:
-            names = step.loss_names(run.config)
-            report = TrainingReport(run.folder, run.config, state.iteration, run.until, names)
+            report = TrainingReport(run.folder, run.config, state.iteration, run.until, step.loss_names(run.config))
             stack.enter_context(closing(report))
         for iteration in () if validator.is_over(state) else iterations:
             # Gradients are kept for snapshots alone.
