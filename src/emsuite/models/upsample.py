@@ -97,7 +97,7 @@ def repeated(x: Tensor, axis: int, factor: int) -> Tensor:
 
 
 def _linear(x: Tensor, axis: int, factor: int) -> Tensor:
-    return _Linear.apply(x, axis, factor).flatten(axis, axis + 1)  # type: ignore[no-any-return,no-untyped-call]
+    return _Linear.apply(x, axis, factor).flatten(axis, axis + 1)
 
 
 class _Linear(torch.autograd.Function):
@@ -116,7 +116,7 @@ class _Linear(torch.autograd.Function):
         return torch.stack(fine, axis + 1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient of the coarse values."""
         axis, parts = ctx.axis, gradients[0].unbind(ctx.axis + 1)
         places, n = _places(ctx.factor), parts[0].shape[axis]
