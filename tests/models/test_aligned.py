@@ -19,6 +19,8 @@ def architectures():
     """Return one network for each architecture, with the names of all networks that have it."""
     names, configs = {}, {}
     for folder in NETWORKS:
+        if load_network(folder).unet is None:
+            continue
         config = load_network(folder, NARROW)
         key = (config.unet.model_dump_json(), config.in_channels, tuple(h.channels for h in config.heads.values()))
         names.setdefault(key, []).append(f"{config.dataset}-{config.network}")

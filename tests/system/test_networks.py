@@ -55,6 +55,14 @@ def test_arithmetic_per_output_voxel_is_the_published() -> None:
         assert described.flops_per_voxel / 1e6 == pytest.approx(expected, abs=0.02)
 
 
+def test_the_networks_of_transfer_em() -> None:
+    folder = TRAIN / "fib25/transfer_em"
+    config = load_network(folder)
+    described = describe(folder, config, config.training.input_shape)
+    assert "parameters of a2b 129,480, b2a 129,480, d_a 181,369, d_b 181,369" in as_text(config, described)
+    assert described.output_shape == (40, 40, 40)
+
+
 def test_the_cremi_tutorials_network() -> None:
     """As gunpowder's tutorial states it: parameters and shapes."""
     config = load_network(TRAIN / "cremi/boundaries")
