@@ -40,6 +40,7 @@ PARTS = {
         ["prediction_memory.py"],
         ["segmentation.py"],
         ["images.py"],
+        ["transfer.py"],
         ["published_checkpoint.py"],
     ),
     "gpu": (  # the most important figures first: time may run out

@@ -30,8 +30,8 @@ transfer:
   optimizers: each
   pool: 0
   domains: DOMAINS
-training: {input_shape: [74, 74, 74], batch_size: 2, optimizer: {learning_rate: 2.0e-4, betas: [0.5, 0.999], eps: 1.0e-7},
-  MORE}
+training:
+  {input_shape: [74, 74, 74], batch_size: 2, optimizer: {learning_rate: 2.0e-4, betas: [0.5, 0.999], eps: 1.0e-7}, MORE}
 prediction: {input_shape: [74, 74, 74]}
 """,
     "CCGAN, 2-D, width 16, 6 blocks": """

@@ -1,11 +1,15 @@
 """The layers that networks of domain transfer share."""
 
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from emsuite.models.transfer import layers
-from models.transfer.networks import as_sections, noise
+from models.transfer.networks import as_sections, generator, noise
 from models.transfer.reference_layers import mirrored, normalized
 
 
@@ -50,3 +54,37 @@ def test_first_weights() -> None:
         assert abs(float(layer.weight.detach().mean())) < 1e-3
         assert not layer.bias.any()
     assert torch.equal(network[2].weight, linear)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "depth"), [
+    (3, 1, 0, 9), (3, 1, 0, 8), (3, 1, 1, 9), (3, 2, 1, 8), (3, 2, 1, 9), (1, 1, 0, 2), (3, 1, 0, 3),
+    ((1, 3, 3), 1, (0, 1, 1), 5), (3, (1, 2, 2), 1, 6),
+])  # fmt: skip
+def test_a_single_sample_in_halves_is_the_same(kernel: Any, stride: Any, padding: Any, depth: int) -> None:
+    layer = layers.convolution(3, 5, 4, kernel, stride=stride, padding=padding)
+    x = noise(1, 5, depth, 7, 6).float().requires_grad_()
+    plain = functional.conv3d(x, layer.weight, layer.bias, layer.stride, layer.padding)
+    y = layer(x)
+    torch.testing.assert_close(y, plain)
+    weights = noise(*plain.shape, seed=3).float()
+    inputs = [x, layer.weight, layer.bias]
+    expected = torch.autograd.grad((plain * weights).sum(), inputs)
+    for ours, theirs in zip(torch.autograd.grad((y * weights).sum(), inputs), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def kernels_of(x: Tensor, kind: str = "valid_unet", **keys: Any) -> set[str]:
+    """The names of what torch runs for a generator."""
+    network = generator(kind, width=2, **keys).float()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile, torch.no_grad():
+        network(x)
+    return {event.key for event in profile.key_averages()}
+
+
+def test_a_cpu_runs_no_slow_kernels_for_a_single_sample() -> None:
+    x = noise(1, 1, 42, 42, 42).float()
+    assert "aten::mkldnn_convolution" in kernels_of(x)
+    assert not {name for name in kernels_of(x) if "slow" in name}
+    assert not {name for name in kernels_of(noise(1, 1, 8, 16, 16).float(), "resnet", dims=3) if "slow_conv3d" in name}
+    with patch.object(layers, "_FEW", 0):  # without halves there are such kernels
+        assert "aten::slow_conv3d" in kernels_of(x)
