@@ -39,8 +39,8 @@ BY_HAND = {
                    "decode_instances", "evaluate", "export", "degrade", "write_pairs")} | {
     (script, "voxel_size"): "of files that say none; the phantom's key is that of volumes to make"
     for script in ("convert", "create_labels", "create_masks", "info", "view_data", "train", "find_learning_rate",
-                   "predict", "extract_fragments", "agglomerate", "decode_instances", "evaluate", "export", "view", "degrade",
-                   "write_pairs", "compare_volumes", "filter_patches")}  # fmt: skip
+                   "predict", "extract_fragments", "agglomerate", "decode_instances", "evaluate", "export", "view",
+                   "degrade", "write_pairs", "compare_volumes", "filter_patches")}  # fmt: skip
 """Options that share their name with a key of a schema, and the reason why they are not made from it."""
 
 

@@ -75,6 +75,19 @@ def test_blocks_give_what_the_whole_gives(
     assert {path.name for path in (tmp_path / "a.zarr").iterdir()} == {"segmentation", "zarr.json"}
 
 
+@pytest.mark.parametrize("block", [(40, 20, 20), (48, 12, 28)])
+def test_seeds_that_touch_at_edges_and_corners_of_blocks_are_one(tmp_path: Path, block: tuple[int, ...]) -> None:
+    """Of thin seeds: diagonals in all directions, and single voxels at random."""
+    is_seed = np.random.default_rng(0).random((14, 15, 16)) < 0.05
+    along = np.arange(14)
+    for y, x in ((along, along), (along, 13 - along), (13 - along, along), (13 - along, 13 - along)):
+        is_seed[along, y, x] = True
+    predicted = {"foreground": is_seed.astype(np.uint8) * 255, "contour": np.zeros(is_seed.shape, np.uint8)}
+    every = InstanceSettings(smallest_seed=1, smallest_instance=1)
+    decode_instances(write(tmp_path, predicted), tmp_path / "a.zarr", every, block_size=block)
+    assert np.array_equal(decoded(tmp_path / "a.zarr"), label(is_seed, np.ones((3, 3, 3)))[0])
+
+
 def test_workers_give_the_same(paths: dict[str, Path], tmp_path: Path) -> None:
     decode_instances(paths, tmp_path / "a.zarr", BCD, block_size=(80, 80, 80), workers=2)
     assert np.array_equal(decoded(tmp_path / "a.zarr"), decode(predictions(), BCD.resolve(True)))
