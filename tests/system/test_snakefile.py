@@ -147,11 +147,11 @@ def test_instances_of_a_phantom_from_nothing_to_scores(project: Path) -> None:
     (project / "02_train/phantom/cells/network.yaml").write_text(f"heads: {{{heads}}}\n")
     # a network that has learnt nothing knows no threshold of its own
     instances = "{seed_foreground: 0.3, seed_contour: 2, seed_distance: -1, mask_foreground: 0.2, mask_distance: -1}"
-    settings = f"segmentation={{instances: {instances}, block_size: [256, 256, 256]}}"
-    config = ("dataset=phantom", "network=cells", "iterations=4", settings)
+    settings = f"segmentation={{instances: {instances}, block_size: [512, 576, 320]}}"
+    config = ("dataset=phantom", "network=cells", "iterations=2", settings)
     done = snakemake(project, *config)
     assert done.returncode == 0, done.stderr[-3000:]
-    results = project / "results/phantom/cells/4/phantom-test"
+    results = project / "results/phantom/cells/2/phantom-test"
     scores = json.loads((results / "scores.json").read_text())
     assert 0 <= scores["best"]["average_precision"] <= scores["best"]["ap_50"] <= 1
     assert "mAP of instances" in (results / "report.html").read_text()
