@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import lose_a_chunk
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import output
 from emsuite.evaluation.images.evaluate import Asked, evaluate_images
 from emsuite.evaluation.images.pairs import Chosen
 from emsuite.evaluation.images.report import Scored
@@ -102,6 +104,17 @@ def test_positions_of_a_split_and_baselines_of_its_training(plates: tuple[Path, 
     write_split(tmp_path / "slices.json", "slice", {"train": [0], "val": [1], "test": [2]})
     with pytest.raises(BadInput, match=r"slices.json: splits by slice, expected by position"):
         evaluate_images(held_out, target, tmp_path / "s", asked=Asked(FEW, split=tmp_path / "slices.json"))
+
+
+@pytest.mark.parametrize("lost", ["target", "predicted"])
+def test_a_plate_that_has_lost_files_is_refused(tmp_path: Path, lost: str) -> None:
+    for name, channels in (("target", slice(None)), ("predicted", slice(1, None))):
+        with output(tmp_path / f"{name}.zarr", {}) as made:
+            images = {f"A/1/{number}": voxels_of(number)[:, channels] for number in range(2)}
+            write_plate(made.path, images, CHANNELS[channels])
+    lose_a_chunk(tmp_path / f"{lost}.zarr")
+    with pytest.raises(BadInput, match=rf"{lost}.zarr: A/1/1/0: \d+ files, of \d+ that were written"):
+        evaluate_images(tmp_path / "predicted.zarr", tmp_path / "target.zarr", tmp_path / "s", asked=Asked(FEW))
 
 
 def test_constant_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, logger: None) -> None:

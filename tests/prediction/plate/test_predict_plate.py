@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from builders import files_in
+from builders import files_in, lose_a_chunk
 from emsuite.common.errors import BadInput
 from emsuite.config.network import build_network, load_network
 from emsuite.models.network import Network
@@ -145,6 +145,19 @@ def test_a_whole_prediction_is_left_alone(predict, tmp_path, ready, recorded) ->
     asked = Asked(ready, tmp_path / "out.zarr")
     made = plate_prediction(config, build_network(config), recorded, CPU, asked)
     assert not made.write(asked.settings(config), {"plate": ready}, 1)
+
+
+def test_files_that_were_lost_are_never_read_as_zeros(predict, tmp_path, ready, recorded) -> None:
+    whole = files_in(predict())
+    lose_a_chunk(tmp_path / "out.zarr")
+    with pytest.raises(BadInput, match=r"out.zarr: A/1/3/0: \d+ files, of \d+ that were written"):
+        open_plate(tmp_path / "out.zarr")
+    assert files_in(predict()) == whole
+    own = write_plate(tmp_path / "own")
+    lose_a_chunk(own / "plate.zarr")
+    for plate in (own, own / "plate.zarr"):
+        with pytest.raises(BadInput, match=r"ready: plate.zarr/A/1/3/0: \d+ files, of \d+ that were written"):
+            predict("other.zarr", plate=plate)
 
 
 def test_a_part_or_some_positions(predict, ready: Path) -> None:

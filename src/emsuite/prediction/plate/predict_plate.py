@@ -15,7 +15,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.config.network import NetworkConfig
-from emsuite.io.fingerprint import origin_of, seen
+from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.models.network import AnyNetwork, Network
 from emsuite.plates.plate import check_outside, in_threads
@@ -71,7 +71,7 @@ class PlatePrediction:
             )
             self.out.finish([frame for frames in written for frame in frames])
             remove(done)
-            made.notes["arrays"] = {".": seen(out)}
+            made.everything = True
         return True
 
     def _position(self, position: str, done: Path) -> list[list[int]]:
