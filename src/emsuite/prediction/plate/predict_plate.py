@@ -53,6 +53,8 @@ class PlatePrediction:
             BadInput: the plate is damaged, or holds NaN, or the output lies in it.
         """
         out = self.out.path
+        if settings.get("part"):  # a split may be dealt anew
+            settings = dict(settings) | {"positions": list(self.out.positions)}
         if self.tile_of_vectors:
             return write_vectors(out, self.source, self.predictor, self.tile_of_vectors, self.out.channels,
                                  self.out.positions, settings, inputs, workers)  # fmt: skip
