@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -183,6 +184,33 @@ def test_another_host_name_is_refused(model):
     try:
         assert server.ask("/health")[0] == 200
         assert server.ask("/health", Host="evil.example")[0] == 400
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("what", ["the volume", "its folder", "a chunk", "the metadata", "an HDF5 file"])
+def test_a_volume_that_was_moved_or_has_lost_files_is_no_zeros(model, tmp_path, caplog, what):
+    path = tmp_path / "secret.zarr/raw"
+    if what == "an HDF5 file":
+        path = tmp_path / "secret.hdf/raw"
+        with h5py.File(path.parent, "w") as file:
+            array = file.create_dataset("raw", data=RAW)
+            array.attrs.update(resolution=(10, 10, 10), offset=(0, 0, 0))
+    else:
+        builders.write_array(path, RAW, (10, 10, 10))
+    chunk = min((file for file in path.rglob("*") if file.is_file() and not file.name.startswith(("z", ".z"))),
+                default=path)  # fmt: skip
+    document = next((file for file in path.glob("*") if file.name in ("zarr.json", ".zarray")), path)
+    gone = {"the volume": path, "a chunk": chunk, "the metadata": document}.get(what, path.parent)
+    server = Server(make_app(model, open_volumes(model, [f"cube={path}"]), Limits()))
+    try:
+        assert server.ask("/volumes/cube")[0] == 200
+        gone.rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            code, text = server.ask("/volumes/cube?roi=0:100,0:100,0:100")
+            assert (code, b"volume cube was moved, removed or edited since the server began" in text) == (410, True)
+            assert b"secret" not in text
+        assert server.ask("/predict", npy(RAW))[0] == 200
     finally:
         server.close()
 

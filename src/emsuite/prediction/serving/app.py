@@ -28,6 +28,7 @@ from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.prediction.serving.arrays import HEADER, NPY, from_bytes, from_npy, to_npy
 from emsuite.prediction.serving.model import Model
+from emsuite.prediction.serving.served_volumes import Changed, ServedVolumes
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,9 @@ class Queue:
                 return await anyio.to_thread.run_sync(work)
         except BadInput as error:
             raise HTTPException(400, str(error)) from None
+        except Changed as error:
+            logger.error("%s", error)
+            raise HTTPException(410, str(error)) from None
         finally:
             self.inside -= 1
 
@@ -84,6 +88,7 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
     app = FastAPI(title=f"emsuite: {model.name}", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
     queue, known = Queue(limits.waiting), [Depends(_known(limits.token))]
+    files = ServedVolumes(volumes)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -104,9 +109,8 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
         if name not in volumes:
             raise HTTPException(404, f"no volume {name[:80]!r}; there are: {', '.join(volumes) or 'none'}")
         wanted = _head(model, head)
-        return _answer(
-            wanted, await queue.run(partial(_predict_region, model, volumes[name], name, roi, wanted, limits))
-        )
+        work = partial(_predict_region, model, volumes[name], name, roi, wanted, limits)
+        return _answer(wanted, await queue.run(partial(_of_whole, files, name, work)))
 
     @app.post("/predict", dependencies=known, response_class=Response)
     async def block(request: Request, head: Head = None, shape: str | None = None, dtype: str = "uint8") -> Response:
@@ -174,6 +178,14 @@ def _predict_region(model: Model, raw: Volume, name: str, roi: str | None, head:
     except BadInput as error:  # where the volume lies is not the client's business
         logger.warning("%s", error)
         raise BadInput(str(error).replace(str(raw.path), name)) from None
+
+
+def _of_whole(files: ServedVolumes, name: str, predict: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return what a volume predicts; raise Changed if its files have changed up to the end."""
+    try:
+        return predict()
+    finally:
+        files.check(name)
 
 
 def _answer(head: str, values: np.ndarray) -> Response:
