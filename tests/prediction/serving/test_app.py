@@ -3,9 +3,12 @@
 import http.client
 import io
 import json
+import select
 import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,6 +180,105 @@ def test_a_client_that_stops_sending_is_given_up(server, monkeypatch):
     connection.endheaders(b"abc")
     assert connection.getresponse().status == 408
     connection.close()
+
+
+def test_a_block_that_drips_is_given_up(server, monkeypatch):
+    """A byte now and then does not keep a place for ever."""
+    monkeypatch.setattr(app_module, "_SLOWEST", 0.5)
+    connection = begin_block(server, 1000)
+    answered = False
+    for _ in range(40):
+        if answered := bool(select.select([connection.sock], [], [], 0.1)[0]):
+            break
+        connection.send(b"a")
+    assert answered
+    assert connection.getresponse().status == 408
+    connection.close()
+
+
+def begin_block(server: Server, length: int, path: str = "/predict") -> http.client.HTTPConnection:
+    """Send the head of a request, and one byte of its body."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(b"a")
+    return connection
+
+
+def requests_of(server: Server) -> int:
+    return json.loads(server.ask("/health")[1])["requests"]
+
+
+def until(what: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "never"
+        time.sleep(0.02)
+
+
+def test_a_block_has_a_place_before_it_is_read(server):
+    """The server's memory holds as many bodies as may wait, however many clients send."""
+    sending = [begin_block(server, 1000) for _ in range(2)]
+    until(lambda: requests_of(server) == 2)
+    refused = begin_block(server, 1000)
+    assert refused.getresponse().status == 503
+    for connection in (*sending, refused):
+        connection.close()
+    until(lambda: requests_of(server) == 0)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", RAW.size), ("float32", 4 * RAW.size), ("V4000", 8 * RAW.size)])
+def test_a_block_has_at_most_the_bytes_of_its_type(server, dtype, most):
+    path = f"/predict?shape=30,34,38&dtype={dtype}"
+    for length, status in ((most + 1, 413), (most, None)):
+        connection = begin_block(server, length, path)
+        if status:
+            assert connection.getresponse().status == status
+        connection.close()
+    until(lambda: requests_of(server) == 0)
+
+
+def test_a_client_that_hangs_up_while_it_sends_leaves_no_traceback(server, caplog, capfd):
+    for _ in range(3):
+        connection = begin_block(server, 1000)
+        until(lambda: requests_of(server) == 1)
+        connection.close()
+        until(lambda: requests_of(server) == 0)
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_requests_of_clients_that_have_gone_are_not_computed(model, raw, monkeypatch):
+    """They give their places up while they wait."""
+    computed, may_go_on = [], threading.Event()
+
+    def predict(*given: Any) -> Any:
+        computed.append(given)
+        may_go_on.wait(30)
+        return {"affs": np.zeros((3, 1, 1, 1), np.uint8)}
+
+    monkeypatch.setattr(Model, "predict", predict)
+    server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(waiting=4)))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(server.ask, "/predict", npy(RAW))
+            until(lambda: len(computed) == 1)
+            gone = []
+            for path, body in (("/predict", npy(RAW)), ("/volumes/cube", None), ("/predict", npy(RAW))):
+                connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+                connection.request("POST" if body else "GET", path, body)
+                gone.append(connection)
+            last = pool.submit(server.ask, "/volumes/cube")
+            until(lambda: requests_of(server) == 5)
+            for connection in gone:
+                connection.close()
+            until(lambda: requests_of(server) == 2)
+            may_go_on.set()
+            assert [first.result()[0], last.result()[0]] == [200, 200]
+        assert len(computed) == 2
+    finally:
+        may_go_on.set()
+        server.close()
 
 
 def test_another_host_name_is_refused(model):
