@@ -1,9 +1,11 @@
 """A served network: the same bytes as a prediction on disk; what it refuses, and how it tells."""
 
+import contextlib
 import http.client
 import io
 import json
 import select
+import socket
 import threading
 import time
 import urllib.error
@@ -27,9 +29,10 @@ from emsuite.io.volume import open_volume
 from emsuite.prediction.predict import predict_volume
 from emsuite.prediction.predictor import make_predictor
 from emsuite.prediction.serving import app as app_module
+from emsuite.prediction.serving import connections
 from emsuite.prediction.serving.app import Limits, make_app
 from emsuite.prediction.serving.model import Model
-from emsuite.prediction.serving.server import listen, open_volumes
+from emsuite.prediction.serving.server import configured, listen, open_volumes
 
 CPU = torch.device("cpu")
 TOKEN = "a word of nobody's".replace(" ", "-")
@@ -42,7 +45,7 @@ class Server:
     def __init__(self, app: Any):
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self.server = uvicorn.Server(configured(app))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
         self.thread.start()
 
@@ -279,6 +282,40 @@ def test_requests_of_clients_that_have_gone_are_not_computed(model, raw, monkeyp
     finally:
         may_go_on.set()
         server.close()
+
+
+def connections_that_send(server: Server, sent: bytes, count: int) -> list[socket.socket]:
+    address = server.socket.getsockname()
+    made = [socket.create_connection(address, timeout=30) for _ in range(count)]
+    for one in made:
+        with contextlib.suppress(OSError):  # closed by now
+            one.sendall(sent)
+    return made
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /he"])
+def test_idle_connections_give_way_to_new_ones(server, sent):
+    idle = connections_that_send(server, sent, 100)
+    try:
+        assert [server.ask("/health")[0] for _ in range(3)] == [200] * 3
+    finally:
+        for one in idle:
+            one.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /he"])
+def test_a_connection_without_a_whole_head_is_closed_after_a_while(server, monkeypatch, sent):
+    monkeypatch.setattr(connections, "_SLOWEST", 0.3)
+    whole, _, begun = sent.rpartition(b"\r\n\r\n")
+    (one,) = connections_that_send(server, whole and whole + b"\r\n\r\n", 1)
+    if whole:
+        assert one.recv(10000).startswith(b"HTTP/1.1 200")
+    one.sendall(begun)
+    one.settimeout(3)  # kept alive for 5
+    with contextlib.suppress(ConnectionResetError):
+        while one.recv(1000):
+            pass
+    one.close()
 
 
 def test_another_host_name_is_refused(model):
