@@ -43,7 +43,7 @@ from emsuite.common.state.ownership import (
     unmark,
     wrote,
 )
-from emsuite.common.state.written import arrays_in, difference, lost, written
+from emsuite.common.state.written import arrays_in, lost, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
