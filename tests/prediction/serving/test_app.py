@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import select
 import socket
 import threading
@@ -162,6 +163,14 @@ def test_what_is_refused(server, path, body, status, words):
     assert (code, words in text.decode()) == (status, True), text
     assert b"secret" not in text  # nobody learns where the volume lies
     assert server.ask("/health")[0] == 200
+
+
+@pytest.mark.parametrize("roi", ["9" * 5000, f"{'9' * 5000}:1,:,:", f"{'x' * 120},:,:", f"0:{'9' * 140},:,:"])
+def test_a_long_region_is_told_in_part(server, caplog, roi):
+    code, text = server.ask(f"/volumes/cube?roi={roi}")
+    assert code == 400
+    told = [text.decode(), *caplog.messages]
+    assert max(len(run) for line in told for run in re.findall(r"9+|x+", line)) <= 80
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):

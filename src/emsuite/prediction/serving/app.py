@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 _BYTES_OF_A_VOXEL = 8  # of the widest type that networks read
 _SLOWEST = 30.0
 """Seconds without a byte after which a client that sends a block is given up."""
+_LONGEST = 160
+"""Characters of a region: two numbers of an axis, of every digit that a float has."""
 _LEAST_RATE = 100_000
 """Bytes a second of a block, beside these seconds: it holds a place."""
 
@@ -170,6 +172,8 @@ def _layout(shape: str, dtype: str) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _predict_region(model: Model, raw: Volume, name: str, roi: str | None, head: str, limits: Limits) -> np.ndarray:
+    if roi is not None and len(roi) > _LONGEST:
+        raise BadInput(f"ROI {roi[:80]!r}: {len(roi)} characters, expected z0:z1,y0:y1,x0:x1 in nm")
     try:
         return model.predict(raw, model.region(raw, roi, limits.voxels), [head])[head]
     except BadInput as error:  # where the volume lies is not the client's business
