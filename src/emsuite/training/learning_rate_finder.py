@@ -55,8 +55,8 @@ class RatesTried:
         files = [f"rates and losses         {table}", f"drawn                    {table.with_suffix('.svg')}"]
         if lowest == 0:
             return "\n".join([
-                f"no learning rate found   the loss never falls from {self.rates[0]:.2g} to {self.rates[-1]:.2g}: try a "
-                "lower --lowest, a lower --highest, or more --steps",
+                f"no learning rate found   the loss never falls from {self.rates[0]:.2g} to {self.rates[-1]:.2g}: try "
+                "a lower --lowest, a lower --highest, or more --steps",
                 *files,
             ])  # fmt: skip
         return "\n".join([
