@@ -21,12 +21,16 @@ sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
 from emsuite.workflow.environment import run_with_own_python
 from emsuite.workflow.plates import load_plate_plan
+from snakemake_interface_executor_plugins.settings import ExecMode
 
 run_with_own_python()
 shell.prefix('set -euo pipefail; tee() {{ command tee -i "$@"; }}; ')
 
 try:
     PLAN = load_plate_plan(config, PROJECT)
+    if workflow.exec_mode == ExecMode.DEFAULT:
+        for line in PLAN.look_for_changes():
+            print(line, file=sys.stderr)
 except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
@@ -35,6 +39,11 @@ except EmsuiteError as error:
 def device(wildcards, resources):
     """Return the device that computes; another one runs nothing again."""
     return PLAN.config.device
+
+
+def if_changed(wildcards, resources):
+    """Return what happens to checkpoints of other settings or data; another choice runs nothing again."""
+    return PLAN.config.if_changed
 
 
 container: PLAN.config.container
@@ -109,9 +118,10 @@ rule train_on_plate:
         iterations=PLAN.iterations,
         data=PLAN.ready,
         device=device,
+        if_changed=if_changed,
     shell:
         "python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
-        " --device {params.device:q} 2>&1 | tee {log:q}"
+        " --device {params.device:q} --if-changed {params.if_changed} 2>&1 | tee {log:q}"
 
 
 rule predict_images:

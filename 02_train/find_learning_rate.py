@@ -52,17 +52,18 @@ def main(
     from emsuite.common.device import pick_device
     from emsuite.common.errors import BadInput
     from emsuite.config.network import load_network
-    from emsuite.training.learning_rate_finder import try_rates
+    from emsuite.training.learning_rate_finder import check_table, try_rates
     from emsuite.training.volumes import load_training_data, with_probabilities
 
     if lowest >= highest:
         raise BadInput(f"--lowest {lowest:g}: expected a rate below --highest, {highest:g}")
+    table = out or network_dir / "log" / "learning_rates.csv"
+    check_table(table)
     config = load_network(network_dir, overrides)
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
     loaded = load_training_data(config, volumes, project)
     tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
-    table = out or network_dir / "log" / "learning_rates.csv"
     tried.write(table)
     tried.draw(table.with_suffix(".svg"))
     click.echo(tried.as_text(table))

@@ -410,3 +410,48 @@ def test_an_array_whose_own_copy_is_unfinished_is_unfinished(tmp_path: Path) -> 
     unfinished_path(tmp_path / "cube.zarr.volumes.labels_levels").write_text("{}")
     with pytest.raises(BadInput, match=r"cube.zarr.volumes.labels_levels: unfinished"):
         check_finished(tmp_path / "cube.zarr/volumes/labels_levels/1")
+
+
+def test_an_output_that_has_lost_a_file_is_not_finished(path: Path) -> None:
+    with output(path, SETTINGS) as made:
+        arrays(made.path)
+    (path / "notes.txt").write_text("of a user")
+    assert is_finished(path, SETTINGS)
+    (path / "a/lsds/c/1").unlink()
+    assert not is_finished(path, SETTINGS)
+
+
+@pytest.mark.parametrize("lost", ["split.json", "a"])
+def test_a_folder_of_the_suite_alone_that_has_lost_a_file_beside_its_arrays_is_not_finished(
+    path: Path, lost: str
+) -> None:
+    with output(path, SETTINGS) as made:
+        made.claim()
+        arrays(made.path)
+        (path / "split.json").write_text("{}")
+        made.everything = True
+    (path / "split.json").write_text('{"edited": 1}')
+    assert is_finished(path, SETTINGS)
+    (path / "split.json").write_text("{}")
+    (path / lost).rename(path.with_name("elsewhere"))
+    assert not is_finished(path, SETTINGS)
+    with output(path, SETTINGS) as made:
+        assert not made.resumed
+
+
+def test_a_volume_that_was_edited_is_finished(path: Path) -> None:
+    with output(path, SETTINGS) as made:
+        arrays(made.path)
+        made.notes["arrays"] = {"a/affs": {}}
+    (path / "a/affs/c/1").unlink()
+    assert is_finished(path, SETTINGS)
+
+
+def test_what_users_may_edit_is_whole_unless_files_are_gone(path: Path) -> None:
+    with output(path, {}) as made:
+        arrays(made.path)
+    (path / "a/affs/c/1").write_text("edited by hand")
+    check_whole(path, is_edited=True)
+    (path / "a/affs/c/0").unlink()
+    with pytest.raises(BadInput, match="a/affs: 2 files, of 3 that were written"):
+        check_whole(path, is_edited=True)

@@ -13,7 +13,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from builders import files_in
+from builders import files_in, lose_a_chunk
 from emsuite.common.errors import BadInput
 from emsuite.plates import correct_positions as module
 from emsuite.plates.corrections import equalized, flattened, resized
@@ -190,6 +190,24 @@ def test_a_whole_output_is_left_alone_until_a_setting_or_the_input_changes(frame
     assert (plate_of(tmp_path / "out").read("A/1/0", 0, 0)[0] == 77).all()
     assert preprocess(settings.model_copy(update={"channels": (1,)}))
     assert plate_of(tmp_path / "out").channels == ("nuclei",)
+
+
+def test_files_that_were_lost_are_never_read_as_zeros(frames: Path, tmp_path: Path) -> None:
+    index_plate(frames, tmp_path / "plate.zarr")
+    settings = PreprocessSettings(input=tmp_path / "plate.zarr", output=tmp_path / "out")
+    preprocess(settings)
+    before = files_in(tmp_path / "out")
+    lose_a_chunk(tmp_path / "out/plate.zarr")
+    with pytest.raises(BadInput, match=r"out: plate.zarr/A/1/3/0: \d+ files, of \d+ that were written; remove .* run"):
+        open_plate(tmp_path / "out/plate.zarr")
+    assert preprocess(settings), "not finished"
+    assert files_in(tmp_path / "out") == before
+    lose_a_chunk(tmp_path / "plate.zarr")
+    with pytest.raises(BadInput, match=r"plate.zarr: A/1/3/0: \d+ files, of \d+ that were written; remove .* run"):
+        preprocess(settings)
+    index_plate(frames, tmp_path / "plate.zarr")
+    preprocess(settings)
+    assert files_in(tmp_path / "out") == before
 
 
 def test_a_split_and_flat_fields_are_used_again(frames: Path, whole: Path, tmp_path: Path) -> None:

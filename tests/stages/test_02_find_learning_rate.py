@@ -53,6 +53,27 @@ def test_limits_the_wrong_way_round_are_refused(call_script: Callable, network: 
     assert "--lowest 0.1: expected a rate below --highest, 0.01" in ended.err
 
 
+@pytest.mark.parametrize("name", ["rates.svg", "rates.SVG", "folder", "drawn.csv"])
+def test_a_table_that_cannot_be_written_is_refused_before_training(
+    call_script: Callable, network: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "drawn.svg").mkdir()
+    ended = call_script(SCRIPT, network, "--out", tmp_path / name)
+    assert ended.code == 2
+    assert re.fullmatch(r"error: .*(gets this name|is a folder).*", ended.err.strip())
+    assert not (tmp_path / name).is_file()
+
+
+def test_a_loss_that_never_falls_suggests_nothing(tmp_path: Path) -> None:
+    for rates, losses in (([1e-3, 1e-2], [1, 2]), ([1e299], [1]), ([1e-6, 1e-5, 1e-4], [2.0, 2.0, 2.0])):
+        text = RatesTried(rates, losses).as_text(tmp_path / "t.csv")
+        assert text.startswith("no learning rate found   the loss never falls")
+        assert "learning_rate=" not in text
+        assert "t.svg" in text
+    assert RatesTried([1e-3, 1e-2], [2, 1]).as_text(tmp_path / "t.csv").startswith("suggested")
+
+
 def test_cycles_run_from_where_the_loss_begins_to_fall_to_where_it_stops() -> None:
     rates = [10.0**power for power in range(-6, 1)]
     assert RatesTried(rates, [10, 10.2, 9.9, 5, 1.1, 1.0, 4]).bounds == (1e-3, 1e-2)

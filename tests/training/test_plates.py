@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from builders import lose_a_chunk
 from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.plates.statistics import read_statistics
@@ -123,6 +124,13 @@ def test_other_voxels_or_settings_are_other_training(tmp_path: Path, ready: Path
     (folder / "network.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(BadInput, match=r"trained with other settings.*plate.min_fraction none -> 0.05"):
         train(folder, 4)
+
+
+def test_a_plate_that_has_lost_files_is_refused(tmp_path: Path) -> None:
+    ready = write_plate(tmp_path)
+    lose_a_chunk(ready / "plate.zarr")
+    with pytest.raises(BadInput, match=r"ready: plate.zarr/A/1/3/0: \d+ files, of \d+ that were written"):
+        train(write_network(tmp_path / "d/n", ready), 2)
 
 
 def test_the_same_plate_elsewhere_is_the_same(tmp_path: Path, ready: Path) -> None:

@@ -33,15 +33,17 @@ from emsuite.common.state.origins import Reading, manifest_path, record_names
 from emsuite.common.state.ownership import (
     foreign_beside,
     foreign_while_unfinished,
+    is_one_gone,
     is_own,
     keep_edited,
     mark,
     mark_path,
     marked_parts,
+    top_names,
     unmark,
     wrote,
 )
-from emsuite.common.state.written import arrays_in, difference, written
+from emsuite.common.state.written import arrays_in, lost, written
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Returns the settings of an earlier version in the words of today's."""
@@ -52,6 +54,7 @@ class Output:
     """An output that is being written: `resumed` if it holds earlier work; `notes` are added to the manifest.
 
     `run` is the id of the run that began it, for records of its finished parts; a version without ids left it empty.
+    `everything` says that all of the folder is the run's, not its arrays alone.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Output:
     run: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
     parts: set[str] = field(default_factory=set)
+    everything: bool = False
 
     def claim(self, *parts: str) -> None:
         """Create the folder with the mark of this suite, before anything is written there.
@@ -163,15 +167,9 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
                 leftover.unlink()
     remove_leftovers(*marks)
     if resumed and path.is_dir() and not keep and marked_parts(path) is None:
-        mark(path, _tops(read_json(mark_path(path))))
+        mark(path, top_names(read_json(mark_path(path))))
     write_text(mark_path(path), "")  # until it is finished, the mark in the folder stands for it
     return Output(path, resumed, run, parts=set(marked_parts(path) or ()))
-
-
-def _tops(record: Any) -> set[str]:
-    """Return the names in the folder that a record names; none for all."""
-    parts = record.get("parts") if isinstance(record, dict) else None
-    return {str(part).split("/")[0] for part in parts or ()} - {"."}
 
 
 def _check_own(path: Path) -> None:
@@ -240,8 +238,9 @@ def _mark_stopped(out: Output) -> None:
 def _write_record(out: Output) -> None:
     """Record what was written, in the place of the mark in the folder."""
     names = [array.relative_to(out.path).as_posix() for array in arrays_in(out.path, out.parts)]
-    everything = ["."] if out.path.exists() else []
-    write_json(mark_path(out.path), wrote(out.path, out.notes.get("arrays") or names or everything))
+    all_of_it = ["."] if out.path.exists() else []
+    known = all_of_it if out.everything else out.notes.get("arrays") or names or all_of_it
+    write_json(mark_path(out.path), wrote(out.path, known))
     unmark(out.path)
 
 
@@ -279,11 +278,14 @@ def read_manifest(path: Path, **kinds: type) -> dict[str, Any]:
 
 
 def is_finished(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None = None) -> bool:
-    """Whether the output at `path` is whole and was made from the same settings; see `output` for `upgrade`."""
+    """Whether the output at `path` is whole and was made from the same settings; see `output` for `upgrade`.
+
+    Looks at all files of the output, as `check_whole` does.
+    """
     manifest = read_manifest(path)
-    if not manifest or not path.exists():
+    if not manifest or not path.exists() or not _equal(recorded_settings(manifest), as_recorded(settings), upgrade):
         return False
-    return _equal(recorded_settings(manifest), as_recorded(settings), upgrade)
+    return lost(path, manifest) is None and not is_one_gone(path, read_json(mark_path(path)))
 
 
 def _equal(earlier: Any, settings: Any, upgrade: Upgrade | None) -> bool:
@@ -304,15 +306,14 @@ def check_finished(path: Path) -> None:
             )
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, is_edited: bool = False) -> None:
     """Raise BadInput if `path` is, or lies inside, an output that is unfinished or has lost files since it was written.
 
     Looks at all files of the output, about 10 us each: for the steps that read it, not for each of their workers.
+    What users may edit, `is_edited`, is whole unless files are gone.
     """
     check_finished(path)
     for part in (path, *path.parents):
         manifest = read_manifest(part) if part.name else {}
-        # users edit volumes, and zeros that they write may remove chunks
-        changed = None if "arrays" in manifest else difference(part, manifest.get("written"))
-        if changed:
+        if changed := lost(part, manifest, is_edited):
             raise BadInput(f"{part}: {changed}; remove {manifest_path(part).name} beside it and run its stage again")

@@ -29,7 +29,7 @@ def parse_roi(text: str, within: Volume) -> Roi:
     parts = text.split(",")
     if len(parts) != within.voxel_size.dims:
         raise BadInput(
-            f"ROI {text!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
+            f"ROI {text[:80]!r}: {len(parts)} ranges, expected {within.voxel_size.dims} as z0:z1,y0:y1,x0:x1 in nm"
         )
     begin, end = [], []  # nm
     for part, low, high in zip(parts, within.roi.begin, within.roi.end, strict=True):
@@ -38,9 +38,9 @@ def parse_roi(text: str, within: Volume) -> Roi:
             begin.append(exact(float(low_text)) if low_text else low)
             end.append(exact(float(high_text)) if high_text else high)
         except (ValueError, OverflowError):
-            raise BadInput(f"ROI {text!r}: {part!r} is no range of nm, expected as 0:1040 or :") from None
+            raise BadInput(f"ROI {text[:80]!r}: {part[:80]!r} is no range of nm, expected as 0:1040 or :") from None
         if not colon or begin[-1] >= end[-1]:
-            raise BadInput(f"ROI {text!r}: {part!r} is empty or no range, expected as 0:1040 or :")
+            raise BadInput(f"ROI {text[:80]!r}: {part[:80]!r} is empty or no range, expected as 0:1040 or :")
     first, last = (on_grid(Coordinate(side), within.voxel_size, within.offset) for side in (begin, end))
     roi = Roi(first, last - first)
     within.check(roi)

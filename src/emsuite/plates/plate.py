@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished
+from emsuite.common.outputs import check_finished, check_whole
 from emsuite.common.progress import progress
 from emsuite.io.formats.tensors import hcs
 from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
@@ -120,12 +120,13 @@ def open_plate(path: Path, parse: Parse | None = None, channel_names: Sequence[s
         channel_names: names of the channels of a folder, see `frames_in`.
 
     Raises:
-        BadInput: nothing of these, unfinished, incomplete, or images of unequal size or type.
+        BadInput: nothing of these, unfinished, files are lost, or images are of unequal size or type.
     """
     check_finished(path)
     if not path.is_dir():
         raise BadInput(f"{path}: no such folder; expected a plate of OME-NGFF or a folder of frames")
     if hcs.is_plate(path):
+        check_whole(path, is_edited=True)
         return ZarrPlate(path)
     if parse is None and (path / TABLE).is_file():
         return FramePlate(path, read_frames(path / TABLE, channel_names))

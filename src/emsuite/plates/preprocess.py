@@ -12,7 +12,7 @@ Positions are written one by one, on several threads; a stopped run continues be
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.common.progress import progress
-from emsuite.io.fingerprint import origin_of, seen
+from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.plates.correct_positions import Correction, Written, empty_of, volumes_of
 from emsuite.plates.flat_field import (
@@ -69,11 +69,10 @@ def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
             NaN, or a setting does not fit the plate.
     """
     run = _Run.of(settings, workers)
-    out, inputs = settings.output, run.inputs()
+    out, inputs = settings.output, _inputs(settings)
     for source in inputs.values():
         check_outside(out, source)
-    record = settings.model_dump(mode="json", exclude={"input", "output"})
-    record["origins"] = {name: origin_of(path) for name, path in inputs.items()}
+    record = _record(settings, inputs)
     if is_finished(out, record):
         return False
     with output(out, record, inputs=inputs, fingerprint=fingerprint) as made:
@@ -84,8 +83,30 @@ def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
             done.mkdir()
         run.write(done)
         remove(done)
-        made.notes["arrays"] = {".": seen(out)}  # not its arrays alone
+        made.everything = True
     return True
+
+
+def is_preprocessed(settings: PreprocessSettings) -> bool:
+    """Return whether `settings.output` is whole, and made by these steps from what its inputs are now."""
+    return is_finished(settings.output, _record(settings, _inputs(settings)))
+
+
+def _inputs(settings: PreprocessSettings) -> dict[str, Path]:
+    """Return everything that is read, by name."""
+    s = settings
+    paths = {"input": s.input, "masks": s.masks.folder if s.masks else None}
+    paths |= {
+        "flat_field": s.flat_field.folder if s.flat_field else None,
+        "split": s.split.file if s.split else None,
+    }
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _record(settings: PreprocessSettings, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Return all that decides the bytes."""
+    steps = settings.model_dump(mode="json", exclude={"input", "output"})
+    return steps | {"origins": {name: origin_of(path) for name, path in inputs.items()}}
 
 
 @dataclass(frozen=True)
@@ -120,16 +141,6 @@ class _Run:
                 self.plate.chosen_channels(step.channels)
         for position in self.plate.positions if self.masks_from else ():
             Correction(s, self.plate, self.masks_from).mask_places(position)
-
-    def inputs(self) -> dict[str, Path]:
-        """Return everything that is read, by name."""
-        s = self.settings
-        paths = {"input": s.input, "masks": s.masks.folder if s.masks else None}
-        paths |= {
-            "flat_field": s.flat_field.folder if s.flat_field else None,
-            "split": s.split.file if s.split else None,
-        }
-        return {name: path for name, path in paths.items() if path is not None}
 
     def write(self, done: Path) -> None:
         """Write everything, the positions that an earlier run has not, and all that follows from them."""

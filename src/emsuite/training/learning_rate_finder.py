@@ -52,6 +52,13 @@ class RatesTried:
         """Return the suggested rate for people: where it comes from, how to use it, and the path of the `table`."""
         lowest, rate = int(np.argmin(self.losses)), f"{self.suggested:.2g}"
         low, high = self.bounds
+        files = [f"rates and losses         {table}", f"drawn                    {table.with_suffix('.svg')}"]
+        if lowest == 0:
+            return "\n".join([
+                f"no learning rate found   the loss never falls from {self.rates[0]:.2g} to {self.rates[-1]:.2g}: try "
+                "a lower --lowest, a lower --highest, or more --steps",
+                *files,
+            ])  # fmt: skip
         return "\n".join([
             f"suggested learning rate  {rate}, a tenth of {self.rates[lowest]:.2g}, where the loss was lowest: "
             f"{self.losses[lowest]:.4g}",
@@ -59,8 +66,7 @@ class RatesTried:
             f"or learning_rate: {rate} in training.optimizer of network.yaml",
             f"bounds of cycles         {low:.2g} and {high:.2g}: optimizer.cycle.lowest_rate and learning_rate of "
             "the schedule cyclic",
-            f"rates and losses         {table}",
-            f"drawn                    {table.with_suffix('.svg')}",
+            *files,
         ])  # fmt: skip
 
     def draw(self, path: Path) -> None:
@@ -85,6 +91,15 @@ class RatesTried:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["learning_rate", "loss"])
             writer.writerows(zip(self.rates, self.losses, strict=True))
+
+
+def check_table(path: Path) -> None:
+    """Raise BadInput if the table or its drawing, which has the name in .svg, cannot be written at a path."""
+    if path.suffix.lower() == ".svg":
+        raise BadInput(f"{path}: the drawing gets this name, expected another one for the table, as {path.stem}.csv")
+    for file in (path, path.with_suffix(".svg")):
+        if file.is_dir():
+            raise BadInput(f"{file}: is a folder, expected a file")
 
 
 def try_rates(

@@ -28,8 +28,9 @@ from typing import Any
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256, write_json
-from emsuite.common.outputs import difference, manifest_path
+from emsuite.common.outputs import manifest_path
 from emsuite.common.state.origins import ended, identity
+from emsuite.common.state.written import difference
 from emsuite.io.fingerprint import is_as_seen
 from emsuite.io.volume import MASK, array_names
 

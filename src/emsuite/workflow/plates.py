@@ -5,7 +5,9 @@ data/microdl/frames, plate.zarr, preprocessed        data/microdl/RUN/... with a
 results/microdl/small/ITERATIONS/plate.zarr          results/microdl/small/RUN/ITERATIONS/...
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +15,18 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path, read_manifest
 from emsuite.common.settings import Settings, load, validate
+from emsuite.common.state.written import lost
 from emsuite.config.layout import CONTAINERS, DATA, NETWORKS, RUNS
 from emsuite.config.network import load_network
+from emsuite.config.trained_with import IfChanged
+from emsuite.plates.preprocess import is_preprocessed
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.workflow.settings import Folder, Name
+
+_OLD = 10**18
+"""ns: older than any input. 0 would be no time for Snakemake."""
 
 
 class PlateConfig(Settings):
@@ -32,6 +41,7 @@ class PlateConfig(Settings):
     data: Folder = DATA
     results: Folder = Path("results")
     run: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    if_changed: IfChanged = "refuse"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     container: str = str(CONTAINERS / "emsuite.sif")
 
@@ -42,8 +52,30 @@ class PlatePlan:
 
     config: PlateConfig
     iterations: int
-    has_masks: bool
+    steps: PreprocessSettings
     network_folder: Path
+
+    def look_for_changes(self) -> Iterator[str]:
+        """Make the records of outputs old whose files are gone, or whose inputs have changed, so that steps run again.
+
+        Snakemake looks at the time of a folder alone, not at its files.
+
+        Yields:
+            a line on each.
+        """
+        steps = self.steps.model_copy(update={"input": self.plate, "output": self.ready})
+        if manifest_path(self.ready).exists() and not is_preprocessed(steps):
+            yield f"{self.ready}: is not whole, or its inputs or settings have changed; it is made again"
+            _make_old(self.ready)
+        for path in (*(() if self.config.plate else (self.plate,)), self.results / "plate.zarr", self.scores):
+            if how := lost(path, read_manifest(path)):
+                yield f"{path}: {how}; it is made again"
+                _make_old(path)
+
+    @property
+    def scores(self) -> Path:
+        """The folder of scores."""
+        return self.results / "scores"
 
     @property
     def _data(self) -> Path:
@@ -94,7 +126,7 @@ class PlatePlan:
     @property
     def mask_options(self) -> str:
         """The option that scores the foreground alone, too, if there are masks."""
-        return "--masks" if self.has_masks else ""
+        return "--masks" if self.steps.masks else ""
 
 
 def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
@@ -111,4 +143,9 @@ def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
     steps = load(PreprocessSettings, project / settings.preprocess, overrides=[*settings.set, *places])
     if steps.split is None:
         raise BadInput(f"{settings.preprocess}: has no split, expected one to train and to score on")
-    return PlatePlan(settings, settings.iterations or network.training.iterations, steps.masks is not None, folder)
+    return PlatePlan(settings, settings.iterations or network.training.iterations, steps, folder)
+
+
+def _make_old(path: Path) -> None:
+    with suppress(PermissionError):  # of another user, whose steps cannot run here either
+        os.utime(manifest_path(path), ns=(_OLD, _OLD))

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import lose_a_chunk
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import output
 from emsuite.evaluation.images.evaluate import Asked, evaluate_images
 from emsuite.evaluation.images.pairs import Chosen
 from emsuite.evaluation.images.report import Scored
@@ -102,6 +104,56 @@ def test_positions_of_a_split_and_baselines_of_its_training(plates: tuple[Path, 
     write_split(tmp_path / "slices.json", "slice", {"train": [0], "val": [1], "test": [2]})
     with pytest.raises(BadInput, match=r"slices.json: splits by slice, expected by position"):
         evaluate_images(held_out, target, tmp_path / "s", asked=Asked(FEW, split=tmp_path / "slices.json"))
+
+
+def test_baselines_of_another_training_are_fitted_again(plates: tuple[Path, Path], tmp_path: Path) -> None:
+    target, _ = plates
+    held_out = write_plate(tmp_path / "p.zarr", {"A/1/3": voxels_of(3)[:, 1:]}, CHANNELS[1:])
+    scores, made = [], []
+    for train in (["A/1/0"], ["A/1/1"]):
+        write_split(tmp_path / "split.json", "position", {"train": train, "val": [], "test": ["A/1/3"]})
+        asked = Asked(FEW, baselines=True, split=tmp_path / "split.json")
+        for _ in range(2):
+            scores.append(evaluate_images(held_out, target, tmp_path / "s", asked=asked)["baselines"]["linear"])
+            made.append((tmp_path / "s/scores.json").stat().st_mtime_ns)
+    assert scores[0] == scores[1] != scores[2] == scores[3]
+    assert made[0] == made[1] < made[2] == made[3]
+
+
+@pytest.mark.parametrize("content", [None, "\0{}", "[{}]", "{{{}}}"])
+def test_scores_that_are_gone_or_damaged_are_measured_again(
+    plates: tuple[Path, Path], tmp_path: Path, content: str | None
+) -> None:
+    target, predicted = plates
+    file = tmp_path / "s/scores.json"
+    summary = evaluate_images(predicted, target, tmp_path / "s", asked=Asked(FEW))
+    size = file.stat().st_size
+    file.unlink()
+    if content is not None:
+        file.write_text(content.format(" " * (size - len(content.format("")))))
+        assert file.stat().st_size == size
+    again = evaluate_images(predicted, target, tmp_path / "s", asked=Asked(FEW))
+    assert again["images"] == summary["images"]
+    assert json.loads(file.read_text())["images"] == json.loads(json.dumps(summary["images"]))
+
+
+def test_scores_that_were_cut_off_are_refused_in_one_line(plates: tuple[Path, Path], tmp_path: Path) -> None:
+    target, predicted = plates
+    evaluate_images(predicted, target, tmp_path / "s", asked=Asked(FEW))
+    (tmp_path / "s/scores.json").write_text("{")
+    with pytest.raises(BadInput, match=r"s: holds something else than this suite wrote there; remove it"):
+        evaluate_images(predicted, target, tmp_path / "s", asked=Asked(FEW))
+
+
+@pytest.mark.parametrize("lost", ["target", "predicted"])
+def test_a_plate_that_has_lost_files_is_refused(tmp_path: Path, lost: str) -> None:
+    for name, channels in (("target", slice(None)), ("predicted", slice(1, None))):
+        with output(tmp_path / f"{name}.zarr", {}) as made:
+            images = {f"A/1/{number}": voxels_of(number)[:, channels] for number in range(2)}
+            write_plate(made.path, images, CHANNELS[channels])
+    lose_a_chunk(tmp_path / f"{lost}.zarr")
+    with pytest.raises(BadInput, match=rf"{lost}.zarr: A/1/1/0: \d+ files, of \d+ that were written"):
+        evaluate_images(tmp_path / "predicted.zarr", tmp_path / "target.zarr", tmp_path / "s", asked=Asked(FEW))
 
 
 def test_constant_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, logger: None) -> None:

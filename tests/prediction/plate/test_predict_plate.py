@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from builders import files_in
+from builders import files_in, lose_a_chunk
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import read_manifest
 from emsuite.config.network import build_network, load_network
 from emsuite.models.network import Network
 from emsuite.plates.plate import open_plate
@@ -24,6 +25,7 @@ from emsuite.prediction.plate.source import Channel, PlateSource
 from preprocessed_plate import HEADS, UNET, write_network, write_plate
 
 CPU = torch.device("cpu")
+TO_VECTOR = {key: value for key, value in UNET.items() if key != "kernel_sizes_up"} | {"output": "vector"}
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +149,44 @@ def test_a_whole_prediction_is_left_alone(predict, tmp_path, ready, recorded) ->
     assert not made.write(asked.settings(config), {"plate": ready}, 1)
 
 
+def test_files_that_were_lost_are_never_read_as_zeros(predict, tmp_path, ready, recorded) -> None:
+    whole = files_in(predict())
+    lose_a_chunk(tmp_path / "out.zarr")
+    with pytest.raises(BadInput, match=r"out.zarr: A/1/3/0: \d+ files, of \d+ that were written"):
+        open_plate(tmp_path / "out.zarr")
+    assert files_in(predict()) == whole
+    own = write_plate(tmp_path / "own")
+    lose_a_chunk(own / "plate.zarr")
+    for plate in (own, own / "plate.zarr"):
+        with pytest.raises(BadInput, match=r"ready: plate.zarr/A/1/3/0: \d+ files, of \d+ that were written"):
+            predict("other.zarr", plate=plate)
+
+
 def test_a_part_or_some_positions(predict, ready: Path) -> None:
     split = json.loads((ready / "split.json").read_text())
     assert list(open_plate(predict("part", part="test")).positions) == split["test"]
     assert open_plate(predict("some", positions=("2", "A/1/0"))).positions == ("A/1/2", "A/1/0")
+
+
+@pytest.mark.parametrize("name", ["part.zarr", "part.csv"])
+def test_a_part_whose_positions_have_changed_is_predicted_again(predict, tmp_path, recorded, name: str) -> None:
+    ready, kind = write_plate(tmp_path / "plate"), name.rpartition(".")[2]
+    sections = {"unet": TO_VECTOR, "heads": HEADS} if kind == "csv" else {}
+    config = load_network(write_network(tmp_path / "d/other", ready, **sections))
+    asked = Asked(ready, tmp_path / name, part="test", format=kind)
+
+    def write() -> bool:
+        made = plate_prediction(config, build_network(config), recorded, CPU, asked)
+        return made.write(asked.settings(config), {"plate": ready}, 1)
+
+    assert write()
+    assert not write()
+    split = json.loads((ready / "split.json").read_text())
+    split["val"], split["test"] = split["test"], split["val"]
+    (ready / "split.json").write_text(json.dumps(split))
+    assert write()
+    told = read_manifest(tmp_path / name)["settings"]
+    assert (told["part"], told["positions"]) == ("test", sorted(split["test"]))
 
 
 @pytest.mark.parametrize("kind", ["tiff", "npy", "png"])
@@ -207,8 +243,7 @@ def test_a_plate_without_the_channels_of_training_is_refused(tmp_path, ready, re
 
 @pytest.fixture
 def to_vector(tmp_path: Path, ready: Path) -> Any:
-    unet = {key: value for key, value in UNET.items() if key != "kernel_sizes_up"} | {"output": "vector"}
-    return load_network(write_network(tmp_path / "d/v", ready, unet=unet, heads=HEADS))
+    return load_network(write_network(tmp_path / "d/v", ready, unet=TO_VECTOR, heads=HEADS))
 
 
 def test_a_network_to_a_vector_writes_a_table_of_means(tmp_path, ready, recorded, to_vector) -> None:

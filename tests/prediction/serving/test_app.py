@@ -1,15 +1,22 @@
 """A served network: the same bytes as a prediction on disk; what it refuses, and how it tells."""
 
+import contextlib
 import http.client
 import io
 import json
+import re
+import select
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -24,9 +31,10 @@ from emsuite.io.volume import open_volume
 from emsuite.prediction.predict import predict_volume
 from emsuite.prediction.predictor import make_predictor
 from emsuite.prediction.serving import app as app_module
+from emsuite.prediction.serving import connections
 from emsuite.prediction.serving.app import Limits, make_app
 from emsuite.prediction.serving.model import Model
-from emsuite.prediction.serving.server import listen, open_volumes
+from emsuite.prediction.serving.server import configured, listen, open_volumes
 
 CPU = torch.device("cpu")
 TOKEN = "a word of nobody's".replace(" ", "-")
@@ -39,7 +47,7 @@ class Server:
     def __init__(self, app: Any):
         self.socket = listen("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self.server = uvicorn.Server(configured(app))
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],))
         self.thread.start()
 
@@ -160,6 +168,14 @@ def test_what_is_refused(server, path, body, status, words):
     assert server.ask("/health")[0] == 200
 
 
+@pytest.mark.parametrize("roi", ["9" * 5000, f"{'9' * 5000}:1,:,:", f"{'x' * 120},:,:", f"0:{'9' * 140},:,:"])
+def test_a_long_region_is_told_in_part(server, caplog, roi):
+    code, text = server.ask(f"/volumes/cube?roi={roi}")
+    assert code == 400
+    told = [text.decode(), *caplog.messages]
+    assert max(len(run) for line in told for run in re.findall(r"9+|x+", line)) <= 80
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/predict")
@@ -181,11 +197,171 @@ def test_a_client_that_stops_sending_is_given_up(server, monkeypatch):
     connection.close()
 
 
+def test_a_block_that_drips_is_given_up(server, monkeypatch):
+    """A byte now and then does not keep a place for ever."""
+    monkeypatch.setattr(app_module, "_SLOWEST", 0.5)
+    connection = begin_block(server, 1000)
+    answered = False
+    for _ in range(40):
+        if answered := bool(select.select([connection.sock], [], [], 0.1)[0]):
+            break
+        connection.send(b"a")
+    assert answered
+    assert connection.getresponse().status == 408
+    connection.close()
+
+
+def begin_block(server: Server, length: int, path: str = "/predict") -> http.client.HTTPConnection:
+    """Send the head of a request, and one byte of its body."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(b"a")
+    return connection
+
+
+def requests_of(server: Server) -> int:
+    return json.loads(server.ask("/health")[1])["requests"]
+
+
+def until(what: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "never"
+        time.sleep(0.02)
+
+
+def test_a_block_has_a_place_before_it_is_read(server):
+    """The server's memory holds as many bodies as may wait, however many clients send."""
+    sending = [begin_block(server, 1000) for _ in range(2)]
+    until(lambda: requests_of(server) == 2)
+    refused = begin_block(server, 1000)
+    assert refused.getresponse().status == 503
+    for connection in (*sending, refused):
+        connection.close()
+    until(lambda: requests_of(server) == 0)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", RAW.size), ("float32", 4 * RAW.size), ("V4000", 8 * RAW.size)])
+def test_a_block_has_at_most_the_bytes_of_its_type(server, dtype, most):
+    path = f"/predict?shape=30,34,38&dtype={dtype}"
+    for length, status in ((most + 1, 413), (most, None)):
+        connection = begin_block(server, length, path)
+        if status:
+            assert connection.getresponse().status == status
+        connection.close()
+    until(lambda: requests_of(server) == 0)
+
+
+def test_a_client_that_hangs_up_while_it_sends_leaves_no_traceback(server, caplog, capfd):
+    for _ in range(3):
+        connection = begin_block(server, 1000)
+        until(lambda: requests_of(server) == 1)
+        connection.close()
+        until(lambda: requests_of(server) == 0)
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_requests_of_clients_that_have_gone_are_not_computed(model, raw, monkeypatch):
+    """They give their places up while they wait."""
+    computed, may_go_on = [], threading.Event()
+
+    def predict(*given: Any) -> Any:
+        computed.append(given)
+        may_go_on.wait(30)
+        return {"affs": np.zeros((3, 1, 1, 1), np.uint8)}
+
+    monkeypatch.setattr(Model, "predict", predict)
+    server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(waiting=4)))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(server.ask, "/predict", npy(RAW))
+            until(lambda: len(computed) == 1)
+            gone = []
+            for path, body in (("/predict", npy(RAW)), ("/volumes/cube", None), ("/predict", npy(RAW))):
+                connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+                connection.request("POST" if body else "GET", path, body)
+                gone.append(connection)
+            last = pool.submit(server.ask, "/volumes/cube")
+            until(lambda: requests_of(server) == 5)
+            for connection in gone:
+                connection.close()
+            until(lambda: requests_of(server) == 2)
+            may_go_on.set()
+            assert [first.result()[0], last.result()[0]] == [200, 200]
+        assert len(computed) == 2
+    finally:
+        may_go_on.set()
+        server.close()
+
+
+def connections_that_send(server: Server, sent: bytes, count: int) -> list[socket.socket]:
+    address = server.socket.getsockname()
+    made = [socket.create_connection(address, timeout=30) for _ in range(count)]
+    for one in made:
+        with contextlib.suppress(OSError):  # closed by now
+            one.sendall(sent)
+    return made
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /he"])
+def test_idle_connections_give_way_to_new_ones(server, sent):
+    idle = connections_that_send(server, sent, 100)
+    try:
+        assert [server.ask("/health")[0] for _ in range(3)] == [200] * 3
+    finally:
+        for one in idle:
+            one.close()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /heal", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /he"])
+def test_a_connection_without_a_whole_head_is_closed_after_a_while(server, monkeypatch, sent):
+    monkeypatch.setattr(connections, "_SLOWEST", 0.3)
+    whole, _, begun = sent.rpartition(b"\r\n\r\n")
+    (one,) = connections_that_send(server, whole and whole + b"\r\n\r\n", 1)
+    if whole:
+        assert one.recv(10000).startswith(b"HTTP/1.1 200")
+    one.sendall(begun)
+    one.settimeout(3)  # kept alive for 5
+    with contextlib.suppress(ConnectionResetError):
+        while one.recv(1000):
+            pass
+    one.close()
+
+
 def test_another_host_name_is_refused(model):
     server = Server(make_app(model, {}, Limits(hosts=("127.0.0.1", "localhost"))))
     try:
         assert server.ask("/health")[0] == 200
         assert server.ask("/health", Host="evil.example")[0] == 400
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("what", ["the volume", "its folder", "a chunk", "the metadata", "an HDF5 file"])
+def test_a_volume_that_was_moved_or_has_lost_files_is_no_zeros(model, tmp_path, caplog, what):
+    path = tmp_path / "secret.zarr/raw"
+    if what == "an HDF5 file":
+        path = tmp_path / "secret.hdf/raw"
+        with h5py.File(path.parent, "w") as file:
+            array = file.create_dataset("raw", data=RAW)
+            array.attrs.update(resolution=(10, 10, 10), offset=(0, 0, 0))
+    else:
+        builders.write_array(path, RAW, (10, 10, 10))
+    chunk = min((file for file in path.rglob("*") if file.is_file() and not file.name.startswith(("z", ".z"))),
+                default=path)  # fmt: skip
+    document = next((file for file in path.glob("*") if file.name in ("zarr.json", ".zarray")), path)
+    gone = {"the volume": path, "a chunk": chunk, "the metadata": document}.get(what, path.parent)
+    server = Server(make_app(model, open_volumes(model, [f"cube={path}"]), Limits()))
+    try:
+        assert server.ask("/volumes/cube")[0] == 200
+        gone.rename(tmp_path / "elsewhere")
+        for _ in range(2):
+            code, text = server.ask("/volumes/cube?roi=0:100,0:100,0:100")
+            assert (code, b"volume cube was moved, removed or edited since the server began" in text) == (410, True)
+            assert b"secret" not in text
+        assert server.ask("/predict", npy(RAW))[0] == 200
     finally:
         server.close()
 

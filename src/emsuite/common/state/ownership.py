@@ -145,6 +145,19 @@ def foreign_beside(path: Path, record: Any, others: Iterable[str] = ()) -> str |
     return None
 
 
+def top_names(record: Any) -> set[str]:
+    """Return the names in the folder that a record names; none for all."""
+    parts = record.get("parts") if isinstance(record, dict) else None
+    return {str(part).split("/")[0] for part in parts or ()} - {"."}
+
+
+def is_one_gone(path: Path, record: Any) -> bool:
+    """Return whether the folder of a record lacks a file or folder that lay in it; False for records of its parts."""
+    tops = record.get("tops") if isinstance(record, dict) else None
+    names = [str(name) for name in tops if name not in _OF_OTHERS] if isinstance(tops, list) else []
+    return not all((path / name).exists() for name in names)
+
+
 def is_own(path: Path, record: Any) -> bool:
     """Return whether what lies at `path` was written by the run of a record; True for records of earlier versions."""
     if not isinstance(record, dict) or not path.exists():

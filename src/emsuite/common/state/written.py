@@ -29,7 +29,7 @@ def written(path: Path, parts: Iterable[str] = ()) -> dict[str, Any]:
     return {"size": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": sha256(path)}
 
 
-def difference(path: Path, record: Any) -> str | None:
+def difference(path: Path, record: Any, is_edited: bool = False) -> str | None:
     """Return how the files of an output differ from their record, in words; None if they do not.
 
     A file that has another time and the same content does not differ. Files beside the recorded arrays do not count.
@@ -37,6 +37,7 @@ def difference(path: Path, record: Any) -> str | None:
     Args:
         path: a file, or a folder.
         record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record.
+        is_edited: users may edit it, and only files of a folder that are gone count.
     """
     if not isinstance(record, Mapping) or not record:
         return None
@@ -50,9 +51,19 @@ def difference(path: Path, record: Any) -> str | None:
     for name, listing in record.items():
         if isinstance(listing, Mapping) and (now := _listing(path / name)) != listing:
             count, expected = now["files"], listing.get("files")
+            if is_edited and not (isinstance(expected, int) and count < expected):
+                continue
             told = f"{count} files, of {expected} that were written" if count != expected else "files of other sizes"
             return f"{name}: {told}" if name != "." else told
     return None
+
+
+def lost(path: Path, manifest: Mapping[str, Any], is_edited: bool = False) -> str | None:
+    """Return the `difference` of an output to its manifest, in words; None for volumes.
+
+    Users edit volumes, and zeros that they write may remove chunks.
+    """
+    return None if "arrays" in manifest else difference(path, manifest.get("written"), is_edited)
 
 
 def arrays_in(path: Path, parts: Iterable[str] = ()) -> list[Path]:

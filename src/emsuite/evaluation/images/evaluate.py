@@ -34,6 +34,8 @@ from emsuite.plates.statistics import Where
 
 _DRAWN = 200_000
 """Voxels of a channel in the plot of target against prediction."""
+_KEYS = {"images", "baselines", "provenance"}
+"""What scores.json holds among others, unless it is damaged."""
 _log = logging.getLogger(__name__)
 
 
@@ -90,8 +92,11 @@ def evaluate_images(
     for path in inputs.values():
         check_outside(out, path)
     record = _record(asked, chosen, inputs)
-    if is_finished(out, record):
-        return dict(read_json(out / "scores.json"))
+    if asked.baselines and train:
+        record["baselines_fitted_to"] = train
+    earlier = read_json(out / "scores.json")
+    if is_finished(out, record) and isinstance(earlier, dict) and earlier.keys() >= _KEYS:
+        return earlier
     with output(out, record, inputs=inputs, fingerprint=fingerprint) as made:
         made.clear()
         with one_core():  # of each thread

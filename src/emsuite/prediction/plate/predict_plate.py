@@ -15,7 +15,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.config.network import NetworkConfig
-from emsuite.io.fingerprint import origin_of, seen
+from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.models.network import AnyNetwork, Network
 from emsuite.plates.plate import check_outside, in_threads
@@ -53,6 +53,8 @@ class PlatePrediction:
             BadInput: the plate is damaged, or holds NaN, or the output lies in it.
         """
         out = self.out.path
+        if settings.get("part"):  # a split may be dealt anew
+            settings = dict(settings) | {"positions": list(self.out.positions)}
         if self.tile_of_vectors:
             return write_vectors(out, self.source, self.predictor, self.tile_of_vectors, self.out.channels,
                                  self.out.positions, settings, inputs, workers)  # fmt: skip
@@ -71,7 +73,7 @@ class PlatePrediction:
             )
             self.out.finish([frame for frames in written for frame in frames])
             remove(done)
-            made.notes["arrays"] = {".": seen(out)}
+            made.everything = True
         return True
 
     def _position(self, position: str, done: Path) -> list[list[int]]:

@@ -14,27 +14,36 @@ at a time, a few wait, others are told to come later.
 import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-import anyio.to_thread
 import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.prediction.serving.arrays import HEADER, NPY, from_bytes, from_npy, to_npy
 from emsuite.prediction.serving.model import Model
+from emsuite.prediction.serving.queue import Queue
+from emsuite.prediction.serving.served_volumes import Changed, ServedVolumes
 
 logger = logging.getLogger(__name__)
 
 _BYTES_OF_A_VOXEL = 8  # of the widest type that networks read
 _SLOWEST = 30.0
 """Seconds without a byte after which a client that sends a block is given up."""
+_LONGEST = 160
+"""Characters of a region: two numbers of an axis, of every digit that a float has."""
+_LEAST_RATE = 100_000
+"""Bytes a second of a block, beside these seconds: it holds a place."""
 
+Region = Annotated[str | None, Query(description="z0:z1,y0:y1,x0:x1, nm.")]
 Head = Annotated[str | None, Query(description="Which head to return (default: the first).")]
 
 
@@ -52,27 +61,6 @@ class Limits:
     """Names under which the server may be asked: a web page of another name cannot reach it."""
 
 
-class Queue:
-    """Runs one piece of work after the other in a thread, and refuses more than may wait."""
-
-    def __init__(self, waiting: int):
-        """Let so many wait."""
-        self._most, self._lock, self.inside = waiting + 1, asyncio.Lock(), 0
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Return the result of `work`; raise HTTPException 503 if too many wait already."""
-        if self.inside >= self._most:
-            raise HTTPException(503, "too many requests wait; try again later", {"Retry-After": "5"})
-        self.inside += 1
-        try:
-            async with self._lock:
-                return await anyio.to_thread.run_sync(work)
-        except BadInput as error:
-            raise HTTPException(400, str(error)) from None
-        finally:
-            self.inside -= 1
-
-
 def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> FastAPI:
     """Return the application.
 
@@ -83,7 +71,10 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
     """
     app = FastAPI(title=f"emsuite: {model.name}", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
+    for error, status in ((BadInput, 400), (Changed, 410), (ClientDisconnect, 400)):
+        app.add_exception_handler(error, partial(_refused, status))
     queue, known = Queue(limits.waiting), [Depends(_known(limits.token))]
+    files = ServedVolumes(volumes)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -98,21 +89,23 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
         return {name: {"shape": raw.shape, "roi_nm": str(raw.roi)} for name, raw in volumes.items()}
 
     @app.get("/volumes/{name}", dependencies=known, response_class=Response)
-    async def region(
-        name: str, roi: Annotated[str | None, Query(description="z0:z1,y0:y1,x0:x1, nm.")] = None, head: Head = None
-    ) -> Response:
+    async def region(request: Request, name: str, roi: Region = None, head: Head = None) -> Response:
         if name not in volumes:
             raise HTTPException(404, f"no volume {name[:80]!r}; there are: {', '.join(volumes) or 'none'}")
         wanted = _head(model, head)
-        return _answer(
-            wanted, await queue.run(partial(_predict_region, model, volumes[name], name, roi, wanted, limits))
-        )
+        work = partial(_predict_region, model, volumes[name], name, roi, wanted, limits)
+        async with queue.place():
+            return _answer(wanted, await queue.run(partial(_of_whole, files, name, work), request))
 
     @app.post("/predict", dependencies=known, response_class=Response)
     async def block(request: Request, head: Head = None, shape: str | None = None, dtype: str = "uint8") -> Response:
-        wanted, body = _head(model, head), await _body(request, limits.voxels * _BYTES_OF_A_VOXEL + HEADER)
-        work = partial(_predict_block, model, body, shape, dtype, wanted, limits)
-        return _answer(wanted, await queue.run(work))
+        wanted, most = _head(model, head), limits.voxels * _BYTES_OF_A_VOXEL + HEADER
+        if shape is not None:
+            most = limits.voxels * min(_layout(shape, dtype)[1].itemsize, _BYTES_OF_A_VOXEL)
+        async with queue.place():
+            body = await _body(request, most)
+            work = partial(_predict_block, model, body, shape, dtype, wanted, limits)
+            return _answer(wanted, await queue.run(work, request))
 
     return app
 
@@ -128,6 +121,10 @@ def _known(token: str | None) -> Callable[[Request], None]:
     return check
 
 
+async def _refused(status: int, request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status)
+
+
 def _head(model: Model, head: str | None) -> str:
     if head is not None and head not in model.heads:
         raise HTTPException(404, f"no head {head[:80]!r}; there are: {', '.join(model.heads)}")
@@ -135,17 +132,23 @@ def _head(model: Model, head: str | None) -> str:
 
 
 async def _body(request: Request, most: int) -> bytearray:
-    """Return the body; raise HTTPException for one that is too large, before it is read, or too slow."""
+    """Return the body.
+
+    Raises:
+        HTTPException: it is too large, which is told before it is read, or too slow.
+        ClientDisconnect: the client has gone.
+    """
     too_large = HTTPException(413, f"a body of more than {most:,} bytes; post smaller blocks")
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit() or int(declared) > most:
         raise too_large
-    body, chunks = bytearray(), request.stream()
+    body, chunks, begin = bytearray(), request.stream(), time.monotonic()
     while True:
+        left = begin + _SLOWEST + len(body) / _LEAST_RATE - time.monotonic()
         try:
-            chunk = await asyncio.wait_for(anext(chunks, None), _SLOWEST)
+            chunk = await asyncio.wait_for(anext(chunks, None), min(left, _SLOWEST))
         except TimeoutError:
-            raise HTTPException(408, f"no byte for {_SLOWEST:.0f} seconds") from None
+            raise HTTPException(408, f"less than {_LEAST_RATE:,} bytes a second") from None
         if chunk is None:
             return body
         body += chunk
@@ -169,11 +172,21 @@ def _layout(shape: str, dtype: str) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def _predict_region(model: Model, raw: Volume, name: str, roi: str | None, head: str, limits: Limits) -> np.ndarray:
+    if roi is not None and len(roi) > _LONGEST:
+        raise BadInput(f"ROI {roi[:80]!r}: {len(roi)} characters, expected z0:z1,y0:y1,x0:x1 in nm")
     try:
         return model.predict(raw, model.region(raw, roi, limits.voxels), [head])[head]
     except BadInput as error:  # where the volume lies is not the client's business
         logger.warning("%s", error)
         raise BadInput(str(error).replace(str(raw.path), name)) from None
+
+
+def _of_whole(files: ServedVolumes, name: str, predict: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return what a volume predicts; raise Changed if its files have changed up to the end."""
+    try:
+        return predict()
+    finally:
+        files.check(name)
 
 
 def _answer(head: str, values: np.ndarray) -> Response:

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.prediction.serving.app import Limits, make_app
+from emsuite.prediction.serving.connections import MOST, Connection
 from emsuite.prediction.serving.model import Model
 
 logger = logging.getLogger(__name__)
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
-_CONNECTIONS = 64
 _KEEP_ALIVE = 5
 """Seconds that an idle connection stays open."""
 _LEAST_TOKEN = 16
@@ -27,7 +28,7 @@ def listen(bind: str, port: int) -> socket.socket:
         raise BadInput("--bind: empty, which would listen on every address; expected one, as 127.0.0.1 or 0.0.0.0")
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     try:
-        return socket.create_server((bind, port), family=family, backlog=_CONNECTIONS)
+        return socket.create_server((bind, port), family=family, backlog=MOST)
     except OSError as error:
         raise BadInput(f"--bind {bind} --port {port}: cannot listen there: {error}") from None
 
@@ -60,6 +61,14 @@ def open_volumes(model: Model, named: Sequence[str]) -> dict[str, Volume]:
     return volumes
 
 
+def configured(app: FastAPI) -> uvicorn.Config:
+    """Return how an application is served."""
+    return uvicorn.Config(
+        app, http=Connection, log_level="warning", access_log=False, server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=MOST, ws="none", lifespan="off",
+    )  # fmt: skip
+
+
 def serve(
     model: Model,
     volumes: Mapping[str, Volume],
@@ -83,10 +92,7 @@ def serve(
     if not is_local and token is None:
         logger.warning("every machine that reaches %s can predict: there is no --token-file", address)
     limits = Limits(most_voxels, waiting, token, _LOOPBACK if is_local else ("*",))
-    settings = uvicorn.Config(
-        make_app(model, volumes, limits), log_level="warning", access_log=False, server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=_CONNECTIONS, ws="none", lifespan="off",
-    )  # fmt: skip
+    settings = configured(make_app(model, volumes, limits))
     host = f"[{address}]" if ":" in address else address
     print(f"http://{host}:{port}  serves {model.name}, iteration {model.iteration}; Ctrl-C ends it", flush=True)
     uvicorn.Server(settings).run(sockets=[listening])
