@@ -206,9 +206,10 @@ rule decode_instances:
             f"--{head.replace('=', f'={Path(input[0]).parent}/prediction.zarr/')}"
             for head in PLAN.heads
         ],
+        options=PLAN.decoding_options,
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
-        "python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} --workers {threads}"
+        "python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} {params.options:q} --workers {threads}"
         " 2>&1 | tee {log:q}"
 
 

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Region, Settings, load, validate
-from emsuite.config.layout import CONTAINERS, NETWORKS, RUNS
+from emsuite.common.settings import Region, Settings, as_options, load, validate
+from emsuite.config.dataset import load_dataset
+from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.io.volume import LABELS, RAW
+from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.targets.heads import instance_heads
 from emsuite.workflow.settings import Folder, Name
 
@@ -59,6 +61,8 @@ class TransferPlan:
     config: TransferConfig
     transfer: NetworkConfig
     segmenter: NetworkConfig
+    decoding: InstanceSettings
+    """Of the data set of the segmenter, whose file says how its instances are decoded."""
 
     @property
     def transfer_iterations(self) -> int:
@@ -150,6 +154,11 @@ class TransferPlan:
         """The options of decoding that name the predicted arrays, without their folder."""
         return [f"{target}={head}" for target, head in instance_heads(self.segmenter.heads).items()]
 
+    @property
+    def decoding_options(self) -> list[str]:
+        """The options of decoding that the data set sets."""
+        return list(as_options(self.decoding, InstanceSettings))
+
     def network_files(self, name: str) -> list[Path]:
         """Return the files that describe a network of 02_train."""
         folder = NETWORKS / name
@@ -178,4 +187,6 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path) -> TransferPlan
         load(DEGRADATIONS[settings.look], overrides=settings.set)
     elif settings.set:
         raise BadInput(f"{where}: set: are keys of `look`, expected one beside them")
-    return TransferPlan(settings, transfer, segmenter)
+    described = (project / DATASETS / f"{segmenter.dataset}.yaml").is_file()
+    decoding = load_dataset(segmenter.dataset, project / DATASETS).segmentation.instances if described else None
+    return TransferPlan(settings, transfer, segmenter, decoding or InstanceSettings())
