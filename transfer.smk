@@ -29,7 +29,8 @@ run_with_own_python()
 shell.prefix('set -euo pipefail; tee() {{ command tee -i "$@"; }}; ')
 
 try:
-    PLAN = load_transfer_plan(config, PROJECT)
+    # snakemake --lint runs without volumes
+    PLAN = load_transfer_plan(config, PROJECT, reads_volumes="--lint" not in sys.argv)
 except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -165,8 +165,14 @@ class TransferPlan:
         return [file for file in (folder.parent / "dataset.yaml", folder / "network.yaml") if file.exists()]
 
 
-def load_transfer_plan(config: Mapping[str, Any], project: Path) -> TransferPlan:
-    """Return the plan of a chain; raise BadInput if a key or a network is wrong, or a volume is not there."""
+def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: bool = True) -> TransferPlan:
+    """Return the plan of a chain; raise BadInput if a key or a network is wrong.
+
+    Args:
+        config: the keys of config/transfer.yaml.
+        project: the folder of the project.
+        reads_volumes: whether to raise BadInput if a volume is not there, too.
+    """
     given = {key: value for key, value in config.items() if value is not None}
     where = "config/transfer.yaml or --config"
     settings = validate(TransferConfig, given, where)
@@ -181,7 +187,7 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path) -> TransferPlan
     if "own" in settings.arms and settings.look is None:
         raise BadInput(f"{where}: arms: own needs the labelled volume in look B, expected `look`, which makes it")
     for key in ("labelled", "other", "test"):
-        if not Path(getattr(settings, key)).exists():
+        if reads_volumes and not Path(getattr(settings, key)).exists():
             raise BadInput(f"{where}: {key}: {getattr(settings, key)} is not there; fetch it, or name another volume")
     if settings.look:
         load(DEGRADATIONS[settings.look], overrides=settings.set)
