@@ -129,7 +129,7 @@ class Supervised:
         if training.average is not None:
             weights = trained_part(state.network).state_dict()
             update_average(state.averages[NETWORK], weights, training.average, iteration)
-        return StepResult(losses, batch, outputs, _read(state, config, batch) if keep else {})
+        return StepResult(losses, batch, outputs, read=_read(state, config, batch) if keep else {})
 
 
 def _train(
