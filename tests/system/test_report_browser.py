@@ -45,7 +45,7 @@ def row(threshold: float) -> dict[str, Any]:
     measured = {name: 12345.678 for name, metric in METRICS.items() if metric.heading}
     scores = dict.fromkeys(("voi_split", "voi_merge", "voi_sum", "adapted_rand_error", "precision", "recall"), 0.123)
     counts = dict.fromkeys(("splits", "merges", "splits_needed", "merges_needed", "unsplittable"), 12345678)
-    scores |= {"rand_index": 0.9, "erl": 123456.0, "nerl": 0.5, "segments": 1234567}
+    scores |= {"rand_index": 0.9, "erl": 123456.0, "nerl": 0.5, "segments": 1234567, "ap_50": 0.5, "ap_75": 0.25}
     return {"threshold": threshold} | dict.fromkeys(METRICS) | measured | scores | counts
 
 

@@ -19,5 +19,7 @@ def test_every_kind_of_training_can_be_configured() -> None:
 def test_networks_are_trained_with_labels_unless_told() -> None:
     config = load_network(TRAIN / "fib25/small")
     assert config.step == "supervised"
-    with pytest.raises(BadInput, match="step: expected one of supervised"):
+    with pytest.raises(BadInput, match="step: expected one of supervised, cyclegan"):
+        load_network(TRAIN / "fib25/small", ["step=gan"])
+    with pytest.raises(BadInput, match="expected `step: cyclegan` with `transfer`, and with nothing else"):
         load_network(TRAIN / "fib25/small", ["step=cyclegan"])
