@@ -14,7 +14,11 @@ from emsuite.common.process import ends_with_this_process
 from emsuite.common.settings import as_options
 from emsuite.data.labels_mask import masks_path
 from emsuite.data.membranes import labels_path
-from emsuite.workflow.environment import prepare_image, run_with_own_python
+from emsuite.workflow.environment import (
+    BEFORE_STEPS,
+    prepare_image,
+    run_with_own_python,
+)
 from emsuite.workflow.failed_steps import collect_errors, failed_steps
 from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs
 from emsuite.workflow.plan import load_plan
@@ -27,9 +31,6 @@ ERRORS = collect_errors()
 if workflow.exec_mode != ExecMode.SUBPROCESS:
     os.environ.update(ends_with_this_process())
 
-# A prefix replaces that of Snakemake: without `pipefail`, a step would end as well as its `tee`. A Ctrl-C would end `tee`
-# too, before the step has saved its work.
-BEFORE_STEPS = 'set -euo pipefail; tee() {{ command tee -i "$@"; }}; '
 shell.prefix(BEFORE_STEPS)
 
 # Whether steps run in an image. The main process checks the image once; jobs on a cluster need not check it again.

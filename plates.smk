@@ -19,12 +19,12 @@ from pathlib import Path
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
-from emsuite.workflow.environment import run_with_own_python
+from emsuite.workflow.environment import BEFORE_STEPS, run_with_own_python
 from emsuite.workflow.plates import load_plate_plan
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 run_with_own_python()
-shell.prefix('set -euo pipefail; tee() {{ command tee -i "$@"; }}; ')
+shell.prefix(BEFORE_STEPS)
 
 try:
     PLAN = load_plate_plan(config, PROJECT)

@@ -22,11 +22,11 @@ from pathlib import Path
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
 from emsuite.common.errors import EmsuiteError
-from emsuite.workflow.environment import run_with_own_python
+from emsuite.workflow.environment import BEFORE_STEPS, run_with_own_python
 from emsuite.workflow.transfer import load_transfer_plan
 
 run_with_own_python()
-shell.prefix('set -euo pipefail; tee() {{ command tee -i "$@"; }}; ')
+shell.prefix(BEFORE_STEPS)
 
 try:
     # snakemake --lint runs without volumes
@@ -35,8 +35,7 @@ except EmsuiteError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
-LOOKS = f"{PLAN.config.data}/{PLAN.config.data_name}"
-ARM = f"{PLAN.config.results}/{{run}}/{PLAN.segmenter_iterations}"
+ARM = PLAN.segmenter_results("{run}")
 RUNS = {PLAN.arm_run(arm): arm for arm in PLAN.config.arms}
 
 
@@ -70,9 +69,9 @@ if PLAN.config.look:
         input:
             lambda wildcards: PLAN.looks[wildcards.look][0],
         output:
-            f"{LOOKS}/{{look}}.zarr.manifest.json",
+            f"{PLAN.volume('{look}')}.manifest.json",
         log:
-            f"{LOOKS}/log/{{look}}.log",
+            f"{PLAN.volume('{look}').parent}/log/{{look}}.log",
         params:
             out=subpath(output[0], strip_suffix=".manifest.json"),
             look=PLAN.config.look,
@@ -153,7 +152,7 @@ rule train_segmenter:
         data=lambda wildcards: PLAN.training_input(arm_of(wildcards)),
         networks=PLAN.network_files(PLAN.config.segmenter),
     output:
-        f"02_train/{PLAN.config.segmenter}/runs/{{run}}/checkpoints/checkpoint_{PLAN.segmenter_iterations}.pt.manifest.json",
+        f"{PLAN.segmenter_folder('{run}')}/checkpoints/checkpoint_{PLAN.segmenter_iterations}.pt.manifest.json",
     log:
         f"{ARM}/log/train.log",
     benchmark:
@@ -162,7 +161,7 @@ rule train_segmenter:
     resources:
         gpu=1,
     params:
-        folder=lambda wildcards: PLAN.segmenter_folder(arm_of(wildcards)),
+        folder=lambda wildcards: PLAN.segmenter_folder(wildcards.run),
         iterations=PLAN.segmenter_iterations,
         data=lambda wildcards: PLAN.training_volume(arm_of(wildcards)),
         device=device,
@@ -183,7 +182,7 @@ rule predict:
     resources:
         gpu=1,
     params:
-        folder=lambda wildcards: PLAN.segmenter_folder(arm_of(wildcards)),
+        folder=lambda wildcards: PLAN.segmenter_folder(wildcards.run),
         iterations=PLAN.segmenter_iterations,
         raw=f"{PLAN.volume('test')}/volumes/raw",
         roi=f"--roi={PLAN.config.test_roi}",
@@ -203,9 +202,10 @@ rule decode_instances:
         f"{ARM}/log/decode_instances.log",
     threads: 8
     params:
-        heads=lambda wildcards, input: [
-            f"--{head.replace('=', f'={Path(input[0]).parent}/prediction.zarr/')}"
-            for head in PLAN.heads
+        heads=[
+            word
+            for target, head in PLAN.instance_heads.items()
+            for word in (f"--{target}", f"{ARM}/prediction.zarr/{head}")
         ],
         options=PLAN.decoding_options,
         out=subpath(output[0], strip_suffix=".manifest.json"),

@@ -55,7 +55,9 @@ def run(network: str, arm: str, keys: Sequence[str]) -> dict[str, float]:
         raise RunFailed(f"{network}, {arm}: the workflow failed, see above")
     content = yaml.safe_load((ROOT / "config/transfer.yaml").read_text())
     plan = load_transfer_plan(content | {key: yaml.safe_load(value) for key, value in split(config)}, ROOT)
-    best: dict[str, float] = json.loads((ROOT / plan.arm_results(arm) / "scores.json").read_text())["best"]
+    best: dict[str, float] = json.loads((ROOT / plan.segmenter_results(plan.arm_run(arm)) / "scores.json").read_text())[
+        "best"
+    ]
     return best
 
 

@@ -25,6 +25,7 @@ from emsuite.losses.registry import ON_HOST
 from emsuite.losses.target import HeadOutput
 from emsuite.models.network import AutocontextNetwork, trained_part
 from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, prepared_targets
+from emsuite.training.distributed import seed_iteration
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
 from emsuite.training.trained_network import build_with_frozen
@@ -115,8 +116,7 @@ class Supervised:
             state.optimizers = self.make_optimizers(state.networks, config)
         set_rate(state.optimizer, learning_rate(training.optimizer, iteration, training.iterations))
         if config.supervised_unet.dropout:  # the values that drop out are the same after a resume
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            torch.manual_seed(hash((training.sampling.seed, iteration, rank)) % 2**63)
+            seed_iteration(training.sampling.seed, iteration)
         if _is_replayed(state, config, iteration) and not keep:
             batch = next(batches)
             with timed("step", batch.raw.device):

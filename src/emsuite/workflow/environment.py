@@ -11,6 +11,10 @@ from emsuite.config.layout import CONTAINERS
 from emsuite.workflow.container_images import fetch_image, find_image
 from emsuite.workflow.plan import WorkflowPlan
 
+BEFORE_STEPS = 'set -euo pipefail; tee() {{ command tee -i "$@"; }}; '
+"""In front of each step's command, in the place of Snakemake's own: without `pipefail`, a step would end as well as its
+`tee`. A Ctrl-C would end `tee` too, before the step has saved its work."""
+
 
 def prepare_image(plan: WorkflowPlan) -> None:
     """Fetch the image if it comes from S3, and check that it can be used.

@@ -23,7 +23,7 @@ from emsuite.config.network import load_network
 from emsuite.config.trained_with import IfChanged
 from emsuite.plates.preprocess import is_preprocessed
 from emsuite.plates.settings import PreprocessSettings
-from emsuite.workflow.settings import Folder, Name
+from emsuite.workflow.settings import Folder, Name, Texts
 
 _OLD = 10**18
 """ns: older than any input. 0 would be no time for Snakemake."""
@@ -36,7 +36,7 @@ class PlateConfig(Settings):
     network: Name = "small"
     plate: Folder | None = None
     preprocess: Folder = Path("config/preprocess.yaml")
-    set: tuple[str, ...] = ()
+    set: Texts = ()
     iterations: PositiveInt | None = None
     data: Folder = DATA
     results: Folder = Path("results")
@@ -132,8 +132,6 @@ class PlatePlan:
 def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
     """Return the plan of a run; raise BadInput if a key, the file of preprocessing or the network is wrong."""
     given = {key: value for key, value in config.items() if value is not None}
-    if isinstance(given.get("set"), str):
-        given["set"] = [given["set"]]
     settings = validate(PlateConfig, given, "config/plates.yaml or --config")
     folder = NETWORKS / settings.dataset / settings.network
     network = load_network(project / folder)

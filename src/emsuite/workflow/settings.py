@@ -30,8 +30,10 @@ def _no_option(folder: Path) -> Path:
 
 Name = Annotated[str, BeforeValidator(for_snakemake)]
 Folder = Annotated[Path, BeforeValidator(for_snakemake), AfterValidator(_no_option)]
-Folders = Annotated[tuple[Folder, ...], BeforeValidator(_listed)]
-"""On the command line, a list of one needs no brackets: `--config shared=FOLDER`."""
+Listed = BeforeValidator(_listed)
+"""Of lists: on the command line, a list of one needs no brackets, `--config shared=FOLDER`."""
+Folders = Annotated[tuple[Folder, ...], Listed]
+Texts = Annotated[tuple[str, ...], Listed]
 
 
 class WorkflowConfig(Settings):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
 from emsuite.common.settings import Region, Settings, as_options, load, validate
@@ -22,13 +22,9 @@ from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.io.volume import LABELS, RAW
 from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.targets.heads import instance_heads
-from emsuite.workflow.settings import Folder, Name
+from emsuite.workflow.settings import Folder, Listed, Name, Texts
 
 Arm = Literal["transferred", "as_it_is", "own"]
-
-
-def _listed(given: Any) -> Any:
-    return [given] if isinstance(given, str) else given
 
 
 class TransferConfig(Settings):
@@ -42,12 +38,12 @@ class TransferConfig(Settings):
     test: Folder
     test_roi: Region = ":,:,:"
     look: Literal["second_look", "box_and_holes"] | None = None
-    set: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    set: Texts = ()
     transfer: Name
     segmenter: Name
     transfer_iterations: PositiveInt | None = None
     segmenter_iterations: PositiveInt | None = None
-    arms: Annotated[tuple[Arm, ...], BeforeValidator(_listed), Field(min_length=1)] = ("transferred",)
+    arms: Annotated[tuple[Arm, ...], Listed, Field(min_length=1)] = ("transferred",)
     data: Folder = Path("data/transfer")
     results: Folder = Path("results/transfer")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -92,18 +88,18 @@ class TransferPlan:
         """The folder that domain transfer trains in."""
         return NETWORKS / self.config.transfer / RUNS / self.run
 
-    def segmenter_folder(self, arm: str) -> Path:
-        """Return the folder that a segmenter trains in."""
-        return NETWORKS / self.config.segmenter / RUNS / self.arm_run(arm)
+    def segmenter_folder(self, run: str) -> Path:
+        """Return the folder that a segmenter's run trains in."""
+        return NETWORKS / self.config.segmenter / RUNS / run
 
     @property
     def results(self) -> Path:
         """The folder of transferred images."""
         return self.config.results / self.run
 
-    def arm_results(self, arm: str) -> Path:
-        """Return the folder of a segmenter's prediction and scores."""
-        return self.config.results / self.arm_run(arm) / f"{self.segmenter_iterations}"
+    def segmenter_results(self, run: str) -> Path:
+        """Return the folder of the prediction and the scores of a segmenter's run."""
+        return self.config.results / run / f"{self.segmenter_iterations}"
 
     @property
     def looks(self) -> dict[str, tuple[Path, str]]:
@@ -150,9 +146,9 @@ class TransferPlan:
         return len(self.transfer.heads) > 1
 
     @property
-    def heads(self) -> list[str]:
-        """The options of decoding that name the predicted arrays, without their folder."""
-        return [f"{target}={head}" for target, head in instance_heads(self.segmenter.heads).items()]
+    def instance_heads(self) -> dict[str, str]:
+        """The predicted arrays that instances are decoded from, by target."""
+        return instance_heads(self.segmenter.heads)
 
     @property
     def decoding_options(self) -> list[str]:

@@ -17,7 +17,7 @@ from emsuite.common.outputs import is_finished, output
 from emsuite.config.network import NetworkConfig
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
-from emsuite.models.network import AnyNetwork, Network
+from emsuite.models.network import AnyNetwork, Network, moved
 from emsuite.plates.plate import check_outside, in_threads
 from emsuite.prediction.plate.formats import PlateOutput
 from emsuite.prediction.plate.forward import WHOLE, ImagePredictor, Tiles, check_tiles
@@ -147,7 +147,8 @@ def plate_prediction(
     source = PlateSource(asked.plate, config.plate.input_channels, recorded)
     assert source.numbers, "the schema asks for a channel"  # read before anything is computed
     heads = {name: head for name, head in config.image_heads.items() if name in (config.prediction.heads or [name])}
-    network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+    moved(network, device)
+    network.eval()
     predictor = ImagePredictor(
         network, heads, device, config.prediction.precision, asked.tiles, asked.copies, source.measures
     )

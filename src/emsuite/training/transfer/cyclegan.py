@@ -30,6 +30,7 @@ from emsuite.losses.target import Target
 from emsuite.models.network import Network
 from emsuite.models.transfer.generator import Generator
 from emsuite.training.batches import Batch, Batches, BatchShare
+from emsuite.training.distributed import seed_iteration
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import FrozenWeights, StepResult, TrainingState
 from emsuite.training.transfer.domains import domains_of
@@ -123,8 +124,7 @@ class CycleGan:
         for optimizer in state.optimizers.values():
             set_rate(optimizer, _rate(config, iteration))
             optimizer.zero_grad()
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        torch.manual_seed(hash((training.sampling.seed, iteration, rank)) % 2**63)  # what drops out, after a resume too
+        seed_iteration(training.sampling.seed, iteration)  # what drops out, after a resume too
         total, translator = dict[str, Tensor](), _translator(state, config)
         for part, batch in enumerate(islice(batches, training.accumulate)):
             with tensor_float_32(training.precision == "tf32"):
