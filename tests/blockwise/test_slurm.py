@@ -55,9 +55,10 @@ def jobs() -> str:
     return listed.stdout
 
 
-def workers() -> list[psutil.Process]:
+def workers(folder: Path) -> list[psutil.Process]:
+    """Those of the stage in a folder: other tests of Slurm may run at the same time."""
     return [p for p in psutil.process_iter(["cmdline"]) if "emsuite.blockwise.worker" in (p.info["cmdline"] or [])
-            and "srun" not in p.info["cmdline"][0]]  # fmt: skip
+            and "srun" not in p.info["cmdline"][0] and Path(p.info["cmdline"][-1]).is_relative_to(folder)]  # fmt: skip
 
 
 RUN = """
@@ -101,10 +102,10 @@ def wait_for(what, seconds=60.0):
 def test_jobs_do_not_outlive_the_stage(tmp_path):
     stage = start(tmp_path, 100)
     wait_for(lambda: len(list(tmp_path.glob("[0-9].*"))) == 2)
-    assert workers()
+    assert workers(tmp_path)
     stage.send_signal(signal.SIGKILL)
     stage.wait(60)
-    wait_for(lambda: not workers() and not jobs(), 20)
+    wait_for(lambda: not workers(tmp_path) and not jobs(), 20)
     assert not list((tmp_path / "done").glob("*.done"))
 
 
@@ -125,7 +126,7 @@ def test_a_job_that_dies_is_replaced(tmp_path):
     assert stage.wait(60) == 0
     assert len(list((tmp_path / "done").glob("*.done"))) == 6
     assert len(list(tmp_path.glob("[0-9].*"))) == 7, "one block was begun twice, no other"
-    assert not workers()
+    assert not workers(tmp_path)
 
 
 def test_a_number_of_processes_takes_no_settings_of_slurm(call_script):
