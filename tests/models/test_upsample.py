@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from emsuite.models.upsample import Interpolate, Upsample
+from emsuite.models.upsample import Interpolate, Upsample, pointwise
 
 
 @pytest.mark.parametrize(("factor", "kind"), [((2, 3), nn.ConvTranspose2d), ((1, 3, 2), nn.ConvTranspose3d)])
@@ -19,6 +19,21 @@ def test_equals_a_transposed_convolution(factor: tuple[int, ...], kind: type) ->
     torch.testing.assert_close(ours(x), expected(x))
     assert ours(x).shape == expected(x).shape
     gradients = [torch.autograd.grad(m(x).square().sum(), [m.weight, m.bias, x]) for m in (ours, expected)]
+    for ours_gradient, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours_gradient, theirs)
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.Conv3d])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_kernel_of_one_voxel_equals_torchs_convolution(kind: type, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    layer = kind(5, 4, 1).double()
+    x = torch.randn(2, 5, 3, 4, 6, dtype=torch.float64)[:, :, *([0] if kind is nn.Conv2d else [])]
+    x = (x.movedim(1, -1).contiguous().movedim(-1, 1) if channels_last else x.contiguous()).requires_grad_()
+    expected, ours = layer(x), pointwise(x, layer.weight, layer.bias)
+    torch.testing.assert_close(ours, expected)
+    wanted, weights = [layer.weight, layer.bias, x], torch.randn_like(expected)
+    gradients = [torch.autograd.grad((y * weights).sum(), wanted) for y in (ours, expected)]
     for ours_gradient, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours_gradient, theirs)
 

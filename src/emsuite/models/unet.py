@@ -23,7 +23,7 @@ from emsuite.common.arrays import Shape
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
 from emsuite.models.unet_settings import UNetSettings, trace
-from emsuite.models.upsample import Interpolate, Upsample
+from emsuite.models.upsample import Interpolate, Upsample, pointwise
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -143,7 +143,7 @@ class UNet(nn.Module):
         lost = [0 if pads else sum(k[axis] - 1 for k in kernels) for axis, pads in enumerate(self.settings.pads)]
         x = centre_crop(x, [n - less for n, less in zip(x.shape[2:], lost, strict=True)])
         if f"{name}_shortcut" in self._modules:
-            return self.get_submodule(f"{name}_shortcut")(x)
+            return convolve(self.get_submodule(f"{name}_shortcut"), x)
         last: Any = self.get_submodule(f"{name}_{len(kernels) - 1}")
         more = last.out_channels - x.shape[1]
         return functional.pad(x, (0, 0) * (x.ndim - 2) + (more // 2, more - more // 2)) if more else x
@@ -206,11 +206,13 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return `layer(x)`, on a CPU in float32 if bfloat16 would make the gradient of the kernels garbage.
+    """Return `layer(x)`: kernels of one voxel by `pointwise`, others in float32 where bfloat16 makes gradients garbage.
 
-    This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
-    gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
+    Such garbage comes on a CPU for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves
+    parts of the gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
     """
+    if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.weight.shape[2:].numel() == 1:
+        return pointwise(x, layer.weight, layer.bias)
     thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
     if thin and x.device.type == "cpu" and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
