@@ -14,16 +14,14 @@ import yaml
 
 from builders import ROOT, files_in
 from emsuite.common.errors import BadInput
-from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.network import load_network
 from emsuite.io.volume import array_names, open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
-from emsuite.training.resume import recorded_grey_range
-from emsuite.training.trainer import train
 from emsuite.training.transfer.cyclegan import _rate
-from emsuite.training.volumes import load_held_out, load_training_data
+from emsuite.training.volumes import load_training_data
 from emsuite.visualization.contents import snapshot_columns
-from small_transfer import two_domains, write_padded, write_valid
+from small_transfer import run, two_domains, write_padded, write_valid
 
 CPU = torch.device("cpu")
 HEADS = ("mask", "contour", "distance")
@@ -34,13 +32,6 @@ EVERYTHING: dict[str, Any] = {
     "detach": ["labels"],
     "constant_iterations": 2,
 }
-
-
-def run(folder: Path, until: int, *overrides: str) -> NetworkConfig:
-    config = load_network(folder, overrides)
-    loaded = load_training_data(config, [], folder, recorded_grey_range(folder, config))
-    assert train(folder, config, loaded, until, CPU, "refuse", load_held_out(config, folder, loaded)) == 0
-    return config
 
 
 def refused(folder: Path, *overrides: str) -> str:
