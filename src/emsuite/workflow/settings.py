@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
-from emsuite.common.settings import Settings
+from emsuite.common.settings import Region, Settings
 from emsuite.config.layout import CONTAINERS, DATA
-from emsuite.config.parts import Parts
+from emsuite.config.parts import Parts, uncut
 from emsuite.config.trained_with import IfChanged
 
 
@@ -33,6 +33,8 @@ Folder = Annotated[Path, BeforeValidator(for_snakemake), AfterValidator(_no_opti
 Listed = BeforeValidator(_listed)
 """Of lists: on the command line, a list of one needs no brackets, `--config shared=FOLDER`."""
 Folders = Annotated[tuple[Folder, ...], Listed]
+OneRegion = Annotated[Region, BeforeValidator(uncut)]
+"""On the command line, yaml takes a colon at the end for a mapping's, `--config test_roi=0:80,:,:`."""
 Texts = Annotated[tuple[str, ...], Listed]
 
 
