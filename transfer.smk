@@ -213,9 +213,10 @@ rule decode_instances:
             for word in (f"--{target}", f"{ARM}/prediction.zarr/{head}")
         ],
         options=PLAN.decoding_options,
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
-        "EMSUITE_ORDER={params.order} python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} {params.options:q} --workers {threads}"
+        "EMSUITE_ORDER={params.order} python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} {params.options:q} {params.workers:q}"
         " 2>&1 | tee {log:q}"
 
 
@@ -236,10 +237,12 @@ rule evaluate:
         labels=f"{PLAN.volume('test')}/volumes/labels/neuron_ids",
         raw=f"{PLAN.volume('test')}/volumes/raw",
         roi=f"--roi={PLAN.config.test_roi}",
+        scoring=PLAN.scoring_options,
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
         out=subpath(output.csv, parent=True),
     shell:
         "EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --segmentation {params.segmentation:q} --labels {params.labels:q}"
-        " --raw {params.raw:q} {params.roi:q} --workers {threads} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --raw {params.raw:q} {params.roi:q} {params.scoring:q} {params.workers:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 onstart:

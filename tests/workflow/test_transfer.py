@@ -50,6 +50,14 @@ def test_without_a_look_to_make_volumes_are_read_where_they_lie(given: dict[str,
     assert changed.looks["own"][0] == Path(given["labelled"])
 
 
+def test_blocks_may_be_jobs_of_slurm(given: dict[str, Any]) -> None:
+    assert load_transfer_plan(given, ROOT).workers_option(3) == ["--workers", "3"]
+    keys = {"instances": {"decoding": "bc"}, "block_size": [80, 80, 80], "slurm": {"workers": 2}}
+    plan = load_transfer_plan(given | {"segmentation": keys}, ROOT)
+    assert plan.workers_option(3) == ["--workers", "slurm", "--slurm", "workers=2"]
+    assert plan.decoding_options[-2:] == ["--block-size", "80,80,80"]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -64,6 +72,7 @@ def test_without_a_look_to_make_volumes_are_read_where_they_lie(given: dict[str,
         ({"labelled_roi": {"0:80,:,": 4}}, "labelled_roi"),
         ({"data_name": "../mine"}, "data_name"),
         ({"arms": []}, "arms"),
+        ({"segmentation": {"blocks": 2}}, "config/transfer.yaml: segmentation: blocks"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(given: dict[str, Any], config: dict[str, Any], message: str) -> None:

@@ -23,8 +23,9 @@ from emsuite.config.trained_with import IfChanged
 from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.io.volume import LABELS, RAW
 from emsuite.segmentation.instances.settings import InstanceSettings
+from emsuite.segmentation.settings import ScoringSettings, SegmentationSettings
 from emsuite.targets.heads import instance_heads
-from emsuite.workflow.settings import Folder, Listed, Name, OneRegion, Texts
+from emsuite.workflow.settings import Folder, Listed, Name, OneRegion, Texts, overridden, workers_option
 
 Arm = Literal["transferred", "as_it_is", "own"]
 
@@ -49,6 +50,7 @@ class TransferConfig(Settings):
     data: Folder = Path("data/transfer")
     results: Folder = Path("results/transfer")
     if_changed: IfChanged = "refuse"
+    segmentation: dict[str, Any] = Field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     container: str = str(CONTAINERS / "emsuite.sif")
 
@@ -60,8 +62,8 @@ class TransferPlan:
     config: TransferConfig
     transfer: NetworkConfig
     segmenter: NetworkConfig
-    decoding: InstanceSettings
-    """Of the data set of the segmenter, whose file says how its instances are decoded."""
+    segmentation: SegmentationSettings
+    """Of the data set of the segmenter, whose file says how its instances are decoded, under the keys of the run."""
 
     @property
     def transfer_iterations(self) -> int:
@@ -164,8 +166,18 @@ class TransferPlan:
 
     @property
     def decoding_options(self) -> list[str]:
-        """The options of decoding that the data set sets."""
-        return list(as_options(self.decoding, InstanceSettings))
+        """The options of decoding."""
+        instances = as_options(self.segmentation.instances, InstanceSettings)
+        return [*instances, *as_options(self.segmentation, ["block_size"])]
+
+    @property
+    def scoring_options(self) -> list[str]:
+        """The options of scoring."""
+        return as_options(self.segmentation, ScoringSettings)
+
+    def workers_option(self, threads: int) -> list[str]:
+        """See `emsuite.workflow.settings.workers_option`."""
+        return workers_option(self.segmentation, threads)
 
 
 def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: bool = True) -> TransferPlan:
@@ -197,5 +209,6 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: 
     elif settings.set:
         raise BadInput(f"{where}: set: are keys of `look`, expected one beside them")
     described = (project / DATASETS / f"{segmenter.dataset}.yaml").is_file()
-    decoding = load_dataset(segmenter.dataset, project / DATASETS).segmentation.instances if described else None
-    return TransferPlan(settings, transfer, segmenter, decoding or InstanceSettings())
+    of_data_set = load_dataset(segmenter.dataset, project / DATASETS).segmentation if described else None
+    segmentation = overridden(of_data_set or SegmentationSettings(), settings.segmentation, "config/transfer.yaml")
+    return TransferPlan(settings, transfer, segmenter, segmentation)

@@ -101,7 +101,7 @@ class TransferOrders:
         asked, after = self._of_look("test", RAW, LABELS)
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections")
         return _order(
-            asked | {"roi": self.plan.config.test_roi},
+            asked | {"roi": self.plan.config.test_roi, "scoring": self.plan.scoring_options},
             self._result(arm, "scores.json"),
             after=(self.decode_instances(arm), *after),
             reads=(self._result(arm, "segmentation.zarr"),),
