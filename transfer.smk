@@ -48,7 +48,11 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand(f"{ARM}/scores.csv", run=RUNS),
+        expand(
+            f"{ARM}/{{file}}",
+            run=RUNS,
+            file=["scores.csv", "scores.json", "report.html"],
+        ),
 
 
 if PLAN.config.look:
@@ -251,5 +255,6 @@ onstart:
 
 onsuccess:
     ORDERS.note_inputs()
-    scored = [PLAN.segmenter_results(run) for run in RUNS]
-    print(summary(scored, ".venv/bin/python 04_segment/view.py"), flush=True)
+    scored = {PLAN.segmenter_results(run): arm for run, arm in RUNS.items()}
+    viewer = ".venv/bin/python 04_segment/view.py"
+    print(summary(list(scored), viewer, scored), flush=True)
