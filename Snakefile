@@ -13,6 +13,7 @@
 configfile: "config/config.yaml"
 
 
+include: "start.smk"
 include: "common.smk"
 
 
@@ -50,8 +51,3 @@ onstart:
 onsuccess:
     note_inputs(PLAN)
     print(run_summary(PLAN, ".venv/bin/python 04_segment/view.py"), flush=True)
-
-
-onerror:
-    for reason in failed_steps(ERRORS.text, PROJECT):
-        print(f"error: {reason}", file=sys.stderr)

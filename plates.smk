@@ -13,37 +13,16 @@
 configfile: "config/plates.yaml"
 
 
-import sys
-from pathlib import Path
+include: "start.smk"
 
-PROJECT = Path(str(workflow.current_basedir)).resolve()
-sys.path.insert(0, str(PROJECT / "src"))
-from emsuite.common.errors import EmsuiteError
-from emsuite.workflow.environment import BEFORE_STEPS, run_with_own_python
+
 from emsuite.workflow.plates import load_plate_plan
-from snakemake_interface_executor_plugins.settings import ExecMode
 
-run_with_own_python()
-shell.prefix(BEFORE_STEPS)
-
-try:
+with errors_in_one_line():
     PLAN = load_plate_plan(config, PROJECT)
     if workflow.exec_mode == ExecMode.DEFAULT:
         for line in PLAN.look_for_changes():
             print(line, file=sys.stderr)
-except EmsuiteError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
-
-
-def device(wildcards, resources):
-    """Return the device that computes; another one runs nothing again."""
-    return PLAN.config.device
-
-
-def if_changed(wildcards, resources):
-    """Return what happens to checkpoints of other settings or data; another choice runs nothing again."""
-    return PLAN.config.if_changed
 
 
 container: PLAN.config.container
@@ -163,7 +142,3 @@ rule evaluate_images:
     shell:
         "python 04_segment/evaluate_images.py {params.prediction:q} --target {params.plate:q}/plate.zarr --out {params.out:q}"
         " --split {params.plate:q}/split.json --part test --baselines {params.masks} --workers {threads} 2>&1 | tee {log:q}"
-
-
-onerror:
-    print("error: a step has failed; its log tells more", file=sys.stderr)

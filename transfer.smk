@@ -16,37 +16,25 @@
 configfile: "config/transfer.yaml"
 
 
-import sys
-from pathlib import Path
+include: "start.smk"
 
-PROJECT = Path(str(workflow.current_basedir)).resolve()
-sys.path.insert(0, str(PROJECT / "src"))
-from emsuite.common.errors import EmsuiteError
-from emsuite.workflow.environment import BEFORE_STEPS, run_with_own_python
+
+from emsuite.evaluation.summary import summary
 from emsuite.workflow.transfer import load_transfer_plan
+from emsuite.workflow.transfer_orders import TransferOrders
 
-run_with_own_python()
-shell.prefix(BEFORE_STEPS)
+IS_LINT = "--lint" in sys.argv  # it runs without volumes
 
-try:
-    # snakemake --lint runs without volumes
-    PLAN = load_transfer_plan(config, PROJECT, reads_volumes="--lint" not in sys.argv)
-except EmsuiteError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+with errors_in_one_line():
+    PLAN = load_transfer_plan(config, PROJECT, reads_volumes=not IS_LINT)
+    ORDERS = TransferOrders(PLAN)
+    if workflow.exec_mode == ExecMode.DEFAULT and not IS_LINT:
+        ORDERS.write_all()
+        for path in ORDERS.changed_inputs():
+            tell_changed(path)
 
 ARM = PLAN.segmenter_results("{run}")
 RUNS = {PLAN.arm_run(arm): arm for arm in PLAN.config.arms}
-
-
-def device(wildcards, resources):
-    """Return the device that computes; another one runs nothing again."""
-    return PLAN.config.device
-
-
-def arm_of(wildcards):
-    """Return the arm of a segmenter's run."""
-    return RUNS[wildcards.run]
 
 
 container: PLAN.config.container
@@ -60,19 +48,25 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        expand(f"{ARM}/scores.csv", run=RUNS),
+        expand(
+            f"{ARM}/{{file}}",
+            run=RUNS,
+            file=["scores.csv", "scores.json", "report.html"],
+        ),
 
 
 if PLAN.config.look:
 
     rule change_look:
         input:
-            lambda wildcards: PLAN.looks[wildcards.look][0],
+            order=order_file(lambda wildcards: ORDERS.look(wildcards.look)),
         output:
             f"{PLAN.volume('{look}')}.manifest.json",
         log:
             f"{PLAN.volume('{look}').parent}/log/{{look}}.log",
         params:
+            order=order_digest(lambda wildcards: ORDERS.look(wildcards.look)),
+            source=lambda wildcards: PLAN.looks[wildcards.look][0],
             out=subpath(output[0], strip_suffix=".manifest.json"),
             look=PLAN.config.look,
             roi=lambda wildcards: f"--roi={PLAN.looks[wildcards.look][1]}",
@@ -81,17 +75,16 @@ if PLAN.config.look:
             ),
             options=[f"--set={key}" for key in PLAN.config.set],
         shell:
-            "python 01_data/degrade.py {input:q} {params.out:q} --look {params.look} {params.roi:q} {params.labels}"
+            "EMSUITE_ORDER={params.order} python 01_data/degrade.py {params.source:q} {params.out:q} --look {params.look} {params.roi:q} {params.labels}"
             " {params.options:q} 2>&1 | tee {log:q}"
 
 
 rule train_transfer:
     input:
+        order=ORDERS.train_transfer().files,
         b=PLAN.waited_for("b"),
-        a=PLAN.config.labelled,
-        networks=PLAN.network_files(PLAN.config.transfer),
     output:
-        f"{PLAN.transfer_folder}/checkpoints/checkpoint_{PLAN.transfer_iterations}.pt.manifest.json",
+        f"{PLAN.transfer_checkpoint}.manifest.json",
     log:
         f"{PLAN.results}/log/train_transfer.log",
     benchmark:
@@ -100,18 +93,21 @@ rule train_transfer:
     resources:
         gpu=1,
     params:
+        order=ORDERS.train_transfer().digest,
         folder=PLAN.transfer_folder,
         iterations=PLAN.transfer_iterations,
         domains=PLAN.domains,
         device=device,
+        if_changed=if_changed,
     shell:
-        "python 02_train/train.py {params.folder:q} --iterations {params.iterations} {params.domains:q}"
-        " --device {params.device:q} 2>&1 | tee {log:q}"
+        "EMSUITE_ORDER={params.order} python 02_train/train.py {params.folder:q} --iterations {params.iterations} {params.domains:q}"
+        " --device {params.device:q} --if-changed {params.if_changed} 2>&1 | tee {log:q}"
 
 
 rule transfer:
     input:
-        rules.train_transfer.output,
+        order=ORDERS.transfer().files,
+        weights=rules.train_transfer.output,
     output:
         f"{PLAN.results}/transferred.zarr.manifest.json",
     log:
@@ -120,6 +116,7 @@ rule transfer:
     resources:
         gpu=1,
     params:
+        order=ORDERS.transfer().digest,
         folder=PLAN.transfer_folder,
         iterations=PLAN.transfer_iterations,
         domains=PLAN.domains,
@@ -128,31 +125,33 @@ rule transfer:
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
-        "python 03_predict/predict.py {params.folder:q} {params.iterations} --direction A2B --raw {params.raw:q}"
+        "EMSUITE_ORDER={params.order} python 03_predict/predict.py {params.folder:q} {params.iterations} --direction A2B --raw {params.raw:q}"
         " {params.roi:q} --out {params.out:q} {params.domains:q} --device {params.device:q} 2>&1 | tee {log:q}"
 
 
 rule pair:
     input:
-        rules.transfer.output,
+        order=ORDERS.pair().files,
+        images=rules.transfer.output,
     output:
         f"{PLAN.results}/pairs.zarr.manifest.json",
     log:
         f"{PLAN.results}/log/pair.log",
     params:
+        order=ORDERS.pair().digest,
         image=f"{PLAN.results}/transferred.zarr/image",
         labels=f"{PLAN.config.labelled}/volumes/labels/neuron_ids",
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
-        "python 01_data/write_pairs.py {params.image:q} {params.labels:q} {params.out:q} 2>&1 | tee {log:q}"
+        "EMSUITE_ORDER={params.order} python 01_data/write_pairs.py {params.image:q} {params.labels:q} {params.out:q} 2>&1 | tee {log:q}"
 
 
 rule train_segmenter:
     input:
-        data=lambda wildcards: PLAN.training_input(arm_of(wildcards)),
-        networks=PLAN.network_files(PLAN.config.segmenter),
+        order=order_file(lambda wildcards: ORDERS.train_segmenter(RUNS[wildcards.run])),
+        data=lambda wildcards: PLAN.training_input(RUNS[wildcards.run]),
     output:
-        f"{PLAN.segmenter_folder('{run}')}/checkpoints/checkpoint_{PLAN.segmenter_iterations}.pt.manifest.json",
+        f"{PLAN.segmenter_checkpoint('{run}')}.manifest.json",
     log:
         f"{ARM}/log/train.log",
     benchmark:
@@ -161,17 +160,22 @@ rule train_segmenter:
     resources:
         gpu=1,
     params:
+        order=order_digest(
+            lambda wildcards: ORDERS.train_segmenter(RUNS[wildcards.run])
+        ),
         folder=lambda wildcards: PLAN.segmenter_folder(wildcards.run),
         iterations=PLAN.segmenter_iterations,
-        data=lambda wildcards: PLAN.training_volume(arm_of(wildcards)),
+        data=lambda wildcards: PLAN.training_volume(RUNS[wildcards.run]),
         device=device,
+        if_changed=if_changed,
     shell:
-        "python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
-        " --device {params.device:q} 2>&1 | tee {log:q}"
+        "EMSUITE_ORDER={params.order} python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
+        " --device {params.device:q} --if-changed {params.if_changed} 2>&1 | tee {log:q}"
 
 
 rule predict:
     input:
+        order=order_file(lambda wildcards: ORDERS.predict(RUNS[wildcards.run])),
         weights=rules.train_segmenter.output,
         test=PLAN.waited_for("test"),
     output:
@@ -182,6 +186,7 @@ rule predict:
     resources:
         gpu=1,
     params:
+        order=order_digest(lambda wildcards: ORDERS.predict(RUNS[wildcards.run])),
         folder=lambda wildcards: PLAN.segmenter_folder(wildcards.run),
         iterations=PLAN.segmenter_iterations,
         raw=f"{PLAN.volume('test')}/volumes/raw",
@@ -189,34 +194,40 @@ rule predict:
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
-        "python 03_predict/predict.py {params.folder:q} {params.iterations} --raw {params.raw:q} {params.roi:q}"
+        "EMSUITE_ORDER={params.order} python 03_predict/predict.py {params.folder:q} {params.iterations} --raw {params.raw:q} {params.roi:q}"
         " --out {params.out:q} --device {params.device:q} 2>&1 | tee {log:q}"
 
 
 rule decode_instances:
     input:
-        rules.predict.output,
+        order=order_file(lambda wildcards: ORDERS.decode_instances(RUNS[wildcards.run])),
+        prediction=rules.predict.output,
     output:
         f"{ARM}/segmentation.zarr.manifest.json",
     log:
         f"{ARM}/log/decode_instances.log",
     threads: 8
     params:
+        order=order_digest(
+            lambda wildcards: ORDERS.decode_instances(RUNS[wildcards.run])
+        ),
         heads=[
             word
             for target, head in PLAN.instance_heads.items()
             for word in (f"--{target}", f"{ARM}/prediction.zarr/{head}")
         ],
         options=PLAN.decoding_options,
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
-        "python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} {params.options:q} --workers {threads}"
+        "EMSUITE_ORDER={params.order} python 04_segment/decode_instances.py {params.heads:q} --out {params.out:q} {params.options:q} {params.workers:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
-        rules.decode_instances.output,
+        order=order_file(lambda wildcards: ORDERS.evaluate(RUNS[wildcards.run])),
+        segmentation=rules.decode_instances.output,
     output:
         csv=f"{ARM}/scores.csv",
         json=f"{ARM}/scores.json",
@@ -225,11 +236,25 @@ rule evaluate:
         f"{ARM}/log/evaluate.log",
     threads: 8
     params:
+        order=order_digest(lambda wildcards: ORDERS.evaluate(RUNS[wildcards.run])),
         segmentation=f"{ARM}/segmentation.zarr/segmentation",
         labels=f"{PLAN.volume('test')}/volumes/labels/neuron_ids",
         raw=f"{PLAN.volume('test')}/volumes/raw",
         roi=f"--roi={PLAN.config.test_roi}",
+        scoring=PLAN.scoring_options,
+        workers=lambda wildcards, threads: PLAN.workers_option(threads),
         out=subpath(output.csv, parent=True),
     shell:
-        "python 04_segment/evaluate.py --segmentation {params.segmentation:q} --labels {params.labels:q}"
-        " --raw {params.raw:q} {params.roi:q} --workers {threads} --out {params.out:q} 2>&1 | tee {log:q}"
+        "EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --segmentation {params.segmentation:q} --labels {params.labels:q}"
+        " --raw {params.raw:q} {params.roi:q} {params.scoring:q} {params.workers:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+onstart:
+    ORDERS.note_inputs(only_if_new=True)
+
+
+onsuccess:
+    ORDERS.note_inputs()
+    scored = {PLAN.segmenter_results(run): arm for run, arm in RUNS.items()}
+    viewer = ".venv/bin/python 04_segment/view.py"
+    print(summary(list(scored), viewer, scored), flush=True)

@@ -5,7 +5,6 @@ from emsuite.segmentation.settings import (
     BlockSettings,
     ContextSettings,
     FragmentSettings,
-    ScoringSettings,
     SweepSettings,
 )
 
@@ -84,68 +83,7 @@ rule find_segments:
         " --out {params.out:q} {params.options:q} 2>&1 | tee {log:q}"
 
 
-rule evaluate:
-    input:
-        order=order_file(lambda wildcards: ORDERS.evaluate(wildcards.part)),
-        prediction=f"{RESULT}/prediction.zarr.manifest.json",
-        fragments=f"{RESULT}/fragments.zarr.manifest.json",
-        lookup=f"{RESULT}/lookup.manifest.json",
-        edges=f"{RESULT}/graph/edges.manifest.json",
-        masks=lambda wildcards: PLAN.masks([part_of(wildcards)]),
-    output:
-        csv=f"{RESULT}/scores.csv",
-        errors=f"{RESULT}/errors.csv",
-        json=f"{RESULT}/scores.json",
-        report=report(
-            f"{RESULT}/report.html",
-            caption="../workflow/report/scores.rst",
-            category="Scores",
-            labels={"volume": "{part}"},
-        ),
-        curves=report(
-            directory(f"{RESULT}/curves"),
-            patterns=["{curve}.svg"],
-            caption="../workflow/report/curves.rst",
-            category="Curves",
-            labels={"volume": "{part}", "curve": "{curve}"},
-        ),
-        sections=report(
-            directory(f"{RESULT}/sections"),
-            patterns=["{section}/{picture}.jpg"],
-            caption="../workflow/report/sections.rst",
-            category="Sections",
-            labels={
-                "volume": "{part}",
-                "section": "{section}",
-                "picture": "{picture}",
-            },
-        ),
-    log:
-        f"{RESULT}/log/evaluate.log",
-    benchmark:
-        f"{RESULT}/log/evaluate.tsv"
-    threads: PLAN.config.threads
-    params:
-        order=order_digest(lambda wildcards: ORDERS.evaluate(wildcards.part)),
-        prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
-        affinities=PLAN.affinities_head,
-        fragments=subpath(input.fragments, strip_suffix=".manifest.json"),
-        lookup=subpath(input.lookup, strip_suffix=".manifest.json"),
-        out=subpath(output.csv, parent=True),
-        logs=LOG,
-        volume=lambda wildcards: part_of(wildcards).volume,
-        truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
-        skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
-        edges=lambda wildcards: PLAN.edges_option(wildcards.part),
-        scoring=as_options(PLAN.segmentation, ScoringSettings),
-        workers=lambda wildcards, threads: PLAN.workers_option(threads),
-        roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),
-    shell:
-        "mapfile -d '' timings < <("
-        "find {params.logs:q} {params.out:q}/log -maxdepth 1 -name '*.tsv' -printf '--timings\\0%p\\0');"
-        " EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --fragments {params.fragments:q}/fragments --lookup {params.lookup:q}"
-        " {params.truth:q} --raw {params.volume:q}/volumes/raw --affs {params.prediction:q}/{params.affinities:q}"
-        ' {params.skeletons:q} {params.roi:q} {params.edges:q} {params.scoring:q} {params.workers:q} "${{timings[@]}}" --out {params.out:q} 2>&1 | tee {log:q}'
+include: "evaluate.smk"
 
 
 rule extract_segmentation:

@@ -1,5 +1,8 @@
 """A network and a volume that train in milliseconds."""
 
+import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,7 @@ import numpy as np
 import torch
 
 import builders
+from emsuite.training import checkpoint as checkpoints
 
 CPU = torch.device("cpu")
 LSDS = {"target": "lsds", "sigma": 30, "downsample": 1}
@@ -29,3 +33,19 @@ def two_neurons(path: Path) -> Path:
     builders.write_array(path / "volumes/raw", raw, (10, 10, 10))
     builders.write_array(path / "volumes/labels/neuron_ids", labels, (10, 10, 10))
     return path
+
+
+def end_after_three_checkpoints(command: list[Any], killed: Path, number: signal.Signals) -> int:
+    """Train in a process of its own and end it; return the iteration of its last checkpoint."""
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=killed) as process:
+        while len(checkpoints.iterations(killed)) < 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < deadline, "it did not begin"
+            time.sleep(0.002)
+        process.send_signal(number)
+        said = process.communicate()[1]
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    reached = checkpoints.iterations(killed)[-1]
+    assert (f"asked to end, saved at iteration {reached}\n" in said) == (number == signal.SIGTERM)
+    return reached

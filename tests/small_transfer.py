@@ -7,6 +7,11 @@ import numpy as np
 import yaml
 
 import builders
+from emsuite.config.network import NetworkConfig, load_network
+from emsuite.training.resume import recorded_grey_range
+from emsuite.training.trainer import train
+from emsuite.training.volumes import load_held_out, load_training_data
+from small_training import CPU
 
 VALID = {
     "generator": {"kind": "valid_unet", "dims": 2, "width": 2, "dropout": 0.0},
@@ -79,3 +84,11 @@ def write_padded(
         domain["scaling"] = "signed_unit_range"
     (path / "network.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return path
+
+
+def run(folder: Path, until: int, *overrides: str) -> NetworkConfig:
+    """Train a network of domain transfer; return its configuration."""
+    config = load_network(folder, overrides)
+    loaded = load_training_data(config, [], folder, recorded_grey_range(folder, config))
+    assert train(folder, config, loaded, until, CPU, "refuse", load_held_out(config, folder, loaded)) == 0
+    return config

@@ -11,6 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from builders import files_in
+from emsuite.io.volume import open_volume
+from segmentation.instances.test_decode_instances import predictions, write
+
 BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
 
 
@@ -45,6 +49,20 @@ def test_jobs_yield_the_bytes_of_local_processes(cells, tmp_path, run_script):
             [],
         )
     wait_for(lambda: not jobs(), 20)  # one that is called off as it begins is listed for a moment
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_jobs_decode_the_instances_of_local_processes(tmp_path, run_script):
+    """Each round of floods gives its blocks to jobs of its own."""
+    heads = [word for name, path in write(tmp_path, predictions()).items() for word in (f"--{name}", path)]
+    options = ("--block-size", "112,88,100", "--smallest-seed", "5", "--smallest-instance", "20")
+    for out, *given in (("here", "--workers", "1"), ("jobs", "--workers", "slurm", "--slurm", "workers=3")):
+        done = run_script("04_segment/decode_instances.py", *heads, "--out", tmp_path / f"{out}.zarr", *options, *given)
+        assert done.returncode == 0, done.stderr
+    assert files_in(tmp_path / "jobs.zarr") == files_in(tmp_path / "here.zarr")
+    assert open_volume(tmp_path / "jobs.zarr/segmentation").read().max() > 15
+    wait_for(lambda: not jobs(), 20)
 
 
 def jobs() -> str:

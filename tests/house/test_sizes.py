@@ -35,6 +35,7 @@ LARGE_ON_PURPOSE = {
     "plates": "each step of preprocessing by its name",
     "targets": "each kind of target by its name, and for each kind of device a way to compute descriptors",
     "training": "each part of a run by its name; a second kind of step will give the steps a package",
+    "workflow": "the plan of each workflow, its orders, and the parts that all of them share",
 }
 
 

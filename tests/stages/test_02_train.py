@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from emsuite.io.volume import open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
 from emsuite.training.volumes import load_training_data
+from small_training import end_after_three_checkpoints
 
 TRAIN, DESCRIBE = "02_train/train.py", "02_train/describe.py"
 SIZE = (10, 10, 10)
@@ -444,22 +444,6 @@ def test_a_killed_run_gives_the_weights_of_one_that_was_not(
             for folder in (killed, straight)
         ]
         assert losses[0] == losses[1]
-
-
-def end_after_three_checkpoints(command: list[Any], killed: Path, number: signal.Signals) -> int:
-    """Train in a process of its own and end it; return the iteration of its last checkpoint."""
-    deadline = time.monotonic() + 120
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, cwd=killed) as process:
-        while len(checkpoints.iterations(killed)) < 3:
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline, "it did not begin"
-            time.sleep(0.002)
-        process.send_signal(number)
-        said = process.communicate()[1]
-    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
-    reached = checkpoints.iterations(killed)[-1]
-    assert (f"asked to end, saved at iteration {reached}\n" in said) == (number == signal.SIGTERM)
-    return reached
 
 
 # ---- describe.py

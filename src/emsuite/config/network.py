@@ -24,6 +24,7 @@ from emsuite.config.transfer import TransferSettings, check_kind, check_transfer
 from emsuite.data.images.settings import PlateInput
 from emsuite.data.normalization import Normalization
 from emsuite.models.network import AutocontextNetwork, Network, draw_glorot_weights
+from emsuite.models.transfer.settings import Prior
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.targets.heads import AnyHead, Heads, ImageHead, LsdsHead, TransferredHead
 from emsuite.targets.make import TargetMaker
@@ -108,6 +109,14 @@ class NetworkConfig(Settings):
         if self.autocontext is None:
             return len(self.plate.input_channels) if self.plate else 1
         return LsdsHead.CHANNELS + (1 if self.autocontext.with_raw else 0)
+
+    @property
+    def frozen_key(self) -> tuple[str, Autocontext | Prior] | None:
+        """The key that names a frozen network which this one reads while it is trained, with its value, if any."""
+        prior = self.transfer.prior if self.transfer else None
+        if prior is not None:
+            return "transfer.discriminator.prior", prior
+        return ("autocontext", self.autocontext) if self.autocontext else None
 
     @property
     def context_head(self) -> str | None:

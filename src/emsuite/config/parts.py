@@ -91,7 +91,7 @@ def read_parts(given: Any) -> Any:
     if not isinstance(given, list | tuple):
         return given
     parts: list[Any] = []
-    for piece in map(_uncut, given):
+    for piece in map(uncut, given):
         before = parts[-1].rpartition("@")[2] if parts and isinstance(parts[-1], str) and "@" in parts[-1] else ""
         is_open = before and len(before.split(",")) < 3 and all(map(RANGE.fullmatch, before.split(",")))
         if is_open and isinstance(piece, int):
@@ -103,7 +103,7 @@ def read_parts(given: Any) -> Any:
     return parts
 
 
-def _uncut(piece: Any) -> Any:
+def uncut(piece: Any) -> Any:
     """Return the text `cube.zarr@0:240,:,:` for what yaml makes of it, `{"cube.zarr@0:240,:,": None}`."""
     if isinstance(piece, Mapping) and len(piece) == 1:
         key, value = next(iter(piece.items()))

@@ -3,7 +3,8 @@
     {"from": 0, "settings": {...}, "data": [{"volume": "cube", "raw": "sha256:..."}], "code": "3f2a..."}
 
 Where validation can end training, `held_out` tells its volumes, as `data`. An autocontext network has
-`"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from.
+`"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from; so
+has domain transfer with a prior.
 A checkpoint holds one such record for each change: the next one begins `from` the iteration that it goes on from.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from emsuite.config.network import NetworkConfig, upgraded
+from emsuite.config.transfer import without_weights_of_prior
 from emsuite.data.normalization import Normalization
 from emsuite.models.unet_settings import UNetSettings
 
@@ -70,7 +72,7 @@ def _without_places(transfer: Mapping[str, Any]) -> dict[str, Any]:
 
     domains = {name: stripped(domain) for name, domain in transfer["domains"].items()}
     kept = {key: value for key, value in transfer.items() if key != "held_out"}
-    return kept | {"domains": domains}
+    return kept | {"domains": domains, "discriminator": without_weights_of_prior(transfer["discriminator"])}
 
 
 def record(
@@ -139,9 +141,10 @@ def has_other_frozen(earlier: Record, now: Record) -> bool:
 def _other_frozen(earlier: Record, now: Record) -> Iterator[str]:
     if has_other_frozen(earlier, now):
         former, today = (record["frozen"].get("iteration") for record in (earlier, now))
-        name = (now["settings"].get("autocontext") or {}).get("network")
+        context = now["settings"].get("autocontext")
+        name = f"'{context['network']}', the frozen network" if context else "the discriminator's prior"
         numbers = f"iteration {today}" if former in (None, today) else f"iteration {former} -> {today}"
-        yield f"other weights of '{name}', the frozen network, {numbers}"
+        yield f"other weights of {name}, {numbers}"
 
 
 def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

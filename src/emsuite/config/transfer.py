@@ -23,6 +23,7 @@ from emsuite.models.transfer.generator import IMAGE
 from emsuite.models.transfer.settings import (
     DiscriminatorSettings,
     GeneratorSettings,
+    Prior,
     UNetGeneratorSettings,
     ValidDiscriminatorSettings,
 )
@@ -117,10 +118,23 @@ class TransferSettings(Settings):
         "`training.iterations` (default: it stays)"
     )  # fmt: skip
 
+    @property
+    def prior(self) -> Prior | None:
+        """The trained network that the discriminator of `b` reads, if any."""
+        return self.discriminator.prior if isinstance(self.discriminator, ValidDiscriminatorSettings) else None
+
     def architecture(self) -> dict[str, Any]:
         """Return the settings in which a checkpoint and its networks must agree."""
         names = {"generator", "discriminator", "heads_discriminator"}
-        return self.model_dump(mode="json", include=names)
+        told = self.model_dump(mode="json", include=names)
+        return told | {"discriminator": without_weights_of_prior(told["discriminator"])}
+
+
+def without_weights_of_prior(discriminator: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a discriminator's settings without the checkpoint of its prior, whose weights a digest tells."""
+    prior = discriminator.get("prior")
+    kept = {key: value for key, value in (prior or {}).items() if key not in ("network", "iteration")}
+    return {**discriminator, "prior": kept} if prior else dict(discriminator)
 
 
 def with_image(content: Any) -> Any:

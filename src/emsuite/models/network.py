@@ -172,9 +172,12 @@ def is_local(network: AnyNetwork) -> bool:
 
 def moved(network: nn.Module, device: torch.device) -> None:
     """Move a network to `device`, with kernels in the order in which images are: channels last."""
-    is_flat = any(weight.ndim == 4 for weight in network.parameters())
-    order = torch.channels_last if is_flat else torch.channels_last_3d
-    network.to(device, memory_format=order)  # type: ignore[call-overload]
+    orders = {4: torch.channels_last, 5: torch.channels_last_3d}  # a 2-D discriminator may read a 3-D network
+
+    def placed(weight: Tensor) -> Tensor:
+        return weight.to(device, memory_format=orders.get(weight.ndim, torch.preserve_format))
+
+    network._apply(placed)
 
 
 def draw_glorot_weights(network: nn.Module) -> None:

@@ -206,7 +206,8 @@ def _choices(folder: Path, config: NetworkConfig, checkpoint: Checkpoint, earlie
     if not has_other_frozen(earlier, now):
         return _CHOICES
     former = former_iteration(folder, config, checkpoint)
-    return _CHOICES_FROZEN + (f", autocontext.iteration={former} reads the former weights" if former else "")
+    key = config.frozen_key[0] if config.frozen_key else ""
+    return _CHOICES_FROZEN + (f", {key}.iteration={former} reads the former weights" if former else "")
 
 
 def save(

@@ -30,7 +30,7 @@ NETWORK = "network"
 
 @dataclass(frozen=True)
 class FrozenWeights:
-    """Which weights of the frozen network an autocontext network reads LSDs from."""
+    """Which weights of the frozen network an autocontext network reads LSDs from, or a discriminator its prior."""
 
     iteration: int
     digest: str
@@ -57,7 +57,7 @@ class TrainingState:
     """The running average of each network's weights; empty without averaging."""
     iteration: int = 0
     frozen: FrozenWeights | None = None
-    """The frozen network's weights, in an autocontext network."""
+    """The frozen network's weights, in an autocontext network or beside a prior."""
     trained_with: list[Record] = field(default_factory=list)
     """What it was trained with so far, see `emsuite.config.trained_with`."""
     forwards: dict[str, nn.Module] = field(default_factory=dict)
@@ -133,6 +133,9 @@ class TrainingStep(Protocol):
 
     def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, nn.Module], FrozenWeights | None]:
         """Return the networks with fresh weights, by name, and which frozen weights they read, if any."""
+
+    def frozen_weights(self, folder: Path, config: NetworkConfig) -> FrozenWeights | None:
+        """Return which frozen weights the networks of `folder` would read now, if any."""
 
     def make_optimizers(
         self, networks: Mapping[str, nn.Module], config: NetworkConfig

@@ -28,7 +28,7 @@ from emsuite.training.batches import Batch, Batches, BatchShare, make_batch, pre
 from emsuite.training.distributed import seed_iteration
 from emsuite.training.optimizer import learning_rate, make_optimizer, set_rate, update_average
 from emsuite.training.step import NETWORK, FrozenWeights, StepResult, TrainingState
-from emsuite.training.trained_network import build_with_frozen
+from emsuite.training.trained_network import build_with_frozen, frozen_weights
 from emsuite.training.transfer.image_pool import ImagePool
 
 
@@ -43,6 +43,10 @@ class Supervised:
         """See `TrainingStep.build`: one network, behind its frozen network if it has one."""
         network, frozen = build_with_frozen(folder, config)
         return {NETWORK: network}, frozen
+
+    def frozen_weights(self, folder: Path, config: NetworkConfig) -> FrozenWeights | None:
+        """See `TrainingStep.frozen_weights`: those that LSDs are read from."""
+        return frozen_weights(folder, config)
 
     def make_optimizers(
         self, networks: Mapping[str, nn.Module], config: NetworkConfig

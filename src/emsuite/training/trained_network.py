@@ -22,6 +22,7 @@ from emsuite.config.network import (
     load_network,
 )
 from emsuite.models.network import AnyNetwork, Network, trained_part
+from emsuite.models.transfer.settings import Prior
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.step import FrozenWeights
 
@@ -47,16 +48,17 @@ def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, 
     frozen_config, checkpoint, path = frozen
     network = build_autocontext(config, frozen_config)
     checkpoints.load_weights(network.frozen, checkpoint.best_weights, path)
-    return network, _told(checkpoint, path)
+    return network, weights_told(checkpoint, path)
 
 
 def frozen_weights(folder: Path, config: NetworkConfig) -> FrozenWeights | None:
     """Return which weights of a frozen network `folder` reads LSDs from; None if it reads raw alone."""
     frozen = load_frozen(folder, config)
-    return None if frozen is None else _told(*frozen[1:])
+    return None if frozen is None else weights_told(*frozen[1:])
 
 
-def _told(checkpoint: checkpoints.Checkpoint, path: Path) -> FrozenWeights:
+def weights_told(checkpoint: checkpoints.Checkpoint, path: Path) -> FrozenWeights:
+    """Return what is told of the frozen weights of a checkpoint that was read from `path`."""
     digest = checkpoints.digest(checkpoint.best_weights)
     return FrozenWeights(checkpoint.iteration, digest, made_from({"frozen": path}))
 
@@ -90,12 +92,13 @@ def check_frozen(
     """Refuse a checkpoint trained on other weights of the frozen network than `frozen`."""
     if checkpoint.frozen_digest == (frozen.digest if frozen else None):
         return
-    name = config.autocontext.network if config.autocontext else "?"
+    key, settings = config.frozen_key or ("?", None)
+    name = settings.network if settings else "?"
     now = f"iteration {frozen.iteration}, which it would read now" if frozen else "none"
     former = former_iteration(folder, config, checkpoint)
     remedy = f"train it anew in a run folder, {folder}/runs/NAME (in the workflow: --config run=NAME)"
     if former is not None:
-        remedy = f"set autocontext.iteration to {former}, which has them, or {remedy}"
+        remedy = f"set {key}.iteration to {former}, which has them, or {remedy}"
     raise BadInput(f"{folder}: was trained on other weights of '{name}' than those of {now}: {remedy}")
 
 
@@ -155,9 +158,15 @@ def _begins(name: str, prefixes: Sequence[str]) -> bool:
     return not prefixes or name.startswith(tuple(prefixes))
 
 
+def prior_folder(folder: Path, prior: Prior) -> Path:
+    """Return the folder of the trained network that `folder` names as a prior."""
+    return (config_folder(folder) / prior.network).resolve()
+
+
 def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:
     """Return the iteration of the frozen network that a checkpoint was trained on, if its weights still lie there."""
-    frozen_folder = frozen_network_folder(folder, config)
+    prior = config.transfer.prior if config.transfer else None
+    frozen_folder = prior_folder(folder, prior) if prior else frozen_network_folder(folder, config)
     if frozen_folder is None or checkpoint.frozen_digest is None:
         return None
     told = (checkpoint.last_record or checkpoint.provenance).get("frozen")

@@ -30,7 +30,6 @@ from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
-from emsuite.training.trained_network import frozen_weights
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
 
@@ -81,7 +80,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         RunFailed: a loss is no number. Nothing is saved then.
     """
     config = _with_end(config, until)
-    frozen = frozen_weights(folder, config)
+    frozen = STEPS[config.step].frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None

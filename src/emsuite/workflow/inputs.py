@@ -82,14 +82,24 @@ def seen_path(plan: WorkflowPlan) -> Path:
 
 def changed_inputs(plan: WorkflowPlan) -> list[str]:
     """Return the paths of the inputs that have changed since the last run of this plan that ended well."""
-    earlier, now = read_json(seen_path(plan)), all_states(plan)
+    return changed_since(seen_path(plan), all_states(plan))
+
+
+def changed_since(seen: Path, now: Mapping[str, str]) -> list[str]:
+    """Return the paths whose states differ from those in the file `seen`; paths that it does not know do not."""
+    earlier = read_json(seen)
     return [path for path in now if isinstance(earlier, Mapping) and earlier.get(path, now[path]) != now[path]]
 
 
 def note_inputs(plan: WorkflowPlan, only_if_new: bool = False) -> None:
     """Write the states of all inputs, as this process has seen them, for `changed_inputs` of the next run."""
-    if not only_if_new or not seen_path(plan).exists():
-        write_json(seen_path(plan), all_states(plan))
+    note(seen_path(plan), all_states(plan), only_if_new)
+
+
+def note(seen: Path, now: Mapping[str, str], only_if_new: bool = False) -> None:
+    """Write states into the file `seen`; `only_if_new`, where there is no such file."""
+    if not only_if_new or not seen.exists():
+        write_json(seen, now)
 
 
 def log_name(plan: WorkflowPlan, volume: Path) -> str:

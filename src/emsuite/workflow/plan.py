@@ -23,7 +23,7 @@ from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.head import Head
 from emsuite.targets.heads import AffinitiesHead, instance_heads
-from emsuite.workflow.settings import WorkflowConfig, for_snakemake
+from emsuite.workflow.settings import WorkflowConfig, for_snakemake, overridden, workers_option
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ class WorkflowPlan:
     @property
     def segmentation(self) -> SegmentationSettings:
         """The settings of the segmentation: those of the data set, overridden by those of the run."""
-        merged = self.dataset.segmentation.model_dump() | self.config.segmentation
-        return validate(SegmentationSettings, merged, "config/config.yaml: segmentation")
+        return overridden(self.dataset.segmentation, self.config.segmentation, "config/config.yaml")
 
     @property
     def affinities_head(self) -> str:
@@ -228,8 +227,7 @@ class WorkflowPlan:
 
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
-        slurm = self.segmentation.slurm
-        return ["--workers", str(threads)] if slurm is None else slurm.arguments
+        return workers_option(self.segmentation, threads)
 
     def volume_manifest(self, volume: Path) -> list[Path]:
         """Return the file whose presence says that a volume is complete; nothing for a volume of the user's own."""

@@ -1,14 +1,16 @@
 """The settings of a run of the workflow: the keys of config/config.yaml, which explains them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
-from emsuite.common.settings import Settings
+from emsuite.common.settings import Region, Settings, validate
 from emsuite.config.layout import CONTAINERS, DATA
-from emsuite.config.parts import Parts
+from emsuite.config.parts import Parts, uncut
 from emsuite.config.trained_with import IfChanged
+from emsuite.segmentation.settings import SegmentationSettings
 
 
 def for_snakemake(name: Any) -> Any:
@@ -33,7 +35,19 @@ Folder = Annotated[Path, BeforeValidator(for_snakemake), AfterValidator(_no_opti
 Listed = BeforeValidator(_listed)
 """Of lists: on the command line, a list of one needs no brackets, `--config shared=FOLDER`."""
 Folders = Annotated[tuple[Folder, ...], Listed]
+OneRegion = Annotated[Region, BeforeValidator(uncut)]
+"""On the command line, yaml takes a colon at the end for a mapping's, `--config test_roi=0:80,:,:`."""
 Texts = Annotated[tuple[str, ...], Listed]
+
+
+def overridden(base: SegmentationSettings, keys: Mapping[str, Any], where: str) -> SegmentationSettings:
+    """Return the settings of the segmentation of a data set under the keys of a run, which `where` names."""
+    return validate(SegmentationSettings, base.model_dump() | dict(keys), f"{where}: segmentation")
+
+
+def workers_option(settings: SegmentationSettings, threads: int) -> list[str]:
+    """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
+    return ["--workers", str(threads)] if settings.slurm is None else settings.slurm.arguments
 
 
 class WorkflowConfig(Settings):

@@ -155,7 +155,7 @@ class StepOrders:
     def evaluate(self, part: str) -> Order:
         """Return the order to score the segments of a part."""
         plan, tested = self.plan, self.plan.test_parts[part]
-        edges = [] if plan.instance_heads else plan.edges_option(part)
+        edges = self._edges_option(part)
         asked = {
             "truth": plan.truth_option(tested),
             "skeletons": plan.skeletons_option(tested),
@@ -165,9 +165,7 @@ class StepOrders:
         scoring = as_options(plan.segmentation, ScoringSettings)
         if scoring != as_options(ScoringSettings(), ScoringSettings):  # orders of earlier versions knew none
             asked["scoring"] = scoring
-        read = ("prediction.zarr", "fragments.zarr", "lookup", *(["graph/edges"] if edges else []))
-        if plan.instance_heads:
-            read = ("segmentation.zarr",)
+        read = [name for name in self.scored if edges or name != "graph/edges"]
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
         return _order(
             asked,
@@ -176,6 +174,24 @@ class StepOrders:
             reads=tuple(self._result(part, name) for name in read),
             beside=tuple(self._result(part, name) for name in written),
         )
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The outputs that evaluation reads or waits for, below the folder of a part."""
+        of_affinities = ("prediction.zarr", "fragments.zarr", "lookup", "graph/edges")
+        return ("segmentation.zarr",) if self.plan.instance_heads else of_affinities
+
+    def scored_options(self, part: str) -> list[str]:
+        """Return the options that name what is scored: fragments at every threshold, or instances."""
+        if self.plan.instance_heads:
+            return ["--segmentation", str(self._result(part, "segmentation.zarr/segmentation"))]
+        names = {"fragments": "fragments.zarr/fragments", "lookup": "lookup"}
+        names["affs"] = f"prediction.zarr/{self.plan.affinities_head}"
+        words = [word for key, name in names.items() for word in (f"--{key}", str(self._result(part, name)))]
+        return [*words, *self._edges_option(part)]
+
+    def _edges_option(self, part: str) -> list[str]:
+        return [] if self.plan.instance_heads else self.plan.edges_option(part)
 
     def decode_instances(self, part: str) -> Order:
         """Return the order to decode the instances of a part."""

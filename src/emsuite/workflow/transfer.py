@@ -14,15 +14,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
-from emsuite.common.settings import Region, Settings, as_options, load, validate
+from emsuite.common.outputs import manifest_path
+from emsuite.common.settings import Settings, as_options, load, validate
 from emsuite.config.dataset import load_dataset
 from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.trained_with import IfChanged
 from emsuite.data.derived.degradations import DEGRADATIONS
 from emsuite.io.volume import LABELS, RAW
 from emsuite.segmentation.instances.settings import InstanceSettings
+from emsuite.segmentation.settings import ScoringSettings, SegmentationSettings
 from emsuite.targets.heads import instance_heads
-from emsuite.workflow.settings import Folder, Listed, Name, Texts
+from emsuite.workflow.settings import Folder, Listed, Name, OneRegion, Texts, overridden, workers_option
 
 Arm = Literal["transferred", "as_it_is", "own"]
 
@@ -32,11 +35,11 @@ class TransferConfig(Settings):
 
     data_name: Name = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     labelled: Folder
-    labelled_roi: Region = ":,:,:"
+    labelled_roi: OneRegion = ":,:,:"
     other: Folder
-    other_roi: Region = ":,:,:"
+    other_roi: OneRegion = ":,:,:"
     test: Folder
-    test_roi: Region = ":,:,:"
+    test_roi: OneRegion = ":,:,:"
     look: Literal["second_look", "box_and_holes"] | None = None
     set: Texts = ()
     transfer: Name
@@ -46,6 +49,8 @@ class TransferConfig(Settings):
     arms: Annotated[tuple[Arm, ...], Listed, Field(min_length=1)] = ("transferred",)
     data: Folder = Path("data/transfer")
     results: Folder = Path("results/transfer")
+    if_changed: IfChanged = "refuse"
+    segmentation: dict[str, Any] = Field(default_factory=dict)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     container: str = str(CONTAINERS / "emsuite.sif")
 
@@ -57,8 +62,8 @@ class TransferPlan:
     config: TransferConfig
     transfer: NetworkConfig
     segmenter: NetworkConfig
-    decoding: InstanceSettings
-    """Of the data set of the segmenter, whose file says how its instances are decoded."""
+    segmentation: SegmentationSettings
+    """Of the data set of the segmenter, whose file says how its instances are decoded, under the keys of the run."""
 
     @property
     def transfer_iterations(self) -> int:
@@ -88,6 +93,15 @@ class TransferPlan:
         """The folder that domain transfer trains in."""
         return NETWORKS / self.config.transfer / RUNS / self.run
 
+    @property
+    def transfer_checkpoint(self) -> Path:
+        """The checkpoint that labelled images are transferred with."""
+        return self.transfer_folder / "checkpoints" / f"checkpoint_{self.transfer_iterations}.pt"
+
+    def segmenter_checkpoint(self, run: str) -> Path:
+        """Return the checkpoint that a segmenter's run predicts with."""
+        return self.segmenter_folder(run) / "checkpoints" / f"checkpoint_{self.segmenter_iterations}.pt"
+
     def segmenter_folder(self, run: str) -> Path:
         """Return the folder that a segmenter's run trains in."""
         return NETWORKS / self.config.segmenter / RUNS / run
@@ -114,9 +128,9 @@ class TransferPlan:
             return self.config.data / self.config.data_name / f"{name}.zarr"
         return {"b": self.config.other, "test": self.config.test}[name]
 
-    def waited_for(self, *names: str) -> list[Path]:
-        """Return what Snakemake waits for before it reads volumes of look B."""
-        return [Path(f"{self.volume(name)}.manifest.json") if self.config.look else self.volume(name) for name in names]
+    def waited_for(self, name: str) -> list[Path]:
+        """Return what Snakemake waits for before it reads a volume of look B: nothing for a user's own."""
+        return [manifest_path(self.volume(name))] if self.config.look else []
 
     def training_volume(self, arm: str) -> str:
         """Return what a segmenter is trained on, as --data takes it."""
@@ -127,8 +141,8 @@ class TransferPlan:
     def training_input(self, arm: str) -> list[Path]:
         """Return what Snakemake waits for before a segmenter is trained."""
         if arm == "transferred":
-            return [Path(f"{self.results / 'pairs.zarr'}.manifest.json")]
-        return self.waited_for("own") if arm == "own" else [self.config.labelled]
+            return [manifest_path(self.results / "pairs.zarr")]
+        return self.waited_for("own") if arm == "own" else []
 
     @property
     def domains(self) -> list[str]:
@@ -152,13 +166,18 @@ class TransferPlan:
 
     @property
     def decoding_options(self) -> list[str]:
-        """The options of decoding that the data set sets."""
-        return list(as_options(self.decoding, InstanceSettings))
+        """The options of decoding."""
+        instances = as_options(self.segmentation.instances, InstanceSettings)
+        return [*instances, *as_options(self.segmentation, ["block_size"])]
 
-    def network_files(self, name: str) -> list[Path]:
-        """Return the files that describe a network of 02_train."""
-        folder = NETWORKS / name
-        return [file for file in (folder.parent / "dataset.yaml", folder / "network.yaml") if file.exists()]
+    @property
+    def scoring_options(self) -> list[str]:
+        """The options of scoring."""
+        return as_options(self.segmentation, ScoringSettings)
+
+    def workers_option(self, threads: int) -> list[str]:
+        """See `emsuite.workflow.settings.workers_option`."""
+        return workers_option(self.segmentation, threads)
 
 
 def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: bool = True) -> TransferPlan:
@@ -190,5 +209,6 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: 
     elif settings.set:
         raise BadInput(f"{where}: set: are keys of `look`, expected one beside them")
     described = (project / DATASETS / f"{segmenter.dataset}.yaml").is_file()
-    decoding = load_dataset(segmenter.dataset, project / DATASETS).segmentation.instances if described else None
-    return TransferPlan(settings, transfer, segmenter, decoding or InstanceSettings())
+    of_data_set = load_dataset(segmenter.dataset, project / DATASETS).segmentation if described else None
+    segmentation = overridden(of_data_set or SegmentationSettings(), settings.segmentation, "config/transfer.yaml")
+    return TransferPlan(settings, transfer, segmenter, segmentation)

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +15,15 @@ import yaml
 
 from builders import ROOT, files_in
 from emsuite.common.errors import BadInput
-from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.network import load_network
 from emsuite.io.volume import array_names, open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
-from emsuite.training.resume import recorded_grey_range
-from emsuite.training.trainer import train
 from emsuite.training.transfer.cyclegan import _rate
-from emsuite.training.volumes import load_held_out, load_training_data
+from emsuite.training.volumes import load_training_data
 from emsuite.visualization.contents import snapshot_columns
-from small_transfer import two_domains, write_padded, write_valid
+from small_training import end_after_three_checkpoints
+from small_transfer import run, two_domains, write_padded, write_valid
 
 CPU = torch.device("cpu")
 HEADS = ("mask", "contour", "distance")
@@ -34,13 +34,6 @@ EVERYTHING: dict[str, Any] = {
     "detach": ["labels"],
     "constant_iterations": 2,
 }
-
-
-def run(folder: Path, until: int, *overrides: str) -> NetworkConfig:
-    config = load_network(folder, overrides)
-    loaded = load_training_data(config, [], folder, recorded_grey_range(folder, config))
-    assert train(folder, config, loaded, until, CPU, "refuse", load_held_out(config, folder, loaded)) == 0
-    return config
 
 
 def refused(folder: Path, *overrides: str) -> str:
@@ -76,6 +69,81 @@ def test_a_resumed_run_gives_the_same_bytes(tmp_path: Path, form: str) -> None:
     assert {name: len(pool["images"]) for name, pool in saved.pools.items()} == dict.fromkeys(
         "ab", 2 if form == "padded" else 1
     )
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from torch.optim import Adam
+from emsuite.training.transfer import cyclegan
+from emsuite.training.transfer.image_pool import ImagePool
+from small_training import end_after_three_checkpoints
+from small_transfer import run
+
+owner, name, last = {place}
+plain, calls = getattr(owner, name), []
+
+def killed(*arguments):
+    result = plain(*arguments)
+    calls.append(1)
+    if len(calls) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(owner, name, killed)
+run(Path(sys.argv[1]), 4)
+"""
+PLACES = {  # of the third iteration
+    "behind both backward passes": 'cyclegan, "_backward", 3',
+    "between the two pools": 'ImagePool, "query", 5',
+    "between the four optimizers": 'Adam, "step", 10',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_that_is_killed_within_an_iteration_gives_the_same_bytes(tmp_path: Path, place: str) -> None:
+    """Pools, optimizers, statistics, averages and what drops out are those of the iteration that was saved."""
+    keys = {"generator": {"kind": "resnet", "width": 2, "blocks": 1, "dropout": 0.5}, "pool": 1, "optimizers": "each"}
+    folder, straight = tmp_path / "n", tmp_path / "straight"
+    write_padded(folder, keys, ("mask",), training={"average": 0.9})
+    run(folder, 4)
+    folder.rename(straight)
+    write_padded(folder, keys, ("mask",), training={"average": 0.9})
+    code = KILLED.format(place=PLACES[place])
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "tests")})  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    assert checkpoints.iterations(folder) == [2]
+    run(folder, 4)
+    both = [each / "checkpoints/checkpoint_4.pt" for each in (folder, straight)]
+    assert both[0].read_bytes() == both[1].read_bytes()
+    saved = checkpoints.read(both[0])
+    assert saved.optimizers.keys() == {"a2b", "b2a", "d_a", "d_b"}
+    assert saved.pools.keys() == set(saved.domains or {}) == {"a", "b"}
+    rows = [read_losses(each / "log/losses.csv") for each in (folder, straight)]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
+    """As users train: 02_train/train.py, and kill -9 from outside."""
+    for name in ("killed", "straight"):
+        write_valid(tmp_path / name, {"pool": 1}, training={"iterations": 100, "average": 0.9})
+    command = [sys.executable, ROOT / "02_train/train.py", tmp_path / "killed", "--device", "cpu"]
+    assert end_after_three_checkpoints(command, tmp_path / "killed", signal.SIGKILL) < 100
+    for name in ("killed", "straight"):
+        run(tmp_path / name, 100)
+    both = [checkpoints.read(tmp_path / name / "checkpoints/checkpoint_100.pt") for name in ("killed", "straight")]
+    for part in ("networks", "averages", "pools", "optimizers", "normalization"):
+        assert flat(getattr(both[0], part)) == flat(getattr(both[1], part)), part
+
+
+def flat(value: Any) -> Any:
+    """Nested mappings with tensors as bytes, to compare."""
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return value.numpy().tobytes() if isinstance(value, torch.Tensor) else value
 
 
 def test_the_log_names_every_loss(tmp_path: Path) -> None:

@@ -69,11 +69,25 @@ class FrozenPrior(nn.Module):
         return centre_crop(features, wanted)
 
     def check(self, input_shape: Shape, shape: Shape, in_channels: int = 1) -> None:
-        """Run the network once on zeros; raise BadInput as `forward` does, or where it cannot read the input."""
+        """Run the network on zeros.
+
+        Raises:
+            BadInput: as `forward`, or the network cannot read the input, or voxels of the layer are not 4 of the input
+                wide along the axes that `shape` is smaller along: others would lie beside the discriminator's own.
+        """
         weight = next(self._network[0].parameters())
-        x = torch.zeros((1, in_channels, *input_shape), dtype=weight.dtype, device=weight.device)
+        small, large = (
+            torch.zeros((1, in_channels, *sizes), dtype=weight.dtype, device=weight.device)
+            for sizes in (input_shape, [n + 8 * (n != m) for n, m in zip(input_shape, shape, strict=True)])
+        )
         with torch.no_grad():
-            self(x, shape)
+            self(small, shape)
+            sizes = [tuple(self._features(x).shape[2:]) for x in (small, large)]
+        if any(b - a != 2 * (n != m) for a, b, n, m in zip(*sizes, input_shape, shape, strict=True)):
+            raise BadInput(
+                f"prior.layer: '{self.layer}' yields {_text(sizes[0])} voxels for an input of {_text(small.shape[2:])} "
+                f"and {_text(sizes[1])} for {_text(large.shape[2:])}, expected voxels 4 wide"
+            )
 
     def _features(self, x: Tensor) -> Tensor:
         kept: list[Tensor] = []

@@ -38,7 +38,7 @@ from emsuite.training.transfer.geometry import Geometry, make_geometry
 from emsuite.training.transfer.image_pool import ImagePool
 from emsuite.training.transfer.labels import labels_around
 from emsuite.training.transfer.losses import Cycle, Translator, discriminator_losses, generator_losses, weights
-from emsuite.training.transfer.networks import build
+from emsuite.training.transfer.networks import build, load_prior
 from emsuite.training.transfer.panels import make_panels
 from emsuite.training.transfer.processes import average_gradients, everywhere, own_part
 
@@ -58,6 +58,10 @@ class CycleGan:
     def build(self, folder: Path, config: NetworkConfig) -> tuple[dict[str, nn.Module], FrozenWeights | None]:
         """See `TrainingStep.build`: generators `a2b`, `b2a` and discriminators `d_a`, `d_b`, perhaps `d_heads`."""
         return build(folder, config)
+
+    def frozen_weights(self, folder: Path, config: NetworkConfig) -> FrozenWeights | None:
+        """See `TrainingStep.frozen_weights`: those of a discriminator's prior."""
+        return load_prior(folder, config)[1]
 
     def make_optimizers(
         self, networks: Mapping[str, nn.Module], config: NetworkConfig
