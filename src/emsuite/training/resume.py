@@ -29,13 +29,14 @@ from emsuite.training.transfer.domains import Statistics
 
 logger = logging.getLogger(__name__)
 
+_IN_THE_WORKFLOWS = "in the workflows: --config if_changed=continue, run=NAME (of transfer.smk: data_name=NAME)"
 _CHOICES = (
     "--if-changed continue goes on from it with the new ones, NETWORK_DIR/runs/NAME starts anew in a run folder, "
-    "--if-changed keep takes it as it is (in the workflow: --config if_changed=continue, run=NAME, if_changed=keep)"
+    f"--if-changed keep takes it as it is ({_IN_THE_WORKFLOWS}, if_changed=keep)"
 )
 _CHOICES_FROZEN = (
     "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
-    "starts anew in a run folder (in the workflow: --config if_changed=continue, run=NAME)"
+    f"starts anew in a run folder ({_IN_THE_WORKFLOWS})"
 )
 _WHY_NOT = {True: "before its last iteration", False: "without iterations left to train"}
 

@@ -59,6 +59,20 @@ def test_a_region_is_a_piece_of_the_whole(tmp_path: Path) -> None:
     assert np.array_equal(labels.read(), open_volume(a / LABELS).read(labels.roi))
 
 
+@pytest.mark.parametrize(("look", "section"), [(SecondLook(), 9), (BoxAndHoles(), 9), (BoxAndHoles(), 139)])
+def test_an_edit_outside_the_region_counts_where_the_region_depends_on_it(
+    tmp_path: Path, look: SecondLook | BoxAndHoles, section: int
+) -> None:
+    a, b, roi = source(tmp_path), tmp_path / "b.zarr", "160:400,:,:"  # sections 10 to 39
+    degrade(a, b, look, roi=roi)
+    open_volume(a / RAW, "r+").array[section] = 255
+    assert degrade(a, b, look, roi=roi), "made of other voxels"
+    degrade(a, tmp_path / "fresh.zarr", look, roi=roi)
+    assert np.array_equal(open_volume(b / RAW).read(), open_volume(tmp_path / "fresh.zarr" / RAW).read())
+    open_volume(a / LABELS, "r+").array[99] = 7
+    assert not degrade(a, b, look, roi=roi), "labels count within the region alone"
+
+
 def test_grey_values_of_other_types_are_those_of_their_range(tmp_path: Path) -> None:
     plain = SecondLook(blur=(0, 0, 0), noise=0, shot_noise=0, gamma=1, darkest=0, brightest=1, inverted=False)
     for dtype, most in ((np.uint16, 65535), (np.float32, 1)):

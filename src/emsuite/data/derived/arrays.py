@@ -48,13 +48,19 @@ class DerivedArray:
     dtype: np.dtype
     change: Change | None = None
 
+    def around(self, region: Roi) -> Roi:
+        """Return the region of the source on which a region depends, nm."""
+        if self.change is None:
+            return region
+        volume = open_volume(self.source)
+        margin = Coordinate(self.change.margin) * volume.voxel_size
+        return region.grow(margin, margin).intersect(volume.roi)
+
     def read(self, region: Roi) -> np.ndarray:
         """Return its voxels (Z, Y, X) at a region, nm."""
-        volume = open_volume(self.source)
+        volume, around = open_volume(self.source), self.around(region)
         if self.change is None:
-            return _plain(volume.read(region))
-        margin = Coordinate(self.change.margin) * volume.voxel_size
-        around = region.grow(margin, margin).intersect(volume.roi)
+            return _plain(volume.read(around))
         read, write = (
             Roi((each.offset - volume.offset) / volume.voxel_size, each.shape / volume.voxel_size)
             for each in (around, region)
@@ -94,7 +100,7 @@ def write_derived(
     """
     _check_target(to, arrays)
     inputs = {name: array.source for name, array in arrays.items()}
-    sources = {name: voxels_or_times(open_volume(array.source), array.roi) for name, array in arrays.items()}
+    sources = {name: voxels_or_times(open_volume(a.source), a.around(a.roi)) for name, a in arrays.items()}
     settings = dict(settings) | {"sources": sources}
     if is_finished(to, settings):
         return False

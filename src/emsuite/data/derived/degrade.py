@@ -75,7 +75,7 @@ def degrade(
             inside = carried.roi.intersect(region)
             if not inside.empty:
                 arrays[name] = DerivedArray(carried.path, inside, carried.dtype)
-    settings = {"look": look.model_dump(mode="json"), "roi": format_roi(region), "arrays": sorted(arrays)}
+    settings = {"look": look.model_dump(mode="json"), "roi": format_roi(region), "arrays": sorted(arrays), "mean": mean}
     return write_derived(to, arrays, settings, workers, look.seed)
 
 
