@@ -41,6 +41,19 @@ TOKEN = "a word of nobody's".replace(" ", "-")
 RAW = np.random.default_rng(0).integers(0, 256, (30, 34, 38), np.uint8)
 
 
+NPY_1 = b"\x93NUMPY\x01\x00"
+NO_HEADERS = [
+    b"(" * 2000,
+    b"{" * 2000,
+    b"-" * 2000 + b"1",
+    b"{'descr':'|u1','fortran_order':False,'shape':(2,2,2)",
+    b"\xff" * 20,
+    b"{'descr':'|u1','fortran_order':False,'shape':(True,True,8)}",
+    b"{[]:1}",
+    b"{'a':1,1:2}",
+]
+
+
 class Server:
     """A server in a thread of this process."""
 
@@ -156,6 +169,12 @@ def test_it_tells_what_it_serves(server):
         ("/predict?shape=99999999,99999999,99999999", b"abc", 400, "expected 999"),
         ("/predict?shape=0,1,1", b"", 400, "at least 1"),
         ("/predict?shape=a", b"", 400, "expected as 64,64,64"),
+        ("/predict?shape=" + ",".join(["1" * 4400] * 3), b"a", 400, "expected as 64,64,64"),
+        ("/predict?shape=1,1,1&dtype=(1,,)u1", b"a", 400, "expected as 64,64,64"),
+        *[
+            ("/predict", NPY_1 + len(header).to_bytes(2, "little") + header, 400, "no .npy file")
+            for header in NO_HEADERS
+        ],
         ("/predict?shape=1,1,1&dtype=os.system", b"a", 400, "expected as 64,64,64"),
         ("/predict", npy(np.full((30, 30, 30), 7.0, np.float32)), 400, "floats from 7"),
         ("/predict", npy(np.zeros((31, 34, 38), np.uint8)), 400, "40,052 voxels, expected at most 38,760"),
@@ -328,6 +347,29 @@ def test_a_connection_without_a_whole_head_is_closed_after_a_while(server, monke
         while one.recv(1000):
             pass
     one.close()
+
+
+def test_a_client_that_reads_nothing_is_given_up(model, raw, monkeypatch):
+    monkeypatch.setattr(connections, "_SLOWEST", 1.0)
+    many = np.random.default_rng(0).integers(0, 256, (64, 2**10, 2**10), np.uint8)
+    monkeypatch.setattr(Model, "predict", lambda *given: {"affs": many})
+    server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(voxels=RAW.size, waiting=1)))
+    asks = b"GET /volumes/cube HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    try:
+        assert np.array_equal(from_answer(server.ask("/volumes/cube")), many)
+        unread = connections_that_send(server, asks, 2)
+        until(lambda: requests_of(server) == 2)
+        assert server.ask("/volumes/cube")[0] == 503, "an answer on its way has a place"
+        until(lambda: requests_of(server) == 0)
+        for one in unread:
+            one.close()
+        (last,) = connections_that_send(server, asks, 1)
+        until(lambda: requests_of(server) == 1)
+    finally:
+        began = time.monotonic()
+        server.close()
+    assert time.monotonic() - began < 10, "the server ends beside a client that reads nothing"
+    last.close()
 
 
 def test_another_host_name_is_refused(model):

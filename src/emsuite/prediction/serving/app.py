@@ -14,17 +14,20 @@ at a time, a few wait, others are told to come later.
 import asyncio
 import hmac
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
@@ -42,6 +45,11 @@ _LONGEST = 160
 """Characters of a region: two numbers of an axis, of every digit that a float has."""
 _LEAST_RATE = 100_000
 """Bytes a second of a block, beside these seconds: it holds a place."""
+
+_SHAPE = re.compile(r"[0-9]{1,12}(,[0-9]{1,12}){0,7}", re.ASCII)
+_DTYPE = re.compile(r"[<>|=]?[A-Za-z]{1,8}[0-9]{0,6}", re.ASCII)
+_PIECE = 2**20
+"""Bytes of an answer that are on their way at once."""
 
 Region = Annotated[str | None, Query(description="z0:z1,y0:y1,x0:x1, nm.")]
 Head = Annotated[str | None, Query(description="Which head to return (default: the first).")]
@@ -94,18 +102,22 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
             raise HTTPException(404, f"no volume {name[:80]!r}; there are: {', '.join(volumes) or 'none'}")
         wanted = _head(model, head)
         work = partial(_predict_region, model, volumes[name], name, roi, wanted, limits)
-        async with queue.place():
-            return _answer(wanted, await queue.run(partial(_of_whole, files, name, work), request))
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(queue.place())
+            values = await queue.run(partial(_of_whole, files, name, work), request)
+            return _Answer(wanted, values, held.pop_all())
 
     @app.post("/predict", dependencies=known, response_class=Response)
     async def block(request: Request, head: Head = None, shape: str | None = None, dtype: str = "uint8") -> Response:
         wanted, most = _head(model, head), limits.voxels * _BYTES_OF_A_VOXEL + HEADER
         if shape is not None:
             most = limits.voxels * min(_layout(shape, dtype)[1].itemsize, _BYTES_OF_A_VOXEL)
-        async with queue.place():
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(queue.place())
             body = await _body(request, most)
             work = partial(_predict_block, model, body, shape, dtype, wanted, limits)
-            return _answer(wanted, await queue.run(work, request))
+            values = await queue.run(work, request)
+            return _Answer(wanted, values, held.pop_all())
 
     return app
 
@@ -165,8 +177,9 @@ def _predict_block(
 
 def _layout(shape: str, dtype: str) -> tuple[tuple[int, ...], np.dtype]:
     try:
-        sizes = tuple(int(size) for size in shape.split(","))
-        return sizes, np.dtype(dtype)
+        if not _SHAPE.fullmatch(shape) or not _DTYPE.fullmatch(dtype):
+            raise ValueError
+        return tuple(map(int, shape.split(","))), np.dtype(dtype)
     except (ValueError, TypeError):
         raise BadInput(f"shape {shape[:80]!r}, dtype {dtype[:80]!r}: expected as 64,64,64 and uint8") from None
 
@@ -189,5 +202,21 @@ def _of_whole(files: ServedVolumes, name: str, predict: Callable[[], np.ndarray]
         files.check(name)
 
 
-def _answer(head: str, values: np.ndarray) -> Response:
-    return Response(to_npy(values), media_type=NPY, headers={"X-Head": head})
+class _Answer(StreamingResponse):
+    """An array on its way to a client, piece by piece; its place is taken until the client has read it."""
+
+    def __init__(self, head: str, values: np.ndarray, held: AsyncExitStack):
+        """Send the values of a head as .npy, and close `held` behind them."""
+        file = to_npy(values)
+        super().__init__(_pieces(file), media_type=NPY, headers={"X-Head": head, "Content-Length": str(len(file))})
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or end where the client has gone."""
+        async with self._held:
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(file: bytes) -> AsyncIterator[memoryview]:
+    for begin in range(0, len(file), _PIECE):
+        yield memoryview(file)[begin : begin + _PIECE]

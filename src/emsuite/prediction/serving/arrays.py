@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 
 import numpy as np
 
@@ -11,6 +12,11 @@ from emsuite.data.grey_values import TYPES, is_grey
 NPY = "application/x-npy"
 HEADER = 4096
 """Bytes of a .npy file before its voxels, at most."""
+_TOLD = 200
+"""Characters of NumPy's reason, which may quote a whole header."""
+_NO_HEADER = (ValueError, KeyError, EOFError, TypeError, AttributeError, SyntaxError, RecursionError, MemoryError,
+              tokenize.TokenError)  # fmt: skip
+"""How NumPy, which reads a header as Python's literals, says that it is none."""
 _VERSIONS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -23,8 +29,10 @@ def from_npy(body: bytes | bytearray) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(file)
         shape, is_fortran, dtype = _VERSIONS[version](file)
-    except (ValueError, KeyError, EOFError) as error:
-        raise BadInput(f"block: is no .npy file: {error}") from None
+    except _NO_HEADER as error:
+        raise BadInput(f"block: is no .npy file: {str(error)[:_TOLD]}") from None
+    if any(type(size) is not int for size in shape):
+        raise BadInput(f"block: is no .npy file: a shape of {shape}")
     array = from_bytes(memoryview(body)[file.tell() :], shape, dtype)
     return array.reshape(shape[::-1]).transpose() if is_fortran else array
 

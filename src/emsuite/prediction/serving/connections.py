@@ -1,4 +1,7 @@
-"""Connections that send nothing: they are closed after a while, and give way to new ones before."""
+"""Connections that send nothing, or read nothing: they are closed after a while.
+
+Those that send nothing give way to new ones before.
+"""
 
 import asyncio
 from typing import Any
@@ -8,18 +11,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 64
 """Connections at once."""
 _SLOWEST = 10.0
-"""Seconds until the head of a request is there, from the connection, or from its first byte."""
+"""Seconds until the head of a request is there, from the connection, or from its first byte; and until a piece of an
+answer is read."""
 
 
 class Connection(H11Protocol):
-    """HTTP of a connection, with a limit to the time before and between requests."""
+    """HTTP of a connection, with a limit to the time before and between requests, and to that of reading an answer."""
 
+    _stuck: asyncio.TimerHandle | None = None
     _end: asyncio.TimerHandle | None = None
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request; close those that wait longest if there are too many."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # so that a piece of an answer is sent when the one before it is read
         self._wait()
         others = [other for other in self.connections if isinstance(other, Connection) and other is not self]
         others = [other for other in others if not other.transport.is_closing()]
@@ -38,7 +44,19 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Give the client a while to read what was sent."""
+        super().pause_writing()
+        self._stop_watching()
+        self._stuck = self.loop.call_later(_SLOWEST, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read all of it."""
+        self._stop_watching()
+        super().resume_writing()
 
     @property
     def _is_idle(self) -> bool:
@@ -52,3 +70,8 @@ class Connection(H11Protocol):
         if self._end is not None:
             self._end.cancel()
             self._end = None
+
+    def _stop_watching(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
