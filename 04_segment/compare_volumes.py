@@ -31,14 +31,11 @@ def main(target: Path, volumes: tuple[Path, ...], roi: str | None, out: Path | N
 
     With a degraded volume first and a restored one behind it, these are the errors before and after.
     """
-    from emsuite.common.files import write_json
-    from emsuite.evaluation.images.volume_difference import differences
+    from emsuite.evaluation.images.volume_difference import differences, write_differences
 
-    found, region = differences(target, volumes, roi)
+    found, _ = write_differences(out, target, volumes, roi) if out else differences(target, volumes, roi)
     for one in found:
         click.echo(f"{one.volume}: RMSE {one.rmse:.4f}, mean absolute error {one.mae:.4f}, {one.voxels} voxels")
-    if out:
-        write_json(out, {"target": str(target), "roi": region, "differences": [one.as_dict() for one in found]})
 
 
 if __name__ == "__main__":

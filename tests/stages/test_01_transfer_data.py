@@ -65,6 +65,7 @@ def test_bad_input_is_one_line(call_script: Call, volume: Path, tmp_path: Path) 
         ([FILTER, volume / RAW, tmp_path / "out"], "expected room for a block"),
         ([FILTER, volume / RAW, tmp_path / "out", "--set", "patch=[0,16]"], "patch.0: "),
         ([COMPARE, volume / RAW, volume / LABELS], "expected images"),
+        ([COMPARE, volume / RAW, volume / RAW, "--out", next((volume / RAW).glob("*z*r*"))], "not made by this suite"),
     ]:
         done = call_script(*words)
         assert done.code == 2, done.err

@@ -1,8 +1,16 @@
 """Regions of volumes as users write them: `z0:z1,y0:y1,x0:x1` in nm."""
 
+from pathlib import Path
+
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, exact, json_numbers, on_grid
 from emsuite.io.volume import Volume
+
+
+def check_is_zarr(out: Path) -> None:
+    """Raise BadInput if an output that is written in blocks is no zarr by its name."""
+    if out.suffix != ".zarr":
+        raise BadInput(f"{out}: is written in blocks, as zarr; expected a name that ends in .zarr")
 
 
 def has_files(volume: Volume, roi: Roi) -> bool:

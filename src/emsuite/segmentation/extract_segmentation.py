@@ -20,7 +20,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.outputs import check_whole, output, read_json
 from emsuite.common.provenance import recorded_checksum
-from emsuite.io.regions import has_files
+from emsuite.io.regions import check_is_zarr, has_files
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import create_volume, fingerprint, open_volume, split_path
 from emsuite.segmentation.find_segments import lookup_digest, lookup_manifest, read_lookup
@@ -51,6 +51,7 @@ def extract_segmentation(
     Raises:
         BadInput: If the lookup tables were made from other fragments, or lack the threshold.
     """
+    check_is_zarr(out)
     check_whole(fragments)
     volume, origin = open_volume(fragments), fragments_manifest(fragments)
     if lookup_manifest(lookup)["fragments_digest"] != origin["digest"]:

@@ -51,13 +51,25 @@ def test_own_inputs_that_change_while_they_are_read(tmp_path: Path, is_file: boo
     own.write_text("voxels")
     reading = Reading.of({"raw": own / "raw" if is_file else own.parents[1]})
     reading.check()
-    if change == "added":
-        (own.parent / "mask").write_text("1")
+    if change == "added":  # by a copy that is under way
+        (own.parent / "1").write_text("voxels")
+    else:
+        own.write_text("VOXELS") if change == "edited" else own.unlink()
+    if change == "added" and is_file:
         return reading.check()
-    own.write_text("VOXELS") if change == "edited" else own.unlink()
     os.utime(own, (1e9, 1e9)) if change == "edited" else None
     with pytest.raises(BadInput, match="was replaced or edited while it was read"):
         reading.check()
+
+
+@pytest.mark.parametrize("group", [(".zgroup", "{}"), ("zarr.json", '{"node_type": "group"}')])
+def test_a_group_may_get_further_arrays(tmp_path: Path, group: tuple[str, str]) -> None:
+    (tmp_path / "v.zarr/raw/c").mkdir(parents=True)
+    (tmp_path / "v.zarr" / group[0]).write_text(group[1])
+    (tmp_path / "v.zarr/raw/c/0").write_text("voxels")
+    reading = Reading.of({"volume": tmp_path / "v.zarr"})
+    (tmp_path / "v.zarr/raw/c/mask").write_text("1")
+    reading.check()
 
 
 def test_inputs_with_a_record_that_are_edited_while_they_are_read(source: Path, tmp_path: Path) -> None:

@@ -412,7 +412,13 @@ def test_a_token_is_asked_for(model, raw):
     server = Server(make_app(model, open_volumes(model, [f"cube={raw}"]), Limits(token=TOKEN)))
     try:
         assert server.ask("/health")[0] == 200
-        for path, body in (("/network", None), ("/volumes", None), ("/volumes/cube", None), ("/predict", npy(RAW))):
+        for path, body in (
+            ("/network", None),
+            ("/openapi.json", None),
+            ("/volumes", None),
+            ("/volumes/cube", None),
+            ("/predict", npy(RAW)),
+        ):
             assert server.ask(path, body)[0] == 401
             assert server.ask(path, body, Authorization=f"Bearer {TOKEN}x")[0] == 401
             assert server.ask(path, body, Authorization=f"Bearer {TOKEN}")[0] == 200

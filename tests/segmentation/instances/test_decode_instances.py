@@ -172,3 +172,9 @@ def test_heads_that_are_missing_are_named(paths: dict[str, Path], tmp_path: Path
                          InstanceSettings(decoding="cysgan"))  # fmt: skip
     with pytest.raises(BadInput, match=r"prediction\.zarr: has no array .skin."):
         decode_instances(paths | {"contour": paths["contour"].with_name("skin")}, tmp_path / "a.zarr", BCD)
+
+
+def test_a_name_that_is_no_zarr_is_refused_before_anything_is_written(paths: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"out: is written in blocks, as zarr; expected a name that ends in \.zarr"):
+        decode_instances(paths, tmp_path / "out", BCD)
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]

@@ -71,7 +71,7 @@ class Reading:
     inputs: Mapping[str, Path]
     made_from: dict[str, str]
     files: dict[str, dict[Path, tuple[int, int]]]
-    """The sizes and times of files, of inputs with a record as well; further ones may come, as the mask of a volume."""
+    """The sizes and times of files, of inputs with a record as well."""
 
     @classmethod
     def of(cls, inputs: Mapping[str, Path] | None) -> "Reading":
@@ -80,11 +80,12 @@ class Reading:
         return cls(paths, made_from(paths), {name: _files(path) for name, path in paths.items()})
 
     def check(self) -> None:
-        """Raise BadInput if an input was made anew, edited or removed meanwhile."""
+        """Raise BadInput if an input was made anew, edited or removed meanwhile, or grew, as by a copy under way."""
         now = made_from(self.inputs)
         for name, path in self.inputs.items():
-            edited = any(_about(file) != about for file, about in self.files.get(name, {}).items())
-            if edited or now.get(name) != self.made_from.get(name):
+            known = self.files.get(name, {})
+            edited = any(_about(file) != about for file, about in known.items())
+            if edited or now.get(name) != self.made_from.get(name) or _has_grown(path, known):
                 shown = without_secrets(str(path))
                 raise BadInput(f"{shown}: was replaced or edited while it was read; run this stage again")
 
@@ -94,6 +95,20 @@ def _files(path: Path) -> dict[Path, tuple[int, int]]:
     found = [file] if file else (found for found in files_below(path) if found.name not in METADATA)
     abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))
     return {file: about for file, about in abouts if about is not None}
+
+
+def _has_grown(path: Path, known: Mapping[Path, tuple[int, int]]) -> bool:
+    """Return whether files have come; a group may get further arrays, as the mask of a volume."""
+    if len(known) >= _MOST_FILES or _is_group(path):
+        return False
+    return any(file not in known and not file.name.startswith(".") for file in _files(path))
+
+
+def _is_group(path: Path) -> bool:
+    if (path / ".zgroup").is_file():
+        return True
+    document = read_json(path / "zarr.json")
+    return isinstance(document, dict) and document.get("node_type") == "group"
 
 
 def _about(file: Path) -> tuple[int, int] | None:

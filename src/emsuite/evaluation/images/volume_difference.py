@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.outputs import output
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
 from emsuite.data.raw import check_range
 from emsuite.io.regions import format_roi, parse_roi
-from emsuite.io.volume import Volume, open_volume
+from emsuite.io.volume import Volume, fingerprint, open_volume
 
 _SECTIONS = 32
 """Read together."""
@@ -59,6 +61,21 @@ def differences(target: Path, volumes: Sequence[Path], roi: str | None = None) -
         if region.empty:
             raise BadInput(f"{other.path}: covers {other.roi} nm, expected it to overlap the others")
     return [_difference(original, other, region) for other in others], format_roi(region)
+
+
+def write_differences(
+    out: Path, target: Path, volumes: Sequence[Path], roi: str | None = None
+) -> tuple[list[Difference], str]:
+    """Return `differences`, and write them to the JSON file `out`, with its provenance beside it.
+
+    Raises:
+        BadInput: as `differences`, or `out` is there and no result of this suite.
+    """
+    inputs = {"target": target} | {f"volume_{number}": path for number, path in enumerate(volumes, start=1)}
+    with output(out, {"roi": roi}, inputs=inputs, fingerprint=fingerprint):
+        found, region = differences(target, volumes, roi)
+        write_json(out, {"target": str(target), "roi": region, "differences": [one.as_dict() for one in found]})
+    return found, region
 
 
 def _opened(path: Path, original: Volume | None) -> Volume:

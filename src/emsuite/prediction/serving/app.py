@@ -77,24 +77,14 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
         volumes: that clients may name, each as the network reads it.
         limits: of size, number and access.
     """
-    app = FastAPI(title=f"emsuite: {model.name}", docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"emsuite: {model.name}", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(limits.hosts))
     for error, status in ((BadInput, 400), (Changed, 410), (ClientDisconnect, 400)):
         app.add_exception_handler(error, partial(_refused, status))
     queue, known = Queue(limits.waiting), [Depends(_known(limits.token))]
     files = ServedVolumes(volumes)
 
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        return {"status": "ok", "requests": queue.inside}
-
-    @app.get("/network", dependencies=known)
-    async def network() -> dict[str, Any]:
-        return model.describe() | {"most_voxels": limits.voxels}
-
-    @app.get("/volumes", dependencies=known)
-    async def names() -> dict[str, Any]:
-        return {name: {"shape": raw.shape, "roi_nm": str(raw.roi)} for name, raw in volumes.items()}
+    _add_descriptions(app, model, volumes, limits, queue)
 
     @app.get("/volumes/{name}", dependencies=known, response_class=Response)
     async def region(request: Request, name: str, roi: Region = None, head: Head = None) -> Response:
@@ -120,6 +110,27 @@ def make_app(model: Model, volumes: Mapping[str, Volume], limits: Limits) -> Fas
             return _Answer(wanted, values, held.pop_all())
 
     return app
+
+
+def _add_descriptions(app: FastAPI, model: Model, volumes: Mapping[str, Volume], limits: Limits, queue: Queue) -> None:
+    """Add what tells of the server and predicts nothing."""
+    known = [Depends(_known(limits.token))]
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "requests": queue.inside}
+
+    @app.get("/openapi.json", dependencies=known, include_in_schema=False)
+    async def schema() -> dict[str, Any]:
+        return app.openapi()
+
+    @app.get("/network", dependencies=known)
+    async def network() -> dict[str, Any]:
+        return model.describe() | {"most_voxels": limits.voxels}
+
+    @app.get("/volumes", dependencies=known)
+    async def names() -> dict[str, Any]:
+        return {name: {"shape": raw.shape, "roi_nm": str(raw.roi)} for name, raw in volumes.items()}
 
 
 def _known(token: str | None) -> Callable[[Request], None]:

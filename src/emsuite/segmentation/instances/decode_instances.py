@@ -22,7 +22,7 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import Output, check_whole, output
 from emsuite.io.fingerprint import seen, state
-from emsuite.io.regions import has_files
+from emsuite.io.regions import check_is_zarr, has_files
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.instances.decode import DISTANCE
@@ -59,6 +59,7 @@ def decode_instances(
     Raises:
         BadInput: A prediction is no uint8 array, they differ in their grids, or the distance is needed and not there.
     """
+    check_is_zarr(out)
     for path in paths.values():
         check_whole(path)
     decoding = options.resolve(DISTANCE in paths)
