@@ -253,7 +253,7 @@ def test_regions_are_parsed_and_written_back(tmp_path: Path, text: str, begin: t
 @pytest.mark.parametrize(
     "text",
     ["", "0:8", ":,:", ":,:,:,:", "a:b,:,:", "120,:,:", "200:120,:,:", "120:120,:,:", "121:201,:,:", "0:400,:,:",
-     "1.5:3,:,:", "120:160:200,:,:"],
+     "1.5:3,:,:", "120:160:200,:,:", "120:120.001,:,:"],
 )  # fmt: skip
 def test_odd_regions_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadInput) as error:

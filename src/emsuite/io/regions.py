@@ -51,6 +51,8 @@ def parse_roi(text: str, within: Volume) -> Roi:
             raise BadInput(f"ROI {text[:80]!r}: {part[:80]!r} is empty or no range, expected as 0:1040 or :")
     first, last = (on_grid(Coordinate(side), within.voxel_size, within.offset) for side in (begin, end))
     roi = Roi(first, last - first)
+    if roi.empty:
+        raise BadInput(f"ROI {text[:80]!r}: holds no voxel of {within.voxel_size} nm")
     within.check(roi)
     return roi
 
