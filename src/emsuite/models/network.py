@@ -20,7 +20,7 @@ from emsuite.common.errors import BadInput
 from emsuite.models.crop import centre_crop
 from emsuite.models.receptive_field import ReceptiveField, output_shape, receptive_field
 from emsuite.models.transfer.generator import Generator
-from emsuite.models.unet import UNet, convolve, head_layer
+from emsuite.models.unet import UNet, head_layer
 from emsuite.models.unet_settings import UNetSettings
 from emsuite.models.upsample import Interpolate, Upsample
 
@@ -69,7 +69,7 @@ class Network(nn.Module):
         activate = _FINAL[self.settings.final_activation]
         padded = features.shape[1] - self.settings.fmaps_last
         if not padded:
-            return {name: activate(convolve(head, features)) for name, head in heads.items()}
+            return {name: activate(head(features)) for name, head in heads.items()}
         # one product for all heads
         weights, biases = zip(*((head.weight.flatten(1), head.bias) for head in heads.values()), strict=True)
         weight, bias = torch.cat(weights), torch.cat(biases)

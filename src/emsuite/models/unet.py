@@ -23,7 +23,7 @@ from emsuite.common.arrays import Shape
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
 from emsuite.models.unet_settings import UNetSettings, trace
-from emsuite.models.upsample import Interpolate, Upsample, pointwise
+from emsuite.models.upsample import POINTWISE, Interpolate, Upsample
 
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -94,7 +94,7 @@ class UNet(nn.Module):
         settings = self.settings
         conv, norm = _CONV[settings.dims], _BATCH_NORM[settings.dims]
         if settings.residual != "none" and (fmaps < width or (settings.residual == "projected" and fmaps != width)):
-            self._add(f"{name}_shortcut", conv(width, fmaps, 1))
+            self._add(f"{name}_shortcut", POINTWISE[settings.dims](width, fmaps, 1))
         bias = settings.norm == "none" or settings.order != "conv_norm_activation"
         for index, kernel in enumerate(kernels):
             padding = tuple((k - 1) // 2 if pads else 0 for k, pads in zip(kernel, settings.pads, strict=True))
@@ -143,7 +143,7 @@ class UNet(nn.Module):
         lost = [0 if pads else sum(k[axis] - 1 for k in kernels) for axis, pads in enumerate(self.settings.pads)]
         x = centre_crop(x, [n - less for n, less in zip(x.shape[2:], lost, strict=True)])
         if f"{name}_shortcut" in self._modules:
-            return convolve(self.get_submodule(f"{name}_shortcut"), x)
+            return self.get_submodule(f"{name}_shortcut")(x)
         last: Any = self.get_submodule(f"{name}_{len(kernels) - 1}")
         more = last.out_channels - x.shape[1]
         return functional.pad(x, (0, 0) * (x.ndim - 2) + (more // 2, more - more // 2)) if more else x
@@ -206,13 +206,11 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return `layer(x)`: kernels of one voxel by `pointwise`, others in float32 where bfloat16 makes gradients garbage.
+    """Return `layer(x)`, on a CPU in float32 if bfloat16 would make the gradient of the kernels garbage.
 
-    Such garbage comes on a CPU for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves
-    parts of the gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
+    This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
+    gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
     """
-    if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.weight.shape[2:].numel() == 1:
-        return pointwise(x, layer.weight, layer.bias)
     thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
     if thin and x.device.type == "cpu" and torch.is_grad_enabled():
         with torch.autocast("cpu", enabled=False):
@@ -245,4 +243,4 @@ def head_layer(settings: UNetSettings, channels: int) -> nn.Module:
     """
     if settings.stem and settings.output == "image":
         return Upsample(settings.fmaps_last, channels, settings.stem.factor)
-    return _CONV[settings.dims](settings.fmaps_last, channels, 1)
+    return POINTWISE[settings.dims](settings.fmaps_last, channels, 1)

@@ -7,7 +7,7 @@ A transposed convolution is one matrix product and a rearrangement of voxels:
 PyTorch's transposed convolution gives the same numbers, but takes 3 to 10 times as long on a CPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -99,6 +99,26 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if x.device.type == "cpu":
         return functional.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
     return (functional.conv3d if x.ndim == 5 else functional.conv2d)(x, weight, bias)
+
+
+class _Pointwise2d(nn.Conv2d):
+    """A convolution with kernels of one pixel, by `pointwise`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of `x` (N, in, Y, X) float."""
+        return pointwise(x, self.weight, self.bias)
+
+
+class _Pointwise3d(nn.Conv3d):
+    """A convolution with kernels of one voxel, by `pointwise`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of `x` (N, in, Z, Y, X) float."""
+        return pointwise(x, self.weight, self.bias)
+
+
+POINTWISE: dict[int, Callable[..., nn.Module]] = {2: _Pointwise2d, 3: _Pointwise3d}
+"""Layers of kernels of one voxel, by the number of axes."""
 
 
 def repeated(x: Tensor, axis: int, factor: int) -> Tensor:
