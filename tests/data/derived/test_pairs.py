@@ -11,7 +11,8 @@ from emsuite.common.errors import BadInput
 from emsuite.common.outputs import read_manifest
 from emsuite.data.derived.pairs import write_pairs
 from emsuite.data.training_volume import load_training_volume
-from emsuite.io.volume import LABELS, RAW, create_volume, open_volume
+from emsuite.evaluation.images.volume_difference import differences
+from emsuite.io.volume import LABELS, MASK, RAW, create_volume, open_volume
 
 VOXEL = (8, 4, 4)
 IMAGE = np.random.default_rng(0).integers(0, 256, (130, 30, 40), dtype=np.uint8)
@@ -61,6 +62,30 @@ def test_finished_pairs_are_kept_and_others_replaced(tmp_path: Path) -> None:
     write(image, 255 - IMAGE, (8, 8, 8))
     write_pairs(image, labels, tmp_path / "pairs.zarr")
     assert np.array_equal(open_volume(tmp_path / "pairs.zarr" / RAW).read(), 255 - IMAGE[:, :, :38])
+
+
+def test_the_mask_of_labels_comes_along(tmp_path: Path) -> None:
+    image, _ = arrays(tmp_path)
+    labels = write(tmp_path / "v.zarr" / LABELS, IDS)
+    mask = write(tmp_path / "v.zarr" / MASK, (IDS % 2).astype(np.uint8))
+    write_pairs(image, labels, tmp_path / "pairs.zarr")
+    carried = open_volume(tmp_path / "pairs.zarr" / MASK)
+    assert np.array_equal(carried.read(), open_volume(mask).read(carried.roi))
+    assert carried.roi == open_volume(tmp_path / "pairs.zarr" / LABELS).roi
+
+
+def test_an_output_that_has_lost_files_is_refused(tmp_path: Path) -> None:
+    image, labels = arrays(tmp_path)
+    write_pairs(image, labels, tmp_path / "first.zarr")
+    chunk = next(
+        file for file in (tmp_path / "first.zarr" / RAW).rglob("*") if file.is_file() and file.name[0].isdigit()
+    )
+    chunk.unlink()
+    with pytest.raises(BadInput, match=r"first\.zarr: .*run its stage again"):
+        write_pairs(tmp_path / "first.zarr" / RAW, labels, tmp_path / "second.zarr")
+    with pytest.raises(BadInput, match=r"first\.zarr: .*run its stage again"):
+        differences(image, [tmp_path / "first.zarr" / RAW])
+    assert not (tmp_path / "second.zarr").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from emsuite.data.transfer.filtered_patches import filter_patches
 from emsuite.data.transfer.patch_filter import Likeness, PatchFilter
 from emsuite.data.transfer.patches import open_patches
 from emsuite.data.transfer.settings import DomainSettings, DomainVolume
-from emsuite.io.volume import create_volume
+from emsuite.io.volume import create_volume, open_volume
 
 SHAPE, VOXEL, OFFSET = (5, 70, 100), (40, 4, 4), (80, 8, 0)
 RAW = np.random.default_rng(0).integers(10, 200, SHAPE, dtype=np.uint8)
@@ -134,6 +134,18 @@ def test_the_picture_shows_what_is_kept(tmp_path: Path) -> None:
         if z == 2:
             expected[y : y + 16, x : x + 16] = RAW[2, y : y + 16, x : x + 16]
     assert np.abs(shown - expected).max() < 0.501
+
+
+def test_a_corrected_voxel_size_makes_boxes_anew(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr/raw")
+    filter_patches(path, tmp_path / "out", SMALL)
+    before = (tmp_path / "out/boxes.json").read_text()
+    volume = open_volume(path)
+    voxels, half = volume.read(), volume.voxel_size / 2
+    create_volume(path, voxels.shape, voxels.dtype, half, (0, 0, 0)).array[...] = voxels
+    filter_patches(path, tmp_path / "out", SMALL)
+    filter_patches(path, tmp_path / "fresh", SMALL)
+    assert before != (tmp_path / "out/boxes.json").read_text() == (tmp_path / "fresh/boxes.json").read_text()
 
 
 def test_the_same_filter_gives_the_same_bytes_and_is_not_run_again(tmp_path: Path) -> None:

@@ -111,6 +111,26 @@ def test_labels_are_renumbered_and_grey_values_of_any_type_are_read(tmp_path: Pa
     assert load_patches(ranged, VOXEL, tmp_path, None).volumes[0].raw[:, :, :].flatten().tolist() == [0, 1, 1, 1]
 
 
+def test_negative_labels_are_refused(tmp_path: Path) -> None:
+    labels = np.array([0, -1, 5, 7], np.int32).reshape(1, 1, 2, 2)
+    for name, stack in (("trainA.tif", labels.astype(np.uint8)), ("trainS.tif", labels)):
+        tifffile.imwrite(tmp_path / name, stack, photometric="minisblack")
+    settings = DomainSettings(patches=tmp_path / "trainA.tif", patch_labels=tmp_path / "trainS.tif")
+    with pytest.raises(BadInput, match=r"trainS\.tif/0: holds the label -1, expected 0"):
+        load_patches(settings, VOXEL, tmp_path, None)
+
+
+def test_an_edit_of_a_patch_that_keeps_its_size_is_seen(tmp_path: Path) -> None:
+    images = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)
+    tifffile.imwrite(tmp_path / "trainA.tif", images, photometric="minisblack")
+    settings = DomainSettings(patches=tmp_path / "trainA.tif")
+    before = load_patches(settings, VOXEL, tmp_path, None).contents()
+    tifffile.imwrite(tmp_path / "trainA.tif", images, photometric="minisblack")
+    assert load_patches(settings, VOXEL, tmp_path, None).contents() == before
+    tifffile.imwrite(tmp_path / "trainA.tif", images[::-1], photometric="minisblack")
+    assert load_patches(settings, VOXEL, tmp_path, None).contents() != before
+
+
 def test_floats_beyond_0_to_1_need_a_range(tmp_path: Path) -> None:
     values = np.linspace(0, 3, 4, dtype=np.float32).reshape(1, 1, 2, 2)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")

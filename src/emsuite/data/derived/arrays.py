@@ -16,7 +16,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import is_finished, output
+from emsuite.common.outputs import check_whole, is_finished, output
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import has_files
@@ -96,9 +96,11 @@ def write_derived(
         seed: For the record.
 
     Raises:
-        BadInput: `to` cannot be written, or holds what this suite did not write.
+        BadInput: `to` cannot be written, or holds what this suite did not write; or a source has lost files.
     """
     _check_target(to, arrays)
+    for array in arrays.values():
+        check_whole(array.source)
     inputs = {name: array.source for name, array in arrays.items()}
     sources = {name: voxels_or_times(open_volume(a.source), a.around(a.roi)) for name, a in arrays.items()}
     settings = dict(settings) | {"sources": sources}

@@ -1,6 +1,6 @@
 """Pairs of images and their labels on one region, as the next step of a workflow trains on them.
 
-VOLUME.zarr, VOLUME.h5    volumes/raw and volumes/labels/neuron_ids
+VOLUME.zarr, VOLUME.h5    volumes/raw and volumes/labels/neuron_ids, with the mask of labels if there is one
 FOLDER                    images.h5 and labels.h5, each with the dataset `main`, as PyTorch Connectomics reads them
 """
 
@@ -12,7 +12,7 @@ from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
 from emsuite.io.regions import format_roi, parse_roi
-from emsuite.io.volume import LABELS, RAW, Volume, open_volume
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume, split_path
 
 MAIN = "main"
 """The dataset in files of a folder."""
@@ -43,7 +43,7 @@ def write_pairs(
     ids = DerivedArray(labels, region, objects.dtype)
     settings = {"roi": format_roi(region)}
     if not as_main:
-        write_derived(to, {RAW: raw, LABELS: ids}, settings, workers)
+        write_derived(to, {RAW: raw, LABELS: ids} | _mask(labels, region), settings, workers)
         return region
     if to.suffix:
         raise BadInput(f"{to}: expected a folder for images.h5 and labels.h5, a name without an ending")
@@ -51,6 +51,16 @@ def write_pairs(
     for name, array in (("images.h5", raw), ("labels.h5", ids)):
         write_derived(to / name, {MAIN: array}, settings)
     return region
+
+
+def _mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
+    """Return the mask of the labels, if they are a volume's own and it has one: where somebody labelled."""
+    container, name = split_path(labels)
+    if name != LABELS or not holds_array(container / MASK):
+        return {}
+    mask = open_volume(container / MASK)
+    inside = mask.roi.intersect(region)
+    return {} if inside.empty else {MASK: DerivedArray(mask.path, inside, mask.dtype)}
 
 
 def _region(image: Volume, labels: Volume, roi: str | None) -> Roi:

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import is_finished, output
+from emsuite.common.geometry import Coordinate, Roi, json_numbers
+from emsuite.common.outputs import check_whole, is_finished, output
 from emsuite.data.transfer.filter_volume import Block, CutVolume, choose_blocks
 from emsuite.data.transfer.patch_filter import PatchFilter, cut, resized
 from emsuite.data.transfer.patches import save_patches
@@ -51,7 +51,10 @@ def filter_patches(
     """
     inputs = {"volume": volume} | ({"labels": labels} if labels else {})
     inputs |= {"target": settings.likeness.target} if settings.likeness else {}
-    made_from = {name: voxels_or_times(open_volume(path)) for name, path in inputs.items()}
+    for path in inputs.values():
+        check_whole(path)
+    opened = {name: open_volume(path) for name, path in inputs.items()}
+    made_from = {name: [voxels_or_times(each), json_numbers(each.voxel_size)] for name, each in opened.items()}
     recorded = {"filter": settings.model_dump(mode="json"), "stack": stack, "made_from": made_from}
     if is_finished(to, recorded):
         rows = list(csv.DictReader((to / "blocks.csv").open(newline="")))

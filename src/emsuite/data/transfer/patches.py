@@ -98,6 +98,10 @@ def check_match(labels: Patches, images: Patches) -> None:
                 raise BadInput(f"{labels.path / mine}: stands for the image {theirs}, expected labels of its name")
 
 
+_HERE = "PATCH"
+"""Stands in messages for the path of a patch."""
+
+
 @dataclass(frozen=True)
 class StoredPatch:
     """A patch on disk, which yields tensors as one in memory would."""
@@ -119,8 +123,12 @@ class StoredPatch:
         return CPU
 
     def __getitem__(self, box: tuple[slice, ...]) -> Tensor:
-        """Return the voxels of a box."""
-        return self.convert(np.array(self.patches[self.number][box], order="C"))
+        """Return the voxels of a box; raise BadInput if they cannot be converted."""
+        try:
+            return self.convert(np.array(self.patches[self.number][box], order="C"))
+        except BadInput as error:
+            name = self.patches.names[self.number]
+            raise BadInput(str(error).replace(_HERE, f"{self.patches.path}/{name}")) from None
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,9 @@ def grey_reader(patches: Patches, settings: DomainSettings, recorded: GreyRange 
 
 
 def label_patch(voxels: np.ndarray) -> Tensor:
-    """Return the labels of a patch as int32, renumbered from 1; 0 stays."""
+    """Return the labels of a patch as int32, renumbered from 1; 0 stays; raise BadInput for negative ones."""
+    if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
+        raise BadInput(f"{_HERE}: holds the label {voxels.min()}, expected 0 for background and labels above")
     unsigned = np.array(voxels).view(f"u{voxels.dtype.itemsize}")
     return torch.from_numpy(fastremap.renumber(unsigned)[0].astype(np.int32))
 

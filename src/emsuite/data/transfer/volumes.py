@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from emsuite.data.raw import check_raw
 from emsuite.data.training_volume import Ones, TrainingVolume, labels_source, raw_source
 from emsuite.data.transfer.patches import StoredPatch, check_match, grey_reader, label_patch, open_patches
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume
-from emsuite.io.fingerprint import content
+from emsuite.io.fingerprint import content, seen
 from emsuite.io.regions import parse_roi
 from emsuite.io.volume import StatedOtherwise, Volume, is_url, open_volume, split_path
 
@@ -216,7 +216,16 @@ def _place_name(path: Path) -> str:
 
 
 def _checksums(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    return [{"patches": path.name, "checksum": checksum(path)} for path in paths]
+    """Return the files of patches by names, sizes and contents; of more than `MOST_BYTES` by their times."""
+    files = [(path, seen(path)) for path in paths]
+    return [
+        {"patches": path.name, "checksum": checksum(path), "content": now["content" if _is_read(now) else "files"]}
+        for path, now in files
+    ]
+
+
+def _is_read(now: Mapping[str, str]) -> bool:
+    return now["content"].startswith("sha256:")
 
 
 def _three(numbers: Coordinate) -> tuple[int, int, int]:

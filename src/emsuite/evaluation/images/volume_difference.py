@@ -13,7 +13,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import write_json
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import output
+from emsuite.common.outputs import check_whole, output
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
 from emsuite.data.raw import check_range
 from emsuite.io.regions import format_roi, parse_roi
@@ -51,8 +51,10 @@ def differences(target: Path, volumes: Sequence[Path], roi: str | None = None) -
         the differences, and the region as a text, nm.
 
     Raises:
-        BadInput: voxels differ in size or place, or a volume does not cover the region.
+        BadInput: voxels differ in size or place, a volume does not cover the region, or an output has lost files.
     """
+    for path in (target, *volumes):
+        check_whole(path)
     original = _opened(target, None)
     others = [_opened(path, original) for path in volumes]
     region = original.roi if roi is None else parse_roi(roi, original)
