@@ -127,6 +127,27 @@ def test_a_stopped_run_goes_on(
     assert np.array_equal(decoded(out), decode(predictions(), BCD.resolve(True)))
 
 
+def test_a_stopped_run_that_has_lost_labels_floods_again(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, size, real = tmp_path / "a.zarr", (40, 40, 40), flood_blocks.write_lookup
+
+    def stop_in_the_third_round(*args: object) -> None:
+        if (out / ".decoding/done/flood 3").exists():
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(flood_blocks, "write_lookup", stop_in_the_third_round)
+    with pytest.raises(KeyboardInterrupt):
+        decode_instances(paths, out, BCD, block_size=size)
+    monkeypatch.setattr(flood_blocks, "write_lookup", real)
+    labels = [file for file in (out / "flooded").rglob("*") if file.is_file() and file.name[0].isdigit()]
+    for file in labels:
+        file.unlink()
+    decode_instances(paths, out, BCD, block_size=size)
+    assert np.array_equal(decoded(out), decode(predictions(), BCD.resolve(True)))
+
+
 @pytest.mark.slow
 def test_a_killed_command_goes_on(paths: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "a.zarr"

@@ -17,6 +17,7 @@ import numpy as np
 
 from emsuite.blockwise.grid import Block
 from emsuite.blockwise.run import BlockWorkers, run_blocks
+from emsuite.common.files import remove
 from emsuite.io.regions import has_files
 from emsuite.io.volume import open_volume
 from emsuite.segmentation.instances.decode import landscape, seed_components
@@ -31,6 +32,7 @@ from emsuite.segmentation.region_graph import ids_of_block
 def flood_blocks(process: "FloodBlock", workers: BlockWorkers, run: str) -> int:
     """Flood the volume, and write the labels of all blocks and their sizes; return the number of rounds."""
     cached_lookup.cache_clear()  # an earlier call of this process may have read another table there
+    _forget_rounds_if_lost(process)
     number = 1
     while True:
         scratch = process.scratch
@@ -39,6 +41,17 @@ def flood_blocks(process: "FloodBlock", workers: BlockWorkers, run: str) -> int:
         if not any((scratch.folder / "faces" / str(number)).glob("*.npz")):
             return number
         number += 1
+
+
+def _forget_rounds_if_lost(process: "FloodBlock") -> None:
+    """Remove all rounds of a stopped run if a block has lost its labels: the other blocks' rounds build on them."""
+    scratch = process.scratch
+    finished = (scratch.grid.block(int(marker.stem)) for marker in scratch.done("flood 1").glob("*.done"))
+    if all(process.is_whole(block) for block in finished):
+        return
+    folders = [scratch.folder / "faces", scratch.folder / "sizes"]
+    for folder in [*folders, *scratch.done("flood 1").parent.glob("flood *")]:
+        remove(folder)
 
 
 @dataclass(frozen=True)
