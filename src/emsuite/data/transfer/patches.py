@@ -98,10 +98,6 @@ def check_match(labels: Patches, images: Patches) -> None:
                 raise BadInput(f"{labels.path / mine}: stands for the image {theirs}, expected labels of its name")
 
 
-_HERE = "PATCH"
-"""Stands in messages for the path of a patch."""
-
-
 @dataclass(frozen=True)
 class StoredPatch:
     """A patch on disk, which yields tensors as one in memory would."""
@@ -123,12 +119,8 @@ class StoredPatch:
         return CPU
 
     def __getitem__(self, box: tuple[slice, ...]) -> Tensor:
-        """Return the voxels of a box; raise BadInput if they cannot be converted."""
-        try:
-            return self.convert(np.array(self.patches[self.number][box], order="C"))
-        except BadInput as error:
-            name = self.patches.names[self.number]
-            raise BadInput(str(error).replace(_HERE, f"{self.patches.path}/{name}")) from None
+        """Return the voxels of a box."""
+        return self.convert(np.array(self.patches[self.number][box], order="C"))
 
 
 @dataclass(frozen=True)
@@ -167,10 +159,10 @@ def grey_reader(patches: Patches, settings: DomainSettings, recorded: GreyRange 
     return GreyReader(patches.path, grey_range, torch.float32)
 
 
-def label_patch(voxels: np.ndarray) -> Tensor:
-    """Return the labels of a patch as int32, renumbered from 1; 0 stays; raise BadInput for negative ones."""
+def label_patch(voxels: np.ndarray, name: str) -> Tensor:
+    """Return the labels of a patch as int32, renumbered from 1; 0 stays. Negative ones raise BadInput with `name`."""
     if voxels.dtype.kind == "i" and voxels.size and voxels.min() < 0:
-        raise BadInput(f"{_HERE}: holds the label {voxels.min()}, expected 0 for background and labels above")
+        raise BadInput(f"{name}: holds the label {voxels.min()}, expected 0 for background and labels above")
     unsigned = np.array(voxels).view(f"u{voxels.dtype.itemsize}")
     return torch.from_numpy(fastremap.renumber(unsigned)[0].astype(np.int32))
 

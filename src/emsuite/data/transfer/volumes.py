@@ -120,7 +120,8 @@ def load_patches(settings: DomainSettings, voxel_size: Coordinate, project: Path
     for number in range(len(images)):
         sources: list[Source] = [StoredPatch(images, number, read, read.dtype)]
         if labels is not None:
-            sources.append(StoredPatch(labels, number, label_patch, torch.int32))
+            read_labels = partial(label_patch, name=f"{labels.path}/{labels.names[number]}")
+            sources.append(StoredPatch(labels, number, read_labels, torch.int32))
         held = sources if stream else [source[:, :, :] for source in sources]
         own, mask = (held[1], Ones(images.shape)) if labels is not None else (None, None)
         name = f"{images.path}/{images.names[number]}"
