@@ -19,6 +19,7 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.io.place import told_above
 from emsuite.io.volume import (
     LABELS,
     RAW,
@@ -41,7 +42,9 @@ _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 
 def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
-    """Return a text that changes with any file of an array, and the newest time of change, ns.
+    """Return a text that changes with any file of an array, or with its place, and the newest time of change, ns.
+
+    The place is what `emsuite.io.place.told_above` tells.
 
     Args:
         path: a file, a folder, or an array in a file, as `cube.h5/volumes/raw`.
@@ -73,6 +76,7 @@ def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
             about = item.stat() if item.exists() else item.lstat()  # a link may lead nowhere
             lines.append(f"{item.relative_to(path)} {_of(about, with_numbers)}")
             newest = max(newest, about.st_mtime_ns)
+    lines += [place] if (place := told_above(path)) else []
     return _text(lines), newest
 
 
@@ -122,7 +126,7 @@ def is_on_server(path: Path) -> bool:
 
 def seen(path: Path) -> dict[str, str]:
     """Return what a record keeps of the files of an array, or of another folder, for `is_as_seen`."""
-    return {"files": times(path), "content": _content(path)}
+    return {"files": times(path), "content": _content(path), "place": told_above(path)}
 
 
 def seen_arrays(container: Path) -> dict[str, dict[str, str]]:
@@ -140,6 +144,8 @@ def is_as_seen(path: Path, earlier: Mapping[str, Any]) -> bool:
     """Return whether an array, or a folder, is what `seen` saw. Where times are new, files are read."""
     if times(path) == earlier.get("files"):
         return True
+    if "place" in earlier and earlier["place"] != told_above(path):
+        return False
     known = str(earlier.get("content"))
     return known.startswith("sha256:") and _content(path) == known
 

@@ -31,8 +31,8 @@ class OrderedArray:
 
     def __init__(self, array: Any, axes: Sequence[int]):
         """Show `array`; `axes` are its axes in the order in which they are seen."""
-        self._array, self._axes = array, tuple(axes)
-        self.ndim = len(self._axes)
+        self._array, self.axes = array, tuple(axes)
+        self.ndim = len(self.axes)
         self.dtype = array.dtype
         self.shape = self._seen(array.shape)
 
@@ -49,21 +49,21 @@ class OrderedArray:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Return the voxels at slices or whole numbers, one for each axis that is seen; the rest is taken whole."""
         stored, single = self._stored_index(index)
-        left_out = [axis for axis in range(self._array.ndim) if axis not in self._axes]
+        left_out = [axis for axis in range(self._array.ndim) if axis not in self.axes]
         voxels = np.asarray(self._array[stored]).squeeze(tuple(left_out))
-        return voxels.transpose(np.argsort(np.argsort(self._axes))).squeeze(single)
+        return voxels.transpose(np.argsort(np.argsort(self.axes))).squeeze(single)
 
     def __setitem__(self, index: Any, voxels: Any) -> None:
         """Write voxels where `__getitem__` reads them."""
         stored, single = self._stored_index(index)
-        left_out = [axis for axis in range(self._array.ndim) if axis not in self._axes]
+        left_out = [axis for axis in range(self._array.ndim) if axis not in self.axes]
         if np.ndim(voxels):
             voxels = np.expand_dims(np.asarray(voxels), single)
-            voxels = np.expand_dims(voxels.transpose(np.argsort(self._axes)), tuple(left_out))
+            voxels = np.expand_dims(voxels.transpose(np.argsort(self.axes)), tuple(left_out))
         self._array[stored] = voxels
 
     def _seen(self, lengths: Sequence[int] | None) -> Any:
-        return None if lengths is None else tuple(lengths[axis] for axis in self._axes)
+        return None if lengths is None else tuple(lengths[axis] for axis in self.axes)
 
     def _stored_index(self, index: Any) -> tuple[tuple[slice, ...], tuple[int, ...]]:
         """Return the index of the stored array, and the axes seen that one number was asked of."""
@@ -73,7 +73,7 @@ class OrderedArray:
         parts[at : at + 1] = more
         single = tuple(axis for axis, part in enumerate(parts) if not isinstance(part, slice))
         stored = [slice(None)] * self._array.ndim
-        for axis, part in zip(self._axes, parts, strict=True):
+        for axis, part in zip(self.axes, parts, strict=True):
             stored[axis] = part if isinstance(part, slice) else slice(int(part), int(part) + 1 or None)
         return tuple(stored), single
 
