@@ -1,4 +1,4 @@
-"""What a group says of its array counts as the array's own: corrected metadata are seen, those of neighbours are not."""
+"""What a group says of its array counts as the array's own: corrections are seen, those of neighbours are not."""
 
 import json
 from collections.abc import Callable

@@ -9,6 +9,7 @@ import numpy as np
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
+from emsuite.common.outputs import check_whole
 from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey, warn_of_range
 from emsuite.data.normalization import GreyScale, Normalization
 from emsuite.io.values import check_not_empty, in_unit_range
@@ -32,8 +33,9 @@ def open_raw(
         measured: the range of the training volumes, see `in_grey_range`.
 
     Raises:
-        BadInput: the network cannot read it.
+        BadInput: the network cannot read it, or it has lost files since the suite wrote it.
     """
+    check_whole(path, is_edited=True)
     raw = open_volume(path if is_url(path) else os.path.realpath(path))
     check_raw(raw, voxel_size)
     chosen = in_grey_range(raw, normalization or Normalization(), measured)

@@ -13,6 +13,7 @@ import torch
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
+from emsuite.common.outputs import check_whole
 from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey
 from emsuite.data.labels_mask import MaskRule, mask_of
 from emsuite.data.normalization import Normalization
@@ -106,9 +107,11 @@ def load_training_volume(
         measured: the range for `percentiles`.
 
     Raises:
-        BadInput: an array is missing or has a wrong type, arrays differ in their voxels, or do not overlap.
+        BadInput: an array is missing or has a wrong type, arrays differ in their voxels, do not overlap, or have
+            lost files since the suite wrote them.
     """
     path = Path(path)
+    check_whole(path, is_edited=True)
     raw, labels = open_volume(path / RAW), open_volume(path / LABELS)
     mask = open_volume(path / MASK) if holds_array(path / MASK) else None
     _check_axes(raw, labels, *([mask] if mask else []))

@@ -89,9 +89,12 @@ def compare(
 
     Raises:
         BadInput: Sections are to be scored without labels, no node of the skeletons lies in `roi`, or the arrays hold
-            no ids (see `contingency`).
+            no ids (see `contingency`), or have lost files since the suite wrote them.
     """
     check_whole(segmentation.path)
+    for array in (truth.labels, truth.mask):
+        if array is not None:
+            check_whole(array.path, is_edited=True)
     if in_sections and truth.labels is None:
         raise BadInput("sections are scored by labels; expected labels beside the skeletons")
     grid = _grid(roi, segmentation, block_size, in_sections)

@@ -1,5 +1,6 @@
 """Pairs of images and labels."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,16 @@ import numpy as np
 import pytest
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import remove
+from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import read_manifest
 from emsuite.data.derived.pairs import write_pairs
+from emsuite.data.raw import open_raw
 from emsuite.data.training_volume import load_training_volume
+from emsuite.data.transfer.domain import load_domain
+from emsuite.data.transfer.settings import DomainSettings, DomainVolume
+from emsuite.evaluation.compare import compare
+from emsuite.evaluation.ground_truth import GroundTruth
 from emsuite.evaluation.images.volume_difference import differences
 from emsuite.io.volume import LABELS, MASK, RAW, create_volume, open_volume
 
@@ -74,18 +82,49 @@ def test_the_mask_of_labels_comes_along(tmp_path: Path) -> None:
     assert carried.roi == open_volume(tmp_path / "pairs.zarr" / LABELS).roi
 
 
-def test_an_output_that_has_lost_files_is_refused(tmp_path: Path) -> None:
-    image, labels = arrays(tmp_path)
-    write_pairs(image, labels, tmp_path / "first.zarr")
-    chunk = next(
-        file for file in (tmp_path / "first.zarr" / RAW).rglob("*") if file.is_file() and file.name[0].isdigit()
-    )
-    chunk.unlink()
+def as_domain(pairs: Path) -> Any:
+    volume = DomainVolume(raw=pairs / RAW, labels=pairs / LABELS)
+    return load_domain(DomainSettings(volumes=(volume,)), "a", Coordinate(VOXEL), (4, 8, 8))
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "pairs": lambda pairs: write_pairs(pairs / RAW, pairs / LABELS, pairs.with_name("second.zarr")),
+    "differences": lambda pairs: differences(pairs / RAW, [pairs / RAW]),
+    "training": load_training_volume,
+    "prediction": lambda pairs: open_raw(pairs / RAW, VOXEL),
+    "domain": as_domain,
+    "ground truth": lambda pairs: compare(
+        open_volume(pairs.with_name("a.zarr") / "ids"), GroundTruth(open_volume(pairs / LABELS)),
+        open_volume(pairs / LABELS).roi, pairs.with_name("tables"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("of", [RAW, LABELS])
+def test_an_output_that_has_lost_files_is_refused(tmp_path: Path, reader: str, of: str) -> None:
+    pairs = tmp_path / "first.zarr"
+    write_pairs(*arrays(tmp_path), pairs)
+    READERS[reader](pairs)
+    for made in ("second.zarr", "tables"):
+        remove(tmp_path / made)
+    next(file for file in (pairs / of).rglob("*") if file.is_file() and file.name[0].isdigit()).unlink()
     with pytest.raises(BadInput, match=r"first\.zarr: .*run its stage again"):
-        write_pairs(tmp_path / "first.zarr" / RAW, labels, tmp_path / "second.zarr")
-    with pytest.raises(BadInput, match=r"first\.zarr: .*run its stage again"):
-        differences(image, [tmp_path / "first.zarr" / RAW])
+        READERS[reader](pairs)
     assert not (tmp_path / "second.zarr").exists()
+
+
+@pytest.mark.parametrize("ending", ["zarr", "h5"])
+@pytest.mark.parametrize("reader", ["training", "prediction", "domain"])
+def test_an_output_that_a_user_has_edited_is_read(tmp_path: Path, reader: str, ending: str) -> None:
+    pairs = tmp_path / f"first.{ending}"
+    write_pairs(*arrays(tmp_path), pairs)
+    if ending == "h5":
+        with h5py.File(pairs, "r+") as file:
+            file[LABELS][:8] = 7
+    else:
+        open_volume(pairs / LABELS, "r+").array[:8] = 7
+    READERS[reader](pairs)
 
 
 @pytest.mark.parametrize(

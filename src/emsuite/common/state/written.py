@@ -37,7 +37,7 @@ def difference(path: Path, record: Any, is_edited: bool = False) -> str | None:
     Args:
         path: a file, or a folder.
         record: what `output` put under `written`; anything else, as in manifests of earlier versions, is no record.
-        is_edited: users may edit it, and only files of a folder that are gone count.
+        is_edited: users may edit it, and only files that are gone count.
     """
     if not isinstance(record, Mapping) or not record:
         return None
@@ -45,7 +45,7 @@ def difference(path: Path, record: Any, is_edited: bool = False) -> str | None:
         if not path.is_file():
             return "is gone"
         about = path.stat()
-        if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")):
+        if (about.st_size, about.st_mtime_ns) == (record.get("size"), record.get("mtime_ns")) or is_edited:
             return None
         return None if sha256(path) == record["sha256"] else "holds something else than was written"
     for name, listing in record.items():

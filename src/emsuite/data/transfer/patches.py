@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import check_finished
+from emsuite.common.outputs import check_whole
 from emsuite.data.grey_values import TYPES, GreyRange, is_grey, range_of_type
 from emsuite.data.training_volume import CPU
 from emsuite.data.transfer.settings import DomainSettings
@@ -58,7 +58,7 @@ class Patches:
 
 def open_patches(path: Path) -> Patches:
     """Open a TIFF of 4 axes or a folder of patches; raise BadInput if it is missing, empty or neither."""
-    check_finished(path)
+    check_whole(path, is_edited=True)
     if path.is_dir():
         names = patch_names(path)
         first = read_patch(path / names[0])

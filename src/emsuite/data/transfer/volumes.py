@@ -16,7 +16,7 @@ from emsuite.common.device import free_memory
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.common.outputs import check_finished
+from emsuite.common.outputs import check_finished, check_whole
 from emsuite.common.provenance import checksum
 from emsuite.common.settings import Settings, load, validate
 from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range
@@ -169,6 +169,7 @@ def _read_boxes(path: Path) -> tuple[Box, ...]:
 
 
 def _open(path: Path, voxel_size: Coordinate) -> Volume:
+    check_whole(path, is_edited=True)
     try:
         return open_volume(path, voxel_size=[float(n) for n in voxel_size])
     except StatedOtherwise:
