@@ -5,6 +5,7 @@ import resource
 import runpy
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -55,40 +56,51 @@ prediction: {{input_shape: [1, 256, 256]}}
 def main(iterations: int, peers: bool, json_path: Path | None) -> None:
     """Train on the synthetic plate from fresh weights, as 02_train/train.py does: batches of 8 of 64x64 pixels.
 
-    CAREamics trains its own U-Net of the same depth and widths, at mean absolute error with flips and turns, on the
-    same normalized images. It has fewer weights: its last convolution of a level halves the channels.
+    CAREamics trains at mean absolute error with flips and turns, on the same normalized images: the same network, made
+    of its own blocks, and the network that it has by default, whose last convolution of a level halves the channels.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plate = make_plate(folder)
         arrays = [save(folder / f"{c}.npy", images(plate, c)) for c in ("phase", "nuclei")] if peers else []
-        rows = [
-            measure(write_network(folder / f"microdl/{precision}", plate), arrays, precision, iterations)
-            for precision in ("float32", "bfloat16")
-        ]
+        rows = []
+        for precision in ("float32", "bfloat16"):
+            rows += measure(write_network(folder / f"microdl/{precision}", plate), arrays, precision, iterations)
     report(rows, json_path)
 
 
-def measure(network: Path, arrays: list[Path], precision: str, iterations: int) -> Row:
-    """Return the row of one precision; without arrays the peer is left out."""
-    import torch
-
+def measure(folder: Path, arrays: list[Path], precision: str, iterations: int) -> list[Row]:
+    """Return the rows of one precision; without arrays the peer is left out."""
     from emsuite.training.volumes import load_training_data
 
-    config = load_network(network, [f"training.precision={precision}"])
-    wall = time_iterations(network, config, load_training_data(config, [], ROOT), "cpu", 0, iterations)
+    config = load_network(folder, [f"training.precision={precision}"])
+    wall = time_iterations(folder, config, load_training_data(config, [], ROOT), "cpu", 0, iterations)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     weights = sum(p.numel() for p in build_network(config).parameters())
     name = f"training images, 2-D U-Net, {precision}, {BATCH} of {PATCH}x{PATCH}: iteration with its data"
     ours = f"{seconds(wall)}, {weights:,} weights"
     if not arrays:
-        return Row(name, ours, "", None, "", memory(used))
+        return [Row(name, ours, "", None, "", memory(used))]
+    rows = []
+    for network, of in (("same", "the same network"), ("own", "its own network")):
+        answer = ask_careamics(arrays, precision, iterations, network)
+        if network == "same" and answer["parameters"] != weights:
+            raise RunFailed(f"CAREamics trains {answer['parameters']} weights, expected {weights}")
+        theirs = peer_cost(answer)
+        beside = f"CAREamics {seconds(theirs.wall)}, {answer['parameters']:,} weights"
+        goal = ">= 1.5" if network == "same" else ""
+        used_by = f"{memory(used)} / {memory(theirs.memory)}"
+        rows.append(Row(f"{name}, beside {of}", ours, beside, theirs.wall / wall, goal, used_by))
+    return rows
+
+
+def ask_careamics(arrays: list[Path], precision: str, iterations: int, network: str) -> dict[str, Any]:
+    """Return what the peer measured; for the networks see its script."""
+    import torch
+
     mixed = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
-    answer = ask_peer("careamics", "train.py", *arrays, PATCH, BATCH, iterations, mixed,
-                      OMP_NUM_THREADS=str(torch.get_num_threads()))  # fmt: skip
-    theirs = peer_cost(answer)
-    beside = f"CAREamics {seconds(theirs.wall)}, {answer['parameters']:,} weights"
-    return Row(name, ours, beside, theirs.wall / wall, ">= 1.5", f"{memory(used)} / {memory(theirs.memory)}")
+    return ask_peer("careamics", "train.py", *arrays, PATCH, BATCH, iterations, mixed, network,
+                    OMP_NUM_THREADS=str(torch.get_num_threads()))  # fmt: skip
 
 
 def make_plate(folder: Path) -> Path:
