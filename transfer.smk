@@ -240,13 +240,14 @@ rule evaluate:
         segmentation=f"{ARM}/segmentation.zarr/segmentation",
         labels=f"{PLAN.volume('test')}/volumes/labels/neuron_ids",
         raw=f"{PLAN.volume('test')}/volumes/raw",
+        mask=PLAN.mask_option,
         roi=f"--roi={PLAN.config.test_roi}",
         scoring=PLAN.scoring_options,
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
         out=subpath(output.csv, parent=True),
     shell:
         "EMSUITE_ORDER={params.order} python 04_segment/evaluate.py --segmentation {params.segmentation:q} --labels {params.labels:q}"
-        " --raw {params.raw:q} {params.roi:q} {params.scoring:q} {params.workers:q} --out {params.out:q} 2>&1 | tee {log:q}"
+        " --raw {params.raw:q} {params.mask:q} {params.roi:q} {params.scoring:q} {params.workers:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 onstart:

@@ -1,5 +1,6 @@
 """Orders of the chain where it makes the other look: each edit and each key changes those of the steps behind it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from builders import ROOT, write_array
 from emsuite.data.derived.degradations import SecondLook
 from emsuite.data.derived.degrade import degrade
-from emsuite.io.volume import LABELS, RAW, open_volume
+from emsuite.io.volume import LABELS, MASK, RAW, open_volume
 from emsuite.workflow import transfer_orders
 from emsuite.workflow.inputs import input_state
 from emsuite.workflow.transfer import load_transfer_plan
@@ -27,6 +28,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for name in VOLUMES:
         write_array(tmp_path / f"{name}.zarr" / RAW, rng.integers(0, 255, (8, 16, 16)).astype(np.uint8))
         write_array(tmp_path / f"{name}.zarr" / LABELS, rng.integers(0, 9, (8, 16, 16)).astype(np.uint64))
+        write_array(tmp_path / f"{name}.zarr" / MASK, np.ones((8, 16, 16), np.uint8))
     places = {name: str(tmp_path / f"{name}.zarr") for name in VOLUMES}
     return places | {"data_name": "mine", "transfer": "fib25/ccgan_vanilla_small", "segmenter": "fib25/instances",
                      "look": "second_look", "results": str(tmp_path / "results")}  # fmt: skip
@@ -77,6 +79,8 @@ def test_a_key_concerns_the_steps_behind_it(given: dict[str, Any], key: dict[str
         (f"other.zarr/{RAW}", {"look b"} | TRANSFERRED | SEGMENTED),
         (f"other.zarr/{LABELS}", set()),
         (f"test.zarr/{RAW}", {"look test", "evaluate own"} | SEGMENTED),
+        (f"labelled.zarr/{MASK}", {"look own", "evaluate own", "pair", "train_segmenter"} | SEGMENTED),
+        (f"test.zarr/{MASK}", {"look test", "evaluate own"} | SEGMENTED),
     ],
 )
 def test_an_edit_concerns_the_steps_behind_it(
@@ -88,6 +92,24 @@ def test_an_edit_concerns_the_steps_behind_it(
     open_volume(tmp_path / array, "r+").array[3, 4, 5] += 1
     assert changed(before, digests(given)) == steps
     assert orders.changed_inputs() == ([str(tmp_path / array)] if steps else [])
+
+
+@pytest.mark.parametrize("name", ["labelled", "test"])
+def test_a_mask_that_comes_later_concerns_them_too(given: dict[str, Any], tmp_path: Path, name: str) -> None:
+    mask = tmp_path / f"{name}.zarr" / MASK
+    shutil.move(mask, tmp_path / "later")
+    before = digests(given)
+    shutil.move(tmp_path / "later", mask)
+    steps = {"labelled": {"look own", "pair", "train_segmenter"}, "test": {"look test", "evaluate"}}
+    assert changed(before, digests(given)) >= steps[name]
+
+
+@pytest.mark.parametrize("look", ["second_look", None])
+def test_a_mask_of_the_test_volume_says_what_is_scored(given: dict[str, Any], look: str | None) -> None:
+    plan = load_transfer_plan(given | {"look": look}, ROOT)
+    assert plan.mask_option == ["--mask", str(plan.volume("test") / MASK)]
+    shutil.rmtree(Path(given["test"]) / MASK)
+    assert plan.mask_option == []
 
 
 def test_a_volume_that_a_stage_made_anew_is_seen(given: dict[str, Any], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.trained_with import IfChanged
 from emsuite.data.derived.degradations import DEGRADATIONS
-from emsuite.io.volume import LABELS, RAW
+from emsuite.io.volume import LABELS, MASK, RAW, holds_array
 from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.segmentation.settings import ScoringSettings, SegmentationSettings
 from emsuite.targets.heads import instance_heads
@@ -131,6 +131,12 @@ class TransferPlan:
     def waited_for(self, name: str) -> list[Path]:
         """Return what Snakemake waits for before it reads a volume of look B: nothing for a user's own."""
         return [manifest_path(self.volume(name))] if self.config.look else []
+
+    @property
+    def mask_option(self) -> list[str]:
+        """The option of the voxels of the test volume that are scored, if it says which. A look keeps its mask."""
+        has_mask = self.config.test.exists() and holds_array(self.config.test / MASK)
+        return ["--mask", str(self.volume("test") / MASK)] if has_mask else []
 
     def training_volume(self, arm: str) -> str:
         """Return what a segmenter is trained on, as --data takes it."""

@@ -62,7 +62,7 @@ class TransferOrders:
     def pair(self) -> Order:
         """Return the order to pair the images with their labels."""
         transferred, pairs = (self.plan.results / name for name in ("transferred.zarr", "pairs.zarr"))
-        asked = self._inputs(self.plan.config.labelled, LABELS)
+        asked = self._inputs(self.plan.config.labelled, LABELS, MASK)
         return _order(asked, pairs, after=(self.transfer(),), reads=(transferred,))
 
     def train_segmenter(self, arm: str) -> Order:
@@ -98,10 +98,11 @@ class TransferOrders:
 
     def evaluate(self, arm: str) -> Order:
         """Return the order to score the instances."""
-        asked, after = self._of_look("test", RAW, LABELS)
+        asked, after = self._of_look("test", RAW, LABELS, MASK)
+        asked |= {"roi": self.plan.config.test_roi, "scoring": self.plan.scoring_options, "mask": self.plan.mask_option}
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections")
         return _order(
-            asked | {"roi": self.plan.config.test_roi, "scoring": self.plan.scoring_options},
+            asked,
             self._result(arm, "scores.json"),
             after=(self.decode_instances(arm), *after),
             reads=(self._result(arm, "segmentation.zarr"),),
@@ -123,7 +124,7 @@ class TransferOrders:
     def _all_states(self) -> dict[str, str]:
         config = self.plan.config
         arrays = {config.other: {RAW}, config.labelled: {RAW, LABELS, MASK}}
-        arrays[config.test] = arrays.get(config.test, set()) | {RAW, LABELS}
+        arrays[config.test] = arrays.get(config.test, set()) | {RAW, LABELS, MASK}
         return {path: told for volume, names in arrays.items() for path, told in _states(volume, sorted(names)).items()}
 
     def _training(self, asked: Mapping[str, Any], name: str, arrays: tuple[str, ...], to: Path, log: Path) -> Order:
