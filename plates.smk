@@ -84,7 +84,7 @@ rule train_on_plate:
         ready=rules.preprocess.output,
         networks=PLAN.network_files,
     output:
-        f"{PLAN.folder}/checkpoints/checkpoint_{PLAN.iterations}.pt.manifest.json",
+        f"{PLAN.checkpoint}.manifest.json",
     log:
         f"{PLAN.log}/train.log",
     benchmark:

@@ -13,9 +13,10 @@ from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
 from emsuite.io import fingerprint
-from emsuite.io.fingerprint import content, state, voxels_or_times
+from emsuite.io.fingerprint import content, state, state_or_voxels, voxels_or_times
 from emsuite.io.volume import fingerprint as fingerprint_of
 from emsuite.io.volume import open_volume
+from file_server import serve_files
 
 VOXELS = np.arange(80 * 70 * 70, dtype=np.uint32).reshape(80, 70, 70)
 
@@ -196,3 +197,13 @@ def test_further_files_of_ome_tiff_count(tmp_path: Path) -> None:
     before = state(path)[0], fingerprint_of(path)
     tifffile.imwrite(tmp_path / "second.ome.tif", SMALL[1])
     assert not set(before) & {state(path)[0], fingerprint_of(path)}
+
+
+def test_of_an_array_on_a_server_the_voxels_count(array: Path, tmp_path: Path) -> None:
+    assert state_or_voxels(array) == state(array)[0]
+    with serve_files(tmp_path) as url:
+        there = Path(f"{url}/v.zarr/volumes/raw")
+        before = state_or_voxels(there)
+        assert before == state_or_voxels(there) == content(open_volume(array))
+        write_array(array, VOXELS[::-1].copy())
+        assert state_or_voxels(there) != before

@@ -62,6 +62,11 @@ def weight_settings(config: NetworkConfig) -> dict[str, Any]:
     return settings | {"training": {key: value for key, value in training.items() if key not in uncounted}}
 
 
+def settings_of_images(config: NetworkConfig) -> dict[str, Any]:
+    """Return the settings that decide on predicted images, beside weights and plate, ready for JSON."""
+    return config.model_dump(mode="json", include={"unet", "heads", "plate", "prediction"})
+
+
 def _without_places(transfer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of domain transfer without paths of images, of which the record tells the content."""
     places = {"raw", "labels", "boxes_file", "patches", "patch_labels"}

@@ -30,7 +30,7 @@ from emsuite.common.outputs import check_whole, output
 from emsuite.common.progress import progress
 from emsuite.evaluation.contingency import Contingency, contingency, ids_of, merge_tables
 from emsuite.evaluation.ground_truth import GroundTruth
-from emsuite.io.fingerprint import state
+from emsuite.io.fingerprint import state_or_voxels
 from emsuite.io.regions import format_roi
 from emsuite.io.skeletons import Skeletons
 from emsuite.io.tables import read_columns, write_columns
@@ -105,7 +105,7 @@ def compare(
         "block_size": json_numbers(grid.block_size),
         "arrays": {name: place_of(array.path) for name, array in arrays.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
-        "files": {name: state(array.path)[0] for name, array in arrays.items()},
+        "files": {name: state_or_voxels(array.path) for name, array in arrays.items()},
         **({"border": truth.border} if truth.border else {}),
         "nodes": truth.skeletons and hashlib.sha256(truth.skeletons.positions.tobytes()).hexdigest(),
     }

@@ -25,7 +25,7 @@ from emsuite.export.pieces import forget, gather_rows
 from emsuite.export.scales import check_scales, write_scales
 from emsuite.export.segments import MESHES, SKELETONS, ShapeSegments, batches, read_measures
 from emsuite.export.table import segment_properties, sum_rows, write_segments
-from emsuite.io.fingerprint import origin_of
+from emsuite.io.fingerprint import state_or_voxels
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import Volume, fingerprint, open_volume
 
@@ -52,7 +52,7 @@ class _Request:
 
     def settings(self) -> dict[str, Any]:
         return {
-            "from": origin_of(self.volume.path),
+            "from": [fingerprint(self.volume.path), state_or_voxels(self.volume.path)],
             "roi": format_roi(self.region),
             "grid": [json_numbers(self.volume.voxel_size), json_numbers(self.volume.offset)],
             "block_size": json_numbers(self.block_size),

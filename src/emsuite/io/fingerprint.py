@@ -28,8 +28,10 @@ from emsuite.io.volume import (
     fingerprint,
     further_files,
     holds_array,
+    is_url,
     is_writable,
     name_of_format,
+    open_volume,
 )
 
 MOST_FILES = 200_000
@@ -117,6 +119,16 @@ def origin_of(path: Path) -> list[str]:
     For the settings of outputs that are made from it in one run, or continued.
     """
     return [fingerprint(path), state(path)[0]]
+
+
+def state_or_voxels(path: Path) -> str:
+    """Return `state` of an array that is read; of one on a server, which tells no times, `content_or_files`.
+
+    For the settings of outputs that a stopped run continues: what is read before and after the stop is the same.
+    """
+    if not is_url(path):
+        return state(path)[0]
+    return content_or_files(open_volume(path))
 
 
 def is_on_server(path: Path) -> bool:

@@ -25,7 +25,7 @@ from emsuite.common.files import remove
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import check_whole, output
 from emsuite.common.provenance import recorded_checksum, recorded_settings
-from emsuite.io.fingerprint import seen, state, times
+from emsuite.io.fingerprint import seen, state_or_voxels, times
 from emsuite.io.volume import Volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import affinity_volume
 from emsuite.segmentation.graph_tables import digest_tables, fragments_manifest, has_block, write_block
@@ -80,7 +80,7 @@ def agglomerate_fragments(
         "affs": place_of(affs),
         "fragments": place_of(fragments),
         "inputs": {"affs": fingerprint(inputs["affs"]), "fragments": origin["digest"]},
-        "files": state(affs)[0],
+        "files": state_or_voxels(affs),
     }
     if not (are_the_same := _made_fragments(affs, origin)):
         _warn_of_others(affs, fragments, recorded_settings(origin).get("affs"))
@@ -177,7 +177,7 @@ def _made_fragments(affs: Path, fragments: Mapping[str, Any]) -> bool:
     # of an earlier version: the state of the files, or their names and sizes
     files = fragments["settings"].get("files")
     recorded = recorded_checksum(fragments, "affs")
-    is_untouched = isinstance(files, list) and state(affs)[0] in files[:1]
+    is_untouched = isinstance(files, list) and state_or_voxels(affs) in files[:1]
     return is_untouched or recorded is None or recorded == fingerprint(split_path(affs)[0])
 
 

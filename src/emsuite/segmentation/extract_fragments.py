@@ -25,7 +25,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.common.outputs import Output, check_whole, output
-from emsuite.io.fingerprint import seen, state
+from emsuite.io.fingerprint import seen, state_or_voxels
 from emsuite.io.regions import has_files
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, place_of, split_path
 from emsuite.segmentation.affinity_volume import AffinityVolume, affinity_volume
@@ -98,7 +98,7 @@ def _manifest_settings(
         "affs": place_of(affs),
         "mask": mask and place_of(mask),
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
-        "files": [state(path)[0] for path in (affs, mask) if path],
+        "files": [state_or_voxels(path) for path in (affs, mask) if path],
     }
 
 

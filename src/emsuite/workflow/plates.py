@@ -19,8 +19,8 @@ from emsuite.common.outputs import manifest_path, read_manifest
 from emsuite.common.settings import Settings, load, validate
 from emsuite.common.state.written import lost
 from emsuite.config.layout import CONTAINERS, DATA, NETWORKS, RUNS
-from emsuite.config.network import load_network
-from emsuite.config.trained_with import IfChanged
+from emsuite.config.network import NetworkConfig, load_network
+from emsuite.config.trained_with import IfChanged, differences, of_earlier_version, record, settings_of_images
 from emsuite.plates.preprocess import is_preprocessed
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.workflow.settings import Folder, Name, Texts
@@ -54,6 +54,7 @@ class PlatePlan:
     iterations: int
     steps: PreprocessSettings
     network_folder: Path
+    network: NetworkConfig
 
     def look_for_changes(self) -> Iterator[str]:
         """Make the records of outputs old whose files are gone, or whose inputs have changed, so that steps run again.
@@ -67,10 +68,24 @@ class PlatePlan:
         if manifest_path(self.ready).exists() and not is_preprocessed(steps):
             yield f"{self.ready}: is not whole, or its inputs or settings have changed; it is made again"
             _make_old(self.ready)
-        for path in (*(() if self.config.plate else (self.plate,)), self.results / "plate.zarr", self.scores):
-            if how := lost(path, read_manifest(path)):
+        made = (self.checkpoint, self.results / "plate.zarr", self.scores)
+        for path in (*(() if self.config.plate else (self.plate,)), *made):
+            if how := lost(path, read_manifest(path)) or self._other_settings(path):
                 yield f"{path}: {how}; it is made again"
                 _make_old(path)
+
+    def _other_settings(self, path: Path) -> str | None:
+        """Return how the settings of an output's network differ from those of today, by its manifest, in words."""
+        made_with = read_manifest(path).get("settings")
+        if not isinstance(made_with, Mapping):
+            return None
+        if path == self.checkpoint and self.config.if_changed == "refuse":  # else the user has chosen
+            earlier = of_earlier_version(made_with)
+            told = differences(earlier, record(self.network, [], None)) if earlier else []
+            return f"other settings ({'; '.join(told)})" if told else None
+        network = made_with.get("network")
+        is_other = isinstance(network, Mapping) and network != settings_of_images(self.network)
+        return "other settings of the network" if is_other else None
 
     @property
     def scores(self) -> Path:
@@ -107,6 +122,11 @@ class PlatePlan:
         return self.network_folder / RUNS / self.config.run if self.config.run else self.network_folder
 
     @property
+    def checkpoint(self) -> Path:
+        """The checkpoint that predicts."""
+        return self.folder / f"checkpoints/checkpoint_{self.iterations}.pt"
+
+    @property
     def network_files(self) -> list[Path]:
         """The files that describe the network."""
         files = [self.network_folder.parent / "dataset.yaml", self.network_folder / "network.yaml"]
@@ -141,7 +161,7 @@ def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
     steps = load(PreprocessSettings, project / settings.preprocess, overrides=[*settings.set, *places])
     if steps.split is None:
         raise BadInput(f"{settings.preprocess}: has no split, expected one to train and to score on")
-    return PlatePlan(settings, settings.iterations or network.training.iterations, steps, folder)
+    return PlatePlan(settings, settings.iterations or network.training.iterations, steps, folder, network)
 
 
 def _make_old(path: Path) -> None:

@@ -17,6 +17,7 @@ from emsuite.segmentation.instances import flood_blocks
 from emsuite.segmentation.instances.decode import decode
 from emsuite.segmentation.instances.decode_instances import decode_instances
 from emsuite.segmentation.instances.settings import InstanceSettings
+from file_server import serve_files
 
 SHAPE = (30, 44, 50)
 BCD = InstanceSettings(smallest_seed=5, smallest_instance=20)
@@ -199,3 +200,27 @@ def test_a_name_that_is_no_zarr_is_refused_before_anything_is_written(paths: dic
     with pytest.raises(BadInput, match=r"out: is written in blocks, as zarr; expected a name that ends in \.zarr"):
         decode_instances(paths, tmp_path / "out", BCD)
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+def test_predictions_that_change_on_their_server_are_decoded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server tells of no change: the voxels count, or blocks of both versions would be mixed."""
+    served, real = write(tmp_path / "served", predictions()), flood_blocks.write_faces
+    out, calls = tmp_path / "a.zarr", [0]
+
+    def stop_at_the_tenth(*args: object) -> None:
+        calls[0] += 1
+        if calls[0] == 10:
+            raise KeyboardInterrupt
+        real(*args)
+
+    with serve_files(tmp_path / "served") as url:
+        paths = {name: Path(f"{url}/prediction.zarr/{name}") for name in served}
+        monkeypatch.setattr(flood_blocks, "write_faces", stop_at_the_tenth)
+        with pytest.raises(KeyboardInterrupt):
+            decode_instances(paths, out, BCD, block_size=(80, 80, 80))
+        monkeypatch.setattr(flood_blocks, "write_faces", real)
+        write(tmp_path / "served", predictions(5))
+        decode_instances(paths, out, BCD, block_size=(80, 80, 80))
+    assert np.array_equal(decoded(out), decode(predictions(5), BCD.resolve(True)))

@@ -15,6 +15,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, write_json
 from emsuite.common.outputs import is_finished, output
 from emsuite.config.network import NetworkConfig
+from emsuite.config.trained_with import settings_of_images
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.models.network import AnyNetwork, Network, moved
@@ -112,7 +113,7 @@ class Asked:
 
     def settings(self, config: NetworkConfig) -> dict[str, Any]:
         """Return all settings that decide the bytes, beside the weights and the plate."""
-        network = config.model_dump(mode="json", include={"unet", "heads", "plate", "prediction"})
+        network = settings_of_images(config)
         tiles = {"tile": self.tiles.shape, "overlap": self.tiles.overlap, "blend": self.tiles.blend}
         chosen = {"part": self.part, "positions": list(self.positions)}
         return {"network": network, "copies": self.copies, "variance": self.variance, "format": self.format,

@@ -21,7 +21,7 @@ from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.files import remove
 from emsuite.common.geometry import json_numbers
 from emsuite.common.outputs import Output, check_whole, output
-from emsuite.io.fingerprint import seen, state
+from emsuite.io.fingerprint import seen, state_or_voxels
 from emsuite.io.regions import check_is_zarr, has_files
 from emsuite.io.relabel import relabel
 from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, place_of, split_path
@@ -97,7 +97,7 @@ def _manifest_settings(
         "block_size": json_numbers(grid.block_size),
         "arrays": {name: place_of(path) for name, path in paths.items()},
         "inputs": {name: fingerprint(path) for name, path in inputs.items()},
-        "files": [state(path)[0] for path in paths.values()],
+        "files": [state_or_voxels(path) for path in paths.values()],
     }
 
 
