@@ -16,13 +16,14 @@ configfile: "config/plates.yaml"
 include: "start.smk"
 
 
+from emsuite.workflow.plate_orders import PlateOrders
 from emsuite.workflow.plates import load_plate_plan
 
 with errors_in_one_line():
     PLAN = load_plate_plan(config, PROJECT)
-    if workflow.exec_mode == ExecMode.DEFAULT:
-        for line in PLAN.look_for_changes():
-            print(line, file=sys.stderr)
+    ORDERS = PlateOrders(PLAN)
+    if workflow.exec_mode == ExecMode.DEFAULT and not IS_LINT:
+        ORDERS.write_all()
 
 
 container: PLAN.config.container
@@ -37,32 +38,38 @@ rule all:
 if PLAN.config.plate is None:
 
     rule synthesize_plate:
+        input:
+            order=ORDERS.synthesize().files,
         output:
             f"{PLAN.frames}.manifest.json",
         log:
             f"{PLAN.log}/synthesize_plate.log",
         params:
+            order=ORDERS.synthesize().digest,
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
-            "python 01_data/synthesize_plate.py {params.out:q} 2>&1 | tee {log:q}"
+            "EMSUITE_ORDER={params.order} python 01_data/synthesize_plate.py {params.out:q} 2>&1 | tee {log:q}"
 
     rule index_plate:
         input:
-            rules.synthesize_plate.output,
+            order=ORDERS.index().files,
+            frames=rules.synthesize_plate.output,
         output:
             f"{PLAN.plate}.manifest.json",
         log:
             f"{PLAN.log}/index_plate.log",
         threads: 8
         params:
+            order=ORDERS.index().digest,
             frames=PLAN.frames,
             out=subpath(output[0], strip_suffix=".manifest.json"),
         shell:
-            "python 01_data/index_plate.py {params.frames:q} {params.out:q} --workers {threads} 2>&1 | tee {log:q}"
+            "EMSUITE_ORDER={params.order} python 01_data/index_plate.py {params.frames:q} {params.out:q} --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule preprocess:
     input:
+        order=ORDERS.preprocess().files,
         plate=PLAN.plate_input,
         config=PLAN.config.preprocess,
     output:
@@ -71,18 +78,19 @@ rule preprocess:
         f"{PLAN.log}/preprocess.log",
     threads: 8
     params:
+        order=ORDERS.preprocess().digest,
         plate=PLAN.plate,
         out=subpath(output[0], strip_suffix=".manifest.json"),
         options=[f"--set={key}" for key in PLAN.config.set],
     shell:
-        "python 01_data/preprocess.py {input.config:q} --input {params.plate:q} --output {params.out:q} {params.options:q}"
+        "EMSUITE_ORDER={params.order} python 01_data/preprocess.py {input.config:q} --input {params.plate:q} --output {params.out:q} {params.options:q}"
         " --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule train_on_plate:
     input:
+        order=ORDERS.train().files,
         ready=rules.preprocess.output,
-        networks=PLAN.network_files,
     output:
         f"{PLAN.checkpoint}.manifest.json",
     log:
@@ -93,19 +101,21 @@ rule train_on_plate:
     resources:
         gpu=1,
     params:
+        order=ORDERS.train().digest,
         folder=PLAN.folder,
         iterations=PLAN.iterations,
         data=PLAN.ready,
         device=device,
         if_changed=if_changed,
     shell:
-        "python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
+        "EMSUITE_ORDER={params.order} python 02_train/train.py {params.folder:q} --iterations {params.iterations} --data {params.data:q}"
         " --device {params.device:q} --if-changed {params.if_changed} 2>&1 | tee {log:q}"
 
 
 rule predict_images:
     input:
-        rules.train_on_plate.output,
+        order=ORDERS.predict().files,
+        weights=rules.train_on_plate.output,
     output:
         f"{PLAN.results}/plate.zarr.manifest.json",
     log:
@@ -116,29 +126,32 @@ rule predict_images:
     resources:
         gpu=1,
     params:
+        order=ORDERS.predict().digest,
         folder=PLAN.folder,
         iterations=PLAN.iterations,
         plate=PLAN.ready,
         out=subpath(output[0], strip_suffix=".manifest.json"),
         device=device,
     shell:
-        "python 03_predict/predict_images.py {params.folder:q} --iteration {params.iterations} --plate {params.plate:q}"
+        "EMSUITE_ORDER={params.order} python 03_predict/predict_images.py {params.folder:q} --iteration {params.iterations} --plate {params.plate:q}"
         " --out {params.out:q} --workers {threads} --device {params.device:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate_images:
     input:
-        rules.predict_images.output,
+        order=ORDERS.evaluate().files,
+        prediction=rules.predict_images.output,
     output:
         f"{PLAN.results}/scores.manifest.json",
     log:
         f"{PLAN.log}/evaluate.log",
     threads: 8
     params:
-        prediction=subpath(input[0], strip_suffix=".manifest.json"),
+        order=ORDERS.evaluate().digest,
+        prediction=f"{PLAN.results}/plate.zarr",
         plate=PLAN.ready,
         masks=PLAN.mask_options,
         out=subpath(output[0], strip_suffix=".manifest.json"),
     shell:
-        "python 04_segment/evaluate_images.py {params.prediction:q} --target {params.plate:q}/plate.zarr --out {params.out:q}"
+        "EMSUITE_ORDER={params.order} python 04_segment/evaluate_images.py {params.prediction:q} --target {params.plate:q}/plate.zarr --out {params.out:q}"
         " --split {params.plate:q}/split.json --part test --baselines {params.masks} --workers {threads} 2>&1 | tee {log:q}"

@@ -16,6 +16,7 @@ from emsuite.workflow.failed_steps import collect_errors, failed_steps
 
 run_with_own_python()
 ERRORS = collect_errors()
+IS_LINT = "--lint" in sys.argv  # it runs without volumes
 
 if workflow.exec_mode != ExecMode.SUBPROCESS:
     os.environ.update(ends_with_this_process())

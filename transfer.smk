@@ -23,8 +23,6 @@ from emsuite.evaluation.summary import summary
 from emsuite.workflow.transfer import load_transfer_plan
 from emsuite.workflow.transfer_orders import TransferOrders
 
-IS_LINT = "--lint" in sys.argv  # it runs without volumes
-
 with errors_in_one_line():
     PLAN = load_transfer_plan(config, PROJECT, reads_volumes=not IS_LINT)
     ORDERS = TransferOrders(PLAN)

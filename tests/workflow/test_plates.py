@@ -1,6 +1,5 @@
 """The plan of plates.smk: where each step reads and writes, and what is refused before anything runs."""
 
-import os
 import re
 import subprocess
 import sys
@@ -9,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from builders import ROOT, lose_a_chunk
+from builders import ROOT
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import manifest_path, output
-from emsuite.plates.preprocess import preprocess
-from emsuite.plates.synthesize import LabelFreeSettings, synthesize_frames
-from emsuite.workflow.plates import PlatePlan, load_plate_plan
+from emsuite.workflow.plates import load_plate_plan
 
 
 def test_a_run_of_its_own_shares_the_plate_alone() -> None:
@@ -38,65 +34,6 @@ def test_a_plate_of_ones_own_is_waited_for_as_it_is() -> None:
     plan = load_plate_plan({"plate": "mine/plate.zarr", "iterations": 7}, ROOT)
     assert plan.plate == plan.plate_input == Path("mine/plate.zarr")
     assert plan.iterations == 7
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> tuple[PlatePlan, dict[str, Any]]:
-    """The plan of a folder of frames that is preprocessed, as a run leaves it, and its configuration."""
-    synthesize_frames("label-free", LabelFreeSettings(positions=3, times=1, slices=2, size=32, cells=4), tmp_path / "f")
-    (tmp_path / "f.manifest.json").unlink()
-    (tmp_path / "steps.yaml").write_text("split: {train: 0.4, val: 0.3, test: 0.3}\ninput: .\noutput: .\n")
-    config = {"plate": tmp_path / "f", "preprocess": tmp_path / "steps.yaml", "data": tmp_path / "data",
-              "results": tmp_path / "results"}  # fmt: skip
-    config = {key: str(path) for key, path in config.items()}
-    plan = load_plate_plan(config, ROOT)
-    preprocess(plan.steps.model_copy(update={"input": plan.plate, "output": plan.ready}))
-    return plan, config
-
-
-def planned(plan: PlatePlan, config: dict[str, Any]) -> str:
-    """What Snakemake would do for the preprocessed plate."""
-    keys = [f"{key}={value}" for key, value in config.items()]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "plates.smk", "--cores", "1", "-n",
-               f"{plan.ready}.manifest.json", "--config", *keys]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-def test_a_frame_that_was_rewritten_in_place_is_preprocessed_again(own: tuple[PlatePlan, dict[str, Any]]) -> None:
-    plan, _ = own
-    assert list(plan.look_for_changes()) == []
-    assert "Nothing to be done" in planned(*own)
-    frame = min(plan.plate.glob("*.png"))
-    frame.write_bytes(frame.read_bytes())
-    assert "rule preprocess" in planned(*own)
-
-
-def test_changed_steps_and_lost_files_are_preprocessed_again(own: tuple[PlatePlan, dict[str, Any]]) -> None:
-    plan, config = own
-    manifest = Path(f"{plan.ready}.manifest.json")
-    changed = load_plate_plan(config | {"set": ["resize={scale: 0.5}"]}, ROOT)
-    assert [line.split(":")[0] for line in changed.look_for_changes()] == [str(plan.ready)]
-    assert manifest.stat().st_mtime == 10**9
-    os.utime(manifest)
-    lose_a_chunk(plan.ready / "plate.zarr")
-    assert len(list(plan.look_for_changes())) == 1
-    assert manifest.stat().st_mtime == 10**9
-
-
-def test_a_prediction_that_has_lost_files_is_made_again(own: tuple[PlatePlan, dict[str, Any]]) -> None:
-    plan, _ = own
-    for path in (plan.results / "plate.zarr", plan.scores):
-        with output(path, {}) as made:
-            made.claim()
-            (path / "0").write_text("voxels")
-            (path / "1").write_text("voxels")
-        assert list(plan.look_for_changes()) == []
-        (path / "0").unlink()
-        assert list(plan.look_for_changes()) == [f"{path}: 1 files, of 2 that were written; it is made again"]
-        assert manifest_path(path).stat().st_mtime == 10**9
-        (path / "0").write_text("voxels")
 
 
 def test_the_advice_of_a_refused_training_is_a_key() -> None:

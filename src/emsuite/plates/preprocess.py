@@ -69,7 +69,7 @@ def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
             NaN, or a setting does not fit the plate.
     """
     run = _Run.of(settings, workers)
-    out, inputs = settings.output, _inputs(settings)
+    out, inputs = settings.output, inputs_of(settings)
     for source in inputs.values():
         check_outside(out, source)
     record = _record(settings, inputs)
@@ -89,10 +89,10 @@ def preprocess(settings: PreprocessSettings, workers: int = 1) -> bool:
 
 def is_preprocessed(settings: PreprocessSettings) -> bool:
     """Return whether `settings.output` is whole, and made by these steps from what its inputs are now."""
-    return is_finished(settings.output, _record(settings, _inputs(settings)))
+    return is_finished(settings.output, _record(settings, inputs_of(settings)))
 
 
-def _inputs(settings: PreprocessSettings) -> dict[str, Path]:
+def inputs_of(settings: PreprocessSettings) -> dict[str, Path]:
     """Return everything that is read, by name."""
     s = settings
     paths = {"input": s.input, "masks": s.masks.folder if s.masks else None}

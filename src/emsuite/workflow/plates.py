@@ -5,9 +5,7 @@ data/microdl/frames, plate.zarr, preprocessed        data/microdl/RUN/... with a
 results/microdl/small/ITERATIONS/plate.zarr          results/microdl/small/RUN/ITERATIONS/...
 """
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,18 +13,12 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
-from emsuite.common.outputs import manifest_path, read_manifest
 from emsuite.common.settings import Settings, load, validate
-from emsuite.common.state.written import lost
 from emsuite.config.layout import CONTAINERS, DATA, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
-from emsuite.config.trained_with import IfChanged, differences, of_earlier_version, record, settings_of_images
-from emsuite.plates.preprocess import is_preprocessed
+from emsuite.config.trained_with import IfChanged
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.workflow.settings import Folder, Name, Texts
-
-_OLD = 10**18
-"""ns: older than any input. 0 would be no time for Snakemake."""
 
 
 class PlateConfig(Settings):
@@ -56,36 +48,10 @@ class PlatePlan:
     network_folder: Path
     network: NetworkConfig
 
-    def look_for_changes(self) -> Iterator[str]:
-        """Make the records of outputs old whose files are gone, or whose inputs have changed, so that steps run again.
-
-        Snakemake looks at the time of a folder alone, not at its files.
-
-        Yields:
-            a line on each.
-        """
-        steps = self.steps.model_copy(update={"input": self.plate, "output": self.ready})
-        if manifest_path(self.ready).exists() and not is_preprocessed(steps):
-            yield f"{self.ready}: is not whole, or its inputs or settings have changed; it is made again"
-            _make_old(self.ready)
-        made = (self.checkpoint, self.results / "plate.zarr", self.scores)
-        for path in (*(() if self.config.plate else (self.plate,)), *made):
-            if how := lost(path, read_manifest(path)) or self._other_settings(path):
-                yield f"{path}: {how}; it is made again"
-                _make_old(path)
-
-    def _other_settings(self, path: Path) -> str | None:
-        """Return how the settings of an output's network differ from those of today, by its manifest, in words."""
-        made_with = read_manifest(path).get("settings")
-        if not isinstance(made_with, Mapping):
-            return None
-        if path == self.checkpoint and self.config.if_changed == "refuse":  # else the user has chosen
-            earlier = of_earlier_version(made_with)
-            told = differences(earlier, record(self.network, [], None)) if earlier else []
-            return f"other settings ({'; '.join(told)})" if told else None
-        network = made_with.get("network")
-        is_other = isinstance(network, Mapping) and network != settings_of_images(self.network)
-        return "other settings of the network" if is_other else None
+    @property
+    def preprocessing(self) -> PreprocessSettings:
+        """The steps with the plate that they read, and the folder that they write."""
+        return self.steps.model_copy(update={"input": self.plate, "output": self.ready})
 
     @property
     def scores(self) -> Path:
@@ -127,12 +93,6 @@ class PlatePlan:
         return self.folder / f"checkpoints/checkpoint_{self.iterations}.pt"
 
     @property
-    def network_files(self) -> list[Path]:
-        """The files that describe the network."""
-        files = [self.network_folder.parent / "dataset.yaml", self.network_folder / "network.yaml"]
-        return [file for file in files if file.exists()]
-
-    @property
     def results(self) -> Path:
         """The folder of prediction and scores."""
         config = self.config
@@ -162,8 +122,3 @@ def load_plate_plan(config: Mapping[str, Any], project: Path) -> PlatePlan:
     if steps.split is None:
         raise BadInput(f"{settings.preprocess}: has no split, expected one to train and to score on")
     return PlatePlan(settings, settings.iterations or network.training.iterations, steps, folder, network)
-
-
-def _make_old(path: Path) -> None:
-    with suppress(PermissionError):  # of another user, whose steps cannot run here either
-        os.utime(manifest_path(path), ns=(_OLD, _OLD))
