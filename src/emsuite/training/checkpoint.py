@@ -316,5 +316,6 @@ def _check_architecture(path: Path, saved: dict[str, Any], config: NetworkConfig
     for key, value, expected in differing(earlier, config.architecture()):
         raise BadInput(
             f"{path}: a checkpoint of another network: its {key} is {shortened(str(value))}, "
-            f"expected {shortened(str(expected))} for {config.dataset}/{config.network}"
+            f"expected {shortened(str(expected))} for {config.dataset}/{config.network}; "
+            f"take the setting back, or move {path.parent} away to train anew"
         )
