@@ -140,7 +140,7 @@ rule predict_images:
 rule evaluate_images:
     input:
         order=ORDERS.evaluate().files,
-        prediction=rules.predict_images.output,
+        prediction=rules.predict_images.output[0],
     output:
         f"{PLAN.results}/scores.manifest.json",
     log:
@@ -148,7 +148,7 @@ rule evaluate_images:
     threads: 8
     params:
         order=ORDERS.evaluate().digest,
-        prediction=f"{PLAN.results}/plate.zarr",
+        prediction=subpath(input.prediction, strip_suffix=".manifest.json"),
         plate=PLAN.ready,
         masks=PLAN.mask_options,
         out=subpath(output[0], strip_suffix=".manifest.json"),

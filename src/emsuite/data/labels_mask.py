@@ -31,6 +31,7 @@ from emsuite.io.volume import (
     is_writable,
     open_volume,
     rename_array,
+    split_path,
 )
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,12 @@ def is_known_without_mask(rule: MaskRule) -> bool:
     Training applies every rule as it reads labels. So volumes that are not written into, HDF5 files, need no mask.
     """
     return set(rule.unlabelled) <= {0, *SPECIAL_IDS}
+
+
+def mask_beside(labels: Path) -> Path | None:
+    """Return the mask of labels, if they are a volume's own and it has one: where somebody labelled."""
+    container, name = split_path(labels)
+    return container / MASK if name == LABELS and holds_array(container / MASK) else None
 
 
 def masks_path(container: Path) -> Path:

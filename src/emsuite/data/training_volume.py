@@ -107,8 +107,7 @@ def load_training_volume(
         measured: the range for `percentiles`.
 
     Raises:
-        BadInput: an array is missing or has a wrong type, arrays differ in their voxels, do not overlap, or have
-            lost files since the suite wrote them.
+        BadInput: an array is missing, has lost files or a wrong type, or arrays differ in voxels or do not overlap.
     """
     path = Path(path)
     check_whole(path, is_edited=True)
@@ -123,14 +122,13 @@ def load_training_volume(
     labelled = labels_source(labels, used, rule, mask)
     sources: list[Source] = [raw_source(raw, mask), labelled]
     if mask:
-        sources.append(StoredVoxels(mask, used, _mask, torch.uint8))
+        sources.append(StoredVoxels(mask, used, as_mask, torch.uint8))
     elif rule.unlabelled:
         sources.append(StoredVoxels(labels, used, partial(_mask_by_rule, rule=rule), torch.uint8))
     if not stream:
         sources = [source[:, :, :] for source in sources]
     raw_voxels, label_voxels, *masks = sources
-    # A mask of ones needs no memory and no reading.
-    mask_voxels = masks[0] if masks and not _is_full(masks[0]) else Ones(labelled.shape)
+    mask_voxels = masks[0] if masks and not is_full(masks[0]) else Ones(labelled.shape)
     return TrainingVolume(
         raw_voxels, label_voxels, mask_voxels, raw.voxel_size, raw.offset, used.offset, str(path), measured
     )
@@ -209,7 +207,8 @@ def _used(path: Path, raw: Volume, labels: Volume, roi: Roi | None) -> Roi:
     return used
 
 
-def _is_full(mask: Source) -> bool:
+def is_full(mask: Source) -> bool:
+    """Return whether a mask in memory is 1 throughout: such a one needs no memory and no reading."""
     return isinstance(mask, torch.Tensor) and bool(mask.all())
 
 
@@ -238,7 +237,8 @@ def _check_floats(volume: Volume, odd: np.ndarray) -> None:
         raise BadInput(f"{volume.path}: floats from {low:g} to {high:g}, expected 0 to 1{SAYS_RANGE}")
 
 
-def _mask(_volume: Volume, voxels: np.ndarray, _masked_in: MaskedIn) -> torch.Tensor:
+def as_mask(_volume: Volume, voxels: np.ndarray, _masked_in: MaskedIn) -> torch.Tensor:
+    """Return a mask as uint8 {0, 1}."""
     return torch.from_numpy((voxels != 0).astype(np.uint8))
 
 

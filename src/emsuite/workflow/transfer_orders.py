@@ -43,7 +43,7 @@ class TransferOrders:
     def train_transfer(self) -> Order:
         """Return the order to train domain transfer."""
         plan = self.plan
-        arrays = (RAW, LABELS) if plan.reads_labels else (RAW,)
+        arrays = (RAW, LABELS, MASK) if plan.reads_labels else (RAW,)
         asked = {"settings": weight_settings(plan.transfer), "domains": plan.domains}
         asked |= self._inputs(plan.config.labelled, *arrays)
         return self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv")

@@ -19,7 +19,8 @@ from emsuite.data.transfer.domain import Domain, load_domain
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume
 from emsuite.data.transfer.statistics import DomainStatistics
 from emsuite.data.transfer.unpaired_sampler import UnpairedSampler
-from emsuite.io.volume import create_volume
+from emsuite.io.volume import LABELS, MASK, create_volume
+from emsuite.io.volume import RAW as RAW_NAME
 
 VOXEL, SHAPE = (8, 8, 8), (4, 4, 4)
 RAW = np.random.default_rng(0).integers(0, 256, (20, 24, 28), dtype=np.uint8)
@@ -233,3 +234,24 @@ def test_the_record_changes_with_what_decides_the_samples(tmp_path: Path) -> Non
     texts = [json.dumps(record) for record in records]
     assert len(set(texts)) == len(texts)
     assert of(write(tmp_path / "c/a.zarr/raw")).record() == of(raw).record()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_mask_of_labels_comes_along(tmp_path: Path, stream: bool) -> None:
+    """Samples tell the voxels that nobody labelled, and another mask is other data."""
+    raw, labels = write(tmp_path / "v.zarr" / RAW_NAME), write(tmp_path / "v.zarr" / LABELS, RAW.astype(np.uint64))
+    without = of(raw, labels=labels, stream=stream)
+    known = np.zeros(RAW.shape, np.uint8)
+    known[:, :, 8:] = 3
+    write(tmp_path / "v.zarr" / MASK, known)
+    domain = of(raw, labels=labels, stream=stream)
+    (window,) = domain.windows(SHAPE)
+    assert window.mask is not None
+    assert np.array_equal(window.mask[:, :, :].numpy(), known != 0)
+    assert domain.record() != without.record()
+    sample = UnpairedSampler(domain, replace(domain, loaded=of(raw).loaded), SHAPE).batch(1, 8)
+    assert sample.mask is not None
+    assert 0 < sample.mask.float().mean() <= 1
+    write(tmp_path / "v.zarr" / MASK, known[:10])
+    with pytest.raises(BadInput, match=r"labels_mask: covers .* expected all of a box of images"):
+        of(raw, labels=labels, stream=stream)

@@ -13,12 +13,13 @@ import pytest
 import torch
 import yaml
 
-from builders import ROOT, files_in
+from builders import ROOT, files_in, write_array
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
-from emsuite.io.volume import array_names, open_volume
+from emsuite.io.volume import MASK, array_names, open_volume
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.log import read_losses
+from emsuite.training.transfer import cyclegan
 from emsuite.training.transfer.cyclegan import _rate
 from emsuite.training.volumes import load_training_data
 from emsuite.visualization.contents import snapshot_columns
@@ -282,3 +283,21 @@ def test_two_processes_share_batches_and_pools(tmp_path: Path) -> None:
     for name, pool in one.pools.items():
         torch.testing.assert_close(two.pools[name]["images"], pool["images"], rtol=1e-2, atol=1e-2)
     assert files_in(tmp_path / "two/snapshots")
+
+
+def test_heads_are_not_judged_where_nobody_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, shares, real = write_padded(tmp_path / "n", {}, HEADS), list[set[float]](), cyclegan.generator_losses
+
+    def spy(translator: Any, a: Any, b: Any, images: Any, targets: Any) -> Any:
+        shares.append({float((target.weights > 0).float().mean()) for target in targets.values()})
+        return real(translator, a, b, images, targets)
+
+    monkeypatch.setattr(cyclegan, "generator_losses", spy)
+    run(folder, 2)
+    assert all(share == {1.0} for share in shares)
+    shares.clear()
+    known = np.zeros((6, 80, 80), np.uint8)
+    known[::2] = 1  # samples are two sections thick
+    write_array(tmp_path / "data/a.zarr" / MASK, known, (10, 10, 10))
+    run(write_padded(tmp_path / "masked", {}, HEADS), 2)
+    assert all(share == {0.5} for share in shares)

@@ -11,8 +11,9 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
+from emsuite.data.labels_mask import mask_beside
 from emsuite.io.regions import format_roi, parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume, split_path
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume
 
 MAIN = "main"
 """The dataset in files of a folder."""
@@ -54,11 +55,11 @@ def write_pairs(
 
 
 def _mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
-    """Return the mask of the labels, if they are a volume's own and it has one: where somebody labelled."""
-    container, name = split_path(labels)
-    if name != LABELS or not holds_array(container / MASK):
+    """Return `mask_beside` the labels in a region (nm), by its name."""
+    path = mask_beside(labels)
+    if path is None:
         return {}
-    mask = open_volume(container / MASK)
+    mask = open_volume(path)
     inside = mask.roi.intersect(region)
     return {} if inside.empty else {MASK: DerivedArray(mask.path, inside, mask.dtype)}
 

@@ -31,6 +31,8 @@ class UnpairedSample:
     """As `a`."""
     labels: Tensor | None
     """Those of `a`, (B, Z, Y, X) int32, 0 is background; None without labels."""
+    mask: Tensor | None = None
+    """Where somebody labelled `a`, as `labels`, uint8 {0, 1}."""
 
 
 class UnpairedSampler:
@@ -88,7 +90,7 @@ class UnpairedSampler:
             a, b = (sampler.batch(iteration, size, first) for sampler in self._samplers)
             numbers = range(first, first + size)
             images = [self._normalized(each, domain, iteration, numbers) for domain, each in enumerate((a, b))]
-        return UnpairedSample(images[0], images[1], a.arrays.get("labels"))
+        return UnpairedSample(images[0], images[1], a.arrays.get("labels"), a.arrays.get("mask"))
 
     def _normalized(self, sample: Sample, domain: int, iteration: int, numbers: range) -> Tensor:
         """Normalize the images of samples in place, and change them by draws that depend on their numbers."""

@@ -20,8 +20,9 @@ from emsuite.common.outputs import check_finished, check_whole
 from emsuite.common.provenance import checksum
 from emsuite.common.settings import Settings, load, validate
 from emsuite.data.grey_values import GreyRange, in_grey_range, measure_range
+from emsuite.data.labels_mask import mask_beside
 from emsuite.data.raw import check_raw
-from emsuite.data.training_volume import Ones, TrainingVolume, labels_source, raw_source
+from emsuite.data.training_volume import Ones, StoredVoxels, TrainingVolume, as_mask, is_full, labels_source, raw_source
 from emsuite.data.transfer.patches import StoredPatch, check_match, grey_reader, label_patch, open_patches
 from emsuite.data.transfer.settings import Box, DomainSettings, DomainVolume
 from emsuite.io.fingerprint import content, seen
@@ -66,6 +67,8 @@ class Loaded:
 class _Opened:
     raw: Volume
     labels: Volume | None
+    mask: Volume | None
+    """Of the labels."""
     boxes: Sequence[tuple[Roi, str | None]]
 
     @property
@@ -80,6 +83,7 @@ class _Opened:
         """Return the bytes that it takes in memory at most."""
         each = 1 if self.raw.dtype == "uint8" else self.raw.dtype.itemsize + 4
         each += 0 if self.labels is None else self.labels.dtype.itemsize + 4
+        each += 0 if self.mask is None else 1
         return math.prod(self.used.shape / self.raw.voxel_size) * each
 
 
@@ -94,10 +98,13 @@ def load_volumes(settings: DomainSettings, voxel_size: Coordinate, project: Path
         used, size = one.used, one.raw.voxel_size
         sources = [replace(raw_source(raw), roi=used)]
         if one.labels is not None:
-            sources.append(labels_source(one.labels, used))
+            sources.append(labels_source(one.labels, used, mask=one.mask))
+        if one.mask is not None:
+            sources.append(StoredVoxels(one.mask, used, as_mask, torch.uint8))
         held = sources if stream else [source[:, :, :] for source in sources]
         labels = held[1] if one.labels is not None else None
-        mask = None if labels is None else Ones(tuple(labels.shape))
+        mask: Source | None = None if labels is None else Ones(tuple(labels.shape))
+        mask = held[2] if one.mask is not None and not is_full(held[2]) else mask
         name = str(one.raw.path)
         volumes.append(TrainingVolume(held[0], labels, mask, size, used.offset, used.offset, name, grey_range))
         for roi, class_name in one.boxes:
@@ -150,11 +157,14 @@ def _opened(volume: DomainVolume, voxel_size: Coordinate, project: Path) -> _Ope
     if volume.boxes_file:
         given = _read_boxes(_seen(volume.boxes_file, project))
     boxes = [(parse_roi(box.roi, raw), box.class_name) for box in given] or [(raw.roi, None)]
-    labels = None
+    labels = mask = None
     if volume.labels is not None:
         labels = _open(_seen(volume.labels, project), voxel_size)
-        _check_labels(labels, raw, [roi for roi, _ in boxes])
-    return _Opened(raw, labels, boxes)
+        path = mask_beside(labels.path)
+        mask = None if path is None else _open(path, voxel_size)
+        for array in (labels, *([mask] if mask else [])):
+            _check_labels(array, raw, [roi for roi, _ in boxes])
+    return _Opened(raw, labels, mask, boxes)
 
 
 def _read_boxes(path: Path) -> tuple[Box, ...]:
@@ -208,7 +218,8 @@ def _contents(opened: Sequence[_Opened]) -> list[dict[str, Any]]:
     told = []
     for one in opened:
         each = {"volume": _place_name(one.raw.path), "raw": content(one.raw, one.used)}
-        told.append(each if one.labels is None else {**each, "labels": content(one.labels, one.used)})
+        each |= {} if one.labels is None else {"labels": content(one.labels, one.used)}
+        told.append(each if one.mask is None else {**each, "mask": content(one.mask, one.used)})
     return told
 
 

@@ -191,9 +191,13 @@ def _maker(state: TrainingState, config: NetworkConfig, device: torch.device) ->
         mask = torch.ones((len(sample.a), *geometry.fake), dtype=torch.uint8, device=device)
         if target_maker.heads:
             assert sample.labels is not None, "the schema asks for labels"
+            assert sample.mask is not None, "labels come with a mask"
             with timed("targets", device):
-                labels = labels_around(to_device(sample.labels, device), geometry.fake, target_maker.label_context)
-                targets = target_maker(labels, torch.ones_like(labels, dtype=torch.uint8), iteration)
+                labels, labelled = (
+                    labels_around(to_device(each, device), geometry.fake, target_maker.label_context)
+                    for each in (sample.labels, sample.mask)
+                )
+                targets = target_maker(labels, labelled, iteration)
         return Batch(iteration, arrays, targets, mask)
 
     return make
