@@ -91,10 +91,7 @@ def compare(
         BadInput: Sections are to be scored without labels, no node of the skeletons lies in `roi`, or the arrays hold
             no ids (see `contingency`), or have lost files since the suite wrote them.
     """
-    check_whole(segmentation.path)
-    for array in (truth.labels, truth.mask):
-        if array is not None:
-            check_whole(array.path, is_edited=True)
+    _check_whole(segmentation, truth)
     if in_sections and truth.labels is None:
         raise BadInput("sections are scored by labels; expected labels beside the skeletons")
     grid = _grid(roi, segmentation, block_size, in_sections)
@@ -195,6 +192,13 @@ class _CompareBlock:
 def _arrays(segmentation: Volume, truth: GroundTruth) -> dict[str, Volume]:
     given = {"segmentation": segmentation, "labels": truth.labels, "mask": truth.mask}
     return {name: array for name, array in given.items() if array is not None}
+
+
+def _check_whole(segmentation: Volume, truth: GroundTruth) -> None:
+    check_whole(segmentation.path)
+    for array in (truth.labels, truth.mask):
+        if array is not None:
+            check_whole(array.path, is_edited=True)
 
 
 def _grid(roi: Roi, segmentation: Volume, block_size: Sequence[int] | None, in_sections: bool) -> BlockGrid:

@@ -6,6 +6,7 @@ for a volume of 10^5 files. Voxels are read whole, up to `MOST_BYTES`.
 """
 
 import hashlib
+import json
 import os
 import stat
 from collections import deque
@@ -16,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256
-from emsuite.common.geometry import Coordinate, Roi
-from emsuite.io.place import told_above
+from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.io.volume import (
     LABELS,
     RAW,
@@ -31,6 +32,7 @@ from emsuite.io.volume import (
     is_url,
     is_writable,
     name_of_format,
+    open_stored,
     open_volume,
 )
 
@@ -41,12 +43,14 @@ MOST_BYTES = 4 * 2**30
 """Voxels of larger arrays are not read: names and sizes of their files stand for them."""
 
 _METADATA = (".zarray", ".zattrs", "zarr.json")
+_DOCUMENTS = ("zarr.json", ".zattrs", "attributes.json")
+"""Of an array's own attributes."""
 
 
 def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
     """Return a text that changes with any file of an array, or with its place, and the newest time of change, ns.
 
-    The place is what `emsuite.io.place.told_above` tells.
+    The place is what `told_above` tells.
 
     Args:
         path: a file, a folder, or an array in a file, as `cube.h5/volumes/raw`.
@@ -166,6 +170,42 @@ def times(path: Path) -> str:
     """Return a text that changes with the names, sizes and times of the files of an array or a folder."""
     # copies that keep the times have other numbers in the file system
     return state(path, with_numbers=False)[0]
+
+
+def told_above(path: Path) -> str:
+    """Return a text that changes with what groups above an array, in files here, say of its place.
+
+    Args:
+        path: The folder of an array, or another folder.
+
+    Returns:
+        Nothing for an array whose own attributes say the same, as those of the suite, and for what cannot be opened.
+    """
+    if not any((path / name).is_file() for name in (*_DOCUMENTS, ".zarray")):
+        return ""
+    try:
+        if not holds_array(path):
+            return ""
+        stored = open_stored(path)
+        volume = open_volume(path)
+    except BadInput:  # reading it tells the user
+        return ""
+    order = [int(axis) for axis in getattr(stored.array, "axes", ())]
+    grid = [json_numbers(volume.voxel_size), json_numbers(volume.offset)]
+    own = _own_attributes(path)
+    if not order and [own.get("voxel_size", own.get("resolution")), own.get("offset")] == grid:
+        return ""
+    return json.dumps([order, *grid])
+
+
+def _own_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes in the documents of an array itself."""
+    for name in _DOCUMENTS:
+        if (path / name).is_file():
+            document = read_json(path / name)
+            attributes = document.get("attributes") if isinstance(document, dict) and name == "zarr.json" else document
+            return attributes if isinstance(attributes, dict) else {}
+    return {}
 
 
 def _content(path: Path) -> str:

@@ -9,7 +9,6 @@ A file is a plain dictionary of tensors, numbers and texts. It is read with `wei
 
 The file holds no time, machine or name of a user: the same training gives the same bytes, also after a stop. These are
 in the manifest beside it.
-
 """
 
 import hashlib

@@ -10,8 +10,7 @@ import pytest
 
 from builders import write_array
 from emsuite.data.pyramid import make_pyramid
-from emsuite.io.fingerprint import is_as_seen, seen, state
-from emsuite.io.place import told_above
+from emsuite.io.fingerprint import is_as_seen, seen, state, told_above
 from other_writers import n5, of_ngff
 
 VOXELS = np.arange(16 * 16 * 16, dtype=np.uint8).reshape(16, 16, 16)
