@@ -24,6 +24,7 @@ from emsuite.data import convert as module
 from emsuite.data import copied_blocks as blocks
 from emsuite.data.convert import Layout, convert
 from emsuite.io.volume import Volume, create_volume, open_volume
+from killed import MOMENTS, check_removals
 
 SIZE, OFFSET = (40, 8, 4), (400, -8, 12)
 TYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i8", ">f4"]
@@ -204,6 +205,19 @@ def test_a_block_that_reads_back_as_another_fails(tmp_path: Path, monkeypatch: p
     with pytest.raises(RunFailed, match="that were read back differ from those written"):
         convert(source, tmp_path / "to.zarr/raw")
     assert not (tmp_path / "to.zarr/raw").exists()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["v.zarr/volumes/raw", "v.n5/raw"])
+def test_a_kill_in_any_removal_changes_no_byte(tmp_path: Path, name: str, moment: str) -> None:
+    source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)))
+
+    def run(folder: Path) -> None:
+        if not (folder / name).exists():
+            convert(source, folder / name, layout=Layout(chunks=(4, 8, 8)))
+        convert(source, folder / name, layout=Layout(chunks=(8, 8, 8)))
+
+    check_removals(run, tmp_path, 3, moment)
 
 
 def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
