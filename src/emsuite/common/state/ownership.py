@@ -23,6 +23,7 @@ from emsuite.common.files import GOING, METADATA, files_below, sha256, write_jso
 MARK = ".emsuite"
 _MOST = 4096
 _log = logging.getLogger(__name__)
+_HALF_WRITTEN = (*(f".{name}.????????.part" for name in (*METADATA, MARK)), "zarr.*.partial", ".z*.partial")
 _OF_OTHERS = METADATA | {MARK, ".snakemake_timestamp"}
 
 
@@ -126,8 +127,8 @@ def foreign_while_unfinished(path: Path) -> str | None:
 
 
 def _is_bare(file: Path) -> bool:
-    """Return whether a file holds no data: metadata, or a mark of a run that was killed as it wrote it."""
-    return file.name in METADATA or file.match(f".{MARK}.????????.part")
+    """Return whether a file holds no data: metadata, or what a kill left of metadata and of a mark, as `zarr` too."""
+    return file.name in METADATA or any(map(file.match, _HALF_WRITTEN))
 
 
 def foreign_beside(path: Path, record: Any, others: Iterable[str] = ()) -> str | None:
