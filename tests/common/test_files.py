@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from emsuite.common.files import atomic_path, naming, remove, sha256, shows_locks_everywhere, write_json, write_text
+from emsuite.common.files import (
+    atomic_path,
+    naming,
+    remove,
+    remove_parts_below,
+    sha256,
+    shows_locks_everywhere,
+    write_json,
+    write_text,
+)
+from killed import MOMENTS, Killed, killed
 
 
 def half_write(path: Path) -> None:
@@ -134,3 +144,26 @@ def test_mounts_say_whether_all_machines_see_locks(
     found = shows_locks_everywhere(tmp_path)
     monkeypatch.undo()
     assert found is reaches
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_folder_is_removed_all_at_once(tmp_path: Path, moment: str) -> None:
+    folder = tmp_path / "folder"
+    for name in (".mark", "a", "b/c"):
+        write_text(folder / name, name)
+    with killed(0, moment), pytest.raises(Killed):
+        remove(folder)
+    if moment == "before":
+        assert sorted(path.name for path in folder.rglob("*")) == [".mark", "a", "b", "c"]
+    else:
+        assert not folder.exists(), "half of a folder is never seen"
+    write_text(folder / "new", "")
+    remove(folder)
+    assert os.listdir(tmp_path) == [], "what the kill left goes with the next removal"
+
+
+def test_what_is_half_removed_below_a_folder_goes(tmp_path: Path) -> None:
+    for name in ("a/.x.emsuite.removed/zarr.json", "a/.y.1a2b3c4d.part", "a/zarr.1.partial", "a/kept"):
+        write_text(tmp_path / name, "")
+    remove_parts_below(tmp_path)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["a", "kept"]

@@ -24,6 +24,7 @@ from emsuite.common.outputs import (
     unfinished_path,
     unfinished_settings,
 )
+from killed import MOMENTS, Killed, check_removals, killed_at_rename
 
 SETTINGS = {"threshold": 0.5, "blocks": (1, 2), "path": Path("x")}
 
@@ -455,3 +456,46 @@ def test_what_users_may_edit_is_whole_unless_files_are_gone(path: Path) -> None:
     (path / "a/affs/c/0").unlink()
     with pytest.raises(BadInput, match="a/affs: 2 files, of 3 that were written"):
         check_whole(path, is_edited=True)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("earlier", ["folder", "file", "nothing"])
+def test_a_kill_in_any_removal_changes_nothing(tmp_path: Path, moment: str, earlier: str) -> None:
+    """A run that ends with a file in the place of its folder, over an output of other settings."""
+
+    def run(folder: Path) -> None:
+        out = folder / "out"
+        if earlier != "nothing" and not list(folder.iterdir()):
+            with output(out, {"other": True}) as made:
+                made.clear()
+                write_json(out / "part", 1)
+                if earlier == "file":
+                    write_json(made.file, 0)
+                    made.become_file()
+        with output(out, SETTINGS) as made:
+            if not made.resumed:
+                made.clear()
+            for part in ("a", "b"):
+                write_json(out / part, part)
+            write_json(made.file, ["a", "b"])
+            made.become_file()
+        assert is_finished(out, SETTINGS)
+
+    check_removals(run, tmp_path, 1, moment)
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_a_kill_at_any_rename_of_a_run_that_ends_with_a_file_is_no_end(path: Path, number: int) -> None:
+    def run() -> None:
+        with output(path, SETTINGS) as made:
+            if not made.resumed:
+                made.clear()
+            write_json(path / "a", "a")
+            write_json(made.file, ["a"])
+            made.become_file()
+
+    with killed_at_rename(number), contextlib.suppress(Killed):
+        run()
+    run()
+    assert is_finished(path, SETTINGS)
+    assert json.loads(path.read_text()) == ["a"]

@@ -24,6 +24,7 @@ from emsuite.data import convert as module
 from emsuite.data import copied_blocks as blocks
 from emsuite.data.convert import Layout, convert
 from emsuite.io.volume import Volume, create_volume, open_volume
+from killed import MOMENTS, Killed, check_removals, killed_at_rename
 
 SIZE, OFFSET = (40, 8, 4), (400, -8, 12)
 TYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i8", ">f4"]
@@ -206,6 +207,19 @@ def test_a_block_that_reads_back_as_another_fails(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "to.zarr/raw").exists()
 
 
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["v.zarr/volumes/raw", "v.n5/raw"])
+def test_a_kill_in_any_removal_changes_no_byte(tmp_path: Path, name: str, moment: str) -> None:
+    source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)))
+
+    def run(folder: Path) -> None:
+        if not (folder / name).exists():
+            convert(source, folder / name, layout=Layout(chunks=(4, 8, 8)))
+        convert(source, folder / name, layout=Layout(chunks=(8, 8, 8)))
+
+    check_removals(run, tmp_path, 3, moment)
+
+
 def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)))
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
@@ -231,6 +245,51 @@ def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
                 except KeyboardInterrupt:
                     pass
         assert files_in(to.parents[1]) == files_in(tmp_path / "whole/v.zarr"), name
+
+
+@pytest.mark.parametrize("name", ["v.zarr/volumes/raw", "v.zarr/raw", "v.n5/raw", "v.precomputed/8_8_8"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_kill_at_any_rename_changes_no_byte(tmp_path: Path, name: str, zarr_format: Any) -> None:
+    """Metadata are written in several steps, each by a rename: none but the last makes an array to go on in."""
+    source = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20)), further="kept")
+    layout = Layout(chunks=(8, 8, 8), zarr_format=zarr_format)
+    convert(source, tmp_path / "whole" / name, layout=layout)
+    whole = files_in(tmp_path / "whole" / Path(name).parts[0])
+    for number in itertools.count():
+        to = tmp_path / str(number) / name
+        try:
+            with killed_at_rename(number):
+                convert(source, to, layout=layout)
+            break
+        except Killed:
+            convert(source, to, layout=layout)
+        found = files_in(tmp_path / str(number) / Path(name).parts[0])
+        # of a group, which another run may write at the same time
+        found = {file: content for file, content in found.items() if not file.endswith(".partial")}
+        assert found.keys() == whole.keys(), number
+        assert [file for file in whole if found[file] != whole[file]] == [], number
+    assert number > 10
+
+
+@pytest.mark.parametrize("file", ["zarr.1a2b.partial", "..emsuite.1a2b3c4d.part", ".attributes.json.1a2b3c4d.part"])
+@pytest.mark.parametrize("name", ["v.zarr/raw", "v.n5/raw"])
+def test_what_a_kill_left_of_metadata_is_no_users_array(
+    tmp_path: Path, name: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, to = stored(tmp_path, "zarr2", voxels_of("u2", (9, 20, 20))), tmp_path / name
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "mark", dying)
+        patched.setattr("emsuite.common.outputs._mark_stopped", dying)
+        with pytest.raises(Killed):
+            convert(source, to)
+    (to.with_name("raw_unfinished") / file).write_text("{")
+    convert(source, to)
+    assert np.array_equal(open_volume(to).read(), open_volume(source).read())
+    assert not list(tmp_path.rglob(file))
 
 
 def test_an_array_of_a_users_own_beside_the_copy_is_not_removed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from emsuite.data.pyramid import make_pyramid
 from emsuite.io.levels import is_coarser_level, level_path, levels_of
 from emsuite.io.volume import create_volume, open_volume
 from emsuite.visualization.contents import data_layers
+from killed import MOMENTS, check_removals
 
 SIZE, OFFSET = (40, 8, 8), (80, 16, -8)
 
@@ -130,6 +131,17 @@ def test_what_no_levels_can_be_written_beside_is_refused(tmp_path: Path) -> None
     assert [path.name for path in levels_of(tmp_path / "plate.ome.zarr")] == ["0", "1"]
     assert level_path(tmp_path / "plate.ome.zarr", 1) == tmp_path / "plate.ome.zarr/1"
     assert len(make_pyramid(small, levels=1)) == 1, "asked for"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_in_any_removal_changes_no_byte(tmp_path: Path, moment: str) -> None:
+    def run(folder: Path) -> None:
+        path = folder / "a.zarr/volumes/raw"
+        if not path.exists():
+            make_pyramid(volume_of(folder / "a.zarr", noise((70, 140, 70))), kind="mode")
+        make_pyramid(path, kind="mean")
+
+    check_removals(run, tmp_path, 3, moment)
 
 
 def test_every_stop_continues_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,10 @@ from builders import files_in, write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.data.downsample import downsample
+from emsuite.export import scales
 from emsuite.export.export import Shapes, export_precomputed, export_table
 from export_reader import is_watertight, read_fragments, read_manifest, read_mesh, read_skeleton, volume_of
+from killed import MOMENTS, Killed, check_removals
 
 LARGE = 2**63 + 5
 SIZE, OFFSET = (20, 8, 8), (40, 16, 80)
@@ -255,3 +257,79 @@ def test_a_table_that_was_stopped_is_continued(tmp_path: Path, monkeypatch: pyte
         patched.setattr("emsuite.export.blocks.mesh_labels", stop)
         export_table(tmp_path / "s.zarr/s", stopped, block_size=SMALL, shapes=Shapes(1, True))
     assert stopped.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("export", [export_precomputed, export_table])
+def test_a_kill_in_any_removal_changes_no_byte(export: Any, moment: str, tmp_path: Path) -> None:
+    labels = np.zeros((20, 20, 40), np.uint32)
+    labels[3:17, 4:16, 4:36] = 7
+    write_array(tmp_path / "s.zarr/s", labels, SIZE, OFFSET)
+    out = "x.precomputed" if export is export_precomputed else "x.csv"
+    check_removals(
+        lambda folder: export(tmp_path / "s.zarr/s", folder / out, block_size=SMALL, shapes=Shapes(1, True)),
+        tmp_path,
+        1,
+        moment,
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("what", ["create_volume", "run_blocks"])
+def test_a_kill_at_any_scale_keeps_the_order_of_scales(
+    exported: tuple[np.ndarray, Path], tmp_path: Path, what: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = getattr(scales, what), [0]
+
+    def dying(*args: Any, **more: Any) -> Any:
+        made = real(*args, **more)
+        calls[0] += 1
+        if calls[0] == number + 1:
+            raise Killed
+        return made
+
+    scene(tmp_path / "s.zarr/segmentation")
+    out, options = tmp_path / "x.precomputed", {"block_size": SMALL, "shapes": Shapes(3, True)}
+    with monkeypatch.context() as patched:
+        patched.setattr(scales, what, dying)
+        with pytest.raises(Killed):
+            export_precomputed(tmp_path / "s.zarr/segmentation", out, **options)  # type: ignore[arg-type]
+    export_precomputed(tmp_path / "s.zarr/segmentation", out, **options)  # type: ignore[arg-type]
+    assert files_in(out) == files_in(exported[1])
+
+
+LOST = {
+    "mesh": "mesh/9",
+    "index": "mesh/4.index",
+    "skeleton": "skeletons/9",
+    "measures": ".export/segments/0.measures.npy",
+    "voxels": "8_8_20/*",
+    "coarser voxels": "16_16_20/*",
+}
+
+
+@pytest.mark.parametrize("how", ["gone", "empty"])
+@pytest.mark.parametrize("name", LOST.values(), ids=LOST.keys())
+def test_files_that_a_stopped_run_lost_are_written_again(
+    exported: tuple[np.ndarray, Path], tmp_path: Path, name: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machine went down, or where a folder was copied while a run wrote it."""
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    scene(tmp_path / "s.zarr/segmentation")
+    out, options = tmp_path / "x.precomputed", {"block_size": SMALL, "shapes": Shapes(3, True)}
+    with monkeypatch.context() as patched:
+        patched.setattr("emsuite.export.export._describe", dying)
+        with pytest.raises(Killed):
+            export_precomputed(tmp_path / "s.zarr/segmentation", out, **options)  # type: ignore[arg-type]
+    lost = sorted(out.glob(name))
+    assert lost
+    for file in lost:
+        if how == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(b"")
+    export_precomputed(tmp_path / "s.zarr/segmentation", out, **options)  # type: ignore[arg-type]
+    assert files_in(out) == files_in(exported[1])

@@ -12,12 +12,14 @@ import pytest
 
 from builders import files_in
 from emsuite.common.errors import BadInput, RunFailed
+from emsuite.common.outputs import manifest_path
 from emsuite.io.formats.tensors import hcs
 from emsuite.plates import index_plate as module
 from emsuite.plates.frame_names import ByOrder
 from emsuite.plates.index_plate import index_plate
 from emsuite.plates.plate import ZarrPlate, open_plate
 from frames_of_a_plate import SHAPE, voxels_of, write_frames
+from killed import MOMENTS, Killed, check_removals
 
 KILLED = """
 import os, signal, sys
@@ -99,6 +101,34 @@ def test_a_killed_run_continues_and_gives_the_same_bytes(frames: Path, tmp_path:
     index_plate(frames, out)
     assert created == ["A/1/0", "A/1/1", "A/1/2"][reads // 4 :], "whole positions are not written twice"
     assert files_in(out) == files_in(tmp_path / "whole/plate.zarr")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_in_any_removal_changes_no_byte(frames: Path, tmp_path: Path, moment: str) -> None:
+    check_removals(lambda folder: index_plate(frames, folder / "plate.zarr"), tmp_path, 1, moment)
+
+
+@pytest.mark.parametrize("how", ["gone", "empty"])
+def test_positions_that_a_stopped_run_lost_are_copied_again(
+    frames: Path, tmp_path: Path, how: str, monkeypatch
+) -> None:
+    """As where the machine went down: notes are flushed to the disk, chunks are not."""
+    out = tmp_path / "plate.zarr"
+    index_plate(frames, out)
+    whole = files_in(out)
+    manifest_path(out).unlink()
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "write_frames", dying)
+        with pytest.raises(Killed):
+            index_plate(frames, out)
+    chunk = min(file for file in (out / "A/1/1/0").rglob("*") if file.is_file() and file.suffix != ".json")
+    chunk.unlink() if how == "gone" else chunk.write_bytes(b"")
+    index_plate(frames, out)
+    assert files_in(out) == whole
 
 
 def test_voxels_that_differ_when_read_back_end_the_run(frames: Path, tmp_path: Path, monkeypatch) -> None:

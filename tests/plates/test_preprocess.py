@@ -26,6 +26,7 @@ from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.split import read_split
 from emsuite.plates.statistics import read_statistics
 from emsuite.plates.synthesize import LabelFreeSettings, synthesize_frames
+from killed import MOMENTS, Killed, check_removals
 
 SET = LabelFreeSettings(positions=4, times=2, slices=2, size=48, cells=6, empty=0.2)
 ALL = {
@@ -178,6 +179,27 @@ def test_a_killed_run_gives_the_same_bytes(frames: Path, whole: Path, tmp_path: 
     monkeypatch.setattr(module, "new_image", lambda *all: created.append(all[1]) or create(*all))
     assert files_in(made(frames, tmp_path / "out", **ALL)) == files_in(whole)
     assert ("A/1/0" in created) == (writes < 10), "whole positions are not written twice"
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_in_any_removal_changes_no_byte(frames: Path, tmp_path: Path, moment: str) -> None:
+    check_removals(lambda folder: made(frames, folder / "out", **ALL), tmp_path, 1, moment)
+
+
+@pytest.mark.parametrize("image", ["0", "labels/foreground/0"])
+def test_positions_that_a_stopped_run_lost_are_made_again(
+    frames: Path, whole: Path, tmp_path: Path, image: str, monkeypatch
+) -> None:
+    def dying(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("emsuite.plates.preprocess.write_statistics", dying)
+        with pytest.raises(Killed):
+            made(frames, tmp_path / "out", **ALL)
+    lost = tmp_path / "out/plate.zarr/A/1/1" / image
+    min(file for file in lost.rglob("*") if file.is_file() and file.suffix != ".json").unlink()
+    assert files_in(made(frames, tmp_path / "out", **ALL)) == files_in(whole)
 
 
 def test_a_whole_output_is_left_alone_until_a_setting_or_the_input_changes(frames: Path, tmp_path: Path) -> None:

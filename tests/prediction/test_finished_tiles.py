@@ -20,3 +20,15 @@ def test_lines_that_are_no_numbers_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "done.txt").write_bytes(b"".join(lines))
     (tmp_path / "done_folder.txt").mkdir()
     assert TileRecord(tmp_path, "done").read() == {1, 7}
+
+
+def test_tiles_that_are_not_kept_are_forgotten_in_all_files(tmp_path: Path) -> None:
+    for process, numbers in (("", (1, 2)), ("17", (3, 4))):
+        record = TileRecord(tmp_path, "done").open(process)
+        for number in numbers:
+            record.add(number)
+        record.close()
+    (tmp_path / "done_folder.txt").mkdir()
+    TileRecord(tmp_path, "done").keep({4, 1})
+    assert TileRecord(tmp_path, "done").read() == {1, 4}
+    assert (tmp_path / "done.txt").read_text() == "1\n4\n"

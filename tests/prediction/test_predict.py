@@ -251,6 +251,21 @@ def test_recorded_tiles_without_their_files_are_computed_again(
     assert (tmp_path / "copied.txt").read_text() == noted
 
 
+def test_tiles_that_lost_their_files_are_forgotten_before_others_write_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles may share a file: one that writes it again makes it look as if it held the voxels of all."""
+    made, raw, stopped = network(ANISOTROPIC), volume(tmp_path, (20, 60, 66)), tmp_path / "stopped.zarr"
+    for stop in (4, 2):
+        with monkeypatch.context() as patch:
+            count(patch, "note", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run(made, raw, stopped, (24, 48, 48))
+        assert len(TileRecord(stopped, "done_tiles").read()) == stop - 1
+        for path in [path for path in stopped.rglob("c/**/*") if path.is_file()]:
+            path.unlink()
+
+
 def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
     record = TileRecord(tmp_path, "done_tiles")
     assert not record.begun

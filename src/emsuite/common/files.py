@@ -18,6 +18,8 @@ from typing import Any
 
 METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json"})
 """Names of files of a volume that hold no voxels; stages add to those of others."""
+GOING = ".emsuite.removed"
+"""The end of the name of a folder while it is removed."""
 
 
 @contextmanager
@@ -60,6 +62,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically; keys keep their order."""
     write_text(path, json.dumps(content, indent=2, default=str) + "\n")
@@ -73,6 +81,14 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield Path(here) / name
 
 
+def has_content(path: Path) -> bool:
+    """Return whether a file exists and is not empty, as files are that were not flushed when the machine went down."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:
@@ -80,11 +96,31 @@ def sha256(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with its content; do nothing if there is neither."""
+    """Remove a file, or a folder with its content, all at once; do nothing if there is neither.
+
+    A folder has another name while its content goes. Where a kill stops this, no part of it is left under its own
+    name, and the next removal of the same path takes the rest.
+    """
+    going = path.with_name(f".{path.name}{GOING}")
+    if going.is_dir():
+        shutil.rmtree(going)
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        path.rename(going)
+        shutil.rmtree(going)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_parts_below(folder: Path) -> None:
+    """Remove what killed runs left below a folder: files half written, by zarr and `atomic_path`, folders half removed.
+
+    The caller holds the lock of the folder.
+    """
+    for going in list(folder.rglob(f".*{GOING}")):
+        shutil.rmtree(going, ignore_errors=True)
+    for pattern in ("*.partial", ".*.part"):
+        for leftover in folder.rglob(pattern):
+            leftover.unlink()
 
 
 def write_table(path: Path, names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

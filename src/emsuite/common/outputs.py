@@ -26,7 +26,7 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import naming, remove, remove_leftovers, write_json, write_text
+from emsuite.common.files import naming, remove, remove_leftovers, remove_parts_below, write_json, write_text
 from emsuite.common.provenance import Fingerprint, as_recorded, checksum, provenance, recorded_settings
 from emsuite.common.state.lock import owned
 from emsuite.common.state.origins import Reading, manifest_path, record_names
@@ -39,6 +39,7 @@ from emsuite.common.state.ownership import (
     mark,
     mark_path,
     marked_parts,
+    note_file,
     top_names,
     unmark,
     wrote,
@@ -77,6 +78,17 @@ class Output:
         """Remove what a stopped run left, and `claim` the folder."""
         remove(self.path)
         self.claim(*parts)
+
+    @property
+    def file(self) -> Path:
+        """Where an output that is one file is written, to `become` the output when it is whole."""
+        return self.path.with_name(f".{self.path.name}.new")
+
+    def become_file(self) -> None:
+        """Put `file` in the place of the output."""
+        remove(self.path)
+        note_file(self.path, self.file)
+        self.file.replace(self.path)
 
 
 def unfinished_path(path: Path) -> Path:
@@ -152,20 +164,19 @@ def _begin(path: Path, settings: Mapping[str, Any], upgrade: Upgrade | None, kee
         _check_own(path)
     wanted, copied = as_recorded(settings), wrote_earlier(path)
     run, earlier = _unfinished(path)
-    resumed = path.exists() and (keep or _equal(earlier, wanted, upgrade))
+    # a file is whole, or not there: nothing is left to continue
+    resumed = path.exists() and (keep or (not path.is_file() and _equal(earlier, wanted, upgrade)))
     if not (resumed and earlier is not None):
         run = uuid.uuid4().hex[:16]
         if not resumed:
             write_json(unfinished_path(path), {"copied": copied})  # a run that is killed here is not continued
             manifest_path(path).unlink(missing_ok=True)
-            _remove(path, read_json(marks[0]))
+            keep_edited(path, read_json(marks[0]), marks[0])
+            remove(path)
         write_json(unfinished_path(path), {"run": run, "settings": wanted, "copied": copied})
     manifest_path(path).unlink(missing_ok=True)
-    if path.is_dir():
-        for pattern in ("*.partial", ".*.part"):  # files of zarr and of `atomic_path` from a run that was killed
-            for leftover in path.rglob(pattern):
-                leftover.unlink()
-    remove_leftovers(*marks)
+    remove_parts_below(path)
+    remove_leftovers(*marks, Output(path, resumed).file)
     if resumed and path.is_dir() and not keep and marked_parts(path) is None:
         mark(path, top_names(read_json(mark_path(path))))
     write_text(mark_path(path), "")  # until it is finished, the mark in the folder stands for it
@@ -242,16 +253,6 @@ def _write_record(out: Output) -> None:
     known = all_of_it if out.everything else out.notes.get("arrays") or names or all_of_it
     write_json(mark_path(out.path), wrote(out.path, known))
     unmark(out.path)
-
-
-def _remove(path: Path, record: Any) -> None:
-    """Remove what lies at `path`, all at once: it has another name while that takes time."""
-    keep_edited(path, record, mark_path(path))
-    going = path.with_name(f".{path.name}.emsuite.removed")
-    remove(going)
-    if path.exists() or path.is_symlink():
-        path.rename(going)
-        remove(going)
 
 
 def _unfinished(path: Path) -> tuple[str, Any]:

@@ -23,10 +23,10 @@ import numpy as np
 from emsuite.blockwise.grid import BlockGrid
 from emsuite.blockwise.run import BlockWorkers, run_blocks
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove
+from emsuite.common.files import remove, remove_parts_below
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, is_copy, manifest_path, output, read_manifest, unfinished_path
-from emsuite.common.state.ownership import is_newer, mark, unmark, wrote
+from emsuite.common.state.ownership import is_newer, mark, marked_parts, unmark, wrote
 from emsuite.common.state.written import arrays_in
 from emsuite.data.copied_blocks import (
     CopyBlock,
@@ -115,12 +115,12 @@ def convert(
     with output(record, settings, inputs={"from": Path(source)}, fingerprint=fingerprint) as out:
         unfinished = _unfinished(to)
         digests = [digest_path(record, index) for index in range(len(new.grid))]
-        written = container.exists() and (holds_array(unfinished) or all(path.exists() for path in digests))
-        if not (out.resumed and record.exists() and written) or changed_path(record).exists():
+        if not (out.resumed and record.exists() and _is_begun(unfinished, digests)) or changed_path(record).exists():
             out.clear()
             new.create(unfinished)
+            mark(unfinished)  # behind all metadata: an array without the mark is none to go on in
         if holds_array(unfinished):
-            mark(unfinished)
+            remove_parts_below(unfinished)
             process = CopyBlock(Path(source), unfinished, record)
             run_blocks("convert", new.grid, process, workers, record, run=out.run)
             if is_on_server(Path(source)):
@@ -137,6 +137,15 @@ def convert(
 
 def _unfinished(to: Path) -> Path:
     return to.with_name(to.name + "_unfinished")
+
+
+def _is_begun(unfinished: Path, digests: Sequence[Path]) -> bool:
+    """Return whether a stopped run has made the array, or has even given it its name."""
+    if not split_path(unfinished)[0].exists():
+        return False
+    if holds_array(unfinished):
+        return marked_parts(unfinished) is not None
+    return all(path.exists() for path in digests)
 
 
 def _convert_to_file(volume: Volume, region: Roi, to: Path, new: "_NewVolume") -> str:

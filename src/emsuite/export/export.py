@@ -122,11 +122,9 @@ def export_table(
     with output(out, settings, inputs={"from": source}, fingerprint=fingerprint) as begun:
         state = _state(begun, begun.resumed and out.is_dir())
         summed, measures = _find_segments(request, state, None, begun.run)
-        table = out.with_name(f".{out.name}.new")
-        write_segments(table, summed, measures, request.region, request.volume.voxel_size)
         begun.notes["segments"] = len(summed)
-        remove(out)
-        table.replace(out)
+        write_segments(begun.file, summed, measures, request.region, request.volume.voxel_size)
+        begun.become_file()
     return len(summed)
 
 

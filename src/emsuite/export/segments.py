@@ -6,13 +6,14 @@ reads     pieces of blocks, and their rows by segment
 writes    mesh/ID and mesh/ID.index, skeletons/ID; and for each batch its measures
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from emsuite.blockwise.grid import Block, BlockGrid
-from emsuite.common.files import atomic_path
+from emsuite.common.files import atomic_path, has_content, write_bytes
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.export import mesh, multilod, skeletons
 from emsuite.export.multilod import Space
@@ -54,6 +55,23 @@ class ShapeSegments:
             import DracoPy  # noqa: F401
             import pyfqmr  # noqa: F401
 
+    def is_whole(self, block: Block) -> bool:
+        """See `run_blocks`."""
+        return has_content(self._measures(block)) and all(map(has_content, self._written(block)))
+
+    def _measures(self, block: Block) -> Path:
+        return self.folder / f"{block.index}.measures.npy"
+
+    def _written(self, block: Block) -> Iterator[Path]:
+        """Yield the files of the segments of a batch that was finished: those with a surface, and with a cable."""
+        if (out := self.out) is None:
+            return
+        for segment, area, cable in np.load(self._measures(block)):
+            if area > 0:
+                yield from _mesh_paths(out, segment)
+            if cable > 0:
+                yield out / SKELETONS / str(segment)
+
     def __call__(self, block: Block) -> None:
         numbers = range(int(block.write.begin[0]), int(block.write.end[0]))
         measures = np.zeros(len(numbers), MEASURES)
@@ -62,7 +80,7 @@ class ShapeSegments:
             segment = int(rows["segment"][0])
             area = self._mesh(segment, rows) if self.levels else np.nan
             measures[place] = (segment, area, self._skeleton(segment, rows) if self.skeletons else np.nan)
-        with atomic_path(self.folder / f"{block.index}.measures.npy") as temporary, open(temporary, "wb") as file:
+        with atomic_path(self._measures(block)) as temporary, open(temporary, "wb") as file:
             np.save(file, measures)
 
     def _mesh(self, segment: int, rows: np.ndarray) -> float:
@@ -74,8 +92,8 @@ class ShapeSegments:
         if self.out is not None:
             levels = multilod.levels_of_detail(joined, self.space, self.levels)
             manifest, data = multilod.encode(levels, self.space)
-            (self.out / MESHES / str(segment)).write_bytes(data)
-            (self.out / MESHES / f"{segment}.index").write_bytes(manifest)
+            for path, content in zip(_mesh_paths(self.out, segment), (data, manifest), strict=True):
+                write_bytes(path, content)
         return mesh.surface_area(joined, self.space.voxel_size)
 
     def _skeleton(self, segment: int, rows: np.ndarray) -> float:
@@ -83,7 +101,7 @@ class ShapeSegments:
         made = skeletons.skeletonize(self._mask(rows[rows["voxels"] > 0]), self.space.voxel_size)
         if self.out is not None and len(made.edges):
             encoded = skeletons.encode(made, self.space.begin, self.space.voxel_size)
-            (self.out / SKELETONS / str(segment)).write_bytes(encoded)
+            write_bytes(self.out / SKELETONS / str(segment), encoded)
         return skeletons.cable_length(made, self.space.voxel_size)
 
     def _mask(self, rows: np.ndarray) -> Mask:
@@ -91,6 +109,10 @@ class ShapeSegments:
         low, high = whole["low"], whole["high"]
         factors = coarsening(int(whole["voxels"]), high - low, self.space.voxel_size[::-1])
         return paint(read_runs(self.pieces, rows), low, high, np.array(self.shape), factors)
+
+
+def _mesh_paths(out: Path, segment: int) -> tuple[Path, Path]:
+    return out / MESHES / str(segment), out / MESHES / f"{segment}.index"
 
 
 def read_measures(folder: Path, segments: int) -> np.ndarray:

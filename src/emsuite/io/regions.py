@@ -14,7 +14,7 @@ def check_is_zarr(out: Path) -> None:
 
 
 def has_files(volume: Volume, roi: Roi) -> bool:
-    """Return whether every file that holds voxels of a region (nm) exists; of other arrays than zarr here, True.
+    """Return whether every file that holds voxels of a region (nm) exists and is not empty; True of files unknown.
 
     A file may be missing because its voxels are 0. In a copy that was taken while a run wrote, others are missing.
     """

@@ -20,6 +20,7 @@ from emsuite.common.files import atomic_path, naming, remove, remove_leftovers
 from emsuite.common.geometry import Number, json_numbers
 from emsuite.common.outputs import lock_path
 from emsuite.common.state.lock import owned
+from emsuite.common.state.ownership import note_file
 from emsuite.io.chunks import chunk_length
 from emsuite.io.formats import hdf5, zarr
 from emsuite.io.formats.base import FileFormat, NewArray, ReadBox
@@ -157,7 +158,7 @@ def write_container(
 
 @contextmanager
 def writing_arrays(file: Path, arrays: Mapping[str, tuple[NewArray, ReadBox]]) -> Iterator[Path]:
-    """Write a file that holds these arrays alone, for a caller who holds its lock.
+    """Write a file that holds these arrays alone, for a caller whose `output` it is.
 
     Args:
         file: The file; it gets its name if the block ends without an error.
@@ -173,6 +174,7 @@ def writing_arrays(file: Path, arrays: Mapping[str, tuple[NewArray, ReadBox]]) -
         for name, (new, read) in arrays.items():
             stored_as.write_array(str(temporary), name, new, read)
         yield temporary
+        note_file(file, temporary)
 
 
 _ZARR: Literal[3] = 3  # of no meaning here

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import write_json
 from emsuite.plates.corrections import (
     Factors,
     clipped,
@@ -23,7 +21,7 @@ from emsuite.plates.corrections import (
 )
 from emsuite.plates.flat_field import empty_sections
 from emsuite.plates.foreground_mask import border_weights, foreground_of_channels
-from emsuite.plates.plate import MASK, WEIGHTS, FieldImage, Numbers, Plate, new_image
+from emsuite.plates.plate import MASK, WEIGHTS, FieldImage, Numbers, Plate, new_image, note_result, noted_result
 from emsuite.plates.selection import Selection
 from emsuite.plates.settings import PreprocessSettings
 from emsuite.plates.statistics import Empty, Where
@@ -84,8 +82,7 @@ class Correction:
         Returns:
             the voxels of its foreground, all voxels of its masks, and the empty sections.
         """
-        record = done / f"{position.replace('/', '.')}.json"
-        if isinstance(earlier := read_json(record), dict):
+        if isinstance(earlier := noted_result(done, position, plate / position), dict):
             return Written(**earlier)
         image, mask, weights = self._create(position, plate)
         counts, empty = [0, 0], list[list[int]]()
@@ -102,7 +99,7 @@ class Correction:
             for channel, volume in enumerate(volumes):
                 image.write(time, channel, self._grey(Where(position, time, channel), volume))
         written = Written(counts[0], counts[1], empty)
-        write_json(record, written._asdict())
+        note_result(done, position, plate / position, written._asdict())
         return written
 
     def _create(self, position: str, plate: Path) -> tuple[FieldImage, FieldImage | None, FieldImage | None]:

@@ -14,15 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import remove, write_json
+from emsuite.common.files import remove
 from emsuite.common.outputs import is_finished, output, read_manifest
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.plates.frame_names import Parse
 from emsuite.plates.frames import FramePlate, write_frames
-from emsuite.plates.plate import Plate, check_outside, create_plate, in_threads, new_image, open_plate
+from emsuite.plates.plate import (
+    Plate,
+    check_outside,
+    create_plate,
+    in_threads,
+    new_image,
+    note_result,
+    noted_result,
+    open_plate,
+)
 
 
 def index_plate(
@@ -97,8 +105,7 @@ def _add(hashed: "hashlib._Hash", voxels: np.ndarray) -> None:
 
 def _copy(plate: Plate, out: Path, position: str, voxel_size_nm: tuple[float, float, float] | None, done: Path) -> str:
     """Copy a position, unless an earlier run has; return the digest of its voxels."""
-    record = done / f"{position.replace('/', '.')}.json"
-    if isinstance(digest := read_json(record), str):
+    if isinstance(digest := noted_result(done, position, out / position), str):
         return digest
     shape, hashed = plate.shape(position), hashlib.sha256()
     copy = new_image(out, position, shape, plate.dtype, plate.channels, voxel_size_nm, "", plate.numbers(position))
@@ -108,5 +115,5 @@ def _copy(plate: Plate, out: Path, position: str, voxel_size_nm: tuple[float, fl
         if not np.array_equal(copy.read(time, channel), voxels):
             raise RunFailed(f"{out}/{position}: voxels of time {time}, channel {channel} differ when read back")
         _add(hashed, voxels)
-    write_json(record, hashed.hexdigest())
+    note_result(done, position, out / position, hashed.hexdigest())
     return hashed.hexdigest()

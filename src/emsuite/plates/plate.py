@@ -15,9 +15,12 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
+from emsuite.common.files import write_json
 from emsuite.common.outputs import check_finished, check_whole
 from emsuite.common.progress import progress
+from emsuite.common.state.written import difference, written
 from emsuite.io.formats.tensors import hcs
 from emsuite.io.formats.tensors.hcs import FieldImage as FieldImage
 from emsuite.io.formats.tensors.hcs import Numbers as Numbers
@@ -158,6 +161,33 @@ def new_image(
     """
     hcs.create_image(path / position / image, shape, dtype, channels, voxel_size_nm, numbers)
     return hcs.open_image(path / position / image, "r+")
+
+
+def note_result(done: Path, position: str, images: Path, result: Any) -> None:
+    """Note that a position is whole, with the names and sizes of its files.
+
+    Args:
+        done: the folder of the notes of a run.
+        position: as `A/1/0`.
+        images: the folder of its images, or nothing.
+        result: what the run needs of it later, as JSON.
+    """
+    write_json(_note(done, position), {"result": result, "written": written(images)})
+
+
+def noted_result(done: Path, position: str, images: Path) -> Any:
+    """Return the result that a stopped run noted for a position; None without one, or if its files differ by now.
+
+    Files are lost where the machine goes down: the note is flushed to the disk, chunks of images are not.
+    """
+    note = read_json(_note(done, position))
+    if not isinstance(note, dict) or "written" not in note or difference(images, note["written"]):
+        return None
+    return note.get("result")
+
+
+def _note(done: Path, position: str) -> Path:
+    return done / f"{position.replace('/', '.')}.json"
 
 
 def check_outside(out: Path, source: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from emsuite.common.files import atomic_path
+from emsuite.common.files import atomic_path, write_text
 
 _MOST_DIGITS = 20
 
@@ -33,9 +33,17 @@ class TileRecord:
 
         A line that a full disk cut short, or that is no number, does not count: its tile is computed again.
         """
-        paths = [path for path in self._folder.glob(f"{self._name}*.txt") if path.is_file()]
-        lines = [line for path in paths for line in path.read_bytes().splitlines(True) if len(line) < _MOST_DIGITS]
+        lines = [
+            line for path in self._files() for line in path.read_bytes().splitlines(True) if len(line) < _MOST_DIGITS
+        ]
         return {int(line) for line in lines if line.endswith(b"\n") and line.strip().isdigit()}
+
+    def keep(self, numbers: set[int]) -> None:
+        """Forget all other tiles, before any is computed again: files of theirs are gone, and others may write them."""
+        write_text(self._main, "".join(f"{number}\n" for number in sorted(numbers)))
+        for path in self._files():
+            if path != self._main:
+                path.unlink()
 
     def open(self, process: str = "") -> "TileRecord":
         """Open the record for `add`, in a file of its own if `process` names one. Return the record."""
@@ -57,6 +65,9 @@ class TileRecord:
         """Close the file."""
         if self._file is not None:
             os.close(self._file)
+
+    def _files(self) -> list[Path]:
+        return [path for path in self._folder.glob(f"{self._name}*.txt") if path.is_file()]
 
     @property
     def _main(self) -> Path:

@@ -132,6 +132,7 @@ def _predict(
     run = kind(predictor, sources, arrays, tiles, record, share, layout, request)
     # a copy of a run that was writing may name tiles without their files
     done = {n for n in record.read() if all(has_files(array, run.lies_at(n)) for array in arrays.values())}
+    record.keep(done)
     if workers == 1:
         _predict_here(what, run, done)
     else:

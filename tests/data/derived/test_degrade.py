@@ -1,5 +1,7 @@
 """Degraded copies of volumes."""
 
+import contextlib
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from emsuite.data.derived import arrays as derived_arrays
 from emsuite.data.derived.degradations import BoxAndHoles, SecondLook
 from emsuite.data.derived.degrade import degrade
 from emsuite.io.volume import LABELS, MASK, RAW, array_names, create_volume, open_volume
+from killed import MOMENTS, Killed, check_removals, killed_at_rename
 
 SHAPE, VOXEL = (140, 60, 70), (8, 4, 4)
 
@@ -104,6 +107,25 @@ def test_workers_and_stops_leave_no_trace(tmp_path: Path, monkeypatch: pytest.Mo
     assert blocks.count(0) == 3, "once for each array; the block of raw that was written was not written again"
     for name in ("two.zarr", "three.zarr"):
         assert files_in(tmp_path / name) == files_in(tmp_path / "one.zarr")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("name", ["b.zarr", "b.h5"])
+def test_a_kill_in_any_removal_changes_no_byte(tmp_path: Path, name: str, moment: str) -> None:
+    a = source(tmp_path)
+    check_removals(lambda folder: degrade(a, folder / name, SecondLook()), tmp_path, int(name == "b.zarr"), moment)
+
+
+def test_a_kill_at_any_rename_of_a_file_is_no_end(tmp_path: Path) -> None:
+    a, b = source(tmp_path), tmp_path / "b.h5"
+    for number in itertools.count():
+        with contextlib.suppress(Killed), killed_at_rename(number) as calls:
+            degrade(a, b, SecondLook(seed=number))
+        degrade(a, b, SecondLook(seed=number))
+        assert read_manifest(b)["seed"] == number
+        if next(calls) <= number:
+            break
+    assert number > 4
 
 
 def test_what_cannot_be_degraded_is_refused(tmp_path: Path) -> None:

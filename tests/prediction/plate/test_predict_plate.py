@@ -22,6 +22,7 @@ from emsuite.prediction.plate.formats import PlateOutput, png_scale
 from emsuite.prediction.plate.forward import Tiles
 from emsuite.prediction.plate.predict_plate import Asked, plate_prediction
 from emsuite.prediction.plate.source import Channel, PlateSource
+from killed import Killed
 from preprocessed_plate import HEADS, UNET, write_network, write_plate
 
 CPU = torch.device("cpu")
@@ -119,6 +120,27 @@ def test_copies_add_a_variance_in_squared_grey_values(predict) -> None:
     assert out.channels == ("nuclei", "membranes", "nuclei_variance", "membranes_variance")
     assert out.read("A/1/0", 0, 2).min() >= 0
     assert out.read("A/1/0", 0, 2).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["zarr", "png"])
+def test_positions_that_a_stopped_run_lost_are_predicted_again(
+    predict, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"format": kind, "tiles": Tiles((1, 24, 24), (0, 8, 8))}
+    straight = files_in(predict("straight/out", **options))
+
+    def dying(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.PlateOutput, "finish", dying)
+        with pytest.raises(Killed):
+            predict("stopped/out", **options)
+    voxels = [name for name in straight if name.endswith("png") or ("/c/" in name and not name.endswith("json"))]
+    out = predict("straight/out", **options).parents[1] / "stopped/out"
+    (out / min(voxels)).unlink()
+    (out / max(voxels)).write_bytes(b"")
+    assert files_in(predict("stopped/out", **options)) == straight
 
 
 @pytest.mark.parametrize("kind", ["zarr", "png"])

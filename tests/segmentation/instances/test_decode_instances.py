@@ -1,5 +1,6 @@
 """The stage: any blocks and any workers give what the whole volume at once gives; kills and resume; bad input."""
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from emsuite.segmentation.instances.decode import decode
 from emsuite.segmentation.instances.decode_instances import decode_instances
 from emsuite.segmentation.instances.settings import InstanceSettings
 from file_server import serve_files
+from killed import MOMENTS, Killed, check_removals, killed
 
 SHAPE = (30, 44, 50)
 BCD = InstanceSettings(smallest_seed=5, smallest_instance=20)
@@ -145,6 +147,39 @@ def test_a_stopped_run_that_has_lost_labels_floods_again(
     labels = [file for file in (out / "flooded").rglob("*") if file.is_file() and file.name[0].isdigit()]
     for file in labels:
         file.unlink()
+    decode_instances(paths, out, BCD, block_size=size)
+    assert np.array_equal(decoded(out), decode(predictions(), BCD.resolve(True)))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_kill_in_any_removal_changes_no_byte(paths: dict[str, Path], tmp_path: Path, moment: str) -> None:
+    def run(folder: Path) -> None:
+        decode_instances(paths, folder / "a.zarr", BCD, block_size=(80, 80, 80))
+
+    check_removals(run, tmp_path, 2, moment)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", range(6))
+def test_a_kill_while_rounds_are_forgotten_changes_no_byte(
+    paths: dict[str, Path], tmp_path: Path, number: int, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped run has lost the labels of a block; the next one is killed as it removes what builds on them."""
+    out, size, real = tmp_path / "a.zarr", (80, 80, 80), flood_blocks.write_lookup
+
+    def stop_in_the_third_round(*args: object) -> None:
+        if (out / ".decoding/done/flood 3").exists():
+            raise KeyboardInterrupt
+        real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flood_blocks, "write_lookup", stop_in_the_third_round)
+        with pytest.raises(KeyboardInterrupt):
+            decode_instances(paths, out, BCD, block_size=size)
+    min(file for file in (out / "flooded").rglob("*") if file.is_file() and file.name[0].isdigit()).unlink()
+    with contextlib.suppress(Killed), killed(number, moment) as begun:
+        decode_instances(paths, out, BCD, block_size=size)
+    assert len(begun) > number
     decode_instances(paths, out, BCD, block_size=size)
     assert np.array_equal(decoded(out), decode(predictions(), BCD.resolve(True)))
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from emsuite.common.documents import read_json
-from emsuite.common.files import METADATA, files_below, sha256, write_json
+from emsuite.common.files import GOING, METADATA, files_below, sha256, write_json
 
 MARK = ".emsuite"
 _MOST = 4096
 _log = logging.getLogger(__name__)
+_HALF_WRITTEN = (*(f".{name}.????????.part" for name in (*METADATA, MARK)), "zarr.*.partial", ".z*.partial")
 _OF_OTHERS = METADATA | {MARK, ".snakemake_timestamp"}
 
 
@@ -84,6 +85,11 @@ def mark_path(path: Path) -> Path:
     return path.parent / f".{path.name}.emsuite"
 
 
+def note_file(path: Path, file: Path) -> None:
+    """Record that a whole file becomes the output at `path`: killed behind the rename, a run finds its own."""
+    write_json(mark_path(path), wrote(file))
+
+
 def mark(folder: Path, parts: Iterable[str] = ()) -> None:
     """Mark a folder as written by a run of this suite, which is created if it is missing.
 
@@ -114,10 +120,15 @@ def foreign_while_unfinished(path: Path) -> str | None:
         return None
     parts = marked_parts(path) if path.is_dir() else None
     if parts is None:
-        return "." if path.is_file() or any(file.name not in METADATA for file in files_below(path)) else None
+        return "." if path.is_file() or any(not _is_bare(file) for file in files_below(path)) else None
     hidden = (".", "done_")  # the state of runs
     names = (entry.name for entry in sorted(path.iterdir()) if entry.name not in METADATA)
     return next((name for name in names if parts and name not in parts and not name.startswith(hidden)), None)
+
+
+def _is_bare(file: Path) -> bool:
+    """Return whether a file holds no data: metadata, or what a kill left of metadata and of a mark, as `zarr` too."""
+    return file.name in METADATA or any(map(file.match, _HALF_WRITTEN))
 
 
 def foreign_beside(path: Path, record: Any, others: Iterable[str] = ()) -> str | None:
@@ -140,7 +151,8 @@ def foreign_beside(path: Path, record: Any, others: Iterable[str] = ()) -> str |
     inside = known | {path / name for name in others}
     for file in files_below(path):
         is_of_group = file.name in _OF_OTHERS and file.parent in groups
-        if not is_of_group and inside.isdisjoint(file.parents):
+        is_going = any(part.endswith(GOING) for part in file.relative_to(path).parts)
+        if not is_of_group and not is_going and inside.isdisjoint(file.parents):
             return file.relative_to(path).as_posix()
     return None
 

@@ -74,9 +74,11 @@ def write_differences(
         BadInput: as `differences`, or `out` is there and no result of this suite.
     """
     inputs = {"target": target} | {f"volume_{number}": path for number, path in enumerate(volumes, start=1)}
-    with output(out, {"roi": roi}, inputs=inputs, fingerprint=fingerprint):
+    with output(out, {"roi": roi}, inputs=inputs, fingerprint=fingerprint) as made:
         found, region = differences(target, volumes, roi)
-        write_json(out, {"target": str(target), "roi": region, "differences": [one.as_dict() for one in found]})
+        content = {"target": str(target), "roi": region, "differences": [one.as_dict() for one in found]}
+        write_json(made.file, content)
+        made.become_file()
     return found, region
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import atomic_path, write_json
+from emsuite.common.files import atomic_path, has_content, write_json
 from emsuite.plates.frames import TABLE, Frame, write_frames
 from emsuite.plates.plate import Numbers, create_plate, new_image
 from emsuite.prediction.plate.source import Channel
@@ -82,6 +82,10 @@ class PlateOutput:
                     frames.append([channel, z, numbers.times[time], number])
                     self._write_frame(self._name(*frames[-1]), pixels, self.channels[channel])
         return frames
+
+    def has(self, frames: Sequence[Sequence[int]]) -> bool:
+        """Return whether the files of frames exist and are not empty."""
+        return all(has_content(self.path / self._name(*frame)) for frame in frames)
 
     def finish(self, frames: Sequence[Sequence[int]]) -> None:
         """Write the table of all frames."""

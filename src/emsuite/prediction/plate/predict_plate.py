@@ -10,16 +10,15 @@ import numpy as np
 import torch
 
 from emsuite.common.device import one_core
-from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove, write_json
+from emsuite.common.files import remove
 from emsuite.common.outputs import is_finished, output
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import settings_of_images
 from emsuite.io.fingerprint import origin_of
 from emsuite.io.volume import fingerprint
 from emsuite.models.network import AnyNetwork, Network, moved
-from emsuite.plates.plate import check_outside, in_threads
+from emsuite.plates.plate import check_outside, in_threads, note_result, noted_result
 from emsuite.prediction.plate.formats import PlateOutput
 from emsuite.prediction.plate.forward import WHOLE, ImagePredictor, Tiles, check_tiles
 from emsuite.prediction.plate.source import PlateSource, as_grey, output_channels
@@ -79,14 +78,14 @@ class PlatePrediction:
 
     def _position(self, position: str, done: Path) -> list[list[int]]:
         """Predict a position, unless an earlier run has; return its frames."""
-        record = done / f"{position.replace('/', '.')}.json"
-        if isinstance(earlier := read_json(record), list):
+        earlier = noted_result(done, position, self.out.path / position)
+        if isinstance(earlier, list) and self.out.has(earlier):
             return earlier
         times, _, *spatial = self.source.plate.shape(position)
         with one_core() if self.predictor.device.type == "cpu" else nullcontext():
             numbers = self.source.plate.numbers(position)
             frames = self.out.write(position, (times, *spatial), numbers, lambda time: self._volume(position, time))
-        write_json(record, frames)
+        note_result(done, position, self.out.path / position, frames)
         return frames
 
     def _volume(self, position: str, time: int) -> np.ndarray:

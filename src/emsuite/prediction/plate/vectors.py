@@ -60,9 +60,10 @@ def write_vectors(
                 found.append(dict(zip(COLUMNS, (position, time, channel.name, grey), strict=True)))
         return found
 
-    with output(out, record, inputs=inputs, fingerprint=fingerprint):
+    with output(out, record, inputs=inputs, fingerprint=fingerprint) as made:
         tables = in_threads(rows, positions, workers, "predict")
-        write_table(out, COLUMNS, itertools.chain.from_iterable(tables))
+        write_table(made.file, COLUMNS, itertools.chain.from_iterable(tables))
+        made.become_file()
     return True
 
 

@@ -81,8 +81,8 @@ def decode_instances(
         process = _WriteBlock(out / _FLOODED, scratch.instances, out / _ARRAY)
         run_blocks("instances", grid, process, workers, scratch.done("instances"), run=segmentation.run)
         segmentation.notes |= {"blocks": len(grid), "seeds": seeds, "rounds": rounds, "instances": number}
+        remove(scratch.folder)  # first: a run that finds it continues, and needs the flood
         remove(out / _FLOODED)
-        remove(scratch.folder)
     if number == 0:
         _log.warning("%s: holds no instance; %d seeds were large enough", out, seeds)
     return number

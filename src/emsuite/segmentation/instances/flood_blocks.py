@@ -49,8 +49,10 @@ def _forget_rounds_if_lost(process: "FloodBlock") -> None:
     finished = (scratch.grid.block(int(marker.stem)) for marker in scratch.done("flood 1").glob("*.done"))
     if all(process.is_whole(block) for block in finished):
         return
-    folders = [scratch.folder / "faces", scratch.folder / "sizes"]
-    for folder in [*folders, *scratch.done("flood 1").parent.glob("flood *")]:
+    first = scratch.done("flood 1")
+    later = [folder for folder in first.parent.glob("flood *") if folder != first]
+    # the markers of the first round last: as long as they are there, a run that is killed here sees the loss again
+    for folder in [*later, scratch.folder / "faces", scratch.folder / "sizes", first]:
         remove(folder)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove
+from emsuite.common.files import remove, write_text
 from emsuite.common.provenance import checksum
 from emsuite.io.formats.axes import elements_of, numbers, unit_factors
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
@@ -184,16 +184,19 @@ class BlockFiles:
 
     def check(self, region: Region) -> None:
         """See `ChunkFiles.check`; blosc's header must not announce more than the voxels."""
-        parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(region, self.chunks, strict=True)]
         most = math.prod(self.chunks) * np.dtype(self.kind).itemsize
-        for at in itertools.product(*parts):
-            path = Path(self.folder, *map(str, reversed(at)))
+        for path in self.of(region):
             if not check_file(path) or not self.is_blosc:
                 continue
             with open(path, "rb") as file:
                 header = file.read(4 + 4 * len(self.chunks) + 8)  # of the block, and the first half of blosc's
             if len(header) < 8 or (announced := int.from_bytes(header[-4:], "little")) > most:
                 raise BadInput(f"{path}: the chunk is damaged: announces {announced:,} bytes, expected {most:,}")
+
+    def of(self, region: Region) -> Iterator[Path]:
+        """See `ChunkFiles.of`."""
+        parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(region, self.chunks, strict=True)]
+        return (Path(self.folder, *map(str, reversed(at))) for at in itertools.product(*parts))
 
 
 def _is_blosc(document: Mapping[str, Any]) -> bool:
@@ -274,6 +277,4 @@ def _number(exact: Fraction) -> int | float:
 
 
 def _write(folder: Path, document: dict[str, Any]) -> None:
-    new = folder / f".{ATTRIBUTES}.new"
-    new.write_text(json.dumps(document))
-    new.replace(folder / ATTRIBUTES)
+    write_text(folder / ATTRIBUTES, json.dumps(document))

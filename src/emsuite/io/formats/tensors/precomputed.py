@@ -14,7 +14,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from emsuite.common.errors import BadInput
-from emsuite.common.files import remove
+from emsuite.common.files import remove, write_text
 from emsuite.common.provenance import checksum
 from emsuite.io.formats.axes import numbers
 from emsuite.io.formats.base import Mode, NewArray, StoredArray
@@ -94,7 +94,7 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
         old = _info(root)
         if any(old.get(part) != info[part] for part in ("data_type", "num_channels")):
             raise BadInput(f"{root}: holds {old.get('data_type')}, expected a folder of its own for {kind}")
-        info = old | {"scales": [scale for scale in old["scales"] if scale.get("key") != key]}
+        info = old
     offset = numbers(Path(root), "offset", new.attributes.get("offset", [0] * 3))
     first = [n / s for n, s in zip(reversed(offset), numbers(Path(root), "voxel_size", size), strict=True)]
     if any(abs(n - round(n)) > Fraction(1, 1000) for n in first):
@@ -110,8 +110,15 @@ def create_array(container: str, name: str, new: NewArray) -> StoredArray:
     scale |= {"compressed_segmentation_block_size": [8, 8, 8]} if is_labels else {}
     remove(Path(root) / key)
     (Path(root) / key).mkdir(parents=True)
-    _write(Path(root), info | {"scales": [*info["scales"], scale]})
+    write_text(Path(root) / INFO, json.dumps(info | {"scales": _with(info["scales"], key, scale)}))
     return open_array(container, key, "r+")
+
+
+def _with(scales: list[dict[str, Any]], key: str, new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scales with a new one: in the place of that with a key, else behind the others."""
+    if any(scale.get("key") == key for scale in scales):
+        return [new if scale.get("key") == key else scale for scale in scales]
+    return [*scales, new]
 
 
 def rename_array(container: str, old: str, new: str) -> None:
@@ -121,7 +128,7 @@ def rename_array(container: str, old: str, new: str) -> None:
     remove(root / new)
     (root / old).rename(root / new)
     scales = [scale | {"key": new} if scale["key"] == old else scale for scale in info["scales"] if scale["key"] != new]
-    _write(root, info | {"scales": scales})
+    write_text(root / INFO, json.dumps(info | {"scales": scales}))
 
 
 def _place(container: str) -> str:
@@ -222,10 +229,14 @@ class ScaleFiles:
 
     def check(self, region: Region) -> None:
         """See `ChunkFiles.check`."""
+        for path in self.of(region):
+            check_file(path)
+
+    def of(self, region: Region) -> Iterator[Path]:
+        """See `ChunkFiles.of`."""
         spatial = region[-3:][::-1]
         parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(spatial, self.chunk, strict=True)]
-        for at in itertools.product(*parts):
-            check_file(Path(self.folder, self._name(at)))
+        return (Path(self.folder, self._name(at)) for at in itertools.product(*parts))
 
     def check_endings(self) -> None:
         """Raise BadInput for chunks in files of their own compression, which tensorstore would take for missing."""
@@ -243,9 +254,3 @@ class ScaleFiles:
         for number, begin, n, width in zip(at, self.begin, self.size, self.chunk, strict=True):
             ranges.append(f"{begin + number * width}-{begin + min(n, (number + 1) * width)}")
         return "_".join(ranges)
-
-
-def _write(folder: Path, info: dict[str, Any]) -> None:
-    new = folder / f".{INFO}.new"
-    new.write_text(json.dumps(info))
-    new.replace(folder / INFO)

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from emsuite.common.errors import BadInput, EmsuiteError
+from emsuite.common.files import has_content
 from emsuite.io.formats.tensors.elsewhere import helper
 
 Region = tuple[slice, ...]
@@ -96,6 +97,9 @@ class ChunkFiles(Protocol):
     def check(self, region: Region) -> None:
         """Raise BadInput if a file that holds voxels of the region is no plain file, is empty or cannot be right."""
 
+    def of(self, region: Region) -> Iterator[Path]:
+        """Yield the paths of the files that hold voxels of the region; chunks of zeros may have none."""
+
 
 @dataclass(frozen=True)
 class TensorArray:
@@ -150,11 +154,20 @@ class TensorArray:
         shape = [part.stop - part.start for part in region]
         if not self.writable:
             raise BadInput(f"{self.where}: is open for reading only")
-        if self.files:
+        if self.files and not self._are_whole_chunks(region):
             self.files.check(region)
         whole = np.empty(shape, self.dtype)
         whole[rest] = voxels
         anywhere(write_region, self, region, whole)
+
+    def _are_whole_chunks(self, region: Region) -> bool:
+        """Return whether a region holds all of its chunks, so that nothing of their old files is kept."""
+        parts = zip(region, self.chunks, self.shape, strict=True)
+        return all(part.start % n == 0 and (part.stop % n == 0 or part.stop == end) for part, n, end in parts)
+
+    def has_files(self, index: Any) -> bool:
+        """Return whether every chunk of a region has a file with content; True of those whose files are unknown."""
+        return self.files is None or all(map(has_content, self.files.of(plain_region(index, self.shape)[0])))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Return all voxels."""

@@ -26,6 +26,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import has_content
 from emsuite.io.formats.tensors import store as tensor_store
 from emsuite.io.formats.tensors.store import Region, check_file, plain_region
 
@@ -116,8 +117,8 @@ class TensorZarr:
                     raise ValueError(f"{path}: announces {announced:,} bytes")
 
     def has_files(self, index: Any) -> bool:
-        """Return whether every chunk, or shard, of a region has a file; chunks of zeros have none."""
-        return all(path.exists() for path in self._files(plain_region(index, self._array.shape)[0]))
+        """Return whether every chunk, or shard, of a region has a file with content; chunks of zeros have none."""
+        return all(map(has_content, self._files(plain_region(index, self._array.shape)[0])))
 
     def _files(self, region: Region) -> Iterator[Path]:
         parts = [range(r.start // n, -(-r.stop // n)) for r, n in zip(region, self._blocks, strict=True)]
