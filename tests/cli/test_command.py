@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from emsuite.common.errors import BadInput, RunFailed, one_line
 
 SCRIPT = '''
 import errno, logging, os, sys, time
-import click
+import click, h5py
+import numpy as np
 from pathlib import Path
 from emsuite.cli.command import stage
 from emsuite.common.errors import BadInput, RunFailed
-from emsuite.common.files import write_text
+from emsuite.common.files import atomic_path, write_text
 from emsuite.common.outputs import output
 
 @stage(example="""
@@ -66,6 +68,14 @@ def main(case, number, out):
         with output(out, {}):
             out.mkdir()
             write_text(out / "large", "x" * 2_000_000)
+    if case in ("fill an array", "fill HDF5"):
+        with output(out, {}) as made:
+            out.mkdir()
+            if case == "fill HDF5":
+                with h5py.File(out / "large", "w") as file:
+                    file["a"] = np.ones(2_000_000)
+            with atomic_path(out / "large") as part, part.open("wb") as file:
+                np.save(file, np.ones(2_000_000))
 
 if __name__ == "__main__":
     main()
@@ -156,7 +166,17 @@ def test_an_interrupt_is_one_line(script: Path) -> None:
     assert (process.returncode, error.lstrip("\n")) == (130, "error: interrupted\n")
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [
+        ("fill", "No space left on device"),
+        ("fill HDF5", "No space left on device"),
+        ("fill an array", r"requested and .* written; is the disk full\?"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
+    script: Path, tmp_path: Path, case: str, told: str
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -167,13 +187,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Pat
     if not mounted:
         pytest.skip("missing: the right to mount a small disk")
     try:
-        code, _, error = run(script, "--case", "fill", "--out", disk / "made")
+        code, _, error = run(script, "--case", case, "--out", disk / "made")
         assert code == 1
-        assert error.startswith("error: ")
-        assert error.endswith(": No space left on device\n")
-        assert error.count("\n") == 1
+        assert re.fullmatch(rf"error: {disk}/made[^ ]*: (.* )?{told}\n", error), error
         assert not (disk / "made.manifest.json").exists()
-        assert not (disk / "made" / "large").exists()
+        assert case == "fill HDF5" or not (disk / "made" / "large").exists()
         assert (disk / "made.unfinished.json").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)

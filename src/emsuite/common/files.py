@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
 import glob
 import hashlib
@@ -24,11 +25,19 @@ GOING = ".emsuite.removed"
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within the block, name `path` in errors of the file system that name no file, such as that of a full disk."""
+    """Within the block, name `path` in errors of the file system that name no file, such as that of a full disk.
+
+    HDF5 tells of a full disk in words alone, NumPy of a file that was cut in an OSError without a number.
+    """
     try:
         yield
-    except OSError as error:
-        if error.filename is None:
+    except (OSError, RuntimeError) as error:
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error) and getattr(error, "strerror", None) != full:
+            raise OSError(errno.ENOSPC, full, str(path)) from error
+        if isinstance(error, OSError) and error.filename is None:
+            if type(error) is OSError and error.errno is None:
+                raise OSError(errno.EIO, f"{error}; is the disk full?", str(path)) from error
             error.filename = str(path)
         raise
 
