@@ -1,5 +1,6 @@
 """A user's inputs: an edit is seen and named, and what rules write is no edit."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 
 from builders import ROOT, write_array
+from emsuite.config.network import load_network
 from emsuite.data.labels_mask import MaskRule, create_mask
 from emsuite.io.volume import LABELS, MASK, RAW, open_volume
-from emsuite.workflow import inputs
-from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states
+from emsuite.workflow import inputs, step_orders
+from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states, states_named_by
 from emsuite.workflow.plan import WorkflowPlan, load_plan
+from emsuite.workflow.step_orders import StepOrders
 
 
 @pytest.fixture
@@ -91,3 +94,24 @@ def test_an_hdf5_file_is_a_volume_without_a_mask_of_its_own(tmp_path: Path) -> N
     assert "--mask" not in plan.truth_option(plan.train_parts[0])
     told = states(plan, plan.train_parts, RAW)
     assert told[str(tmp_path / "v.h5" / RAW)].startswith("state:")
+
+
+def test_arrays_that_a_network_names_are_looked_at(
+    plan: WorkflowPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Volumes of artifacts and of validation decide on weights, and no option of a run names them."""
+    for array in ("raw", "mask"):
+        write_array(tmp_path / f"artifacts.zarr/defect_sections/{array}", np.zeros((4, 32, 32), np.uint8))
+    steps = [{"name": "missing_sections", "artifact": 0.5, "artifacts": {"volume": str(tmp_path / "artifacts.zarr")}}]
+    validation = {"every": 2, "data": [str(tmp_path / "v.zarr")]}
+    overrides = [f"training.augment={json.dumps(steps)}", f"training.validation={json.dumps(validation)}"]
+    named = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
+    assert states_named_by(load_network(ROOT / "02_train/fib25/small")) == {}
+    for array in ("artifacts.zarr/defect_sections/mask", f"v.zarr/{RAW}", f"v.zarr/{LABELS}"):
+        open_volume(tmp_path / array, "r+").array[1, 2, 3] = 9
+        now = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
+        assert {path for path in now if now[path] != named[path]} == {str(tmp_path / array)}
+        named = now
+    before = StepOrders(plan).train(plan.network_name, 4).digest
+    monkeypatch.setattr(step_orders, "states_named_by", lambda config: {"an array": "of another state"})
+    assert StepOrders(plan).train(plan.network_name, 4).digest != before

@@ -123,3 +123,11 @@ def test_a_volume_that_a_stage_made_anew_is_seen(given: dict[str, Any], tmp_path
     assert told[1] != told[2]
     open_volume(made / RAW, "r+").array[0, 0, 0] += 1
     assert digests(given | {"other": str(made)})["train_transfer"] != told[2]
+
+
+def test_arrays_that_networks_name_concern_their_training(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digests(given)
+    monkeypatch.setattr(transfer_orders, "states_named_by", lambda config: {"artifacts": "of another state"})
+    assert changed(before, digests(given)) == TRANSFERRED | SEGMENTED | {"evaluate own"}

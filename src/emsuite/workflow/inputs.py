@@ -11,7 +11,9 @@ from pathlib import Path
 
 from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path, read_json
+from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
+from emsuite.data.artifact_sections import artifacts_of
 from emsuite.data.labels_mask import masks_path
 from emsuite.data.membranes import labels_path
 from emsuite.io.fingerprint import is_as_seen, state
@@ -43,6 +45,23 @@ def input_state(path: Path, record: Path | None = None, name: str = ".") -> str:
     if not isinstance(kept, dict):  # of an earlier version, or of a volume without such an array when it was fetched
         return AS_WRITTEN if newest <= record.stat().st_mtime_ns else told
     return AS_WRITTEN if is_as_seen(path, kept) else told
+
+
+def states_named_by(config: NetworkConfig) -> dict[str, str]:
+    """Return the states of arrays that the file of a network names beside its training volumes, by path.
+
+    They decide on weights: volumes of artifacts, and volumes of a validation, which can end training.
+    """
+    arrays = [
+        Path(one.volume) / name for one in artifacts_of(config.training.augment) for name in (one.raw, one.opacity)
+    ]
+    if config.training.validation is not None:
+        arrays += [part.volume / name for part in config.training.validation.data for name in (RAW, LABELS, MASK)]
+    if config.transfer is not None and config.transfer.held_out is not None:
+        for domain in (config.transfer.held_out.a, config.transfer.held_out.b):
+            arrays += [path for one in domain.volumes for path in (one.raw, one.labels, one.boxes_file) if path]
+            arrays += [path for path in (domain.patches, domain.patch_labels) if path]
+    return {str(path): input_state(path) for path in arrays}
 
 
 def states(

@@ -129,11 +129,14 @@ class WorkflowPlan:
             words += ["--set", f"training.sampling.probabilities={list(self.split.probabilities)}"]
         return words
 
+    def config_of(self, network: str) -> NetworkConfig:
+        """Return the configuration of a network of the data set."""
+        is_own = network == self.network_name
+        return self.network if is_own else load_network(self.project / self.networks / network)
+
     def validation_parts(self, network: str) -> list[VolumePart]:
         """Return the held-out parts that the training of a network validates on; none without validation."""
-        own = network == self.network_name
-        config = self.network if own else load_network(self.project / self.networks / network)
-        validation = config.training.validation
+        validation = self.config_of(network).training.validation
         if validation is None:
             return []
         return list(validation.data) or self._in_data(self.split.validation or self.split.test)
@@ -218,7 +221,7 @@ class WorkflowPlan:
 
     def training_settings(self, network: str) -> str:
         """Return the settings that influence the weights of a network, `small` or `small/runs/NAME`, as text."""
-        return json.dumps(weight_settings(load_network(self.project / self.networks / network)), sort_keys=True)
+        return json.dumps(weight_settings(self.config_of(network)), sort_keys=True)
 
     @property
     def prediction_settings(self) -> str:
@@ -250,10 +253,8 @@ class WorkflowPlan:
 
     def frozen_training(self, network: str) -> list[tuple[str, int]]:
         """Return the frozen network that `network` reads, and its iteration; nothing if it reads raw only."""
-        config = load_network(self.project / self.networks / network)
-        if config.autocontext is None or config.autocontext.iteration is None:
-            return []
-        return [(config.autocontext.network, config.autocontext.iteration)]
+        frozen = self.config_of(network).autocontext
+        return [] if frozen is None or frozen.iteration is None else [(frozen.network, frozen.iteration)]
 
     def frozen_manifest(self, network: str) -> list[str]:
         """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""

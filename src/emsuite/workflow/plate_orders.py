@@ -8,7 +8,7 @@ from typing import Any
 
 from emsuite.config.trained_with import differences, of_earlier_version, record, settings_of_images, weight_settings
 from emsuite.plates.preprocess import inputs_of, is_preprocessed
-from emsuite.workflow.inputs import input_state
+from emsuite.workflow.inputs import input_state, states_named_by
 from emsuite.workflow.orders import Order
 from emsuite.workflow.plates import PlatePlan
 
@@ -51,7 +51,7 @@ class PlateOrders:
     def train(self) -> Order:
         """Return the order to train the network."""
         return _order(
-            {"settings": weight_settings(self.plan.network)},
+            {"settings": weight_settings(self.plan.network), "named": states_named_by(self.plan.network)},
             self.plan.checkpoint,
             after=(self.preprocess(),),
             beside=(self.plan.log / "train.tsv",),

@@ -21,7 +21,7 @@ from emsuite.segmentation.settings import (
     SweepSettings,
 )
 from emsuite.workflow import made_by_hand
-from emsuite.workflow.inputs import log_name, states
+from emsuite.workflow.inputs import log_name, states, states_named_by
 from emsuite.workflow.orders import Order
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -90,6 +90,8 @@ class StepOrders:
         held_out = plan.validation_parts(network)
         if held_out:
             asked |= {"validation": self._inputs(held_out, RAW, LABELS, MASK)}
+        if named := states_named_by(plan.config_of(network)):
+            asked |= {"named": named}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
         after = (*self._masked([*plan.train_parts, *held_out]), *frozen)
         return _order(

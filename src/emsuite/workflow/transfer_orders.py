@@ -11,7 +11,7 @@ from emsuite.common.state.origins import identity
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import weight_settings
 from emsuite.io.volume import LABELS, MASK, RAW
-from emsuite.workflow.inputs import AS_WRITTEN, changed_since, input_state, note
+from emsuite.workflow.inputs import AS_WRITTEN, changed_since, input_state, note, states_named_by
 from emsuite.workflow.orders import Order
 from emsuite.workflow.transfer import TransferPlan
 
@@ -45,6 +45,7 @@ class TransferOrders:
         plan = self.plan
         arrays = (RAW, LABELS, MASK) if plan.reads_labels else (RAW,)
         asked = {"settings": weight_settings(plan.transfer), "domains": plan.domains}
+        asked |= _named(plan.transfer)
         asked |= self._inputs(plan.config.labelled, *arrays)
         return self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv")
 
@@ -69,6 +70,7 @@ class TransferOrders:
         """Return the order to train the segmenter of an arm."""
         plan = self.plan
         asked = {"settings": weight_settings(plan.segmenter), "data": plan.training_volume(arm)}
+        asked |= _named(plan.segmenter)
         checkpoint, benchmark = plan.segmenter_checkpoint(plan.arm_run(arm)), self._result(arm, "log/train.tsv")
         if arm == "transferred":
             return _order(asked, checkpoint, after=(self.pair(),), beside=(benchmark,))
@@ -152,6 +154,12 @@ def _states(volume: Path, arrays: Iterable[str]) -> dict[str, str]:
     known = record if record.exists() else None
     told = {str(volume / array): input_state(volume / array, known, array) for array in arrays}
     return {path: f"{state} by {identity(record)}" if state == AS_WRITTEN else state for path, state in told.items()}
+
+
+def _named(network: NetworkConfig) -> dict[str, Any]:
+    """Return what is asked of arrays that a network's file names beside the chain's volumes, if there are some."""
+    named = states_named_by(network)
+    return {"named": named} if named else {}
 
 
 def _prediction(network: NetworkConfig) -> dict[str, Any]:
