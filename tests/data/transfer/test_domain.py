@@ -255,3 +255,14 @@ def test_the_mask_of_labels_comes_along(tmp_path: Path, stream: bool) -> None:
     write(tmp_path / "v.zarr" / MASK, known[:10])
     with pytest.raises(BadInput, match=r"labels_mask: covers .* expected all of a box of images"):
         of(raw, labels=labels, stream=stream)
+
+
+@pytest.mark.parametrize("scaling", ["signed_unit_range", "standardized"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_images_of_one_value_are_refused(tmp_path: Path, scaling: str, stream: bool) -> None:
+    voxels = np.full(RAW.shape, 7, np.uint8)
+    path = write(tmp_path / "flat.zarr/raw", voxels)
+    with pytest.raises(BadInput, match="domain b: all its voxels are alike"):
+        of(path, "b", scaling=scaling, stream=stream)
+    voxels[-1, -1, -1] = 8
+    of(write(path, voxels), "b", scaling=scaling, stream=stream)

@@ -16,7 +16,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.data.transfer.settings import DomainSettings
-from emsuite.data.transfer.statistics import DomainStatistics, measure_samples, measure_voxels
+from emsuite.data.transfer.statistics import DomainStatistics, check_varied, measure_samples, measure_voxels
 from emsuite.data.transfer.volumes import Loaded, load_patches, load_volumes
 from emsuite.data.transfer.window import window
 
@@ -107,12 +107,12 @@ def load_domain(
 
 def _measured(settings: DomainSettings, name: str, loaded: Loaded, shape: Sequence[int]) -> DomainStatistics:
     mean, std = 0.0, 1.0
+    boxes, names = _boxes(loaded), f"domain {name}"
+    check_varied(boxes, names)
     if settings.scaling == "standardized":
         if isinstance(settings.statistics, tuple):
             mean, std = settings.statistics
         else:
-            boxes = _boxes(loaded)
-            names = f"domain {name}"
             is_all = settings.statistics == "voxels"
             mean, std = measure_voxels(boxes, names) if is_all else measure_samples(boxes, shape, names)
     return DomainStatistics(mean, std, loaded.grey_range)

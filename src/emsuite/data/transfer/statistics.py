@@ -120,6 +120,17 @@ def measure_samples(boxes: Sequence[Source], shape: Sequence[int], name: str) ->
     return float(np.mean(means)), _deviation(float(np.mean(variances)), name)
 
 
+def check_varied(boxes: Iterable[Source], name: str) -> None:
+    """Raise BadInput if all voxels of all boxes are alike; reads until one differs."""
+    seen: float | None = None
+    for slab in (slab for box in boxes for slab in _slabs(box)):
+        low, high = (float(value) for value in torch.aminmax(slab))
+        seen = low if seen is None else seen
+        if not low == high == seen:
+            return
+    raise BadInput(f"{name}: all its voxels are alike, expected images")
+
+
 def _deviation(variance: float, name: str) -> float:
     if not variance > 0:
         raise BadInput(f"{name}: all its voxels are alike, expected different grey values to standardize")
