@@ -14,6 +14,7 @@ from pydantic import Field
 
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove, remove_leftovers, write_json
+from emsuite.common.geometry import Roi
 from emsuite.common.outputs import check_finished, lock_path
 from emsuite.common.progress import progress
 from emsuite.common.provenance import provenance
@@ -73,6 +74,12 @@ def mask_beside(labels: Path) -> Path | None:
     """Return the mask of labels, if they are a volume's own and it has one: where somebody labelled."""
     container, name = split_path(labels)
     return container / MASK if name == LABELS and holds_array(container / MASK) else None
+
+
+def check_covers(mask: Volume, labelled: Roi) -> None:
+    """Raise BadInput if a mask does not cover the labels in use, a region in nm."""
+    if not mask.roi.contains(labelled):
+        raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {labelled} nm")
 
 
 def masks_path(container: Path) -> Path:

@@ -12,6 +12,8 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate
 from emsuite.common.outputs import read_manifest
+from emsuite.data.derived.degradations import SecondLook
+from emsuite.data.derived.degrade import degrade
 from emsuite.data.derived.pairs import write_pairs
 from emsuite.data.raw import open_raw
 from emsuite.data.training_volume import load_training_volume
@@ -85,6 +87,22 @@ def test_the_mask_of_labels_comes_along(tmp_path: Path) -> None:
 def as_domain(pairs: Path) -> Any:
     volume = DomainVolume(raw=pairs / RAW, labels=pairs / LABELS)
     return load_domain(DomainSettings(volumes=(volume,)), "a", Coordinate(VOXEL), (4, 8, 8))
+
+
+@pytest.mark.parametrize("offset", [(0, 0, 96), (8000, 0, 0)])
+def test_a_mask_that_does_not_cover_the_labels_is_refused(tmp_path: Path, offset: tuple[int, ...]) -> None:
+    """Without it, all would count as labelled."""
+    image, _ = arrays(tmp_path)
+    labels = write(tmp_path / "v.zarr" / LABELS, IDS)
+    write(tmp_path / "v.zarr" / RAW, IMAGE)
+    write(tmp_path / "v.zarr" / MASK, (IDS % 2).astype(np.uint8), offset)
+    for make in (
+        lambda: write_pairs(image, labels, tmp_path / "made.zarr"),
+        lambda: degrade(tmp_path / "v.zarr", tmp_path / "made.zarr", SecondLook()),
+    ):
+        with pytest.raises(BadInput, match=r"labels_mask: covers .*, expected it to cover the labels, "):
+            make()
+        assert not (tmp_path / "made.zarr").exists()
 
 
 READERS: dict[str, Callable[[Path], Any]] = {

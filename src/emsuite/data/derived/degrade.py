@@ -11,6 +11,7 @@ from emsuite.common.geometry import Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.derived.degradations import Degradation
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
+from emsuite.data.labels_mask import check_covers
 from emsuite.data.raw import check_range
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import check_not_empty
@@ -60,7 +61,8 @@ def degrade(
         workers: Processes on this machine, or jobs of Slurm, for a zarr.
 
     Raises:
-        BadInput: There is no raw, it has a wrong type or lies elsewhere than `roi`, or `to` cannot be written.
+        BadInput: There is no raw, it has a wrong type or lies elsewhere than `roi`, a mask does not cover the labels, or
+            `to` cannot be written.
     """
     raw = open_volume(source / RAW)
     check_not_empty(raw)
@@ -69,14 +71,23 @@ def degrade(
     region = raw.roi if roi is None else parse_roi(roi, raw)
     mean = weighted_mean(raw, look) if look.needs_mean else 0.0
     arrays = {RAW: DerivedArray(raw.path, region, np.dtype(np.uint8), DegradeBlock(look, mean))}
-    for name in (LABELS, MASK) if with_labels else ():
-        if holds_array(source / name):
-            carried = open_volume(source / name)
-            inside = carried.roi.intersect(region)
-            if not inside.empty:
-                arrays[name] = DerivedArray(carried.path, inside, carried.dtype)
+    arrays |= _labelled(source, region) if with_labels else {}
     settings = {"look": look.model_dump(mode="json"), "roi": format_roi(region), "arrays": sorted(arrays), "mean": mean}
     return write_derived(to, arrays, settings, workers, look.seed)
+
+
+def _labelled(source: Path, region: Roi) -> dict[str, DerivedArray]:
+    """Return the labels in a region (nm), and their mask, as far as the source has them."""
+    labels = open_volume(source / LABELS) if holds_array(source / LABELS) else None
+    inside = labels.roi.intersect(region) if labels else None
+    if labels is None or inside is None or inside.empty:
+        return {}
+    arrays = {LABELS: DerivedArray(labels.path, inside, labels.dtype)}
+    if holds_array(source / MASK):
+        mask = open_volume(source / MASK)
+        check_covers(mask, inside)
+        arrays[MASK] = DerivedArray(mask.path, inside, mask.dtype)
+    return arrays
 
 
 def signed_range(voxels: np.ndarray, volume: Volume) -> np.ndarray:

@@ -11,7 +11,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
-from emsuite.data.labels_mask import mask_beside
+from emsuite.data.labels_mask import check_covers, mask_beside
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume
 
@@ -36,7 +36,8 @@ def write_pairs(
         The region that was written, nm.
 
     Raises:
-        BadInput: Voxels differ in size or place, the region is not covered by both, or `to` cannot be written.
+        BadInput: Voxels differ in size or place, the region is not covered by both and by a mask of the labels, or `to`
+            cannot be written.
     """
     pictures, objects = open_volume(image), open_volume(labels)
     region = _region(pictures, objects, roi)
@@ -60,8 +61,8 @@ def _mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
     if path is None:
         return {}
     mask = open_volume(path)
-    inside = mask.roi.intersect(region)
-    return {} if inside.empty else {MASK: DerivedArray(mask.path, inside, mask.dtype)}
+    check_covers(mask, region)
+    return {MASK: DerivedArray(mask.path, region, mask.dtype)}
 
 
 def _region(image: Volume, labels: Volume, roi: str | None) -> Roi:
