@@ -61,8 +61,8 @@ def degrade(
         workers: Processes on this machine, or jobs of Slurm, for a zarr.
 
     Raises:
-        BadInput: There is no raw, it has a wrong type or lies elsewhere than `roi`, a mask does not cover the labels, or
-            `to` cannot be written.
+        BadInput: There is no raw, it has a wrong type or lies elsewhere than `roi`, a mask does not cover the labels,
+            or `to` cannot be written.
     """
     raw = open_volume(source / RAW)
     check_not_empty(raw)
