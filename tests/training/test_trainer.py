@@ -24,7 +24,7 @@ from emsuite.common.outputs import manifest_path
 from emsuite.common.state.origins import identity
 from emsuite.config.network import load_network
 from emsuite.data.training_volume import memory_needed
-from emsuite.io.volume import create_volume, open_volume
+from emsuite.io.volume import LABELS, RAW, create_volume, open_volume
 from emsuite.losses.registry import LOSSES
 from emsuite.losses.target import HeadOutput, Target
 from emsuite.training import checkpoint as checkpoints
@@ -34,6 +34,7 @@ from emsuite.training.registry import STEPS
 from emsuite.training.step import StepResult
 from emsuite.training.trained_network import load_trained
 from emsuite.training.volumes import load_training_data
+from file_server import serve_files
 from small_training import two_neurons
 
 CPU = torch.device("cpu")
@@ -517,3 +518,45 @@ def test_a_measured_normalization_is_recorded_and_a_resumed_run_goes_on_with_it(
     assert not same(plain, straight)
     with pytest.raises(BadInput, match="was trained with the normalization"):
         checkpoints.load(folder, load_network(folder, ["normalization.method=unit_range"]))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("array", [RAW, LABELS])
+def test_volumes_that_are_edited_while_they_are_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: bool, array: str
+) -> None:
+    """Weights of two versions have no record; volumes in memory are those of the start."""
+    volume, folder = two_neurons(tmp_path / "v.zarr"), write_network(tmp_path / "n", {"affs": AFFS})
+    config = load_network(folder, [f"training.stream={json.dumps(stream)}"])
+    real = trainer.save
+
+    def edited(*arguments: Any) -> None:
+        real(*arguments)
+        open_volume(volume / array, "r+").array[3, 4, 5] = 9
+
+    monkeypatch.setattr(trainer, "save", edited)
+    loaded = load_training_data(config, [str(volume)], tmp_path)
+    if stream:
+        with pytest.raises(BadInput, match=r"v\.zarr: was replaced or edited while it was read"):
+            trainer.train(folder, config, loaded, 6, CPU)
+    else:
+        assert trainer.train(folder, config, loaded, 6, CPU) == 0
+    assert checkpoints.iterations(folder) == ([3] if stream else [3, 6])
+
+
+def test_a_volume_that_changes_on_its_server_gives_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_neurons(tmp_path / "served/v.zarr")
+    folder, real = write_network(tmp_path / "n", {"affs": AFFS}), trainer.save
+    config = load_network(folder, ["training.stream=true"])
+
+    def edited(*arguments: Any) -> None:
+        real(*arguments)
+        open_volume(tmp_path / "served/v.zarr" / RAW, "r+").array[3, 4, 5] = 9
+
+    with serve_files(tmp_path / "served") as url:
+        loaded = load_training_data(config, [f"{url}/v.zarr"], tmp_path)
+        assert trainer.train(folder, config, loaded, 4, CPU) == 0
+        monkeypatch.setattr(trainer, "save", edited)
+        with pytest.raises(BadInput, match=r"v\.zarr: was (replaced or edited while it was read|trained with other)"):
+            trainer.train(write_network(tmp_path / "other", {"affs": AFFS}), config, loaded, 4, CPU)
+    assert checkpoints.iterations(tmp_path / "other") == [3]

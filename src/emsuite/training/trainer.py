@@ -5,7 +5,7 @@ What a step does, the kind of training says: see `emsuite.training.supervised` f
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.validation import Validator
-from emsuite.training.volumes import training_data
+from emsuite.training.volumes import Watched, training_data
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class Run:
     request: StopRequest
     lock: Lock | None
     """That of the folder; only the process that writes has it."""
+    check_volumes: Callable[[bool], None]
+    """Raises BadInput for volumes that were edited since; True: before the last checkpoint, see `Watched`."""
     measured_on: Sequence[Mapping[str, Any]] = ()
     """The contents of the volumes to validate on, see `training_data`."""
 
@@ -79,7 +81,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
-    config = _with_end(config, until)
+    config, watched = _with_end(config, until), Watched.of(volumes)
     frozen = STEPS[config.step].frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
     validation, measured_on = config.training.validation, training_data(held_out)
@@ -106,7 +108,11 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
                 f"train up to {state.iteration} or more"
             )
         names = list(dict.fromkeys(path for volume in volumes for path in volume.paths))
-        run = Run(folder, config, names, until, group, request, lock, measured_on)
+
+        def check(is_last: bool) -> None:
+            watched.check(data, (lambda: training_data(volumes, config.training.augment)) if is_last else None)
+
+        run = Run(folder, config, names, until, group, request, lock, check, measured_on)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device), on_device(held_out, group.device))
         return request.exit_code
@@ -200,14 +206,19 @@ def _end_early(run: Run, state: TrainingState, validator: Validator) -> None:
     state.validation = standing | {"without_gain": 0}
     if run.lock:
         run.lock.check()
+        run.check_volumes(True)
         save(run.folder, run.config, state, run.volumes)
 
 
 def _save(run: Run, state: TrainingState, result: StepResult, interim: bool, only_best: bool) -> None:
-    """Write a checkpoint; raise RunFailed if a loss is no number, or another run has taken the folder over."""
+    """Write a checkpoint; raise RunFailed if a loss is no number, or another run has taken the folder over.
+
+    Raise BadInput if a volume was edited meanwhile.
+    """
     _numbers(run, state, result)
     if run.lock:
         run.lock.check()
+        run.check_volumes(state.iteration == run.until)
         save(run.folder, run.config, state, run.volumes, interim, only_best)
 
 

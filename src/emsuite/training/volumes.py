@@ -1,18 +1,21 @@
 """The volumes that a network is trained on: named on the command line, or the training split of its data set."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from torch import Tensor
 
 from emsuite.augment.missing_sections import ArtifactVolume
 from emsuite.augment.registry import Augmentations
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
+from emsuite.common.state.origins import Reading
 from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
@@ -25,7 +28,7 @@ from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, is_url, open_volume
 from emsuite.models.receptive_field import output_shape
 from emsuite.training.transfer.domains import DomainVolume, Statistics, load_domains, load_held_out_domains
 
@@ -167,6 +170,37 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     given = tuple(part.probability for part in present if part.probability is not None)
     sampling = config.training.sampling.model_copy(update={"probabilities": given or None})
     return config.model_copy(update={"training": config.training.model_copy(update={"sampling": sampling})})
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The volumes of a run that are read as samples need them, watched for edits as the inputs of other stages are.
+
+    Volumes in memory were read once. Of those on disk, sizes and times of files count, and what documents say; of those
+    on a server, which tells of no change, the voxels.
+    """
+
+    reading: Reading
+    on_servers: Sequence[str]
+
+    @classmethod
+    def of(cls, volumes: Sequence[TrainingVolume]) -> "Watched":
+        """Look at volumes, before their content is recorded."""
+        streamed = [volume for volume in volumes if not isinstance(volume.raw, Tensor)]
+        paths = {path: Path(path) for volume in streamed for path in volume.paths}
+        local = {path: where for path, where in paths.items() if not is_url(path)}
+        return cls(Reading.of(local), [path for path in paths if path not in local])
+
+    def check(self, recorded: Sequence[Mapping[str, Any]], tell: Callable[[], list[dict[str, Any]]] | None) -> None:
+        """Raise BadInput if a volume was replaced or edited since.
+
+        Args:
+            recorded: what was told of all volumes when the run began.
+            tell: tells it again, and is asked if volumes lie on a server; None: these are not looked at.
+        """
+        self.reading.check()
+        if self.on_servers and tell is not None and tell() != list(recorded):
+            raise BadInput(f"{self.on_servers[0]}: was replaced or edited while it was read; train anew")
 
 
 def _check_labels(volumes: Sequence[TrainingVolume]) -> None:
