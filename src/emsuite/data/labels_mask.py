@@ -76,8 +76,10 @@ def mask_beside(labels: Path) -> Path | None:
     return container / MASK if name == LABELS and holds_array(container / MASK) else None
 
 
-def check_covers(mask: Volume, labelled: Roi) -> None:
-    """Raise BadInput if a mask does not cover the labels in use, a region in nm."""
+def check_mask_of(mask: Volume, labelled: Roi) -> None:
+    """Raise BadInput if a mask does not cover the labels in use, a region in nm, or may hold NaN, neither 0 nor 1."""
+    if mask.dtype.kind not in "uib" or mask.channels is not None:
+        raise BadInput(f"{mask.path}: {mask.dtype} {mask.shape}, expected a mask (z, y, x), integers")
     if not mask.roi.contains(labelled):
         raise BadInput(f"{mask.path}: covers {mask.roi} nm, expected it to cover the labels, {labelled} nm")
 

@@ -15,7 +15,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole
 from emsuite.data.grey_values import TYPES, GreyRange, in_grey_range, is_grey
-from emsuite.data.labels_mask import MaskRule, check_covers, mask_of
+from emsuite.data.labels_mask import MaskRule, check_mask_of, mask_of
 from emsuite.data.normalization import Normalization
 from emsuite.data.raw import SAYS_RANGE
 from emsuite.io.values import check_not_empty, in_unit_range
@@ -118,7 +118,7 @@ def load_training_volume(
     raw = in_grey_range(raw, normalization, measured)
     used = _used(path, raw, labels, roi)
     if mask:
-        check_covers(mask, used)
+        check_mask_of(mask, used)
     labelled = labels_source(labels, used, rule, mask)
     sources: list[Source] = [raw_source(raw, mask), labelled]
     if mask:

@@ -105,6 +105,22 @@ def test_a_mask_that_does_not_cover_the_labels_is_refused(tmp_path: Path, offset
         assert not (tmp_path / "made.zarr").exists()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mask_of_floats_is_refused(tmp_path: Path, dtype: type) -> None:
+    """NaN is neither labelled nor not."""
+    image, _ = arrays(tmp_path)
+    labels = write(tmp_path / "v.zarr" / LABELS, IDS)
+    write(tmp_path / "v.zarr" / RAW, IMAGE)
+    write(tmp_path / "v.zarr" / MASK, np.full(IDS.shape, np.nan, dtype))
+    for read in (
+        lambda: write_pairs(image, labels, tmp_path / "made.zarr"),
+        lambda: load_training_volume(tmp_path / "v.zarr"),
+        lambda: as_domain(tmp_path / "v.zarr"),
+    ):
+        with pytest.raises(BadInput, match=r"labels_mask: float\d+ .*, expected "):
+            read()
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "pairs": lambda pairs: write_pairs(pairs / RAW, pairs / LABELS, pairs.with_name("second.zarr")),
     "differences": lambda pairs: differences(pairs / RAW, [pairs / RAW]),

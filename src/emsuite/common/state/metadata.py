@@ -3,7 +3,7 @@
     x.zarr/zarr.json           attributes of the group; of its `multiscales`, how each listed array is placed
     x.zarr/s0/zarr.json        attributes of the array; shape, type and codecs
 
-Other stages may list further arrays in a group meanwhile, as a mask or coarser levels: they are no edit.
+Other stages may list further arrays in a group meanwhile, or fewer, as a mask or coarser levels: they are no edit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,8 +35,8 @@ def told_by(path: Path, files: Iterable[Path]) -> dict[str, Any]:
 
 
 def is_told(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether all that documents said they still say; more does not count."""
-    return all(name in now and now[name] == content for name, content in earlier.items())
+    """Return whether no document says something else; more or less does not count, as coarser levels come and go."""
+    return all(now.get(name, content) == content for name, content in earlier.items())
 
 
 def _of(name: str, document: Mapping[str, Any]) -> dict[str, Any]:

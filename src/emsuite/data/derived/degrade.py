@@ -11,7 +11,7 @@ from emsuite.common.geometry import Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.derived.degradations import Degradation
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
-from emsuite.data.labels_mask import check_covers
+from emsuite.data.labels_mask import check_mask_of
 from emsuite.data.raw import check_range
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import check_not_empty
@@ -85,7 +85,7 @@ def _labelled(source: Path, region: Roi) -> dict[str, DerivedArray]:
     arrays = {LABELS: DerivedArray(labels.path, inside, labels.dtype)}
     if holds_array(source / MASK):
         mask = open_volume(source / MASK)
-        check_covers(mask, inside)
+        check_mask_of(mask, inside)
         arrays[MASK] = DerivedArray(mask.path, inside, mask.dtype)
     return arrays
 

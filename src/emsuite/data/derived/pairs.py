@@ -11,7 +11,7 @@ from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.derived.arrays import DerivedArray, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
-from emsuite.data.labels_mask import check_covers, mask_beside
+from emsuite.data.labels_mask import check_mask_of, mask_beside
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume
 
@@ -61,7 +61,7 @@ def _mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
     if path is None:
         return {}
     mask = open_volume(path)
-    check_covers(mask, region)
+    check_mask_of(mask, region)
     return {MASK: DerivedArray(mask.path, region, mask.dtype)}
 
 
