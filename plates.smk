@@ -71,7 +71,6 @@ rule preprocess:
     input:
         order=ORDERS.preprocess().files,
         plate=PLAN.plate_input,
-        config=PLAN.config.preprocess,
     output:
         f"{PLAN.ready}.manifest.json",
     log:
@@ -80,10 +79,11 @@ rule preprocess:
     params:
         order=ORDERS.preprocess().digest,
         plate=PLAN.plate,
+        steps=PLAN.config.preprocess,
         out=subpath(output[0], strip_suffix=".manifest.json"),
         options=[f"--set={key}" for key in PLAN.config.set],
     shell:
-        "EMSUITE_ORDER={params.order} python 01_data/preprocess.py {input.config:q} --input {params.plate:q} --output {params.out:q} {params.options:q}"
+        "EMSUITE_ORDER={params.order} python 01_data/preprocess.py {params.steps:q} --input {params.plate:q} --output {params.out:q} {params.options:q}"
         " --workers {threads} 2>&1 | tee {log:q}"
 
 

@@ -32,7 +32,7 @@ def test_masks_are_scored_where_there_are_some() -> None:
 
 def test_a_plate_of_ones_own_is_waited_for_as_it_is() -> None:
     plan = load_plate_plan({"plate": "mine/plate.zarr", "iterations": 7}, ROOT)
-    assert plan.plate == plan.plate_input == Path("mine/plate.zarr")
+    assert (plan.plate, plan.plate_input) == (Path("mine/plate.zarr"), [])
     assert plan.iterations == 7
 
 

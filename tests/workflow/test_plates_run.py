@@ -89,6 +89,18 @@ def test_a_checkpoint_that_is_another_predicts_anew(project: Path) -> None:
 
 
 @pytest.mark.slow
+def test_times_in_the_future_do_no_harm(project: Path) -> None:
+    """As of a camera, or of another machine; the content counts."""
+    for name in ("frames", "steps.yaml", "02_train/mine/small/network.yaml"):
+        os.utime(project / name, (2e9, 2e9))
+    shutil.rmtree(project / "data")
+    shutil.rmtree(project / "results")
+    done = snakemake_in_fork(project, *KEYS, "if_changed=keep", options=FILE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert planned(project, "if_changed=keep") == []
+
+
+@pytest.mark.slow
 def test_a_step_that_was_refused_is_not_forgotten(project: Path) -> None:
     """Another frame: the network was trained on the former ones, so that training asks what to do, each time."""
     first, second, *_ = sorted((project / "frames").glob("*.png"))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path
 from emsuite.common.settings import Settings, load, validate
 from emsuite.config.layout import CONTAINERS, DATA, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
@@ -73,9 +74,9 @@ class PlatePlan:
         return self.config.plate or self._data / "plate.zarr"
 
     @property
-    def plate_input(self) -> Path:
-        """What Snakemake waits for before preprocessing."""
-        return self.config.plate or Path(f"{self.plate}.manifest.json")
+    def plate_input(self) -> list[Path]:
+        """What Snakemake waits for before preprocessing; of a user's own plate, orders know the content."""
+        return [] if self.config.plate else [manifest_path(self.plate)]
 
     @property
     def ready(self) -> Path:
