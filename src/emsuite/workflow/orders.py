@@ -38,6 +38,11 @@ _SECOND = 10**9
 _NO_OTHER = "made with other settings or inputs"
 
 
+def order_of(asked: Mapping[str, Any], *outputs: Path, **more: Any) -> "Order":
+    """Return the order of a step; `asked` becomes JSON, further arguments are those of `Order`."""
+    return Order(json.dumps(asked, sort_keys=True, default=str), outputs, **more)
+
+
 @dataclass(frozen=True)
 class Order:
     """What is asked of one step.
@@ -89,14 +94,14 @@ class Order:
         content = read_json(self.path)
         earlier = content if isinstance(content, dict) else None
         reason = self._reason(earlier)
-        order = {"digest": self.digest, "asked": json.loads(self.asked)}
+        told = {"digest": self.digest, "asked": json.loads(self.asked)}
         if reason is not None:
             self._check_unedited()
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
-            write_json(self.path, order | {"because": reason, "renewed": time.time_ns()})
+            write_json(self.path, told | {"because": reason, "renewed": time.time_ns()})
             return
         if earlier is None or earlier.get("digest") != self.digest:
-            write_json(self.path, order | {"taken_over": [sha256(record) for record in self._records()]})
+            write_json(self.path, told | {"taken_over": [sha256(record) for record in self._records()]})
         with contextlib.suppress(PermissionError):  # the files of other users keep their times
             self._bring_times_in_order()
 

@@ -1,15 +1,13 @@
 """The order of each step of plates.smk, see `orders`: what decides on its output, and which steps it follows."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from emsuite.config.trained_with import differences, of_earlier_version, record, settings_of_images, weight_settings
 from emsuite.plates.preprocess import inputs_of, is_preprocessed
 from emsuite.workflow.inputs import input_state, states_named_by
-from emsuite.workflow.orders import Order
+from emsuite.workflow.orders import Order, order_of
 from emsuite.workflow.plates import PlatePlan
 
 
@@ -27,11 +25,11 @@ class PlateOrders:
 
     def synthesize(self) -> Order:
         """Return the order to make the frames of the synthetic set."""
-        return _order({"set": "label-free"}, self.plan.frames, is_asked=lambda _: True)
+        return order_of({"set": "label-free"}, self.plan.frames, is_asked=lambda _: True)
 
     def index(self) -> Order:
         """Return the order to write these frames as a plate."""
-        return _order(
+        return order_of(
             {}, self.plan.plate, after=(self.synthesize(),), reads=(self.plan.frames,), is_asked=lambda _: True
         )
 
@@ -40,7 +38,7 @@ class PlateOrders:
         plan, after = self.plan, () if self.plan.config.plate else (self.index(),)
         given = {name: path for name, path in inputs_of(plan.preprocessing).items() if path != plan.plate or not after}
         asked = {"steps": plan.steps.model_dump(mode="json", exclude={"input", "output"})}
-        return _order(
+        return order_of(
             asked | {"inputs": {f"{name} {path}": input_state(path) for name, path in given.items()}},
             plan.ready,
             after=after,
@@ -50,7 +48,7 @@ class PlateOrders:
 
     def train(self) -> Order:
         """Return the order to train the network."""
-        return _order(
+        return order_of(
             {"settings": weight_settings(self.plan.network), "named": states_named_by(self.plan.network)},
             self.plan.checkpoint,
             after=(self.preprocess(),),
@@ -60,7 +58,7 @@ class PlateOrders:
 
     def predict(self) -> Order:
         """Return the order to predict all positions."""
-        return _order(
+        return order_of(
             {"settings": settings_of_images(self.plan.network)},
             self.plan.results / "plate.zarr",
             after=(self.train(),),
@@ -70,7 +68,7 @@ class PlateOrders:
 
     def evaluate(self) -> Order:
         """Return the order to score the test positions."""
-        return _order(
+        return order_of(
             {"masks": self.plan.mask_options},
             self.plan.scores,
             after=(self.predict(),),
@@ -80,7 +78,3 @@ class PlateOrders:
     def _trained_so(self, about: Mapping[str, Any]) -> bool:
         earlier = of_earlier_version(about.get("settings"))
         return earlier is not None and not differences(earlier, record(self.plan.network, [], None))
-
-
-def _order(asked: Mapping[str, Any], output: Path, **more: Any) -> Order:
-    return Order(json.dumps(asked, sort_keys=True, default=str), (output,), **more)

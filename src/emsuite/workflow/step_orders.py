@@ -1,7 +1,7 @@
 """The order of each step of the plan, see `orders`: what decides on its output, and which steps it follows."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from emsuite.segmentation.settings import (
 )
 from emsuite.workflow import made_by_hand
 from emsuite.workflow.inputs import log_name, states, states_named_by
-from emsuite.workflow.orders import Order
+from emsuite.workflow.orders import Order, order_of
 from emsuite.workflow.plan import WorkflowPlan
 
 
@@ -61,7 +61,7 @@ class StepOrders:
             source = [dataset.files[name].url, dataset.files[name].sha256]
         benchmark = ("synthesize_" if dataset.synthesis else "fetch_") + f"{name}.tsv"
         path = dataset.volume_path(name, plan.config.data)
-        return _order({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))
+        return order_of({"source": source}, path, is_volume=True, beside=(self._log(benchmark),))
 
     def labels(self, volume: Path) -> Order:
         """Return the order to make the labels of a volume from membranes."""
@@ -69,7 +69,7 @@ class StepOrders:
         assert rule is not None, volume
         asked = {"rule": rule.model_dump(mode="json")} | self._inputs([part], rule.membranes)
         benchmark = self._log(f"labels/{log_name(self.plan, volume)}.tsv")
-        return _order(asked, labels_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
+        return order_of(asked, labels_path(volume), is_volume=True, after=self._fetched(part), beside=(benchmark,))
 
     def masks(self, volume: Path) -> Order:
         """Return the order to write the mask of a volume."""
@@ -77,7 +77,7 @@ class StepOrders:
         asked = {"rule": self.plan.dataset.mask.model_dump(mode="json")} | self._inputs([part], LABELS)
         benchmark = self._log(f"masks/{log_name(self.plan, volume)}.tsv")
         after = (self.labels(volume),) if volume in self.plan.labelled_volumes else self._fetched(part)
-        return _order(asked, masks_path(volume), is_volume=True, after=after, beside=(benchmark,))
+        return order_of(asked, masks_path(volume), is_volume=True, after=after, beside=(benchmark,))
 
     def train(self, network: str, iterations: int) -> Order:
         """Return the order to train a network, `small` or `small/runs/NAME`, up to an iteration."""
@@ -94,7 +94,7 @@ class StepOrders:
             asked |= {"named": named}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
         after = (*self._masked([*plan.train_parts, *held_out]), *frozen)
-        return _order(
+        return order_of(
             asked,
             self._checkpoint(network, iterations),
             after=after,
@@ -112,7 +112,7 @@ class StepOrders:
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW)
         checkpoint = self._checkpoint(plan.network_name, plan.iterations)
-        return _order(
+        return order_of(
             asked,
             self._result(part, "prediction.zarr"),
             after=(self.train(plan.network_name, plan.iterations), *self._fetched(tested)),
@@ -169,7 +169,7 @@ class StepOrders:
             asked["scoring"] = scoring
         read = [name for name in self.scored if edges or name != "graph/edges"]
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections", "log/evaluate.tsv")
-        return _order(
+        return order_of(
             asked,
             self._result(part, "scores.json"),
             after=(self._segmented(part), *self._masked([tested])),
@@ -199,7 +199,7 @@ class StepOrders:
         """Return the order to decode the instances of a part."""
         settings = self.plan.segmentation
         options = [as_options(settings.instances, InstanceSettings), as_options(settings, ["block_size"])]
-        return _order(
+        return order_of(
             {"options": options, "heads": self.plan.instance_heads},
             self._result(part, "segmentation.zarr"),
             after=(self.predict(part),),
@@ -213,7 +213,7 @@ class StepOrders:
 
     def extract_segmentation(self, part: str) -> Order:
         """Return the order to write the segmentation at the best threshold."""
-        return _order(
+        return order_of(
             {"threshold": "best"},
             self._result(part, "segmentation.zarr"),
             after=(self.evaluate(part),),
@@ -234,7 +234,7 @@ class StepOrders:
         asked = {"options": [as_options(settings, kind) for kind in kinds]}
         asked["affinities"] = [[self.plan.affinities_head]]
         paths = [[self._result(part, name) for name in names] for names in (outputs, reads)]
-        return _order(
+        return order_of(
             asked,
             *paths[0],
             after=after,
@@ -269,7 +269,3 @@ class StepOrders:
 
     def _result(self, part: str, name: str) -> Path:
         return self.plan.results / part / name
-
-
-def _order(asked: Mapping[str, Any], *outputs: Path, **more: Any) -> Order:
-    return Order(json.dumps(asked, sort_keys=True, default=str), outputs, **more)

@@ -1,6 +1,5 @@
 """The order of each step of transfer.smk, see `orders`: what decides on its output, and which steps it follows."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import weight_settings
 from emsuite.io.volume import LABELS, MASK, RAW
 from emsuite.workflow.inputs import AS_WRITTEN, changed_since, input_state, note, states_named_by
-from emsuite.workflow.orders import Order
+from emsuite.workflow.orders import Order, order_of
 from emsuite.workflow.transfer import TransferPlan
 
 
@@ -38,7 +37,7 @@ class TransferOrders:
         config = self.plan.config
         asked = {"look": config.look, "set": config.set, "source": str(source), "roi": roi}
         arrays = (RAW,) if name == "b" else (RAW, LABELS, MASK)
-        return _order(asked | self._inputs(source, *arrays), self.plan.volume(name))
+        return order_of(asked | self._inputs(source, *arrays), self.plan.volume(name))
 
     def train_transfer(self) -> Order:
         """Return the order to train domain transfer."""
@@ -53,7 +52,7 @@ class TransferOrders:
         """Return the order to give the labelled images look B."""
         plan = self.plan
         asked = _prediction(plan.transfer) | {"roi": plan.config.labelled_roi}
-        return _order(
+        return order_of(
             asked | self._inputs(plan.config.labelled, RAW),
             plan.results / "transferred.zarr",
             after=(self.train_transfer(),),
@@ -64,7 +63,7 @@ class TransferOrders:
         """Return the order to pair the images with their labels."""
         transferred, pairs = (self.plan.results / name for name in ("transferred.zarr", "pairs.zarr"))
         asked = self._inputs(self.plan.config.labelled, LABELS, MASK)
-        return _order(asked, pairs, after=(self.transfer(),), reads=(transferred,))
+        return order_of(asked, pairs, after=(self.transfer(),), reads=(transferred,))
 
     def train_segmenter(self, arm: str) -> Order:
         """Return the order to train the segmenter of an arm."""
@@ -73,16 +72,16 @@ class TransferOrders:
         asked |= _named(plan.segmenter)
         checkpoint, benchmark = plan.segmenter_checkpoint(plan.arm_run(arm)), self._result(arm, "log/train.tsv")
         if arm == "transferred":
-            return _order(asked, checkpoint, after=(self.pair(),), beside=(benchmark,))
+            return order_of(asked, checkpoint, after=(self.pair(),), beside=(benchmark,))
         if arm == "own":
             return self._training(asked, "own", (), checkpoint, benchmark)
         asked |= self._inputs(plan.config.labelled, RAW, LABELS, MASK)
-        return _order(asked, checkpoint, beside=(benchmark,))
+        return order_of(asked, checkpoint, beside=(benchmark,))
 
     def predict(self, arm: str) -> Order:
         """Return the order to predict the images to score on."""
         asked, after = self._of_look("test", RAW)
-        return _order(
+        return order_of(
             asked | _prediction(self.plan.segmenter) | {"roi": self.plan.config.test_roi},
             self._result(arm, "prediction.zarr"),
             after=(self.train_segmenter(arm), *after),
@@ -91,7 +90,7 @@ class TransferOrders:
 
     def decode_instances(self, arm: str) -> Order:
         """Return the order to decode instances."""
-        return _order(
+        return order_of(
             {"options": self.plan.decoding_options, "heads": self.plan.instance_heads},
             self._result(arm, "segmentation.zarr"),
             after=(self.predict(arm),),
@@ -103,7 +102,7 @@ class TransferOrders:
         asked, after = self._of_look("test", RAW, LABELS, MASK)
         asked |= {"roi": self.plan.config.test_roi, "scoring": self.plan.scoring_options, "mask": self.plan.mask_option}
         written = ("scores.csv", "errors.csv", "report.html", "curves", "sections")
-        return _order(
+        return order_of(
             asked,
             self._result(arm, "scores.json"),
             after=(self.decode_instances(arm), *after),
@@ -133,7 +132,7 @@ class TransferOrders:
         """Return the order of a training that reads a volume of look B too."""
         inputs, after = self._of_look(name, *arrays)
         joined = dict(asked) | {"inputs": asked.get("inputs", {}) | inputs.get("inputs", {})}
-        return _order(joined, to, after=after, beside=(log,))
+        return order_of(joined, to, after=after, beside=(log,))
 
     def _of_look(self, name: str, *arrays: str) -> tuple[dict[str, Any], tuple[Order, ...]]:
         """Return what is asked of a volume of look B, and the order that makes it, if the chain does."""
@@ -169,7 +168,3 @@ def _prediction(network: NetworkConfig) -> dict[str, Any]:
 def _before(order: Order) -> list[Order]:
     """Return all orders that must be written before this one, in this order."""
     return [each for earlier in order.after for each in (*_before(earlier), earlier)]
-
-
-def _order(asked: Mapping[str, Any], output: Path, **more: Any) -> Order:
-    return Order(json.dumps(asked, sort_keys=True, default=str), (output,), **more)
