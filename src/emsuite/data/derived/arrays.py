@@ -17,11 +17,12 @@ from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_whole, is_finished, output
+from emsuite.data.labels_mask import check_mask_of, mask_beside
 from emsuite.io.chunks import CHUNK, chunk_length
 from emsuite.io.fingerprint import voxels_or_times
 from emsuite.io.regions import has_files
 from emsuite.io.single_file import is_single_file, plan_array, writing_arrays
-from emsuite.io.volume import Volume, create_volume, fingerprint, open_volume, split_path
+from emsuite.io.volume import MASK, Volume, create_volume, fingerprint, open_volume, split_path
 
 _BLOCK = 2 * CHUNK
 """Voxels along each axis of a block."""
@@ -77,6 +78,16 @@ class DerivedArray:
             return self.read(Roi(self.roi.offset + begin, shape))
 
         return read
+
+
+def carried_mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
+    """Return `mask_beside` labels in a region (nm), as it is, by its name; raise BadInput as `check_mask_of`."""
+    path = mask_beside(labels)
+    if path is None:
+        return {}
+    mask = open_volume(path)
+    check_mask_of(mask, region)
+    return {MASK: DerivedArray(mask.path, region, mask.dtype)}
 
 
 def write_derived(

@@ -8,14 +8,13 @@ import numpy as np
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
-from emsuite.data.derived.arrays import DerivedArray, write_derived
+from emsuite.data.derived.arrays import DerivedArray, carried_mask, write_derived
 from emsuite.data.derived.degradations import Degradation
 from emsuite.data.grey_values import TYPES, is_grey, range_of_type
-from emsuite.data.labels_mask import check_mask_of
 from emsuite.data.raw import check_range
 from emsuite.io.regions import format_roi, parse_roi
 from emsuite.io.values import check_not_empty
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+from emsuite.io.volume import LABELS, RAW, Volume, holds_array, open_volume
 
 _SLAB = 32
 """Sections that are read together for the mean."""
@@ -82,12 +81,7 @@ def _labelled(source: Path, region: Roi) -> dict[str, DerivedArray]:
     inside = labels.roi.intersect(region) if labels else None
     if labels is None or inside is None or inside.empty:
         return {}
-    arrays = {LABELS: DerivedArray(labels.path, inside, labels.dtype)}
-    if holds_array(source / MASK):
-        mask = open_volume(source / MASK)
-        check_mask_of(mask, inside)
-        arrays[MASK] = DerivedArray(mask.path, inside, mask.dtype)
-    return arrays
+    return {LABELS: DerivedArray(labels.path, inside, labels.dtype)} | carried_mask(labels.path, inside)
 
 
 def signed_range(voxels: np.ndarray, volume: Volume) -> np.ndarray:

@@ -9,11 +9,10 @@ from pathlib import Path
 from emsuite.blockwise.run import BlockWorkers
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi
-from emsuite.data.derived.arrays import DerivedArray, write_derived
+from emsuite.data.derived.arrays import DerivedArray, carried_mask, write_derived
 from emsuite.data.grey_values import TYPES, is_grey
-from emsuite.data.labels_mask import check_mask_of, mask_beside
 from emsuite.io.regions import format_roi, parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, open_volume
+from emsuite.io.volume import LABELS, RAW, Volume, open_volume
 
 MAIN = "main"
 """The dataset in files of a folder."""
@@ -45,7 +44,7 @@ def write_pairs(
     ids = DerivedArray(labels, region, objects.dtype)
     settings = {"roi": format_roi(region)}
     if not as_main:
-        write_derived(to, {RAW: raw, LABELS: ids} | _mask(labels, region), settings, workers)
+        write_derived(to, {RAW: raw, LABELS: ids} | carried_mask(labels, region), settings, workers)
         return region
     if to.suffix:
         raise BadInput(f"{to}: expected a folder for images.h5 and labels.h5, a name without an ending")
@@ -53,16 +52,6 @@ def write_pairs(
     for name, array in (("images.h5", raw), ("labels.h5", ids)):
         write_derived(to / name, {MAIN: array}, settings)
     return region
-
-
-def _mask(labels: Path, region: Roi) -> dict[str, DerivedArray]:
-    """Return `mask_beside` the labels in a region (nm), by its name."""
-    path = mask_beside(labels)
-    if path is None:
-        return {}
-    mask = open_volume(path)
-    check_mask_of(mask, region)
-    return {MASK: DerivedArray(mask.path, region, mask.dtype)}
 
 
 def _region(image: Volume, labels: Volume, roi: str | None) -> Roi:
