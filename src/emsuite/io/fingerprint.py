@@ -32,7 +32,6 @@ from emsuite.io.volume import (
     is_url,
     is_writable,
     name_of_format,
-    open_stored,
     open_volume,
 )
 
@@ -186,11 +185,10 @@ def told_above(path: Path) -> str:
     try:
         if not holds_array(path):
             return ""
-        stored = open_stored(path)
         volume = open_volume(path)
     except BadInput:  # reading it tells the user
         return ""
-    order = [int(axis) for axis in getattr(stored.array, "axes", ())]
+    order = [int(axis) for axis in getattr(volume.array, "axes", ())]
     grid = [json_numbers(volume.voxel_size), json_numbers(volume.offset)]
     own = _own_attributes(path)
     if not order and [own.get("voxel_size", own.get("resolution")), own.get("offset")] == grid:

@@ -6,6 +6,7 @@
 Other stages may list further arrays in a group meanwhile, or fewer, as a mask or coarser levels: they are no edit.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,34 @@ _IMAGES = ("multiscales", "ome", "consolidated_metadata")
 """What other stages write into the documents of groups."""
 
 
-def told_by(path: Path, files: Iterable[Path]) -> dict[str, Any]:
-    """Return what the documents of an input say, each under a name of its own.
-
-    Args:
-        path: the input, an array or a container.
-        files: those below it; those that are no documents are left out.
-    """
-    above = [folder / name for folder in [*path.parents][:_LEVELS_ABOVE] for name in _NAMES if folder.name]
+def told_by(path: Path) -> dict[str, Any]:
+    """Return what the documents of an input, an array or a container, say, each under a name of its own."""
     told = dict[str, Any]()
-    for file in (*(file for file in files if file.name in _NAMES), *above):
-        document = read_json(file)
-        if isinstance(document, Mapping):
-            told |= _of(str(file), document)
+    for folder in [*path.parents][:_LEVELS_ABOVE]:
+        if folder.name:
+            told |= _told(folder, _documents(folder, _NAMES))
+    for here, names, files in os.walk(path):
+        documents = _documents(Path(here), _NAMES.intersection(files))
+        told |= _told(Path(here), documents)
+        if any(map(_is_array, documents.items())):
+            names.clear()  # the folders below an array hold its voxels, possibly in millions of files
     return told
+
+
+def _documents(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    return {name: document for name in names if isinstance(document := read_json(folder / name), Mapping)}
+
+
+def _told(folder: Path, documents: Mapping[str, Any]) -> dict[str, Any]:
+    told = dict[str, Any]()
+    for name, document in documents.items():
+        told |= _of(str(folder / name), document)
+    return told
+
+
+def _is_array(named: tuple[str, Mapping[str, Any]]) -> bool:
+    name, document = named
+    return name == ".zarray" or document.get("node_type") == "array" or "dimensions" in document
 
 
 def is_told(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

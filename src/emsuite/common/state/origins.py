@@ -81,7 +81,7 @@ class Reading:
         """Look at inputs, at most `_MOST_FILES` files of each."""
         paths = {name: Path(path) for name, path in (inputs or {}).items()}
         files = {name: _files(path) for name, path in paths.items()}
-        return cls(paths, made_from(paths), files, {name: _told(path) for name, path in paths.items()})
+        return cls(paths, made_from(paths), files, {name: told_by(path) for name, path in paths.items()})
 
     def check(self) -> None:
         """Raise BadInput if an input was made anew, edited or removed meanwhile, or grew, as by a copy under way."""
@@ -89,7 +89,7 @@ class Reading:
         for name, path in self.inputs.items():
             known = self.files.get(name, {})
             edited = any(_about(file) != about for file, about in known.items())
-            edited = edited or not is_told(self.told.get(name, {}), _told(path))
+            edited = edited or not is_told(self.told.get(name, {}), told_by(path))
             if edited or now.get(name) != self.made_from.get(name) or _has_grown(path, known):
                 shown = without_secrets(str(path))
                 raise BadInput(f"{shown}: was replaced or edited while it was read; run this stage again")
@@ -100,10 +100,6 @@ def _files(path: Path) -> dict[Path, tuple[int, int]]:
     found = [file] if file else (found for found in files_below(path) if found.name not in METADATA)
     abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))
     return {file: about for file, about in abouts if about is not None}
-
-
-def _told(path: Path) -> dict[str, Any]:
-    return told_by(path, islice(files_below(path), _MOST_FILES) if path.is_dir() else ())
 
 
 def _has_grown(path: Path, known: Mapping[Path, tuple[int, int]]) -> bool:
