@@ -10,6 +10,7 @@ import torch
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.config.network import load_network
+from emsuite.config.trained_with import IfChanged
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.resume import start
@@ -30,9 +31,11 @@ def first(tmp_path_factory: pytest.TempPathFactory, volume: Path) -> Path:
     return folder
 
 
-def train(folder: Path, volume: Path, until: int, *overrides: str) -> dict[str, torch.Tensor]:
+def train(
+    folder: Path, volume: Path, until: int, *overrides: str, if_changed: IfChanged = "refuse"
+) -> dict[str, torch.Tensor]:
     config = load_network(folder, overrides)
-    trainer.train(folder, config, load_training_data(config, [str(volume)], folder), until, CPU)
+    trainer.train(folder, config, load_training_data(config, [str(volume)], folder), until, CPU, if_changed)
     return checkpoints.load(folder, config).weights
 
 
@@ -80,6 +83,34 @@ def test_frozen_layers_stay_and_the_record_outlives_the_file(tmp_path: Path, fir
         "weights": len(given),
     }
     assert told["start_from"] == saved
+
+
+def test_other_weights_to_begin_with_are_told(tmp_path: Path, first: Path, volume: Path) -> None:
+    """Weights of other content are other weights, under any name: those taken count, so that other heads do not."""
+    other = write_network(tmp_path / "d/other", {"lsds": LSDS})
+    train(other, volume, 3)
+    given, newest = tmp_path / "given.pt", first / "checkpoints/checkpoint_2.pt"
+    given.write_bytes(newest.read_bytes())
+    start_from = {"checkpoint": "../../given.pt", "prefixes": ["unet."]}
+    folder = write_network(tmp_path / "d/n", {"lsds": LSDS}, training={"start_from": start_from})
+    train(folder, volume, 2)
+    given.write_bytes((other / "checkpoints/checkpoint_3.pt").read_bytes())
+    told = r"other weights to begin with \(training.start_from\), iteration 2 -> 3; choose one: --if-changed continue"
+    for until in (2, 4):
+        with pytest.raises(BadInput, match=told):
+            train(folder, volume, until)
+    train(folder, volume, 2, if_changed="keep")
+    train(folder, volume, 3, if_changed="continue")
+    train(folder, volume, 4)
+    records = checkpoints.load(folder, load_network(folder)).trained_with
+    assert [(record["from"], record["start_from"]["iteration"]) for record in records] == [(0, 2), (2, 3)]
+    content = torch.load(newest, weights_only=False)
+    content["networks"]["network"]["heads.lsds.weight"] += 1
+    torch.save(content, given)
+    with pytest.raises(BadInput, match=r"begin with \(training.start_from\), iteration 3 -> 2"):
+        train(folder, volume, 4)
+    given.unlink()
+    train(folder, volume, 5)
 
 
 def test_norms_of_frozen_layers_keep_their_statistics(tmp_path: Path, volume: Path) -> None:

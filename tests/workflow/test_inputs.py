@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,47 @@ def test_arrays_that_a_network_names_are_looked_at(
     steps = [{"name": "missing_sections", "artifact": 0.5, "artifacts": {"volume": str(tmp_path / "artifacts.zarr")}}]
     validation = {"every": 2, "data": [str(tmp_path / "v.zarr")]}
     overrides = [f"training.augment={json.dumps(steps)}", f"training.validation={json.dumps(validation)}"]
-    named = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
-    assert states_named_by(load_network(ROOT / "02_train/fib25/small")) == {}
+    folder = ROOT / "02_train/fib25/small"
+    named = states_named_by(folder, load_network(folder, overrides))
+    assert states_named_by(folder, load_network(folder)) == {}
     for array in ("artifacts.zarr/defect_sections/mask", f"v.zarr/{RAW}", f"v.zarr/{LABELS}"):
         open_volume(tmp_path / array, "r+").array[1, 2, 3] = 9
-        now = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
+        now = states_named_by(folder, load_network(folder, overrides))
         assert {path for path in now if now[path] != named[path]} == {str(tmp_path / array)}
         named = now
     before = StepOrders(plan).train(plan.network_name, 4).digest
-    monkeypatch.setattr(step_orders, "states_named_by", lambda config: {"an array": "of another state"})
+    monkeypatch.setattr(step_orders, "states_named_by", lambda *_, **__: {"an array": "of another state"})
     assert StepOrders(plan).train(plan.network_name, 4).digest != before
+
+
+@pytest.mark.parametrize(("network", "keys", "iteration"), [
+    ("small", ["training.start_from.checkpoint=../first"], 3),
+    ("small", ["training.start_from.checkpoint=../first/checkpoints/checkpoint_3.pt"], 3),
+    ("acrlsd", ["autocontext.network=first", "autocontext.iteration=7"], 7),
+    ("transfer_em", ["transfer.discriminator.prior={network: ../first, layer: unet, iteration: 7}"], 7),
+    ("transfer_em", ["transfer.discriminator.prior={network: ../first, layer: unet}"], None),
+])  # fmt: skip
+def test_weights_that_a_network_names_are_looked_at(
+    tmp_path: Path, network: str, keys: list[str], iteration: int | None
+) -> None:
+    """Weights to begin with, of a frozen network, of a prior: other content, not other times, is another state."""
+    folder, first = tmp_path / "fib25/n", tmp_path / "fib25/first"
+    for copy, source in ((folder, network), (first, "lsd")):
+        copy.mkdir(parents=True)
+        told = (ROOT / "02_train/fib25" / source / "network.yaml").read_text()
+        (copy / "network.yaml").write_text(f"voxel_size: [8, 8, 8]\n{told}")
+    shutil.copyfile(ROOT / "02_train/fib25/dataset.yaml", tmp_path / "fib25/dataset.yaml")
+    config = load_network(folder, keys)
+    name = "start_from" if config.training.start_from else "frozen"
+    assert states_named_by(folder / "runs/a", config) == {name: "missing"}
+    weights = first / f"checkpoints/checkpoint_{iteration or load_network(first).training.iterations}.pt"
+    weights.parent.mkdir()
+    weights.write_bytes(b"some weights")
+    named = states_named_by(folder, config)
+    os.utime(weights, (5, 5))
+    assert states_named_by(folder, config) == named != {name: "missing"}
+    weights.write_bytes(b"more weights")
+    now = states_named_by(folder, config)
+    assert now.keys() == named.keys()
+    assert now != named
+    assert states_named_by(folder, config, with_frozen=False) == ({} if name == "frozen" else now)

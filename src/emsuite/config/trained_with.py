@@ -4,7 +4,7 @@
 
 Where validation can end training, `held_out` tells its volumes, as `data`. An autocontext network has
 `"frozen": {"iteration": 4, "digest": "9d1c..."}` too, the weights that it reads LSDs from; so
-has domain transfer with a prior.
+has domain transfer with a prior. `"start_from"` holds the same of weights that training began with.
 A checkpoint holds one such record for each change: the next one begins `from` the iteration that it goes on from.
 """
 
@@ -86,6 +86,7 @@ def record(
     code: str | None,
     frozen: Mapping[str, Any] | None = None,
     held_out: Sequence[Mapping[str, Any]] | None = None,
+    start_from: Mapping[str, Any] | None = None,
 ) -> Record:
     """Return the record of training.
 
@@ -95,17 +96,19 @@ def record(
         code: the commit, if it is known.
         frozen: `iteration` and `digest` of the frozen network's weights, in an autocontext network.
         held_out: the volumes of a validation that can end training, as `data`.
+        start_from: `iteration` and `digest` of the weights to begin with, if they are known.
     """
     told: Record = {"settings": weight_settings(config), "data": [dict(part) for part in data], "code": code}
     told |= {"held_out": [dict(part) for part in held_out]} if held_out is not None else {}
-    return told | ({"frozen": dict(frozen)} if frozen else {})
+    named = {"frozen": frozen, "start_from": start_from}
+    return told | {key: dict(weights) for key, weights in named.items() if weights}
 
 
 def is_record(given: Any) -> bool:
     """Return whether a value that was read from a file has the parts of a record."""
     if not isinstance(given, dict) or not {"settings", "data", "code"} <= given.keys():
         return False
-    if not isinstance(given.get("frozen", {}), dict):
+    if not all(isinstance(given.get(key, {}), dict) for key in ("frozen", "start_from")):
         return False
     data = given["data"] if isinstance(given["data"], list) else [] if given["data"] is None else [None]
     return isinstance(given["settings"], dict) and all(isinstance(part, dict) and "volume" in part for part in data)
@@ -134,22 +137,27 @@ def differences(earlier: Record, now: Record) -> list[str]:
     ]
     for key, what in (("data", ""), ("held_out", "held-out ")):
         told += [what + text for text in _other_data(earlier.get(key), now.get(key))]
-    return told + list(_other_frozen(earlier, now))
+    return [*told, *_other_weights(earlier, now)]
 
 
 def has_other_frozen(earlier: Record, now: Record) -> bool:
     """Return whether two records name other weights of the frozen network; unknown ones do not differ."""
-    digests = [record.get("frozen", {}).get("digest") for record in (earlier, now)]
+    return _has_other("frozen", earlier, now)
+
+
+def _has_other(key: str, earlier: Record, now: Record) -> bool:
+    digests = [record.get(key, {}).get("digest") for record in (earlier, now)]
     return None not in digests and digests[0] != digests[1]
 
 
-def _other_frozen(earlier: Record, now: Record) -> Iterator[str]:
-    if has_other_frozen(earlier, now):
-        former, today = (record["frozen"].get("iteration") for record in (earlier, now))
-        context = now["settings"].get("autocontext")
-        name = f"'{context['network']}', the frozen network" if context else "the discriminator's prior"
-        numbers = f"iteration {today}" if former in (None, today) else f"iteration {former} -> {today}"
-        yield f"other weights of {name}, {numbers}"
+def _other_weights(earlier: Record, now: Record) -> Iterator[str]:
+    context = now["settings"].get("autocontext")
+    frozen = f"of '{context['network']}', the frozen network" if context else "of the discriminator's prior"
+    for key, name in (("frozen", frozen), ("start_from", "to begin with (training.start_from)")):
+        if _has_other(key, earlier, now):
+            former, today = (record[key].get("iteration") for record in (earlier, now))
+            numbers = f"iteration {today}" if former in (None, today) else f"iteration {former} -> {today}"
+            yield f"other weights {name}, {numbers}"
 
 
 def _with_later_keys(settings: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from emsuite.common.documents import shortened
 from emsuite.common.errors import BadInput
@@ -112,26 +113,55 @@ def start_weights(folder: Path, config: NetworkConfig, network: Network) -> dict
     Raises:
         BadInput: there is no such checkpoint, or its weights do not fit, or a prefix is that of none.
     """
-    given = config.training.start_from
-    if given is None:
+    if config.training.start_from is None:
         return None
-    path = (config_folder(folder) / given.checkpoint).resolve()
+    path, checkpoint, weights = _given(folder, config)
+    own, prefixes = network.state_dict(), config.training.start_from.prefixes
+    others = {name: tensor for name, tensor in own.items() if not _begins(name, prefixes)}
+    checkpoints.load_weights(network, others | weights, path)
+    return {"checkpoint": path.name, "iteration": checkpoint.iteration, "digest": checkpoints.digest(weights),
+            "weights": len(weights)}  # fmt: skip
+
+
+def given_today(folder: Path, config: NetworkConfig) -> dict[str, Any] | None:
+    """Return `iteration` and `digest` of the weights that `training.start_from` names today, for the record.
+
+    None if it names none, or their file is gone: a run that has begun with them needs it no more.
+    """
+    path = start_path(folder, config)
+    if path is None or not path.is_file():
+        return None
+    _, checkpoint, weights = _given(folder, config)
+    return {"iteration": checkpoint.iteration, "digest": checkpoints.digest(weights)}
+
+
+def start_path(folder: Path, config: NetworkConfig) -> Path | None:
+    """Return the checkpoint that `training.start_from` names, of a folder the newest one; None if it names none.
+
+    It need not exist.
+    """
+    if config.training.start_from is None:
+        return None
+    path = (config_folder(folder) / config.training.start_from.checkpoint).resolve()
+    saved = checkpoints.iterations(path) if path.is_dir() else []
+    return checkpoints.checkpoint_path(path, saved[-1]) if saved else path
+
+
+def _given(folder: Path, config: NetworkConfig) -> tuple[Path, checkpoints.Checkpoint, dict[str, Tensor]]:
+    """Return the path of the checkpoint to begin with, the checkpoint, and its weights that are taken."""
+    path, given = start_path(folder, config), config.training.start_from
+    assert path is not None
+    assert given is not None
     if path.is_dir():
-        saved = checkpoints.iterations(path)
-        if not saved:
-            raise BadInput(f"{path}: has no checkpoint, expected one for training.start_from")
-        path = checkpoints.checkpoint_path(path, saved[-1])
+        raise BadInput(f"{path}: has no checkpoint, expected one for training.start_from")
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a checkpoint for training.start_from")
-    checkpoint, own = checkpoints.read(path), network.state_dict()
+    checkpoint = checkpoints.read(path)
     weights = {name: tensor for name, tensor in checkpoint.best_weights.items() if _begins(name, given.prefixes)}
     for prefix in given.prefixes:
         if not any(name.startswith(prefix) for name in weights):
             raise BadInput(f"{path}: has no weights '{shortened(prefix)}...', which training.start_from.prefixes names")
-    others = {name: tensor for name, tensor in own.items() if not _begins(name, given.prefixes)}
-    checkpoints.load_weights(network, others | weights, path)
-    return {"checkpoint": path.name, "iteration": checkpoint.iteration, "digest": checkpoints.digest(weights),
-            "weights": len(weights)}  # fmt: skip
+    return path, checkpoint, weights
 
 
 def freeze(config: NetworkConfig, network: Network) -> None:
@@ -161,6 +191,18 @@ def _begins(name: str, prefixes: Sequence[str]) -> bool:
 def prior_folder(folder: Path, prior: Prior) -> Path:
     """Return the folder of the trained network that `folder` names as a prior."""
     return (config_folder(folder) / prior.network).resolve()
+
+
+def frozen_path(folder: Path, config: NetworkConfig) -> Path | None:
+    """Return the checkpoint that LSDs or a prior's features are read from; None if there is none. It need not exist."""
+    if config.autocontext is not None and config.autocontext.iteration is not None:
+        where = config_folder(folder).parent / config.autocontext.network
+        return checkpoints.checkpoint_path(where, config.autocontext.iteration)
+    prior = config.transfer.prior if config.transfer else None
+    if prior is None:
+        return None
+    where = prior_folder(folder, prior)
+    return checkpoints.checkpoint_path(where, prior.iteration or load_network(where).training.iterations)
 
 
 def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:

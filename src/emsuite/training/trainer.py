@@ -30,6 +30,7 @@ from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
+from emsuite.training.trained_network import given_today
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import Watched, training_data
 
@@ -86,7 +87,8 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     data = training_data(volumes, config.training.augment)
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None
-    now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None)
+    now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None,
+                 given_today(folder, config))  # fmt: skip
     with (
         processes(device) as group,
         checkpoints.owned_folder(folder) if group.is_main else nullcontext() as lock,

@@ -49,7 +49,10 @@ class PlateOrders:
     def train(self) -> Order:
         """Return the order to train the network."""
         return order_of(
-            {"settings": weight_settings(self.plan.network), "named": states_named_by(self.plan.network)},
+            {
+                "settings": weight_settings(self.plan.network),
+                "named": states_named_by(self.plan.folder, self.plan.network),
+            },
             self.plan.checkpoint,
             after=(self.preprocess(),),
             beside=(self.plan.log / "train.tsv",),

@@ -90,7 +90,8 @@ class StepOrders:
         held_out = plan.validation_parts(network)
         if held_out:
             asked |= {"validation": self._inputs(held_out, RAW, LABELS, MASK)}
-        if named := states_named_by(plan.config_of(network)):
+        folder = plan.project / plan.networks / network
+        if named := states_named_by(folder, plan.config_of(network), with_frozen=False):
             asked |= {"named": named}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
         after = (*self._masked([*plan.train_parts, *held_out]), *frozen)

@@ -44,7 +44,7 @@ class TransferOrders:
         plan = self.plan
         arrays = (RAW, LABELS, MASK) if plan.reads_labels else (RAW,)
         asked = {"settings": weight_settings(plan.transfer), "domains": plan.domains}
-        asked |= _named(plan.transfer)
+        asked |= _named(plan.transfer_folder, plan.transfer)
         asked |= self._inputs(plan.config.labelled, *arrays)
         return self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv")
 
@@ -69,7 +69,7 @@ class TransferOrders:
         """Return the order to train the segmenter of an arm."""
         plan = self.plan
         asked = {"settings": weight_settings(plan.segmenter), "data": plan.training_volume(arm)}
-        asked |= _named(plan.segmenter)
+        asked |= _named(plan.segmenter_folder(plan.arm_run(arm)), plan.segmenter)
         checkpoint, benchmark = plan.segmenter_checkpoint(plan.arm_run(arm)), self._result(arm, "log/train.tsv")
         if arm == "transferred":
             return order_of(asked, checkpoint, after=(self.pair(),), beside=(benchmark,))
@@ -155,9 +155,9 @@ def _states(volume: Path, arrays: Iterable[str]) -> dict[str, str]:
     return {path: f"{state} by {identity(record)}" if state == AS_WRITTEN else state for path, state in told.items()}
 
 
-def _named(network: NetworkConfig) -> dict[str, Any]:
-    """Return what is asked of arrays that a network's file names beside the chain's volumes, if there are some."""
-    named = states_named_by(network)
+def _named(folder: Path, network: NetworkConfig) -> dict[str, Any]:
+    """Return what is asked of arrays and weights that a network's file names beside the chain's volumes, if any."""
+    named = states_named_by(folder, network)
     return {"named": named} if named else {}
 
 
