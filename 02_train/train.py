@@ -58,14 +58,16 @@ def main(
     from emsuite.common.device import pick_device
     from emsuite.common.process import kept_memory, make_cublas_deterministic, stay_on_loopback
     from emsuite.config.network import load_network
+    from emsuite.data.watched import Watched
     from emsuite.training.resume import recorded_grey_range
     from emsuite.training.trainer import train
-    from emsuite.training.volumes import load_held_out, load_training_data, with_probabilities
+    from emsuite.training.volumes import load_held_out, load_training_data, paths_read, with_probabilities
 
     seeded = [] if seed is None else [f"training.sampling.seed={seed}"]
     config = load_network(network_dir, [*overrides, *seeded])
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
+    watched = Watched.of(paths_read(config, volumes, project))
     loaded = load_training_data(config, volumes, project, recorded_grey_range(network_dir, config))
     held_out = load_held_out(config, project, loaded)
     stay_on_loopback()
@@ -73,7 +75,7 @@ def main(
         make_cublas_deterministic()
     with kept_memory():
         until = iterations or config.training.iterations
-        return train(network_dir, config, loaded, until, pick_device(device), if_changed, held_out)
+        return train(network_dir, config, loaded, until, pick_device(device), if_changed, held_out, watched)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ def functions(path: Path) -> Iterator[ast.FunctionDef]:
 LARGE_ON_PURPOSE = {
     "augment": "each augmentation by its name, and for each kind of device a way to read volumes",
     "common": "the ground floor, whose modules have no other package below to go to",
+    "data": "what training reads, and what is made of it, each by its name",
     "evaluation": "each kind of score by its name, and what an evaluation shows of them",
     "prediction": "where tiles lie, how they combine, and how each kind of output is written",
     "plates": "each step of preprocessing by its name",

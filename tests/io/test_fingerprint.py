@@ -12,6 +12,7 @@ import tifffile
 from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Roi
+from emsuite.common.state.origins import Reading
 from emsuite.io import fingerprint
 from emsuite.io.fingerprint import content, state, state_or_voxels, voxels_or_times
 from emsuite.io.volume import fingerprint as fingerprint_of
@@ -170,6 +171,16 @@ def test_voxels_behind_links_of_hdf5_count(tmp_path: Path, kind: str) -> None:
             file["group/raw" if kind == "group" else "raw"][...] = SMALL + 1
     now = state(path)[0], fingerprint_of(path), fingerprint_of(tmp_path / "main.h5")
     assert not set(before) & set(now)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_voxels_behind_links_that_are_edited_while_they_are_read(tmp_path: Path, kind: str) -> None:
+    reading = Reading.of({"raw": linked(tmp_path, kind)})
+    reading.check()
+    source = tmp_path / "source.h5"
+    os.utime(source, ns=(0, source.stat().st_mtime_ns + 1))
+    with pytest.raises(BadInput, match=r"main.h5.*: was replaced or edited while it was read"):
+        reading.check()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,6 +27,7 @@ from emsuite.io.formats.axes import plain
 from emsuite.io.formats.axis_order import in_order
 from emsuite.io.formats.base import NewArray, StoredArray, WritableFormat
 from emsuite.io.formats.registry import as_url, find_format
+from emsuite.io.formats.registry import further_files as further_files
 from emsuite.io.formats.stated_grid import Stated, grid_of, stated_for, stating
 from emsuite.io.formats.stated_grid import StatedOtherwise as StatedOtherwise
 from emsuite.io.formats.voxel_grid import nanometres
@@ -275,16 +276,6 @@ def name_of_format(path: Path) -> str | None:
 def is_url(path: str | Path) -> bool:
     """Return whether the path of an array is a URL, as `dvid://...`, which has no links to follow."""
     return as_url(str(path)) is not None
-
-
-def further_files(path: Path) -> list[Path]:
-    """Return the other files that an array's voxels lie in, as behind links of HDF5; BadInput if one is missing."""
-    try:
-        stored_as, container, name = find_format(path)
-    except BadInput:
-        return []
-    further = getattr(stored_as, "further_files", None)
-    return further(container, name) if further else []
 
 
 def place_of(path: Path) -> str:

@@ -23,6 +23,7 @@ from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, record
 from emsuite.data.training_volume import TrainingVolume, on_device
+from emsuite.data.watched import Watched
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, StopRequest, processes, stop_requests
@@ -32,7 +33,7 @@ from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.trained_network import given_today
 from emsuite.training.validation import Validator
-from emsuite.training.volumes import Watched, training_data
+from emsuite.training.volumes import training_data
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Run:
 
 def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume], until: int,
           device: torch.device, if_changed: IfChanged = "refuse",
-          held_out: Sequence[TrainingVolume] = ()) -> int:  # fmt: skip
+          held_out: Sequence[TrainingVolume] = (), watched: Watched | None = None) -> int:  # fmt: skip
     """Train the network of `folder` up to iteration `until`, from its newest checkpoint if it has one.
 
     Processes that `torchrun` has started share every batch; the first of them writes.
@@ -72,6 +73,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         device: to train on.
         if_changed: what happens if its checkpoint was trained with other settings or data, see `resume.check_record`.
         held_out: to validate on, see `training.validation`.
+        watched: all that was read, from before it was; None: looked at from now on.
 
     Returns:
         the exit code of the run: 0, or 128 + the signal that ended it early. Then the run has saved a checkpoint, and
@@ -82,11 +84,14 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             `until` though there are later ones.
         RunFailed: a loss is no number. Nothing is saved then.
     """
-    config, watched = _with_end(config, until), Watched.of(volumes)
+    config, loaded = _with_end(config, until), [*volumes, *held_out]
+    watched = watched or Watched.of(path for volume in loaded for path in volume.paths)
     frozen = STEPS[config.step].frozen_weights(folder, config)
     data = training_data(volumes, config.training.augment)
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None
+    watched.check(data)
+    watched = watched.streamed(loaded)
     now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None,
                  given_today(folder, config))  # fmt: skip
     with (

@@ -1,21 +1,18 @@
 """The volumes that a network is trained on: named on the command line, or the training split of its data set."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from torch import Tensor
 
 from emsuite.augment.missing_sections import ArtifactVolume
 from emsuite.augment.registry import Augmentations
 from emsuite.common.device import free_memory
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
-from emsuite.common.state.origins import Reading
 from emsuite.config.dataset import Part, load_dataset
 from emsuite.config.layout import DATA, DATASETS
 from emsuite.config.network import NetworkConfig
@@ -26,9 +23,10 @@ from emsuite.data.images.image_volume import ImageVolume
 from emsuite.data.images.volumes import ImageLoader, ReadyPlate
 from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
+from emsuite.data.transfer.volumes import paths_of
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, is_url, open_volume
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
 from emsuite.models.receptive_field import output_shape
 from emsuite.training.transfer.domains import DomainVolume, Statistics, load_domains, load_held_out_domains
 
@@ -132,15 +130,19 @@ def _region(volume: TrainingVolume) -> Roi:
     return Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
 
 
-def _held_out_of_split(config: NetworkConfig, project: Path) -> list[VolumePart]:
+def _held_out_parts(config: NetworkConfig, project: Path) -> list[VolumePart]:
     dataset = load_dataset(config.dataset, project / DATASETS)
     split = dataset.named_split(config.training.split)
     parts = split.validation or split.test
-    paths = [dataset.volume_path(part.volume, project / DATA) for part in parts]
-    there = [VolumePart(volume=path, roi=part.roi) for path, part in zip(paths, parts, strict=True) if path.exists()]
+    return [VolumePart(volume=dataset.volume_path(part.volume, project / DATA), roi=part.roi) for part in parts]
+
+
+def _held_out_of_split(config: NetworkConfig, project: Path) -> list[VolumePart]:
+    parts = _held_out_parts(config, project)
+    there = [part for part in parts if part.volume.exists()]
     if not there:
         raise BadInput(
-            f"{paths[0] if paths else project / DATA}: no held-out volume of {config.dataset} is there; "
+            f"{parts[0].volume if parts else project / DATA}: no held-out volume of {config.dataset} is there; "
             "fetch one, or name one as training.validation.data"
         )
     return there
@@ -172,35 +174,39 @@ def with_probabilities(config: NetworkConfig, volumes: Sequence[str], project: P
     return config.model_copy(update={"training": config.training.model_copy(update={"sampling": sampling})})
 
 
-@dataclass(frozen=True)
-class Watched:
-    """The volumes of a run that are read as samples need them, watched for edits as the inputs of other stages are.
+def paths_read(config: NetworkConfig, volumes: Sequence[str], project: Path) -> list[Path]:
+    """Return the arrays, files and folders that training reads, see `load_training_data`; some need not exist."""
+    if config.plate:
+        read = [Path(folder) for folder in volumes] or [plate_folder(config, project)]
+    elif config.transfer:
+        domains = config.transfer.domains
+        read = [path for domain in (domains.a, domains.b) for path in paths_of(domain, project)]
+    else:
+        parts = [_read_part(text).volume for text in volumes] or [path for path, _ in _parts_of_split(config, project)]
+        read = _arrays_of(parts)
+        if config.training.validation is not None and not config.training.validation.data:
+            read += _arrays_of(part.volume for part in _held_out_parts(config, project))
+    return read + paths_named(config, project)
 
-    Volumes in memory were read once. Of those on disk, sizes and times of files count, and what documents say; of those
-    on a server, which tells of no change, the voxels.
+
+def paths_named(config: NetworkConfig, project: Path) -> list[Path]:
+    """Return the arrays and files that a network's file names beside its training volumes.
+
+    They decide on weights: volumes of artifacts, and volumes of a validation, which can end training.
     """
+    named = [
+        Path(one.volume) / name for one in artifacts_of(config.training.augment) for name in (one.raw, one.opacity)
+    ]
+    if config.training.validation is not None:
+        named += _arrays_of(part.volume for part in config.training.validation.data)
+    if config.transfer is not None and config.transfer.held_out is not None:
+        for domain in (config.transfer.held_out.a, config.transfer.held_out.b):
+            named += paths_of(domain, project)
+    return named
 
-    reading: Reading
-    on_servers: Sequence[str]
 
-    @classmethod
-    def of(cls, volumes: Sequence[TrainingVolume]) -> "Watched":
-        """Look at volumes, before their content is recorded."""
-        streamed = [volume for volume in volumes if not isinstance(volume.raw, Tensor)]
-        paths = {path: Path(path) for volume in streamed for path in volume.paths}
-        local = {path: where for path, where in paths.items() if not is_url(path)}
-        return cls(Reading.of(local), [path for path in paths if path not in local])
-
-    def check(self, recorded: Sequence[Mapping[str, Any]], tell: Callable[[], list[dict[str, Any]]] | None) -> None:
-        """Raise BadInput if a volume was replaced or edited since.
-
-        Args:
-            recorded: what was told of all volumes when the run began.
-            tell: tells it again, and is asked if volumes lie on a server; None: these are not looked at.
-        """
-        self.reading.check()
-        if self.on_servers and tell is not None and tell() != list(recorded):
-            raise BadInput(f"{self.on_servers[0]}: was replaced or edited while it was read; train anew")
+def _arrays_of(volumes: Iterable[Path]) -> list[Path]:
+    return [volume / name for volume in volumes for name in (RAW, LABELS, MASK)]
 
 
 def _check_labels(volumes: Sequence[TrainingVolume]) -> None:

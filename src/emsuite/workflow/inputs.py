@@ -13,12 +13,12 @@ from emsuite.common.files import sha256, write_json
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
-from emsuite.data.artifact_sections import artifacts_of
 from emsuite.data.labels_mask import masks_path
 from emsuite.data.membranes import labels_path
 from emsuite.io.fingerprint import is_as_seen, state
 from emsuite.io.volume import LABELS, MASK, RAW, is_writable
 from emsuite.training.trained_network import frozen_path, start_path
+from emsuite.training.volumes import paths_named
 from emsuite.workflow.plan import WorkflowPlan
 
 AS_WRITTEN = "as written"
@@ -59,19 +59,10 @@ def states_named_by(folder: Path, config: NetworkConfig, with_frozen: bool = Tru
         config: its resolved configuration.
         with_frozen: whether the frozen network counts, which is no step of the same workflow.
     """
-    arrays = [
-        Path(one.volume) / name for one in artifacts_of(config.training.augment) for name in (one.raw, one.opacity)
-    ]
-    if config.training.validation is not None:
-        arrays += [part.volume / name for part in config.training.validation.data for name in (RAW, LABELS, MASK)]
-    if config.transfer is not None and config.transfer.held_out is not None:
-        for domain in (config.transfer.held_out.a, config.transfer.held_out.b):
-            arrays += [path for one in domain.volumes for path in (one.raw, one.labels, one.boxes_file) if path]
-            arrays += [path for path in (domain.patches, domain.patch_labels) if path]
     weights = {"start_from": start_path(folder, config)}
     weights |= {"frozen": frozen_path(folder, config)} if with_frozen else {}
     told = {name: sha256(path) if path.is_file() else "missing" for name, path in weights.items() if path is not None}
-    return {str(path): input_state(path) for path in arrays} | told
+    return {str(path): input_state(path) for path in paths_named(config, Path())} | told
 
 
 def states(

@@ -9,7 +9,7 @@ manifest tells the content of its output by a hash, this is the identity; otherw
 import hashlib
 import time
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -83,6 +83,12 @@ class Reading:
         files = {name: _files(path) for name, path in paths.items()}
         return cls(paths, made_from(paths), files, {name: told_by(path) for name, path in paths.items()})
 
+    def only(self, names: Collection[str]) -> "Reading":
+        """Return what was seen of some of the inputs."""
+        made_from = {name: record for name, record in self.made_from.items() if name in names}
+        files, told = {name: self.files[name] for name in names}, {name: self.told[name] for name in names}
+        return Reading({name: self.inputs[name] for name in names}, made_from, files, told)
+
     def check(self) -> None:
         """Raise BadInput if an input was made anew, edited or removed meanwhile, or grew, as by a copy under way."""
         now = made_from(self.inputs)
@@ -95,9 +101,19 @@ class Reading:
                 raise BadInput(f"{shown}: was replaced or edited while it was read; run this stage again")
 
 
+def look_behind(find: Callable[[Path], Sequence[Path]]) -> None:
+    """Have the further files of each input watched that `find` returns, as files behind links of HDF5."""
+    _finders.append(find)
+
+
+_finders = list[Callable[[Path], Sequence[Path]]]()
+"""Of `emsuite.io`, a floor above."""
+
+
 def _files(path: Path) -> dict[Path, tuple[int, int]]:
     file = next((part for part in (path, *path.parents) if part.is_file()), None)
-    found = [file] if file else (found for found in files_below(path) if found.name not in METADATA)
+    behind = [further for find in _finders for further in find(path)] if file else []
+    found = [file, *behind] if file else (found for found in files_below(path) if found.name not in METADATA)
     abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))
     return {file: about for file, about in abouts if about is not None}
 

@@ -138,6 +138,14 @@ def load_patches(settings: DomainSettings, voxel_size: Coordinate, project: Path
     return Loaded(tuple(volumes), tuple(boxes), partial(_checksums, paths), read.grey_range)
 
 
+def paths_of(settings: DomainSettings, project: Path) -> list[Path]:
+    """Return the arrays, files and folders that a domain is read from, masks of labels included."""
+    named = [path for one in settings.volumes for path in (one.raw, one.labels, one.boxes_file)]
+    paths = [_seen(path, project) for path in (*named, settings.patches, settings.patch_labels) if path is not None]
+    labels = [_seen(one.labels, project) for one in settings.volumes if one.labels is not None]
+    return paths + [mask for mask in map(mask_beside, labels) if mask is not None]
+
+
 def _seen(path: Path, project: Path) -> Path:
     """Return the path of a file, a folder or an array as seen from here, or else from the project."""
     if is_url(path):

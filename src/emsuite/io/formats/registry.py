@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
+from emsuite.common.state.origins import look_behind
 from emsuite.io.formats import dvid, hdf5, zarr
 from emsuite.io.formats.base import Format
 from emsuite.io.formats.sections import image_folder, tiff
@@ -83,3 +84,16 @@ def as_url(text: str) -> tuple[Format, str, str] | None:
         if scheme.endswith("://") and url.startswith(scheme):
             return stored_as, url, ""
     return None
+
+
+def further_files(path: Path) -> list[Path]:
+    """Return the other files that an array's voxels lie in, as behind links of HDF5; BadInput if one is missing."""
+    try:
+        stored_as, container, name = find_format(path)
+    except BadInput:
+        return []
+    further = getattr(stored_as, "further_files", None)
+    return further(container, name) if further else []
+
+
+look_behind(further_files)

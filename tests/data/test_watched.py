@@ -1,0 +1,105 @@
+"""What training reads, edited before its content is recorded, or before the last sample is read from it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders import write_array
+from emsuite.common.errors import BadInput
+from emsuite.config.network import load_network
+from emsuite.data.watched import Watched
+from emsuite.io.volume import LABELS, MASK, RAW, open_volume
+from emsuite.training import checkpoint as checkpoints
+from emsuite.training import trainer
+from emsuite.training.volumes import load_held_out, load_training_data, paths_read
+from small_training import AFFS, two_neurons, write_network
+from small_transfer import two_domains, write_padded
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """A network of a volume with a mask, of another to validate on, and of artifacts."""
+    for name in ("v.zarr", "val.zarr"):
+        two_neurons(tmp_path / name)
+        shape = open_volume(tmp_path / name / LABELS).shape
+        mask = np.ones(shape, np.uint8)
+        mask[0] = 0
+        write_array(tmp_path / name / MASK, mask, open_volume(tmp_path / name / LABELS).voxel_size)
+    for name in ("raw", "mask"):
+        voxels = np.full((2, 40, 40), 200, np.uint8)
+        write_array(
+            tmp_path / "art.zarr/defect_sections" / name, voxels, open_volume(tmp_path / "v.zarr" / RAW).voxel_size
+        )
+    artifacts = {"name": "missing_sections", "artifact": 0.5, "artifacts": {"volume": str(tmp_path / "art.zarr")}}
+    validation = {"every": 2, "samples": 1, "patience": 9, "data": [str(tmp_path / "val.zarr")]}
+    return write_network(tmp_path / "n", {"affs": AFFS}, training={"augment": [artifacts], "validation": validation})
+
+
+ARRAYS = [f"{name}/{array}" for name in ("v.zarr", "val.zarr") for array in (RAW, LABELS, MASK)]
+ARRAYS += ["art.zarr/defect_sections/raw", "art.zarr/defect_sections/mask"]
+
+
+def edit(array: Path) -> None:
+    open_volume(array, "r+").array[1, 2, 3] = 7
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("array", ARRAYS)
+def test_an_edit_between_loading_and_recording_gives_no_weights(
+    tmp_path: Path, network: Path, array: str, stream: bool
+) -> None:
+    """The voxels in memory are the old ones, and the record would name the new ones."""
+    config, named = load_network(network, [f"training.stream={json.dumps(stream)}"]), [str(tmp_path / "v.zarr")]
+    watched = Watched.of(paths_read(config, named, tmp_path))
+    loaded = load_training_data(config, named, tmp_path)
+    held_out = load_held_out(config, tmp_path, loaded)
+    edit(tmp_path / array)
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        trainer.train(network, config, loaded, 2, CPU, "refuse", held_out, watched)
+    assert checkpoints.iterations(network) == []
+
+
+@pytest.mark.parametrize("array", ["v.zarr/" + RAW, "val.zarr/" + LABELS])
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_edit_during_training_matters_to_what_is_streamed(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch, array: str, stream: bool
+) -> None:
+    config, named = load_network(network, [f"training.stream={json.dumps(stream)}"]), [str(tmp_path / "v.zarr")]
+    watched = Watched.of(paths_read(config, named, tmp_path))
+    loaded = load_training_data(config, named, tmp_path)
+    held_out = load_held_out(config, tmp_path, loaded)
+    real = trainer._report
+
+    def edited(*arguments: object) -> None:
+        real(*arguments)  # type: ignore[arg-type]
+        edit(tmp_path / array)
+
+    monkeypatch.setattr(trainer, "_report", edited)
+    arguments = (network, config, loaded, 1, CPU, "refuse", held_out, watched)
+    if stream:
+        with pytest.raises(BadInput, match=r"volumes/(raw|labels/neuron_ids): was replaced or edited while it was"):
+            trainer.train(*arguments)  # type: ignore[arg-type]
+    else:
+        assert trainer.train(*arguments) == 0  # type: ignore[arg-type]
+    assert checkpoints.iterations(network) == ([] if stream else [1])
+
+
+@pytest.mark.parametrize("array", [
+    f"{folder}/{name}" for folder in ("data", "held") for name in (f"a.zarr/{RAW}", f"a.zarr/{LABELS}", f"b.zarr/{RAW}")
+])  # fmt: skip
+def test_edits_of_domains_count_as_those_of_volumes(tmp_path: Path, array: str) -> None:
+    network = write_padded(
+        tmp_path / "n", {"held_out": two_domains(tmp_path / "held")}, training={"validation": {"every": 2}}
+    )
+    config = load_network(network)
+    watched = Watched.of(paths_read(config, [], tmp_path))
+    loaded = load_training_data(config, [], tmp_path)
+    held_out = load_held_out(config, tmp_path, loaded)
+    edit(tmp_path / array)
+    with pytest.raises(BadInput, match="was replaced or edited while it was read"):
+        trainer.train(network, config, loaded, 2, CPU, "refuse", held_out, watched)
