@@ -2,18 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from builders import write_array
+from builders import ROOT, command_of, write_array
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.data.watched import Watched
 from emsuite.io.volume import LABELS, MASK, RAW, open_volume
 from emsuite.training import checkpoint as checkpoints
-from emsuite.training import trainer
+from emsuite.training import trainer, volumes
 from emsuite.training.volumes import load_held_out, load_training_data, paths_read
 from small_training import AFFS, two_neurons, write_network
 from small_transfer import two_domains, write_padded
@@ -103,3 +104,22 @@ def test_edits_of_domains_count_as_those_of_volumes(tmp_path: Path, array: str) 
     edit(tmp_path / array)
     with pytest.raises(BadInput, match="was replaced or edited while it was read"):
         trainer.train(network, config, loaded, 2, CPU, "refuse", held_out, watched)
+
+
+def test_train_py_watches_from_before_it_reads(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = volumes.load_training_data
+
+    def edited(*arguments: Any) -> Any:
+        loaded = real(*arguments)
+        edit(tmp_path / "v.zarr" / RAW)
+        return loaded
+
+    monkeypatch.setattr(volumes, "load_training_data", edited)
+    with pytest.raises(SystemExit) as ended:
+        command_of(ROOT / "02_train/train.py").main(
+            [str(network), "--data", str(tmp_path / "v.zarr"), "--iterations", "1", "--device", "cpu"]
+        )
+    assert ended.value.code == 2
+    assert "volumes/raw: was replaced or edited while it was read; run this stage again" in capfd.readouterr().err
