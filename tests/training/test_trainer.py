@@ -31,7 +31,7 @@ from emsuite.training import checkpoint as checkpoints
 from emsuite.training import trainer
 from emsuite.training.log import read_losses
 from emsuite.training.registry import STEPS
-from emsuite.training.step import StepResult
+from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.trained_network import load_trained
 from emsuite.training.volumes import load_training_data
 from file_server import serve_files
@@ -206,6 +206,32 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path: Path, volume: Pa
     folder = write_network(tmp_path / "d/n", {"affs": AFFS}, training={"batch_size": 3, "accumulate": 2})
     with pytest.raises(BadInput, match=r"batch_size: 3 samples for 1 processes with training\.accumulate 2"):
         train(folder, volume, 1)
+
+
+@pytest.mark.parametrize("during", ["run", "_report", "_validate", "_save"])
+@pytest.mark.parametrize("iteration", [2, 3, 6])
+def test_a_signal_at_any_time_loses_no_iteration(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, during: str, iteration: int
+) -> None:
+    """Processes end together, so that one heard late ends the run an iteration later, which is saved."""
+    folder = write_network(tmp_path / "n", {"affs": AFFS}, training={"checkpoint_every": 1 if during == "_save" else 9})
+    config = load_network(folder)
+    owner = STEPS[config.step] if during == "run" else trainer
+    real = getattr(owner, during)
+
+    def signalled(*arguments: Any, **more: Any) -> Any:
+        done = real(*arguments, **more)
+        state = next(argument for argument in arguments if isinstance(argument, TrainingState))
+        if state.iteration == iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    monkeypatch.setattr(owner, during, signalled)
+    code = trainer.train(folder, config, load_training_data(config, [str(volume)], folder), 6, CPU)
+    is_over = iteration == 6 and during != "run"
+    assert code == (0 if is_over else 128 + signal.SIGTERM)
+    ended = min(6, iteration + (during != "run"))
+    assert checkpoints.iterations(folder)[-1] == ended == checkpoints.load(folder, config).iteration
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -558,5 +584,28 @@ def test_a_volume_that_changes_on_its_server_gives_no_weights(tmp_path: Path, mo
         assert trainer.train(folder, config, loaded, 4, CPU) == 0
         monkeypatch.setattr(trainer, "save", edited)
         with pytest.raises(BadInput, match=r"v\.zarr: was (replaced or edited while it was read|trained with other)"):
-            trainer.train(write_network(tmp_path / "other", {"affs": AFFS}), config, loaded, 4, CPU)
-    assert checkpoints.iterations(tmp_path / "other") == [3]
+            trainer.train(write_network(tmp_path / "other", {"affs": AFFS}), config, loaded, 9, CPU)
+    assert checkpoints.iterations(tmp_path / "other") == [3], "whoever predicts takes a checkpoint of any iteration"
+
+
+def test_a_stopped_run_over_a_server_saves_for_going_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its voxels were not compared, for which the end of a job leaves no time."""
+    two_neurons(tmp_path / "served/v.zarr")
+    folder, real = write_network(tmp_path / "n", {"affs": AFFS}), trainer._report
+    config = load_network(folder, ["training.stream=true"])
+
+    def stopped(run: trainer.Run, state: TrainingState, *arguments: Any) -> None:
+        real(run, state, *arguments)
+        if state.iteration == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with serve_files(tmp_path / "served") as url:
+        loaded = load_training_data(config, [f"{url}/v.zarr"], tmp_path)
+        monkeypatch.setattr(trainer, "_report", stopped)
+        assert trainer.train(folder, config, loaded, 3, CPU) == 128 + signal.SIGTERM
+        assert checkpoints.iterations(folder) == []
+        assert checkpoints.interim_path(folder).exists()
+        monkeypatch.setattr(trainer, "_report", real)
+        assert trainer.train(folder, config, loaded, 3, CPU) == 0
+    straight = train(write_network(tmp_path / "s/n", {"affs": AFFS}), tmp_path / "served/v.zarr", 3)
+    assert same(checkpoints.load(folder, config).weights, straight)

@@ -128,12 +128,14 @@ class StopRequest:
     """The signal that asked the run to end."""
 
     signal: int = 0
-    """Its number; 0 without a signal."""
+    """Its number, as soon as this process has heard it; 0 without a signal."""
+    agreed: int = 0
+    """Its number, once the run ends for it: all processes at the same iteration, which they save."""
 
     @property
     def exit_code(self) -> int:
-        """128 + the number of the signal, as shells report it; 0 without a signal."""
-        return 128 + self.signal if self.signal else 0
+        """128 + the number of the signal that the run ended for, as shells report it; 0 without one."""
+        return 128 + self.agreed if self.agreed else 0
 
 
 @contextmanager

@@ -21,16 +21,16 @@ from emsuite.common.provenance import git_commit
 from emsuite.common.state.lock import Lock
 from emsuite.config.memory import check_memory
 from emsuite.config.network import NetworkConfig
-from emsuite.config.trained_with import IfChanged, record
+from emsuite.config.trained_with import IfChanged, Record, record
 from emsuite.data.training_volume import TrainingVolume, on_device
-from emsuite.data.watched import Watched
+from emsuite.data.watched import Told, Watched
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, StopRequest, processes, stop_requests
 from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
-from emsuite.training.step import StepResult, TrainingState
+from emsuite.training.step import FrozenWeights, StepResult, TrainingState
 from emsuite.training.trained_network import given_today
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
@@ -53,7 +53,9 @@ class Run:
     lock: Lock | None
     """That of the folder; only the process that writes has it."""
     check_volumes: Callable[[bool], None]
-    """Raises BadInput for volumes that were edited since; True: before the last checkpoint, see `Watched`."""
+    """Raises BadInput for volumes that were edited since; True: also for those on servers, see `Watched`."""
+    checks_slowly: bool = False
+    """Whether volumes on servers are streamed, all of whose voxels a check reads: an ended run waits for none."""
     measured_on: Sequence[Mapping[str, Any]] = ()
     """The contents of the volumes to validate on, see `training_data`."""
 
@@ -100,11 +102,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
-        if finished := trained_already(folder, config, until, now, if_changed):
-            logger.info("%s is at iteration %d already: nothing to do", folder, until)
-            path = checkpoints.checkpoint_path(folder, until)
-            if group.is_main and not manifest_path(path).exists():
-                renew_manifest(path, finished.iteration, finished.provenance, frozen.made_from if frozen else None)
+        if _is_trained(folder, config, until, now, if_changed, frozen, group):
             return 0
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)
@@ -116,13 +114,34 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             )
         names = list(dict.fromkeys(path for volume in volumes for path in volume.paths))
 
-        def check(is_last: bool) -> None:
-            watched.check(data, (lambda: training_data(volumes, config.training.augment)) if is_last else None)
-
-        run = Run(folder, config, names, until, group, request, lock, check, measured_on)
+        check = _check_of(watched, config, volumes, held_out, [*data, *measured_on])
+        run = Run(folder, config, names, until, group, request, lock, check, bool(watched.on_servers), measured_on)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device), on_device(held_out, group.device))
         return request.exit_code
+
+
+def _is_trained(folder: Path, config: NetworkConfig, until: int, now: Record, if_changed: IfChanged,
+                frozen: FrozenWeights | None, group: Processes) -> bool:  # fmt: skip
+    """Return whether the checkpoint of iteration `until` is there; say so, and renew its manifest if that is gone."""
+    finished = trained_already(folder, config, until, now, if_changed)
+    if finished is None:
+        return False
+    logger.info("%s is at iteration %d already: nothing to do", folder, until)
+    path = checkpoints.checkpoint_path(folder, until)
+    if group.is_main and not manifest_path(path).exists():
+        renew_manifest(path, finished.iteration, finished.provenance, frozen.made_from if frozen else None)
+    return True
+
+
+def _check_of(watched: Watched, config: NetworkConfig, volumes: Sequence[TrainingVolume],
+              held_out: Sequence[TrainingVolume], recorded: Told) -> Callable[[bool], None]:  # fmt: skip
+    """Return `Run.check_volumes`, which compares with what was `recorded` of all volumes."""
+
+    def told() -> Told:
+        return training_data(volumes, config.training.augment) + training_data(held_out)
+
+    return lambda reads_servers: watched.check(recorded, told if reads_servers else None)
 
 
 def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
@@ -145,27 +164,27 @@ def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],
             # Gradients are kept for snapshots alone.
             is_shown = iteration == first or iteration % training.snapshot_every == 0
             result = step.run(state, run.config, batches, iteration, is_shown)
-            is_due, ends = _agreed(run, saved), bool(run.request.signal) or iteration == run.until
+            is_due, ends = _agreed(run, saved), bool(run.request.agreed) or iteration == run.until
             is_logged = iteration == first or iteration % training.log_every == 0 or ends
             _report(run, state, result, batches.waited, report, is_logged, is_shown)
             if report and profile and (iteration % training.profile_every == 0 or ends):
                 report.add_profile(iteration, profile.take())
             is_best = _validate(state, validator, report, iteration)
-            if validator.is_over(state) and not run.request.signal:
+            if validator.is_over(state) and not run.request.agreed:
                 break
             is_asked_for = iteration % training.checkpoint_every == 0 or iteration == run.until
-            is_kept = is_asked_for or is_best or ends
-            if is_kept or is_due:
+            is_kept = is_asked_for or is_best or (ends and not run.checks_slowly)
+            if is_kept or is_due or ends:
                 _save(run, state, result, not is_kept, is_best and not is_asked_for)
                 saved = time.monotonic()
             if is_best and run.group.is_main:
                 validator.remove_former()
             del result  # its tensors make room for those of the next iteration
-            if run.request.signal:
+            if run.request.agreed:
                 logger.info("%s: asked to end, saved at iteration %d", run.folder, iteration)
                 break
 
-        if validator.is_over(state) and not run.request.signal:
+        if validator.is_over(state) and not run.request.agreed:
             _end_early(run, state, validator)
 
 
@@ -186,7 +205,7 @@ def _agreed(run: Run, saved: float) -> bool:
     the same iteration.
     """
     due = run.group.is_main and time.monotonic() - saved > 60 * run.config.training.checkpoint_every_minutes
-    run.request.signal, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
+    run.request.agreed, is_due = divmod(run.group.all_reduce_max(2 * run.request.signal + due), 2)
     return bool(is_due)
 
 
@@ -225,7 +244,7 @@ def _save(run: Run, state: TrainingState, result: StepResult, interim: bool, onl
     _numbers(run, state, result)
     if run.lock:
         run.lock.check()
-        run.check_volumes(state.iteration == run.until)
+        run.check_volumes(not interim)
         save(run.folder, run.config, state, run.volumes, interim, only_best)
 
 
