@@ -9,7 +9,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 PROJECT = Path(str(workflow.current_basedir)).resolve()
 sys.path.insert(0, str(PROJECT / "src"))
-from emsuite.common.errors import EmsuiteError
+from emsuite.common.errors import EmsuiteError, of_file_system, one_line
 from emsuite.common.process import ends_with_this_process
 from emsuite.workflow.environment import BEFORE_STEPS, run_with_own_python
 from emsuite.workflow.failed_steps import collect_errors, failed_steps
@@ -32,6 +32,10 @@ def errors_in_one_line():
     except EmsuiteError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # as a file of another user
+        message, code = of_file_system(error)
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        sys.exit(code)
 
 
 def tell_changed(path):

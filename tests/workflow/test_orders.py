@@ -10,7 +10,7 @@ import pytest
 from builders import write_array
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
-from emsuite.common.outputs import manifest_path, output
+from emsuite.common.outputs import manifest_path, output, unfinished_path
 from emsuite.io.fingerprint import seen_arrays
 from emsuite.io.volume import LABELS, RAW, open_volume
 from emsuite.workflow.orders import Order
@@ -62,11 +62,46 @@ def test_a_step_that_was_stopped_runs_again_and_one_that_left_nothing_is_left_to
     manifest_path(order.outputs[0]).unlink()
     order.write()
     assert json.loads(order.path.read_text())["because"] == "made: its step was stopped"
-    (order.outputs[0] / "table").unlink()
-    order.outputs[0].rmdir()
+    remove(order.outputs[0])
+    order.write()
+    assert json.loads(order.path.read_text())["because"] == "made: its step was stopped", "nobody has run it since"
+
+
+def test_an_output_that_somebody_has_removed_is_left_to_snakemake(order: Order) -> None:
+    assert not is_newer(order)
+    remove(order.outputs[0])
+    manifest_path(order.outputs[0]).unlink()
     before = order.path.read_bytes()
     order.write()
     assert order.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("is_volume", [False, True])
+def test_a_step_that_was_stopped_while_it_removed_its_former_output_runs_again(order: Order, is_volume: bool) -> None:
+    same = Order(order.asked, order.outputs, is_volume=is_volume)
+    assert not is_newer(same)
+    remove(order.outputs[0])
+    manifest_path(order.outputs[0]).unlink()
+    unfinished_path(order.outputs[0]).write_text("{}")
+    same.write()
+    assert json.loads(order.path.read_text())["because"] == "made: its step was stopped"
+
+
+def test_an_output_that_is_gone_and_its_input_made_anew(chain: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last step knows nothing of the first but by the second."""
+    assert stale(chain) == []
+    for path in (chain[1].outputs[0], manifest_path(chain[1].outputs[0])):
+        remove(path)
+    make(chain[0], monkeypatch)
+    chain[1].write()
+    assert json.loads(chain[1].path.read_text())["because"] == "second: made from another first"
+    newest = max(manifest_path(chain[step].outputs[0]).stat().st_mtime_ns for step in (0, 2))
+    assert chain[1].path.stat().st_mtime_ns >= newest
+    make(chain[1], monkeypatch)
+    assert stale(chain) == ["third"]
+    make(chain[2], monkeypatch)
+    assert stale(chain) == []
+    assert "because" not in json.loads(chain[1].path.read_text())
 
 
 def test_files_that_are_gone_or_of_another_size(order: Order) -> None:
@@ -196,6 +231,14 @@ def test_records_of_an_earlier_version_tell_what_was_made_later(
 def test_odd_manifests_are_none(order: Order, content: str) -> None:
     manifest_path(order.outputs[0]).write_text(content)
     assert is_newer(order)
+
+
+def test_a_manifest_of_another_user_is_not_taken_for_none(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = manifest_path(order.outputs[0])
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, how: path != record and real(path, how))
+    with pytest.raises(PermissionError, match=r"is there and may not be read: .*made\.manifest\.json"):
+        order.write()
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

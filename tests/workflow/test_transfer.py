@@ -12,6 +12,8 @@ import pytest
 
 from builders import ROOT, copy_project, write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.outputs import manifest_path, unfinished_path
+from emsuite.common.state.written import written
 from emsuite.io.volume import LABELS, RAW, open_volume
 from emsuite.workflow.transfer import load_transfer_plan
 from workflow_runs import snakemake, snakemake_in_fork
@@ -174,6 +176,28 @@ def test_the_chain_goes_from_two_looks_to_scores(project: Path) -> None:
         (project / ARM / file).write_bytes(content)
     (project / ARM / "segmentation.zarr.manifest.json").unlink()
     assert planned(project) == ["decode_instances", "evaluate"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("swapped", "begun", "steps"), [
+    (False, False, []), (True, False, SEGMENTING), (False, True, SEGMENTING), (True, True, SEGMENTING),
+])  # fmt: skip
+def test_a_prediction_that_is_gone_and_weights_that_were_made_anew(
+    project: Path, swapped: bool, begun: bool, steps: list[str]
+) -> None:
+    """Somebody has removed it, or a step that was stopped as it began; scores alone do not tell of weights."""
+    assert planned(project) == []
+    prediction = project / ARM / "prediction.zarr"
+    shutil.rmtree(prediction)
+    manifest_path(prediction).unlink()
+    if begun:
+        unfinished_path(prediction).write_text("{}")
+    if swapped:
+        (checkpoint,) = (project / "02_train/mine/segmenter/runs").glob("*/checkpoints/checkpoint_2.pt")
+        checkpoint.write_bytes(checkpoint.read_bytes() + b"other weights")
+        record = json.loads(manifest_path(checkpoint).read_text())
+        manifest_path(checkpoint).write_text(json.dumps(record | {"written": written(checkpoint)}))
+    assert planned(project) == sorted(steps)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The command line that all stage scripts share: help with an example, one-line errors, plain logging."""
 
-import errno
 import logging
 import math
 import os
@@ -11,10 +10,8 @@ from typing import Any, TextIO
 
 import click
 
-from emsuite.common.errors import BadInput, EmsuiteError, RunFailed, in_lines, one_line
+from emsuite.common.errors import BadInput, EmsuiteError, RunFailed, in_lines, of_file_system, one_line
 from emsuite.common.process import end_with_workflow, set_up_process
-
-_BAD_PATHS = {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
 
 
 class StageCommand(click.Command):
@@ -60,9 +57,8 @@ class StageCommand(click.Command):
 
 def _explain(error: Exception) -> tuple[str, int] | None:
     """Return the message and the exit code for an error of the machine, or of a path; None for any other."""
-    if isinstance(error, OSError):  # the disk is full, a folder cannot be written, a path leads nowhere, ...
-        code = BadInput.exit_code if error.errno in _BAD_PATHS else RunFailed.exit_code
-        return f"{error.filename or 'file system'}: {error.strerror or error}", code
+    if isinstance(error, OSError):
+        return of_file_system(error)
     if "Symlink loop" in str(error):  # Python 3.11 and 3.12, where a path is resolved
         return f"{error}; expected a path that leads to a file", BadInput.exit_code
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _is_out_of_memory(error)):

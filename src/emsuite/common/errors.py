@@ -4,6 +4,7 @@ Texts quote names of files, arrays and keys, and answers of servers, which anyon
 their control characters as escapes, so that they cannot command a terminal. `without_secrets` hides passwords and keys.
 """
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -84,3 +85,12 @@ class BadInput(EmsuiteError):
 
 class RunFailed(EmsuiteError):
     """The input was valid, but the run failed (a block that keeps failing, a loss that became NaN)."""
+
+
+_BAD_PATHS = {errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ENXIO}
+
+
+def of_file_system(error: OSError) -> tuple[str, int]:
+    """Return message and exit code for a full disk, a file of another user, a path that leads nowhere, and the like."""
+    code = BadInput.exit_code if error.errno in _BAD_PATHS else RunFailed.exit_code
+    return f"{error.filename or 'file system'}: {error.strerror or error}", code

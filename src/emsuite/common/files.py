@@ -111,13 +111,16 @@ def remove(path: Path) -> None:
     name, and the next removal of the same path takes the rest.
     """
     going = path.with_name(f".{path.name}{GOING}")
-    if going.is_dir():
-        shutil.rmtree(going)
-    if path.is_dir() and not path.is_symlink():
-        path.rename(going)
-        shutil.rmtree(going)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        if going.is_dir():
+            shutil.rmtree(going)
+        if path.is_dir() and not path.is_symlink():
+            path.rename(going)
+            shutil.rmtree(going)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:  # `rmtree` names what it cannot remove without the folders above
+        raise OSError(error.errno, f"cannot be removed: {error.strerror}", str(path)) from None
 
 
 def remove_parts_below(folder: Path) -> None:

@@ -9,12 +9,14 @@ by the same order shows too.
 
 An order is written anew, and is newer than all that was made before, if the output was made by another order or from
 other inputs, or its files are not those that were written, or a stopped or refused step left it without a manifest. The
-step and all later ones then run again. Otherwise the outputs are made as new as their inputs: copies have new times, in
-any order. Snakemake's own memory in `.snakemake` is lost in a copied project, holds nothing of a step that failed, and
-does not count for an intermediate file that is gone.
+step and all later ones then run again. The order asks for its step until the manifest is there; later, it tells from
+which inputs an output was made that somebody has removed. Otherwise the outputs are made as new as their inputs: copies
+have new times, in any order. Snakemake's own memory in `.snakemake` is lost in a copied project, holds nothing of a
+step that failed, and does not count for an intermediate file that is gone.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -28,7 +30,7 @@ from typing import Any
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256, write_json
-from emsuite.common.outputs import manifest_path
+from emsuite.common.outputs import manifest_path, unfinished_path
 from emsuite.common.state.origins import ended, identity
 from emsuite.common.state.written import difference
 from emsuite.io.fingerprint import is_as_seen
@@ -36,6 +38,8 @@ from emsuite.io.volume import MASK, array_names
 
 _SECOND = 10**9
 _NO_OTHER = "made with other settings or inputs"
+_PENDING = "because", "renewed"
+"""Keys of the file of an order that asks for its step to run."""
 
 
 def order_of(asked: Mapping[str, Any], *outputs: Path, **more: Any) -> "Order":
@@ -100,8 +104,13 @@ class Order:
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
             write_json(self.path, told | {"because": reason, "renewed": time.time_ns()})
             return
-        if earlier is None or earlier.get("digest") != self.digest:
-            write_json(self.path, told | {"taken_over": [sha256(record) for record in self._records()]})
+        kept = earlier
+        if kept is None or kept.get("digest") != self.digest:
+            kept = told | {"taken_over": [sha256(record) for record in self._records()]}
+        if len(list(self._records())) == len(self.outputs):
+            kept = {key: value for key, value in kept.items() if key not in _PENDING} | {"reads": self._identities()}
+        if kept != earlier:
+            write_json(self.path, kept)
         with contextlib.suppress(PermissionError):  # the files of other users keep their times
             self._bring_times_in_order()
 
@@ -144,8 +153,11 @@ class Order:
         for output in self.outputs:
             record = _record(output)
             if not record.exists():
-                if output.exists() and not self.is_volume:
+                is_begun = unfinished_path(output).exists() or (output.exists() and not self.is_volume)
+                if is_begun or (earlier is not None and _PENDING[0] in earlier):
                     return f"{output.name}: its step was stopped"
+                if other := self._read_earlier(earlier):
+                    return f"{output.name}: made from another {other.name}"
                 continue
             why_not = self._why_not(_content(record), record, earlier)
             if why_not is None and not self.is_volume and output != record and output.exists():
@@ -176,6 +188,18 @@ class Order:
         others = [path.name for path, record in records.items() if record.exists() and identity(record) not in origins]
         return f"made from another {others[0]}" if others else None
 
+    def _identities(self) -> dict[str, str]:
+        """Return which runs made the inputs, by their paths, as far as these have records."""
+        records = {path: _record(path) for path in self.reads}
+        return {str(path): identity(record) for path, record in records.items() if record.exists()}
+
+    def _read_earlier(self, earlier: dict[str, Any] | None) -> Path | None:
+        """Return an input that another run has made than when the output, gone by now, was last in order."""
+        kept = (earlier or {}).get("reads")
+        known, now = kept if isinstance(kept, dict) else {}, self._identities()
+        others = (path for path in self.reads if str(path) in known and known[str(path)] != now.get(str(path)))
+        return next((path for path in others if str(path) in now), None)
+
     def _later_inputs(self, about: Mapping[str, Any]) -> str | None:
         """Return which input was made later than the output, by their records, which copies do not change."""
         end = ended(about)
@@ -197,6 +221,8 @@ def _record(output: Path) -> Path:
 
 
 def _content(record: Path) -> dict[str, Any]:
+    if record.exists() and not os.access(record, os.R_OK):  # of another user: it is not gone
+        raise PermissionError(errno.EACCES, "is there and may not be read", str(record))
     content = read_json(record)
     return content if isinstance(content, dict) else {}
 
