@@ -23,7 +23,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def renewed(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     manifest_path(checkpoint).unlink()
     monkeypatch.setenv("EMSUITE_ORDER", "second")
-    renew_manifest(checkpoint, 2, {"seed": 3})
+    renew_manifest(checkpoint, 2, {"seed": 3}, {})
     return json.loads(manifest_path(checkpoint).read_text())
 
 

@@ -158,3 +158,12 @@ def test_a_frame_that_was_rewritten_in_place_and_other_steps_preprocess_again(pr
     frame = min((project / "frames").glob("*.png"))
     replace(frame, frame.read_bytes())
     assert planned(project, "set=['resize={scale: 0.5}']") == planned(project) == ALL
+
+
+@pytest.mark.slow
+def test_a_plate_that_was_preprocessed_anew_alone_is_trained_on(project: Path) -> None:
+    first, second, *_ = sorted((project / "frames").glob("*.png"))
+    replace(first, second.read_bytes())
+    done = snakemake_in_fork(project, *KEYS, options=(*FILE, "--until", "preprocess"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert planned(project) == planned(project) == TRAINED

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from builders import ROOT, copy_project, write_array
 from emsuite.common.errors import BadInput
@@ -198,6 +199,21 @@ def test_a_prediction_that_is_gone_and_weights_that_were_made_anew(
         record = json.loads(manifest_path(checkpoint).read_text())
         manifest_path(checkpoint).write_text(json.dumps(record | {"written": written(checkpoint)}))
     assert planned(project) == sorted(steps)
+
+
+@pytest.mark.slow
+def test_pairs_that_were_made_anew_by_the_same_order(project: Path) -> None:
+    """A run that ends behind them leaves a segmenter of the former ones."""
+    (checkpoint,) = (project / "02_train/mine/transfer/runs").glob("*/checkpoints/checkpoint_2.pt")
+    content = torch.load(checkpoint, weights_only=False)
+    for weights in content["networks"].values():
+        for tensor in weights.values():
+            tensor.mul_(-1.3)
+    torch.save(content, checkpoint)
+    done = snakemake_in_fork(project, *named(), options=(*CHAIN_FILE, "--until", "pair"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert planned(project) == sorted(["train_segmenter", *SEGMENTING])
+    assert planned(project) == sorted(["train_segmenter", *SEGMENTING])
 
 
 @pytest.mark.slow

@@ -32,6 +32,11 @@ class Watched:
         names = dict.fromkeys(map(str, paths))
         return cls(Reading.of({name: Path(name) for name in names if not is_url(name)}), [*filter(is_url, names)])
 
+    @property
+    def made_from(self) -> dict[str, str]:
+        """The identities of the runs that made what is read, as far as it has records, each once."""
+        return {str(number): run for number, run in enumerate(dict.fromkeys(self.reading.made_from.values()))}
+
     def streamed(self, volumes: Iterable[TrainingVolume]) -> "Watched":
         """Return all but the volumes in memory, which nobody reads again once their content is recorded."""
         held = {Path(path) for volume in volumes if isinstance(volume.raw, Tensor) for path in volume.paths}

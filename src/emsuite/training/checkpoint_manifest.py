@@ -39,22 +39,20 @@ def remove_manifest(path: Path) -> None:
     _kept(path).unlink(missing_ok=True)
 
 
-def renew_manifest(
-    path: Path, iteration: int, provenance: Mapping[str, Any], made_from: Mapping[str, str] | None = None
-) -> None:
+def renew_manifest(path: Path, iteration: int, provenance: Mapping[str, Any], made_from: Mapping[str, str]) -> None:
     """Write the manifest again, with what stayed of the first one if that is of this checkpoint.
 
     Args:
         path: of the checkpoint.
         iteration: that it holds.
         provenance: what the checkpoint itself holds of it.
-        made_from: the run that made the weights of the frozen network, if it has one.
+        made_from: which runs made what it was trained on, and the weights of its frozen network.
     """
     kept = read_json(_kept(path))
     files = kept.get("written") if isinstance(kept, dict) else None
     if isinstance(files, dict) and files.get("sha256") == sha256(path):
         provenance = {key: value for key, value in kept.items() if key != "order"}
-    known = {} if made_from is None else {"made_from": dict(made_from)}
+    known = {"made_from": dict(made_from)} if made_from else {}
     write_manifest(path, iteration, {**provenance, **known})
 
 

@@ -232,7 +232,9 @@ def save(
     seed = config.training.sampling.seed
     about = provenance(config.model_dump(mode="json"), inputs, seed, fingerprint=fingerprint)
     if state.frozen:
-        about |= {"frozen": state.frozen.record, "made_from": dict(state.frozen.made_from)}
+        about |= {"frozen": state.frozen.record}
+    if state.made_from:
+        about |= {"made_from": dict(state.made_from)}
     if any(record["data"] != state.trained_with[-1]["data"] for record in state.trained_with):
         about["continued_with_other_data"] = True
     if state.validation:

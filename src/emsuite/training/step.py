@@ -58,6 +58,8 @@ class TrainingState:
     iteration: int = 0
     frozen: FrozenWeights | None = None
     """The frozen network's weights, in an autocontext network or beside a prior."""
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    """Which runs made what training reads, for the manifest, see `emsuite.common.state.origins`."""
     trained_with: list[Record] = field(default_factory=list)
     """What it was trained with so far, see `emsuite.config.trained_with`."""
     forwards: dict[str, nn.Module] = field(default_factory=dict)

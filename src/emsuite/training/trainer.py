@@ -30,7 +30,7 @@ from emsuite.training.distributed import Processes, StopRequest, processes, stop
 from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
-from emsuite.training.step import FrozenWeights, StepResult, TrainingState
+from emsuite.training.step import StepResult, TrainingState
 from emsuite.training.trained_network import given_today
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
@@ -93,6 +93,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None
     watched.check(data)
+    made_from = watched.made_from | (dict(frozen.made_from) if frozen else {})
     watched = watched.streamed(loaded)
     now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None,
                  given_today(folder, config))  # fmt: skip
@@ -102,10 +103,11 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
         stop_requests() as request,
         deterministic(config.training.deterministic),
     ):
-        if _is_trained(folder, config, until, now, if_changed, frozen, group):
+        if _is_trained(folder, config, until, now, if_changed, made_from, group):
             return 0
         check_memory(config, group.device, group.count)
         state = start_or_resume(folder, config, group.device, now, if_changed)
+        state.made_from = made_from
         if state.iteration > until:
             newest = checkpoints.saved_path(folder, state.iteration)
             raise BadInput(
@@ -122,7 +124,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
 
 
 def _is_trained(folder: Path, config: NetworkConfig, until: int, now: Record, if_changed: IfChanged,
-                frozen: FrozenWeights | None, group: Processes) -> bool:  # fmt: skip
+                made_from: Mapping[str, str], group: Processes) -> bool:  # fmt: skip
     """Return whether the checkpoint of iteration `until` is there; say so, and renew its manifest if that is gone."""
     finished = trained_already(folder, config, until, now, if_changed)
     if finished is None:
@@ -130,7 +132,7 @@ def _is_trained(folder: Path, config: NetworkConfig, until: int, now: Record, if
     logger.info("%s is at iteration %d already: nothing to do", folder, until)
     path = checkpoints.checkpoint_path(folder, until)
     if group.is_main and not manifest_path(path).exists():
-        renew_manifest(path, finished.iteration, finished.provenance, frozen.made_from if frozen else None)
+        renew_manifest(path, finished.iteration, finished.provenance, made_from)
     return True
 
 

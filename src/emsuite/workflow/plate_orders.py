@@ -55,6 +55,7 @@ class PlateOrders:
             },
             self.plan.checkpoint,
             after=(self.preprocess(),),
+            reads=(self.plan.ready,),
             beside=(self.plan.log / "train.tsv",),
             is_asked=self._trained_so,
         )

@@ -72,7 +72,8 @@ class TransferOrders:
         asked |= _named(plan.segmenter_folder(plan.arm_run(arm)), plan.segmenter)
         checkpoint, benchmark = plan.segmenter_checkpoint(plan.arm_run(arm)), self._result(arm, "log/train.tsv")
         if arm == "transferred":
-            return order_of(asked, checkpoint, after=(self.pair(),), beside=(benchmark,))
+            pairs = self.pair()
+            return order_of(asked, checkpoint, after=(pairs,), reads=pairs.outputs, beside=(benchmark,))
         if arm == "own":
             return self._training(asked, "own", (), checkpoint, benchmark)
         asked |= self._inputs(plan.config.labelled, RAW, LABELS, MASK)
