@@ -137,22 +137,10 @@ class Predictor:
             from emsuite.prediction.tile.quantise_triton import quantised  # not at the top: a CPU has no triton
 
             return quantised(logits, self.tiling.truncates)
-        if logits.device.type != "cpu":
-            return self._stored_part(name, logits, scale)
-        dtype = torch.uint8 if head.stored_as == "uint8" and not floats else torch.float32
-        stored, finite = torch.empty(logits.shape, dtype=dtype), torch.empty(logits.shape[1], dtype=torch.bool)
-
-        def section(z: int) -> None:  # it stays in the cache of a core on its way
-            stored[:, z], finite[z] = self._stored_part(name, logits[:, z], scale)
-
-        in_pieces(section, range(logits.shape[1]), logits.device)
-        return stored, finite.all()
-
-    def _stored_part(self, name: str, logits: Tensor, scale: GreyScale) -> tuple[Tensor, Tensor]:
         values = self._values(name, logits.float(), scale)
         # one pass: values in [0, 1] have a finite sum unless one of them is NaN
-        finite = torch.isfinite(values.sum() if _is_probability(self.config.heads[name]) else values).all()
-        return (values if self.tiling.window is not None else self.to_stored(name, values)).contiguous(), finite
+        finite = torch.isfinite(values.sum() if _is_probability(head) else values).all()
+        return (values if floats else self.to_stored(name, values)).contiguous(), finite
 
     def _normalized(self, raw: Tensor) -> tuple[GreyScale, Tensor]:
         """Return the grey scale of a tile, and its raw `(1, Z, Y, X)` in the range that the network reads."""
