@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed, in_lines, of_file_system, one_line
-from emsuite.common.process import end_with_workflow, set_up_process
+from emsuite.common.process import end_with_workflow, leave, set_up_process
 
 
 class StageCommand(click.Command):
@@ -106,7 +106,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 def fail(message: str, code: int) -> None:
     """Print `message` as one line on stderr and end the process with `code`."""
     print("error: " + one_line(message), file=sys.stderr)
-    sys.exit(code)
+    leave(code)
 
 
 def stage(example: str) -> Callable[[Callable[..., Any]], StageCommand]:

@@ -106,7 +106,8 @@ class Order:
             return
         kept = earlier
         if kept is None or kept.get("digest") != self.digest:
-            kept = told | {"taken_over": [sha256(record) for record in self._records()]}
+            read = {"reads": earlier["reads"]} if earlier and "reads" in earlier else {}
+            kept = told | {"taken_over": [sha256(record) for record in self._records()]} | read
         if len(list(self._records())) == len(self.outputs):
             kept = {key: value for key, value in kept.items() if key not in _PENDING} | {"reads": self._identities()}
         if kept != earlier:
