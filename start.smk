@@ -59,6 +59,15 @@ def order_digest(step):
     return lambda wildcards: step(wildcards).digest
 
 
+def waited_for(order, files):
+    """Return files that a step waits for without reading them: new ones do not run it.
+
+    Snakemake does not ask whether a step must run behind one that runs, if all it takes from there is ancient. So a
+    step whose order asks for it takes them as they are.
+    """
+    return files if order.is_due else [ancient(file) for file in files]
+
+
 # Snakemake does not track values returned by functions that take `resources`. Settings that affect how a file is
 # computed but not its content (device, download source) go through such functions, so that changing them does not
 # re-run anything.

@@ -7,7 +7,9 @@ rule predict:
         trained=str(PLAN.checkpoint_manifest()),
         volume=lambda wildcards: PLAN.volume_manifest(part_of(wildcards).volume),
         # Masks are not read. They are waited for, as they are written into the volume.
-        masks=ancient(lambda wildcards: PLAN.masks([part_of(wildcards)])),
+        masks=lambda wildcards: waited_for(
+            ORDERS.predict(wildcards.part), PLAN.masks([part_of(wildcards)])
+        ),
     output:
         f"{RESULT}/prediction.zarr.manifest.json",
     log:

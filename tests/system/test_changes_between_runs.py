@@ -101,6 +101,17 @@ def test_an_array_put_in_the_place_of_another_with_older_times(project: Path, ar
     assert {"evaluate", *(["predict"] if array == RAW else [])} <= set(planned(project))
 
 
+@pytest.mark.parametrize("raw_too", [True, False])
+def test_a_mask_to_be_made_hides_no_step_that_reads_raw(project: Path, raw_too: bool) -> None:
+    """A prediction waits for the mask and does not read it: it runs exactly if raw is another."""
+    for array in [LABELS, *([RAW] if raw_too else [])]:
+        voxels = open_volume(project / VOLUME / array, "r+").array
+        voxels[:] = np.where(voxels[:] > 3, voxels[:] - 1, voxels[:])
+    steps = {"predict", *SEGMENTING} if raw_too else {"evaluate", "extract_segmentation"}
+    assert planned(project) == sorted({*steps, *[step for step in planned(project) if step.startswith("create_masks")]})
+    assert any(step.startswith("create_masks") for step in planned(project))
+
+
 def test_a_checkpoint_of_another_training(project: Path) -> None:
     path = checkpoint_path(project / NETWORK, 2)
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -1,5 +1,6 @@
 """What training reads, watched for edits: the record of weights names the voxels that they were trained on."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ class Watched:
         """
         self.reading.check()
         if self.on_servers and tell is not None and list(tell()) != list(recorded):
-            raise BadInput(f"{self.on_servers[0]}: was replaced or edited while it was read; train anew")
+            url = re.sub(r":/(?!/)", "://", self.on_servers[0], count=1)  # a Path has lost a slash
+            raise BadInput(f"{url}: was replaced or edited while it was read; train anew")
 
 
 def _with_parents(name: str) -> tuple[Path, ...]:

@@ -79,6 +79,11 @@ class Order:
         """The file of the order; nothing if it is not written."""
         return [str(self.path)] if self.path.exists() else []
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the file, as it was written, asks for the step to run."""
+        return _PENDING[0] in (_content(self.path) if self.path.exists() else {})
+
     @functools.cached_property
     def digest(self) -> str:
         """A hash of what is asked here and of the steps before, for the manifests of the outputs."""
