@@ -49,5 +49,6 @@ onstart:
 
 
 onsuccess:
+    settle(ORDERS)
     note_inputs(PLAN)
     print(run_summary(PLAN, ".venv/bin/python 04_segment/view.py"), flush=True)

@@ -155,3 +155,7 @@ rule evaluate_images:
     shell:
         "EMSUITE_ORDER={params.order} python 04_segment/evaluate_images.py {params.prediction:q} --target {params.plate:q}/plate.zarr --out {params.out:q}"
         " --split {params.plate:q}/split.json --part test --baselines {params.masks} --workers {threads} 2>&1 | tee {log:q}"
+
+
+onsuccess:
+    settle(ORDERS)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.settings import ExecMode
@@ -57,6 +57,12 @@ def order_file(step):
 def order_digest(step):
     """Return a function of a rule's wildcards that returns the digest of its order."""
     return lambda wildcards: step(wildcards).digest
+
+
+def settle(orders):
+    """Note in the files of orders which steps have done by now what was asked."""
+    with suppress(EmsuiteError, OSError):
+        orders.write_all()
 
 
 def waited_for(order, files):

@@ -253,6 +253,7 @@ onstart:
 
 
 onsuccess:
+    settle(ORDERS)
     ORDERS.note_inputs()
     scored = {PLAN.segmenter_results(run): arm for run, arm in RUNS.items()}
     viewer = ".venv/bin/python 04_segment/view.py"

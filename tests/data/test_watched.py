@@ -1,6 +1,7 @@
 """What training reads, edited before its content is recorded, or before the last sample is read from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import torch
 
 from builders import ROOT, command_of, write_array
 from emsuite.common.errors import BadInput
+from emsuite.common.geometry import Coordinate
+from emsuite.config.dataset import Part
 from emsuite.config.network import load_network
+from emsuite.data.training_volume import StoredVoxels, TrainingVolume
 from emsuite.data.watched import Watched
 from emsuite.io.volume import LABELS, MASK, RAW, open_volume
 from emsuite.training import checkpoint as checkpoints
@@ -20,6 +24,7 @@ from small_training import AFFS, two_neurons, write_network
 from small_transfer import two_domains, write_padded
 
 CPU = torch.device("cpu")
+VOXEL = Coordinate(8, 8, 8)
 
 
 @pytest.fixture
@@ -123,3 +128,24 @@ def test_train_py_watches_from_before_it_reads(
         )
     assert ended.value.code == 2
     assert "volumes/raw: was replaced or edited while it was read; run this stage again" in capfd.readouterr().err
+
+
+def test_a_plate_in_memory_is_read_once(tmp_path: Path) -> None:
+    """Its folder is watched, in which its images lie; so are images that are read as they are needed."""
+    (tmp_path / "ready/plate.zarr").mkdir(parents=True)
+    name = str(tmp_path / "ready/plate.zarr/A/1/0")
+    held = TrainingVolume(torch.zeros(1, 2, 2), None, None, VOXEL, VOXEL, VOXEL, name)
+    streamed = replace(held, raw=StoredVoxels)  # type: ignore[arg-type]
+    watched = Watched.of([tmp_path / "ready", tmp_path / "art.zarr/raw"])
+    assert [*watched.streamed([held]).reading.inputs] == [str(tmp_path / "art.zarr/raw")]
+    assert [*watched.streamed([streamed]).reading.inputs] == [*watched.reading.inputs]
+
+
+def test_volumes_that_are_left_out_may_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, missing = tmp_path / "there.zarr", tmp_path / "missing.zarr"
+    there.mkdir()
+    parts = [(path, Part(volume=path.stem)) for path in (there, missing)]
+    monkeypatch.setattr(volumes, "_parts_of_split", lambda *_: parts)
+    network = write_network(tmp_path / "n", {"affs": AFFS})
+    read = paths_read(load_network(network), [], tmp_path)
+    assert read == [there / name for name in (RAW, LABELS, MASK)]

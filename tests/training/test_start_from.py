@@ -9,6 +9,7 @@ import torch
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
+from emsuite.common.state.origins import identity_of
 from emsuite.config.network import load_network
 from emsuite.config.trained_with import IfChanged
 from emsuite.training import checkpoint as checkpoints
@@ -109,7 +110,14 @@ def test_other_weights_to_begin_with_are_told(tmp_path: Path, first: Path, volum
     torch.save(content, given)
     with pytest.raises(BadInput, match=r"begin with \(training.start_from\), iteration 3 -> 2"):
         train(folder, volume, 4)
+    made_from = json.loads(manifest_path(folder / "checkpoints/checkpoint_4.pt").read_text())["made_from"]
+    given.write_bytes((other / "checkpoints/checkpoint_3.pt").read_bytes())
+    assert made_from["start_from"] == identity_of(given)
     given.unlink()
+    train(folder, volume, 5)
+    records = checkpoints.load(folder, load_network(folder)).trained_with
+    assert [record["start_from"]["iteration"] for record in records] == [2, 3], "known though the file is gone"
+    given.write_bytes(b"damaged")
     train(folder, volume, 5)
 
 

@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from builders import ROOT, write_array
+from emsuite.common.outputs import manifest_path
+from emsuite.common.state.origins import identity_of
 from emsuite.config.network import load_network
 from emsuite.data.labels_mask import MaskRule, create_mask
 from emsuite.io.volume import LABELS, MASK, RAW, open_volume
+from emsuite.training.trained_network import weights_read
 from emsuite.workflow import inputs, step_orders
 from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, states, states_named_by
+from emsuite.workflow.orders import Order
 from emsuite.workflow.plan import WorkflowPlan, load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -106,16 +110,15 @@ def test_arrays_that_a_network_names_are_looked_at(
     steps = [{"name": "missing_sections", "artifact": 0.5, "artifacts": {"volume": str(tmp_path / "artifacts.zarr")}}]
     validation = {"every": 2, "data": [str(tmp_path / "v.zarr")]}
     overrides = [f"training.augment={json.dumps(steps)}", f"training.validation={json.dumps(validation)}"]
-    folder = ROOT / "02_train/fib25/small"
-    named = states_named_by(folder, load_network(folder, overrides))
-    assert states_named_by(folder, load_network(folder)) == {}
+    named = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
+    assert states_named_by(load_network(ROOT / "02_train/fib25/small")) == {}
     for array in ("artifacts.zarr/defect_sections/mask", f"v.zarr/{RAW}", f"v.zarr/{LABELS}"):
         open_volume(tmp_path / array, "r+").array[1, 2, 3] = 9
-        now = states_named_by(folder, load_network(folder, overrides))
+        now = states_named_by(load_network(ROOT / "02_train/fib25/small", overrides))
         assert {path for path in now if now[path] != named[path]} == {str(tmp_path / array)}
         named = now
     before = StepOrders(plan).train(plan.network_name, 4).digest
-    monkeypatch.setattr(step_orders, "states_named_by", lambda *_, **__: {"an array": "of another state"})
+    monkeypatch.setattr(step_orders, "states_named_by", lambda config: {"an array": "of another state"})
     assert StepOrders(plan).train(plan.network_name, 4).digest != before
 
 
@@ -126,10 +129,10 @@ def test_arrays_that_a_network_names_are_looked_at(
     ("transfer_em", ["transfer.discriminator.prior={network: ../first, layer: unet, iteration: 7}"], 7),
     ("transfer_em", ["transfer.discriminator.prior={network: ../first, layer: unet}"], None),
 ])  # fmt: skip
-def test_weights_that_a_network_names_are_looked_at(
+def test_weights_that_a_network_reads_are_looked_at(
     tmp_path: Path, network: str, keys: list[str], iteration: int | None
 ) -> None:
-    """Weights to begin with, of a frozen network, of a prior: other content, not other times, is another state."""
+    """Weights to begin with, of a frozen network, of a prior: other content, not other times, makes the step due."""
     folder, first = tmp_path / "fib25/n", tmp_path / "fib25/first"
     for copy, source in ((folder, network), (first, "lsd")):
         copy.mkdir(parents=True)
@@ -137,16 +140,21 @@ def test_weights_that_a_network_names_are_looked_at(
         (copy / "network.yaml").write_text(f"voxel_size: [8, 8, 8]\n{told}")
     shutil.copyfile(ROOT / "02_train/fib25/dataset.yaml", tmp_path / "fib25/dataset.yaml")
     config = load_network(folder, keys)
-    name = "start_from" if config.training.start_from else "frozen"
-    assert states_named_by(folder / "runs/a", config) == {name: "missing"}
     weights = first / f"checkpoints/checkpoint_{iteration or load_network(first).training.iterations}.pt"
     weights.parent.mkdir()
     weights.write_bytes(b"some weights")
-    named = states_named_by(folder, config)
+    assert weights_read(folder / "runs/a", config) == (weights,)
+    order = Order("{}", (tmp_path / "checkpoint_9.pt",), reads=weights_read(folder, config))
+    order.outputs[0].write_bytes(b"trained")
+    made_from = {"weights": identity_of(weights)}
+    manifest_path(order.outputs[0]).write_text(json.dumps({"order": order.digest, "made_from": made_from}))
     os.utime(weights, (5, 5))
-    assert states_named_by(folder, config) == named != {name: "missing"}
-    weights.write_bytes(b"more weights")
-    now = states_named_by(folder, config)
-    assert now.keys() == named.keys()
-    assert now != named
-    assert states_named_by(folder, config, with_frozen=False) == ({} if name == "frozen" else now)
+    order.write()
+    assert not order.is_due
+    content = weights.read_bytes()
+    weights.unlink()
+    order.write()
+    assert not order.is_due, "a run that has begun with them needs them no more"
+    weights.write_bytes(content[::-1])
+    order.write()
+    assert order.is_due

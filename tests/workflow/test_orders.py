@@ -87,6 +87,21 @@ def test_a_step_that_was_stopped_while_it_removed_its_former_output_runs_again(o
     assert json.loads(order.path.read_text())["because"] == "made: its step was stopped"
 
 
+def test_a_dry_run_of_other_settings_asks_for_no_output_that_is_gone(order: Order, tmp_path: Path) -> None:
+    """Of two outputs one was removed; the other tells that the settings are others, and then the former ones again."""
+    both = Order(order.asked, (*order.outputs, tmp_path / "second"))
+    with output(tmp_path / "second", {}) as made:
+        made.path.mkdir()
+    both.write()
+    remove(order.outputs[0])
+    manifest_path(order.outputs[0]).unlink()
+    other = Order('{"x": 2}', both.outputs)
+    other.write()
+    assert other.is_due
+    both.write()
+    assert not both.is_due
+
+
 def test_an_output_that_is_gone_and_its_input_made_anew(chain: list[Order], monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step knows nothing of the first but by the second."""
     assert stale(chain) == []

@@ -129,5 +129,5 @@ def test_arrays_that_networks_name_concern_their_training(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = digests(given)
-    monkeypatch.setattr(transfer_orders, "states_named_by", lambda *_: {"artifacts": "of another state"})
+    monkeypatch.setattr(transfer_orders, "states_named_by", lambda config: {"artifacts": "of another state"})
     assert changed(before, digests(given)) == TRANSFERRED | SEGMENTED | {"evaluate own"}

@@ -68,8 +68,9 @@ def leave(code: int) -> NoReturn:
     if hdf5 is not None:
         kinds = hdf5.h5f.OBJ_ALL, hdf5.h5f.OBJ_FILE
         if any(file.get_intent() == hdf5.h5f.ACC_RDWR for file in hdf5.h5f.get_obj_ids(*kinds)):
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # they may be files on that disk
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code)
     sys.exit(code)
 

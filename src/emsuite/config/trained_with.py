@@ -206,6 +206,8 @@ def continued(history: Sequence[Record], now: Record | None, iteration: int) -> 
     if now is None:
         return list(history)
     last = {key: value for key, value in history[-1].items() if key != "from"} if history else None
+    if last and "start_from" in last:  # the file of these weights may be gone by now
+        now = {"start_from": last["start_from"], **now}
     return list(history) if last == now else [*history, {"from": iteration, **now}]
 
 

@@ -29,7 +29,7 @@ class Watched:
 
     @classmethod
     def of(cls, paths: Iterable[Path | str]) -> "Watched":
-        """Look at what is to be read; what does not exist may not come."""
+        """Look at what is to be read; a file that comes later counts as an edit."""
         names = dict.fromkeys(map(str, paths))
         return cls(Reading.of({name: Path(name) for name in names if not is_url(name)}), [*filter(is_url, names)])
 
@@ -41,7 +41,12 @@ class Watched:
     def streamed(self, volumes: Iterable[TrainingVolume]) -> "Watched":
         """Return all but the volumes in memory, which nobody reads again once their content is recorded."""
         held = {Path(path) for volume in volumes if isinstance(volume.raw, Tensor) for path in volume.paths}
-        names = [name for name in (*self.reading.inputs, *self.on_servers) if held.isdisjoint(_with_parents(name))]
+        above = {parent for path in held for parent in path.parents}  # as the folder of a plate
+        names = [
+            name
+            for name in (*self.reading.inputs, *self.on_servers)
+            if held.isdisjoint(_with_parents(name)) and Path(name) not in above
+        ]
         left = [name for name in names if name in self.reading.inputs]
         return Watched(self.reading.only(left), [name for name in names if name not in self.reading.inputs])
 

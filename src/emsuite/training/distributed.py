@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from emsuite.common.errors import BadInput
 from emsuite.training.batches import BatchShare
+
+_PATIENCE = timedelta(hours=1)
+"""How long processes wait for another, as for the first one while it compares volumes on servers and saves."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Schedulers send SIGTERM before they kill a job. Slurm sends SIGUSR1 some time before, if the job asks for it. Ctrl-C
@@ -98,10 +102,10 @@ def processes(device: torch.device) -> Iterator[Processes]:
         logging.getLogger("emsuite").setLevel(logging.WARNING)  # the main process reports for all
     store = _store_of_files(count)
     where: dict[str, Any] = {} if store is None else {"store": store, "rank": rank, "world_size": count}
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", **where)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE, **where)
     try:
         # A group on the host: messages beside gradients must not wait for the GPU.
-        yield Processes(device, rank, count, distributed.new_group(backend="gloo"))
+        yield Processes(device, rank, count, distributed.new_group(backend="gloo", timeout=_PATIENCE))
     finally:
         distributed.destroy_process_group()
 

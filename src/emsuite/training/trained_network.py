@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emsuite.common.documents import shortened
 from emsuite.common.errors import BadInput
-from emsuite.common.state.origins import made_from
+from emsuite.common.state.origins import identity_of
 from emsuite.config.network import (
     NetworkConfig,
     build_autocontext,
@@ -61,7 +61,8 @@ def frozen_weights(folder: Path, config: NetworkConfig) -> FrozenWeights | None:
 def weights_told(checkpoint: checkpoints.Checkpoint, path: Path) -> FrozenWeights:
     """Return what is told of the frozen weights of a checkpoint that was read from `path`."""
     digest = checkpoints.digest(checkpoint.best_weights)
-    return FrozenWeights(checkpoint.iteration, digest, made_from({"frozen": path}))
+    run = identity_of(path)
+    return FrozenWeights(checkpoint.iteration, digest, {} if run is None else {"frozen": run})
 
 
 def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, checkpoints.Checkpoint, Path] | None:
@@ -126,13 +127,21 @@ def start_weights(folder: Path, config: NetworkConfig, network: Network) -> dict
 def given_today(folder: Path, config: NetworkConfig) -> dict[str, Any] | None:
     """Return `iteration` and `digest` of the weights that `training.start_from` names today, for the record.
 
-    None if it names none, or their file is gone: a run that has begun with them needs it no more.
+    None if it names none, or their file is gone or damaged: a run that has begun with them needs it no more.
     """
-    path = start_path(folder, config)
-    if path is None or not path.is_file():
+    if config.training.start_from is None:
         return None
-    _, checkpoint, weights = _given(folder, config)
-    return {"iteration": checkpoint.iteration, "digest": checkpoints.digest(weights)}
+    with contextlib.suppress(BadInput):
+        _, checkpoint, weights = _given(folder, config)
+        return {"iteration": checkpoint.iteration, "digest": checkpoints.digest(weights)}
+    return None
+
+
+def begun_from(folder: Path, config: NetworkConfig) -> dict[str, str]:
+    """Return the identity of the checkpoint that `training.start_from` names today, for the manifest."""
+    path = start_path(folder, config)
+    run = identity_of(path) if path is not None else None
+    return {} if run is None else {"start_from": run}
 
 
 def start_path(folder: Path, config: NetworkConfig) -> Path | None:
@@ -193,16 +202,21 @@ def prior_folder(folder: Path, prior: Prior) -> Path:
     return (config_folder(folder) / prior.network).resolve()
 
 
-def frozen_path(folder: Path, config: NetworkConfig) -> Path | None:
-    """Return the checkpoint that LSDs or a prior's features are read from; None if there is none. It need not exist."""
+def weights_read(folder: Path, config: NetworkConfig) -> tuple[Path, ...]:
+    """Return the checkpoints that training begins with, and reads LSDs or the features of a prior from.
+
+    They need not exist.
+    """
+    paths = [start_path(folder, config)]
     if config.autocontext is not None and config.autocontext.iteration is not None:
         where = config_folder(folder).parent / config.autocontext.network
-        return checkpoints.checkpoint_path(where, config.autocontext.iteration)
-    prior = config.transfer.prior if config.transfer else None
-    if prior is None:
-        return None
-    where = prior_folder(folder, prior)
-    return checkpoints.checkpoint_path(where, prior.iteration or load_network(where).training.iterations)
+        paths.append(checkpoints.checkpoint_path(where, config.autocontext.iteration))
+    if config.transfer is not None and (prior := config.transfer.prior) is not None:
+        where = prior_folder(folder, prior)
+        with contextlib.suppress(BadInput):  # of a network that is gone
+            iteration = prior.iteration or load_network(where).training.iterations
+            paths.append(checkpoints.checkpoint_path(where, iteration))
+    return tuple(path for path in paths if path is not None)
 
 
 def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:

@@ -24,6 +24,7 @@ from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import IfChanged, Record, record
 from emsuite.data.training_volume import TrainingVolume, on_device
 from emsuite.data.watched import Told, Watched
+from emsuite.io.volume import is_url
 from emsuite.training import checkpoint as checkpoints
 from emsuite.training.checkpoint_manifest import renew_manifest
 from emsuite.training.distributed import Processes, StopRequest, processes, stop_requests
@@ -31,7 +32,7 @@ from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
-from emsuite.training.trained_network import given_today
+from emsuite.training.trained_network import begun_from, given_today
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
 
@@ -55,7 +56,7 @@ class Run:
     check_volumes: Callable[[bool], None]
     """Raises BadInput for volumes that were edited since; True: also for those on servers, see `Watched`."""
     checks_slowly: bool = False
-    """Whether volumes on servers are streamed, all of whose voxels a check reads: an ended run waits for none."""
+    """Whether volumes on servers are streamed, so that a check reads all voxels: a signal saves without a check."""
     measured_on: Sequence[Mapping[str, Any]] = ()
     """The contents of the volumes to validate on, see `training_data`."""
 
@@ -93,7 +94,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None
     watched.check(data)
-    made_from = watched.made_from | (dict(frozen.made_from) if frozen else {})
+    made_from = watched.made_from | begun_from(folder, config) | (dict(frozen.made_from) if frozen else {})
     watched = watched.streamed(loaded)
     now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None,
                  given_today(folder, config))  # fmt: skip
@@ -116,7 +117,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
             )
         names = list(dict.fromkeys(path for volume in volumes for path in volume.paths))
 
-        check = _check_of(watched, config, volumes, held_out, [*data, *measured_on])
+        check = _check_of(watched, loaded, [*data[: len(volumes)], *measured_on])
         run = Run(folder, config, names, until, group, request, lock, check, bool(watched.on_servers), measured_on)
         state.forwards = {name: group.parallel(network) for name, network in state.forwards.items()}
         _train(run, state, on_device(volumes, group.device), on_device(held_out, group.device))
@@ -136,14 +137,13 @@ def _is_trained(folder: Path, config: NetworkConfig, until: int, now: Record, if
     return True
 
 
-def _check_of(watched: Watched, config: NetworkConfig, volumes: Sequence[TrainingVolume],
-              held_out: Sequence[TrainingVolume], recorded: Told) -> Callable[[bool], None]:  # fmt: skip
-    """Return `Run.check_volumes`, which compares with what was `recorded` of all volumes."""
-
-    def told() -> Told:
-        return training_data(volumes, config.training.augment) + training_data(held_out)
-
-    return lambda reads_servers: watched.check(recorded, told if reads_servers else None)
+def _check_of(watched: Watched, volumes: Sequence[TrainingVolume], recorded: Told) -> Callable[[bool], None]:
+    """Return `Run.check_volumes`; `recorded` tells of each of the volumes."""
+    served = [number for number, volume in enumerate(volumes) if any(map(is_url, volume.paths))]
+    known = [recorded[number] for number in served]
+    return lambda reads_servers: watched.check(
+        known, (lambda: training_data([volumes[number] for number in served])) if reads_servers else None
+    )
 
 
 def _train(run: Run, state: TrainingState, volumes: Sequence[TrainingVolume],

@@ -26,7 +26,7 @@ from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_
 from emsuite.data.transfer.volumes import paths_of
 from emsuite.io.fingerprint import content
 from emsuite.io.regions import parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, open_volume
+from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, is_url, open_volume
 from emsuite.models.receptive_field import output_shape
 from emsuite.training.transfer.domains import DomainVolume, Statistics, load_domains, load_held_out_domains
 
@@ -183,9 +183,10 @@ def paths_read(config: NetworkConfig, volumes: Sequence[str], project: Path) -> 
         read = [path for domain in (domains.a, domains.b) for path in paths_of(domain, project)]
     else:
         parts = [_read_part(text).volume for text in volumes] or [path for path, _ in _parts_of_split(config, project)]
-        read = _arrays_of(parts)
+        read = _arrays_of(path for path in parts if is_url(path) or path.exists())
         if config.training.validation is not None and not config.training.validation.data:
-            read += _arrays_of(part.volume for part in _held_out_parts(config, project))
+            held_out = (part.volume for part in _held_out_parts(config, project))
+            read += _arrays_of(path for path in held_out if path.exists())
     return read + paths_named(config, project)
 
 

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from emsuite.common.files import sha256, write_json
+from emsuite.common.files import write_json
 from emsuite.common.outputs import manifest_path, read_json
 from emsuite.config.network import NetworkConfig
 from emsuite.config.parts import VolumePart
@@ -17,7 +17,6 @@ from emsuite.data.labels_mask import masks_path
 from emsuite.data.membranes import labels_path
 from emsuite.io.fingerprint import is_as_seen, state
 from emsuite.io.volume import LABELS, MASK, RAW, is_writable
-from emsuite.training.trained_network import frozen_path, start_path
 from emsuite.training.volumes import paths_named
 from emsuite.workflow.plan import WorkflowPlan
 
@@ -48,21 +47,12 @@ def input_state(path: Path, record: Path | None = None, name: str = ".") -> str:
     return AS_WRITTEN if is_as_seen(path, kept) else told
 
 
-def states_named_by(folder: Path, config: NetworkConfig, with_frozen: bool = True) -> dict[str, str]:
-    """Return the states of arrays and weights that the file of a network names beside its training volumes.
+def states_named_by(config: NetworkConfig) -> dict[str, str]:
+    """Return the states of arrays that the file of a network names beside its training volumes, by path.
 
-    They decide on weights: volumes of artifacts, and volumes of a validation, which can end training, by path; weights
-    that training begins with, and those of the frozen network or prior, by name.
-
-    Args:
-        folder: that of the network, or a run folder.
-        config: its resolved configuration.
-        with_frozen: whether the frozen network counts, which is no step of the same workflow.
+    They decide on weights: volumes of artifacts, and volumes of a validation, which can end training.
     """
-    weights = {"start_from": start_path(folder, config)}
-    weights |= {"frozen": frozen_path(folder, config)} if with_frozen else {}
-    told = {name: sha256(path) if path.is_file() else "missing" for name, path in weights.items() if path is not None}
-    return {str(path): input_state(path) for path in paths_named(config, Path())} | told
+    return {str(path): input_state(path) for path in paths_named(config, Path())}
 
 
 def states(

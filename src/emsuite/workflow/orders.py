@@ -31,7 +31,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import sha256, write_json
 from emsuite.common.outputs import manifest_path, unfinished_path
-from emsuite.common.state.origins import ended, identity
+from emsuite.common.state.origins import ended, identity_of
 from emsuite.common.state.written import difference
 from emsuite.io.fingerprint import is_as_seen
 from emsuite.io.volume import MASK, array_names
@@ -82,7 +82,8 @@ class Order:
     @property
     def is_due(self) -> bool:
         """Whether the file, as it was written, asks for the step to run."""
-        return _PENDING[0] in (_content(self.path) if self.path.exists() else {})
+        content = read_json(self.path)
+        return isinstance(content, dict) and _PENDING[0] in content
 
     @functools.cached_property
     def digest(self) -> str:
@@ -103,18 +104,19 @@ class Order:
         content = read_json(self.path)
         earlier = content if isinstance(content, dict) else None
         reason = self._reason(earlier)
-        told = {"digest": self.digest, "asked": json.loads(self.asked)}
+        told, known = {"digest": self.digest, "asked": json.loads(self.asked)}, (earlier or {}).get("reads")
+        read = {"reads": known} if isinstance(known, dict) else {}
         if reason is not None:
             self._check_unedited()
             # the time makes a file that Snakemake takes for a new one, even if an earlier run has seen the same order
-            write_json(self.path, told | {"because": reason, "renewed": time.time_ns()})
+            write_json(self.path, told | read | {"because": reason, "renewed": time.time_ns()})
             return
         kept = earlier
         if kept is None or kept.get("digest") != self.digest:
-            read = {"reads": earlier["reads"]} if earlier and "reads" in earlier else {}
             kept = told | {"taken_over": [sha256(record) for record in self._records()]} | read
         if len(list(self._records())) == len(self.outputs):
-            kept = {key: value for key, value in kept.items() if key not in _PENDING} | {"reads": self._identities()}
+            kept = {key: value for key, value in kept.items() if key not in _PENDING}
+            kept |= {"reads": read.get("reads", {}) | self._identities()}
         if kept != earlier:
             write_json(self.path, kept)
         with contextlib.suppress(PermissionError):  # the files of other users keep their times
@@ -160,7 +162,7 @@ class Order:
             record = _record(output)
             if not record.exists():
                 is_begun = unfinished_path(output).exists() or (output.exists() and not self.is_volume)
-                if is_begun or (earlier is not None and _PENDING[0] in earlier):
+                if is_begun or (_PENDING[0] in (earlier or {}) and (earlier or {}).get("digest") == self.digest):
                     return f"{output.name}: its step was stopped"
                 if other := self._read_earlier(earlier):
                     return f"{output.name}: made from another {other.name}"
@@ -190,14 +192,14 @@ class Order:
 
     def _other_inputs(self, origins: set[str]) -> str | None:
         """Return which input is another than the one that the output was made from."""
-        records = {path: _record(path) for path in self.reads}
-        others = [path.name for path, record in records.items() if record.exists() and identity(record) not in origins]
+        runs = {path: identity_of(path) for path in self.reads}
+        others = [path.name for path, run in runs.items() if run is not None and run not in origins]
         return f"made from another {others[0]}" if others else None
 
     def _identities(self) -> dict[str, str]:
         """Return which runs made the inputs, by their paths, as far as these have records."""
-        records = {path: _record(path) for path in self.reads}
-        return {str(path): identity(record) for path, record in records.items() if record.exists()}
+        known = {str(path): identity_of(path) for path in self.reads}
+        return {path: run for path, run in known.items() if run is not None}
 
     def _read_earlier(self, earlier: dict[str, Any] | None) -> Path | None:
         """Return an input that another run has made than when the output, gone by now, was last in order."""
@@ -211,7 +213,8 @@ class Order:
         end = ended(about)
         for path in self.reads:
             content = _content(_record(path))
-            later = ended(content.get("provenance", content))
+            told = content.get("provenance", content)
+            later = ended(told if isinstance(told, dict) else {})
             if end is not None and later is not None and later > end + 1:  # records round to seconds
                 return f"made before {path.name}"
         return None

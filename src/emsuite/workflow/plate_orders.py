@@ -6,6 +6,7 @@ from typing import Any
 
 from emsuite.config.trained_with import differences, of_earlier_version, record, settings_of_images, weight_settings
 from emsuite.plates.preprocess import inputs_of, is_preprocessed
+from emsuite.training.trained_network import weights_read
 from emsuite.workflow.inputs import input_state, states_named_by
 from emsuite.workflow.orders import Order, order_of
 from emsuite.workflow.plates import PlatePlan
@@ -49,13 +50,10 @@ class PlateOrders:
     def train(self) -> Order:
         """Return the order to train the network."""
         return order_of(
-            {
-                "settings": weight_settings(self.plan.network),
-                "named": states_named_by(self.plan.folder, self.plan.network),
-            },
+            {"settings": weight_settings(self.plan.network), "named": states_named_by(self.plan.network)},
             self.plan.checkpoint,
             after=(self.preprocess(),),
-            reads=(self.plan.ready,),
+            reads=(self.plan.ready, *weights_read(self.plan.folder, self.plan.network)),
             beside=(self.plan.log / "train.tsv",),
             is_asked=self._trained_so,
         )

@@ -20,6 +20,7 @@ from emsuite.segmentation.settings import (
     ScoringSettings,
     SweepSettings,
 )
+from emsuite.training.trained_network import weights_read
 from emsuite.workflow import made_by_hand
 from emsuite.workflow.inputs import log_name, states, states_named_by
 from emsuite.workflow.orders import Order, order_of
@@ -90,8 +91,7 @@ class StepOrders:
         held_out = plan.validation_parts(network)
         if held_out:
             asked |= {"validation": self._inputs(held_out, RAW, LABELS, MASK)}
-        folder = plan.project / plan.networks / network
-        if named := states_named_by(folder, plan.config_of(network), with_frozen=False):
+        if named := states_named_by(plan.config_of(network)):
             asked |= {"named": named}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
         after = (*self._masked([*plan.train_parts, *held_out]), *frozen)
@@ -99,7 +99,7 @@ class StepOrders:
             asked,
             self._checkpoint(network, iterations),
             after=after,
-            reads=tuple(self._checkpoint(*training) for training in plan.frozen_training(network)),
+            reads=weights_read(plan.networks / network, plan.config_of(network)),
             beside=(self._log(f"train_{network}_{iterations}.tsv"),),
             is_asked=lambda record: made_by_hand.training(record, plan, network),
         )

@@ -1,7 +1,7 @@
 """The order of each step of transfer.smk, see `orders`: what decides on its output, and which steps it follows."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from emsuite.common.state.origins import identity
 from emsuite.config.network import NetworkConfig
 from emsuite.config.trained_with import weight_settings
 from emsuite.io.volume import LABELS, MASK, RAW
+from emsuite.training.trained_network import weights_read
 from emsuite.workflow.inputs import AS_WRITTEN, changed_since, input_state, note, states_named_by
 from emsuite.workflow.orders import Order, order_of
 from emsuite.workflow.transfer import TransferPlan
@@ -44,9 +45,12 @@ class TransferOrders:
         plan = self.plan
         arrays = (RAW, LABELS, MASK) if plan.reads_labels else (RAW,)
         asked = {"settings": weight_settings(plan.transfer), "domains": plan.domains}
-        asked |= _named(plan.transfer_folder, plan.transfer)
+        asked |= _named(plan.transfer)
         asked |= self._inputs(plan.config.labelled, *arrays)
-        return self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv")
+        return replace(
+            self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv"),
+            reads=weights_read(plan.transfer_folder, plan.transfer),
+        )
 
     def transfer(self) -> Order:
         """Return the order to give the labelled images look B."""
@@ -69,15 +73,16 @@ class TransferOrders:
         """Return the order to train the segmenter of an arm."""
         plan = self.plan
         asked = {"settings": weight_settings(plan.segmenter), "data": plan.training_volume(arm)}
-        asked |= _named(plan.segmenter_folder(plan.arm_run(arm)), plan.segmenter)
+        asked |= _named(plan.segmenter)
         checkpoint, benchmark = plan.segmenter_checkpoint(plan.arm_run(arm)), self._result(arm, "log/train.tsv")
+        weights = weights_read(plan.segmenter_folder(plan.arm_run(arm)), plan.segmenter)
         if arm == "transferred":
             pairs = self.pair()
-            return order_of(asked, checkpoint, after=(pairs,), reads=pairs.outputs, beside=(benchmark,))
+            return order_of(asked, checkpoint, after=(pairs,), reads=(*pairs.outputs, *weights), beside=(benchmark,))
         if arm == "own":
-            return self._training(asked, "own", (), checkpoint, benchmark)
+            return replace(self._training(asked, "own", (), checkpoint, benchmark), reads=weights)
         asked |= self._inputs(plan.config.labelled, RAW, LABELS, MASK)
-        return order_of(asked, checkpoint, beside=(benchmark,))
+        return order_of(asked, checkpoint, reads=weights, beside=(benchmark,))
 
     def predict(self, arm: str) -> Order:
         """Return the order to predict the images to score on."""
@@ -156,9 +161,9 @@ def _states(volume: Path, arrays: Iterable[str]) -> dict[str, str]:
     return {path: f"{state} by {identity(record)}" if state == AS_WRITTEN else state for path, state in told.items()}
 
 
-def _named(folder: Path, network: NetworkConfig) -> dict[str, Any]:
-    """Return what is asked of arrays and weights that a network's file names beside the chain's volumes, if any."""
-    named = states_named_by(folder, network)
+def _named(network: NetworkConfig) -> dict[str, Any]:
+    """Return what is asked of arrays that a network's file names beside the chain's volumes, if there are some."""
+    named = states_named_by(network)
     return {"named": named} if named else {}
 
 

@@ -6,6 +6,7 @@ Times of files do not survive copies, and names and sizes of files do not tell o
 manifest tells the content of its output by a hash, this is the identity; otherwise it is that of the manifest itself.
 """
 
+import functools
 import hashlib
 import time
 from calendar import timegm
@@ -17,7 +18,7 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, without_secrets
-from emsuite.common.files import METADATA, files_below
+from emsuite.common.files import METADATA, files_below, sha256
 from emsuite.common.state.metadata import is_told, told_by
 
 _MOST_FILES = 200_000
@@ -57,6 +58,26 @@ def identity(record: Path) -> str:
         return hashlib.sha256(record.read_bytes()).hexdigest()[:32]
     except OSError:
         return "missing"
+
+
+def identity_of(path: Path) -> str | None:
+    """Return the identity of a file or folder, by its own record; a file without one has that of its content.
+
+    None if there is neither.
+    """
+    record = path if path.suffix == ".json" else manifest_path(path)
+    if record.exists():
+        return identity(record)
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return _hash_of(path, about.st_size, about.st_mtime_ns)[:32] if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of(path: Path, _size: int, _time: int) -> str:
+    return sha256(path)
 
 
 def made_from(inputs: Mapping[str, Path] | None) -> dict[str, str]:
