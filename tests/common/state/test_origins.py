@@ -9,7 +9,7 @@ import pytest
 
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path, output
-from emsuite.common.state.origins import Reading, ended, identity, made_from, record_of
+from emsuite.common.state.origins import Reading, ended, identity, identity_of, made_from, record_of
 
 
 def make(path: Path, text: str = "made") -> None:
@@ -124,3 +124,20 @@ def test_the_end_of_a_run_is_counted_from_its_record() -> None:
     assert ended({"started": "1970-01-01T00:01:00Z", "seconds": 2.5}) == 62.5
     for odd in ({}, {"started": "yesterday", "seconds": 1}, {"started": "1970-01-01T00:01:00Z", "seconds": "1"}):
         assert ended(odd) is None
+
+
+def test_a_file_is_told_by_its_content_with_and_without_its_record(tmp_path: Path) -> None:
+    weights = tmp_path / "a.pt"
+    assert identity_of(weights) is None
+    make(weights)
+    of_record = identity_of(weights)
+    assert of_record == identity(manifest_path(weights))
+    manifest_path(weights).rename(tmp_path / "kept")
+    assert identity_of(weights) == of_record
+    weights.write_text("others")
+    of_others = identity_of(weights)
+    assert of_others not in (None, of_record)
+    (tmp_path / "kept").rename(manifest_path(weights))
+    assert identity_of(weights) == of_others, "put in the place of the recorded one"
+    weights.unlink()
+    assert identity_of(weights) == of_record, "removed by its user, who keeps the record"

@@ -20,6 +20,7 @@ from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, without_secrets
 from emsuite.common.files import METADATA, files_below, sha256
 from emsuite.common.state.metadata import is_told, told_by
+from emsuite.common.state.written import difference
 
 _MOST_FILES = 200_000
 
@@ -61,13 +62,16 @@ def identity(record: Path) -> str:
 
 
 def identity_of(path: Path) -> str | None:
-    """Return the identity of a file or folder, by its own record; a file without one has that of its content.
+    """Return the identity of a file or folder, by its own record.
 
-    None if there is neither.
+    A file without a record, or put in the place of the recorded one, has that of its content. None if there is neither.
     """
     record = path if path.suffix == ".json" else manifest_path(path)
     if record.exists():
-        return identity(record)
+        content = read_json(record)
+        files = content.get("written") if isinstance(content, dict) else None
+        if path == record or not path.is_file() or difference(path, files) is None:
+            return identity(record)
     try:
         about = path.stat()
     except OSError:
