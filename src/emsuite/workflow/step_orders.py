@@ -20,7 +20,7 @@ from emsuite.segmentation.settings import (
     ScoringSettings,
     SweepSettings,
 )
-from emsuite.training.trained_network import weights_read
+from emsuite.training.trained_network import start_path
 from emsuite.workflow import made_by_hand
 from emsuite.workflow.inputs import log_name, states, states_named_by
 from emsuite.workflow.orders import Order, order_of
@@ -94,12 +94,13 @@ class StepOrders:
         if named := states_named_by(plan.config_of(network)):
             asked |= {"named": named}
         frozen = [self.train(*training) for training in plan.frozen_training(network)]
+        begun = [path for path in [start_path(plan.networks / network, plan.config_of(network))] if path is not None]
         after = (*self._masked([*plan.train_parts, *held_out]), *frozen)
         return order_of(
             asked,
             self._checkpoint(network, iterations),
             after=after,
-            reads=weights_read(plan.networks / network, plan.config_of(network)),
+            reads=(*(self._checkpoint(*training) for training in plan.frozen_training(network)), *begun),
             beside=(self._log(f"train_{network}_{iterations}.tsv"),),
             is_asked=lambda record: made_by_hand.training(record, plan, network),
         )
