@@ -34,8 +34,6 @@ class FrozenWeights:
 
     iteration: int
     digest: str
-    made_from: Mapping[str, str]
-    """The run that made them, see `emsuite.common.state.origins`."""
 
     @property
     def record(self) -> dict[str, Any]:

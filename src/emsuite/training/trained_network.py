@@ -49,20 +49,18 @@ def build_with_frozen(folder: Path, config: NetworkConfig) -> tuple[AnyNetwork, 
     frozen_config, checkpoint, path = frozen
     network = build_autocontext(config, frozen_config)
     checkpoints.load_weights(network.frozen, checkpoint.best_weights, path)
-    return network, weights_told(checkpoint, path)
+    return network, weights_told(checkpoint)
 
 
 def frozen_weights(folder: Path, config: NetworkConfig) -> FrozenWeights | None:
     """Return which weights of a frozen network `folder` reads LSDs from; None if it reads raw alone."""
     frozen = load_frozen(folder, config)
-    return None if frozen is None else weights_told(*frozen[1:])
+    return None if frozen is None else weights_told(frozen[1])
 
 
-def weights_told(checkpoint: checkpoints.Checkpoint, path: Path) -> FrozenWeights:
-    """Return what is told of the frozen weights of a checkpoint that was read from `path`."""
-    digest = checkpoints.digest(checkpoint.best_weights)
-    run = identity_of(path)
-    return FrozenWeights(checkpoint.iteration, digest, {} if run is None else {"frozen": run})
+def weights_told(checkpoint: checkpoints.Checkpoint) -> FrozenWeights:
+    """Return what is told of the frozen weights of a checkpoint."""
+    return FrozenWeights(checkpoint.iteration, checkpoints.digest(checkpoint.best_weights))
 
 
 def load_frozen(folder: Path, config: NetworkConfig) -> tuple[NetworkConfig, checkpoints.Checkpoint, Path] | None:
@@ -137,11 +135,10 @@ def given_today(folder: Path, config: NetworkConfig) -> dict[str, Any] | None:
     return None
 
 
-def begun_from(folder: Path, config: NetworkConfig) -> dict[str, str]:
-    """Return the identity of the checkpoint that `training.start_from` names today, for the manifest."""
-    path = start_path(folder, config)
-    run = identity_of(path) if path is not None else None
-    return {} if run is None else {"start_from": run}
+def runs_of_weights(folder: Path, config: NetworkConfig) -> dict[str, str]:
+    """Return the identities of the checkpoints of `weights_read`, as far as they are there, for the manifest."""
+    runs = {name: identity_of(path) for name, path in _weights(folder, config).items()}
+    return {name: run for name, run in runs.items() if run is not None}
 
 
 def start_path(folder: Path, config: NetworkConfig) -> Path | None:
@@ -207,16 +204,21 @@ def weights_read(folder: Path, config: NetworkConfig) -> tuple[Path, ...]:
 
     They need not exist.
     """
-    paths = [start_path(folder, config)]
+    return tuple(_weights(folder, config).values())
+
+
+def _weights(folder: Path, config: NetworkConfig) -> dict[str, Path]:
+    begun = start_path(folder, config)
+    paths = {} if begun is None else {"start_from": begun}
     if config.autocontext is not None and config.autocontext.iteration is not None:
         where = config_folder(folder).parent / config.autocontext.network
-        paths.append(checkpoints.checkpoint_path(where, config.autocontext.iteration))
+        paths["frozen"] = checkpoints.checkpoint_path(where, config.autocontext.iteration)
     if config.transfer is not None and (prior := config.transfer.prior) is not None:
         where = prior_folder(folder, prior)
         with contextlib.suppress(BadInput):  # of a network that is gone
             iteration = prior.iteration or load_network(where).training.iterations
-            paths.append(checkpoints.checkpoint_path(where, iteration))
-    return tuple(path for path in paths if path is not None)
+            paths["frozen"] = checkpoints.checkpoint_path(where, iteration)
+    return paths
 
 
 def former_iteration(folder: Path, config: NetworkConfig, checkpoint: checkpoints.Checkpoint) -> int | None:

@@ -32,7 +32,7 @@ from emsuite.training.log import TrainingReport, save_snapshot
 from emsuite.training.registry import STEPS
 from emsuite.training.resume import save, start_or_resume, trained_already
 from emsuite.training.step import StepResult, TrainingState
-from emsuite.training.trained_network import begun_from, given_today
+from emsuite.training.trained_network import given_today, runs_of_weights
 from emsuite.training.validation import Validator
 from emsuite.training.volumes import training_data
 
@@ -94,7 +94,7 @@ def train(folder: Path, config: NetworkConfig, volumes: Sequence[TrainingVolume]
     validation, measured_on = config.training.validation, training_data(held_out)
     decide = validation is not None and validation.patience is not None
     watched.check(data)
-    made_from = watched.made_from | begun_from(folder, config) | (dict(frozen.made_from) if frozen else {})
+    made_from = watched.made_from | runs_of_weights(folder, config)
     watched = watched.streamed(loaded)
     now = record(config, data, git_commit(), frozen.record if frozen else None, measured_on if decide else None,
                  given_today(folder, config))  # fmt: skip

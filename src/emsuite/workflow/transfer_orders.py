@@ -1,7 +1,7 @@
 """The order of each step of transfer.smk, see `orders`: what decides on its output, and which steps it follows."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,8 @@ class TransferOrders:
         asked = {"settings": weight_settings(plan.transfer), "domains": plan.domains}
         asked |= _named(plan.transfer)
         asked |= self._inputs(plan.config.labelled, *arrays)
-        return replace(
-            self._training(asked, "b", (RAW,), plan.transfer_checkpoint, plan.results / "log/train_transfer.tsv"),
-            reads=weights_read(plan.transfer_folder, plan.transfer),
-        )
+        weights, log = weights_read(plan.transfer_folder, plan.transfer), plan.results / "log/train_transfer.tsv"
+        return self._training(asked, "b", (RAW,), plan.transfer_checkpoint, reads=weights, beside=(log,))
 
     def transfer(self) -> Order:
         """Return the order to give the labelled images look B."""
@@ -80,7 +78,7 @@ class TransferOrders:
             pairs = self.pair()
             return order_of(asked, checkpoint, after=(pairs,), reads=(*pairs.outputs, *weights), beside=(benchmark,))
         if arm == "own":
-            return replace(self._training(asked, "own", (), checkpoint, benchmark), reads=weights)
+            return self._training(asked, "own", (), checkpoint, reads=weights, beside=(benchmark,))
         asked |= self._inputs(plan.config.labelled, RAW, LABELS, MASK)
         return order_of(asked, checkpoint, reads=weights, beside=(benchmark,))
 
@@ -134,11 +132,11 @@ class TransferOrders:
         arrays[config.test] = arrays.get(config.test, set()) | {RAW, LABELS, MASK}
         return {path: told for volume, names in arrays.items() for path, told in _states(volume, sorted(names)).items()}
 
-    def _training(self, asked: Mapping[str, Any], name: str, arrays: tuple[str, ...], to: Path, log: Path) -> Order:
-        """Return the order of a training that reads a volume of look B too."""
+    def _training(self, asked: Mapping[str, Any], name: str, arrays: tuple[str, ...], to: Path, **more: Any) -> Order:
+        """Return the order of a training that reads a volume of look B too; further arguments are those of `Order`."""
         inputs, after = self._of_look(name, *arrays)
         joined = dict(asked) | {"inputs": asked.get("inputs", {}) | inputs.get("inputs", {})}
-        return order_of(joined, to, after=after, beside=(log,))
+        return order_of(joined, to, after=after, **more)
 
     def _of_look(self, name: str, *arrays: str) -> tuple[dict[str, Any], tuple[Order, ...]]:
         """Return what is asked of a volume of look B, and the order that makes it, if the chain does."""

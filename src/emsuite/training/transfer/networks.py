@@ -8,7 +8,6 @@ from emsuite.common.errors import BadInput
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.transfer_networks import build_networks
 from emsuite.models.network import Network
-from emsuite.training import checkpoint as checkpoints
 from emsuite.training.step import FrozenWeights
 from emsuite.training.trained_network import load_trained, prior_folder, weights_told
 
@@ -43,4 +42,4 @@ def load_prior(folder: Path, config: NetworkConfig) -> tuple[Network | None, Fro
         raise BadInput(f"{where}: reads other than raw alone, expected a network of raw for the discriminator's prior")
     network, checkpoint = load_trained(where, trained, prior.iteration or trained.training.iterations)
     assert isinstance(network, Network)
-    return network, weights_told(checkpoint, checkpoints.checkpoint_path(where, checkpoint.iteration))
+    return network, weights_told(checkpoint)
