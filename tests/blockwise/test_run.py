@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -107,6 +108,26 @@ def test_bad_input_ends_the_run_at_once(tmp_path, workers):
         run_blocks("test", GRID, process, workers, tmp_path / "done")
     assert calls(tmp_path)[3] == 1
     run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_disk_that_takes_nothing_ends_the_run_at_once(tmp_path, number, workers):
+    process = partial(fail_at_3, tmp_path, OSError(number, os.strerror(number), "out/7"))
+    with pytest.raises(RunFailed, match=f"^out/7: {os.strerror(number)}$"):
+        run_blocks("test", GRID, process, workers, tmp_path / "done")
+    assert calls(tmp_path)[3] == 1
+    run_blocks("test", GRID, partial(note, tmp_path), workers, tmp_path / "done")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_disk_without_room_for_the_report_ends_the_run_at_once(tmp_path, monkeypatch, workers):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/7")
+    monkeypatch.setattr(Work, "_report", lambda *_: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 0))
+    with pytest.raises(RunFailed, match=r"^test: .*done: the disk is full$"):
+        run_blocks("test", GRID, partial(fail_at_3, tmp_path, full), workers, tmp_path / "done")
+    assert calls(tmp_path)[3] == 1
 
 
 def test_a_block_that_kills_its_workers_is_named(tmp_path):

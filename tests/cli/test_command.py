@@ -170,18 +170,8 @@ def test_an_interrupt_is_one_line(script: Path) -> None:
     assert (process.returncode, error.lstrip("\n")) == (130, "error: interrupted\n")
 
 
-@pytest.mark.parametrize(
-    ("case", "told"),
-    [
-        ("fill", "No space left on device"),
-        ("fill HDF5", "No space left on device"),
-        ("fill packed HDF5", "No space left on device"),
-        ("fill an array", r"requested and .* written; is the disk full\?"),
-    ],
-)
-def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
-    script: Path, tmp_path: Path, case: str, told: str
-) -> None:
+@pytest.mark.parametrize("case", ["fill", "fill HDF5", "fill packed HDF5", "fill an array"])
+def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(script: Path, tmp_path: Path, case: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
@@ -194,7 +184,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_whole(
     try:
         code, _, error = run(script, "--case", case, "--out", disk / "made")
         assert code == 1
-        assert re.fullmatch(rf"error: {disk}/made[^ ]*: (.* )?{told}\n", error), error
+        assert re.fullmatch(rf"error: {disk}/made[^ ]*: No space left on device\n", error), error
         assert not (disk / "made.manifest.json").exists()
         assert "HDF5" in case or not (disk / "made" / "large").exists()
         assert (disk / "made.unfinished.json").exists()

@@ -112,6 +112,17 @@ def test_errors_without_a_name_get_one(tmp_path: Path) -> None:
         (tmp_path / "nowhere").read_text()
 
 
+def test_errors_of_a_file_that_grows_name_the_file(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    with pytest.raises(PermissionError) as told, atomic_path(made) as temporary:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(temporary))
+    assert told.value.filename == str(made)
+    made.mkdir()
+    with pytest.raises(IsADirectoryError) as told, atomic_path(made) as temporary:
+        temporary.touch()
+    assert (told.value.filename, told.value.filename2) == (str(made), None)
+
+
 MOUNTS = """\
 22 1 0:20 / / rw,relatime - ext4 /dev/vda rw
 30 22 0:21 / /home rw,relatime shared:5 - {} server:/home {}

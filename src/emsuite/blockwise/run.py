@@ -24,7 +24,7 @@ from emsuite.blockwise.grid import Block, BlockGrid
 from emsuite.blockwise.slurm import SlurmLauncher
 from emsuite.blockwise.worker import Work, be_worker
 from emsuite.common.errors import BadInput, EmsuiteError, RunFailed
-from emsuite.common.files import atomic_path
+from emsuite.common.files import atomic_path, has_content
 from emsuite.common.progress import progress
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run_blocks(
             for which `process.is_whole(block)`, if that method exists, is false is processed again.
         workers: Who processes the blocks. The result does not depend on it.
         done_folder: The folder for markers and error reports. For Slurm, all machines must share it.
-        retries: How often to repeat a block after an exception; an EmsuiteError ends the run at once.
+        retries: How often to repeat a block after an exception; an EmsuiteError or a full disk ends the run at once.
         run: The id of the run (`Output.run`), which the markers hold. Blocks of another run do not count.
 
     Raises:
@@ -199,8 +199,10 @@ def _failure(
     name: str, work: Work, unfinished: Sequence[int], waiting: Sequence[int], retries: int, crash: str
 ) -> EmsuiteError:
     """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
-    if work.refusal_report().exists():
-        report = json.loads(work.refusal_report().read_text())
+    if (refusal := work.refusal_report()).exists():
+        if not has_content(refusal):
+            return RunFailed(f"{name}: {_why_silent(work.folder)}")
+        report = json.loads(refusal.read_text())
         kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
         return kind(report["error"])
     if not work.folder.exists() or not set(unfinished) <= set(waiting):

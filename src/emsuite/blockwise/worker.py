@@ -5,6 +5,7 @@ killed, never counts as done.
 """
 
 import contextlib
+import errno
 import os
 import pickle
 import sys
@@ -17,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 from emsuite.blockwise.gateway import ADDRESS, SECRET, Gateway
 from emsuite.blockwise.slurm import began_mark, finished_mark
-from emsuite.common.errors import EmsuiteError
+from emsuite.common.errors import EmsuiteError, of_file_system
 from emsuite.common.files import write_json
 from emsuite.common.process import keep_memory, set_up_process, silent_stdout, take_out_of_environment
 
 if TYPE_CHECKING:
     # imports NumPy, which must not be loaded before `set_up_process`
     from emsuite.blockwise.grid import Block, BlockGrid
+
+
+_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of a disk that a second try does not mend: it is full, a user's share of it is, or it is read only."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,22 @@ class Work:
             self.process(self.grid.block(index))
             self.done_marker(index).write_text(self.run)
         except EmsuiteError as error:
-            self._report(self.refusal_report(), {"error": str(error), "exit_code": error.exit_code})
+            self._refuse(str(error), error.exit_code)
             return False
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _HOPELESS:
+                self._refuse(*of_file_system(error))
+                return False
             lines = traceback.format_exc()
             self._report(self.failure_report(index), {"error": f"{type(error).__name__}: {error}", "traceback": lines})
             return False
         return True
+
+    def _refuse(self, error: str, exit_code: int) -> None:
+        """End the run. On a full disk there may be room for the report's name alone, which ends it, too."""
+        self._report(self.refusal_report(), {"error": error, "exit_code": exit_code})
+        with contextlib.suppress(OSError):
+            self.refusal_report().touch()
 
     @staticmethod
     def _report(path: Path, content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -27,17 +28,16 @@ GOING = ".emsuite.removed"
 def naming(path: Path) -> Iterator[None]:
     """Within the block, name `path` in errors of the file system that name no file, such as that of a full disk.
 
-    HDF5 tells of a full disk in words alone, NumPy of a file that was cut in an OSError without a number.
+    HDF5 tells of a full disk in words alone, NumPy in an OSError without a number: `4096 requested and 96 written`.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         full = os.strerror(errno.ENOSPC)
-        if full in str(error) and getattr(error, "strerror", None) != full:
+        is_full = re.search(rf"{full}|requested and \d+ written", str(error))
+        if is_full and getattr(error, "strerror", None) != full:
             raise OSError(errno.ENOSPC, full, str(path)) from error
         if isinstance(error, OSError) and error.filename is None:
-            if type(error) is OSError and error.errno is None:
-                raise OSError(errno.EIO, f"{error}; is the disk full?", str(path)) from error
             error.filename = str(path)
         raise
 
@@ -54,6 +54,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+    except OSError as error:
+        if error.filename == str(temporary):  # a name that nobody knows
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
