@@ -13,7 +13,10 @@ import torch
 
 from builders import ROOT
 from emsuite.common.errors import BadInput
+from emsuite.common.files import remove
 from emsuite.common.outputs import manifest_path, read_manifest, unfinished_path
+from emsuite.common.state.lock import OutputInUse
+from emsuite.common.state.ownership import mark_path
 from emsuite.config.network import NetworkConfig, build_network
 from emsuite.io.compression import read_compression
 from emsuite.io.volume import Volume, array_names, create_volume, open_volume
@@ -142,6 +145,38 @@ def test_a_stopped_run_continues_to_the_same_bytes(
     assert digest(out) == digest(tmp_path / "whole.hdf")
     assert manifest_path(out).exists()
     assert not unfinished_path(out).exists()
+
+
+def in_use(lock: Path, out: Path) -> None:
+    raise OutputInUse(f"{out}: another run writes it")
+
+
+@pytest.mark.parametrize("left", ["all of it", "its mark"])
+def test_tiles_of_a_run_that_was_killed_behind_its_manifest_go(
+    tmp_path: Path, made: Network, raw: Volume, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    out, tiles = tmp_path / "p.hdf", tmp_path / "p.hdf.unfinished.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(output_file, "_remove_tiles", lambda tiles: None)
+        predict(out, made, raw)
+    if left == "its mark":
+        manifest_path(tiles).unlink()
+        remove(tiles)
+    before = digest(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(output_file, "owned", in_use)
+        assert not predict(out, made, raw)
+    assert mark_path(tiles).exists()
+    assert not predict(out, made, raw)
+    assert sorted(path.name for path in tmp_path.iterdir() if "unfinished" in path.name) == []
+    assert digest(out) == before
+
+
+def test_tiles_of_another_program_stay(tmp_path: Path, made: Network, raw: Volume) -> None:
+    predict(tmp_path / "p.hdf", made, raw)
+    (tmp_path / "p.hdf.unfinished.zarr").mkdir()
+    assert not predict(tmp_path / "p.hdf", made, raw)
+    assert (tmp_path / "p.hdf.unfinished.zarr").exists()
 
 
 def test_other_settings_replace_the_file(tmp_path: Path, made: Network, raw: Volume) -> None:

@@ -10,6 +10,7 @@ while.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import numpy as np
 from emsuite.common.errors import BadInput
 from emsuite.common.files import remove
 from emsuite.common.geometry import Roi
-from emsuite.common.outputs import is_finished, output
+from emsuite.common.outputs import is_finished, lock_path, output, unfinished_path
+from emsuite.common.state.lock import OutputInUse, owned
 from emsuite.common.state.origins import manifest_path
+from emsuite.common.state.ownership import mark_path
 from emsuite.data.copied_blocks import compare
 from emsuite.io.compression import ZSTD
 from emsuite.io.single_file import plan_array, writing_arrays
@@ -67,6 +70,7 @@ def predict_into(
     of_file = decided | {"file": "hdf5"}
     upgrade = same_weights(of_file)
     if is_finished(out, of_file, upgrade):
+        _remove_left_tiles(out, tiles)
         return False
     with output(out, of_file, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint):
         predict_to(tiles, decided, inputs, predictor, raw, roi, workers, request)
@@ -106,7 +110,14 @@ def _reader(source: Volume) -> Callable[[tuple[slice, ...]], np.ndarray]:
     return read
 
 
+def _remove_left_tiles(out: Path, tiles: Path) -> None:
+    """Remove the tiles of a run that was killed behind the manifest of its file, unless another run writes."""
+    if any(path.exists() for path in (manifest_path(tiles), mark_path(tiles))):
+        with suppress(OutputInUse, OSError), owned(lock_path(out), out):
+            if not unfinished_path(out).exists():
+                _remove_tiles(tiles)
+
+
 def _remove_tiles(tiles: Path) -> None:
-    marks = [tiles.with_name(f".{tiles.name}{ending}") for ending in (".emsuite", ".lock")]
-    for path in (manifest_path(tiles), tiles, *marks):
+    for path in (manifest_path(tiles), tiles, mark_path(tiles), lock_path(tiles)):
         remove(path)
