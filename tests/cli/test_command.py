@@ -64,6 +64,12 @@ def main(case, number, out):
     if case == "sleep":
         print("ready", flush=True)
         time.sleep(60)
+    if case == "sleep while a class is made":
+        class Slow:
+            def __set_name__(self, owner, name):
+                print("ready", flush=True)
+                time.sleep(60)
+        type("Made", (), {"slow": Slow()})
     if case == "fill":
         with output(out, {}):
             out.mkdir()
@@ -160,8 +166,9 @@ def test_a_bug_is_not_hidden(script: Path, case: str) -> None:
     assert "Traceback" in error
 
 
-def test_an_interrupt_is_one_line(script: Path) -> None:
-    command = [sys.executable, script, "--case", "sleep"]
+@pytest.mark.parametrize("case", ["sleep", "sleep while a class is made"])
+def test_an_interrupt_is_one_line(script: Path, case: str) -> None:
+    command = [sys.executable, script, "--case", case]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

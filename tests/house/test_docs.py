@@ -253,7 +253,7 @@ def test_every_key_of_domain_transfer_is_documented() -> None:
 def test_every_key_of_domain_transfers_networks_is_documented() -> None:
     documented = tables(DOCS / "transfer_networks.md")
     kinds = list(settings_within(GeneratorSettings | DiscriminatorSettings))
-    assert len(kinds) == 6
+    assert len(kinds) == 7
     for model in kinds:
         check_table(documented[f"`kind: {get_args(model.model_fields['kind'].annotation)[0]}`"], model)
     check_table(documented["`prior`"], Prior)

@@ -50,6 +50,8 @@ class StageCommand(click.Command):
         except ModuleNotFoundError as error:
             fail(f"this Python lacks the package {error.name}; expected what requirements.lock pins", 1)
         except (MemoryError, OSError, RuntimeError) as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps it where a class is made
+                fail("interrupted", 130)
             if (ending := _explain(error)) is None:
                 raise
             fail(*ending)

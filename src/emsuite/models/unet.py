@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from emsuite.common import device
 from emsuite.common.arrays import Shape
+from emsuite.models.activations import elu
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
 from emsuite.models.unet_settings import UNetSettings, trace
@@ -36,7 +37,7 @@ _POOL: dict[tuple[str, int], Callable[..., Tensor]] = {
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "leaky_relu": functional.leaky_relu,
-    "elu": functional.elu,
+    "elu": elu,
     "gelu": functional.gelu,
 }
 _USUAL = {"norm": "none", "stem": None, "padding": "valid", "upsample": "transposed", "skip": "concatenate",

@@ -16,6 +16,7 @@ KINDS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     ("resnet", {"width": 2, "blocks": 1}, (3, 8, 12)),
     ("resnet", {"width": 2, "blocks": 1, "dims": 3}, (8, 8, 12)),
     ("skip_unet", {"width": 2, "levels": 3}, (3, 8, 16)),
+    ("residual_unet", {"widths": [8, 16], "downsample_factors": [[1, 2, 2]], "kernels": [[1, 3, 3]] * 2}, (3, 9, 11)),
     ("unet", {"unet": {"num_fmaps": 2, "downsample_factors": [[1, 2, 2]], "padding": "same"}}, (3, 8, 10)),
 ]
 
@@ -49,6 +50,11 @@ def test_any_unet_of_the_suite_is_a_generator() -> None:
         ("resnet", {"dims": 3, "downsample_factors": [[2, 2]]}, "expected 3 numbers, 1 or 2 each"),
         ("resnet", {"downsample_factors": [[3, 3]]}, "less than or equal to 2"),
         ("resnet", {"tile_margin": [1, 0, 0]}, "expected 0 along z: sections stand alone"),
+        ("residual_unet", {"widths": [8]}, "downsample_factors list 4, expected 0 for 1 widths"),
+        ("residual_unet", {"widths": [8, 12]}, "multiple of 8"),
+        ("residual_unet", {"kernels": [[3, 3, 3]]}, "kernels list 1, expected 5"),
+        ("residual_unet", {"kernels": [[1, 3]] * 5}, "kernels: expected 3 numbers each"),
+        ("residual_unet", {"kernels": [[1, 3, 5]] * 5}, "1 or 3"),
         ("skip_unet", {"levels": 1}, "greater than or equal to 2"),
         ("valid_unet", {"dropout": 1.0}, "less than 1"),
         ("unet", {"unet": {"downsample_factors": [[2, 2]]}}, "expected factors of 3 axes"),

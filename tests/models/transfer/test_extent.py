@@ -8,13 +8,17 @@ import torch
 from emsuite.models.transfer.extent import Extent
 from models.transfer.networks import generator, noise
 
+FLAT = {"dims": 2, "norm": "none"}
+RESIDUAL = {"widths": [8, 8, 8], "norm": "none", "squeeze": False, "downsample_factors": [[1, 2, 2], [1, 2, 2]],
+            "kernels": [[1, 3, 3], [1, 3, 1], [1, 1, 3]]}  # fmt: skip
 NETWORKS: list[tuple[str, dict[str, Any]]] = [
-    ("valid_unet", {"width": 2}),
-    ("resnet", {"width": 1, "blocks": 1, "norm": "none"}),
-    ("resnet", {"width": 1, "blocks": 3, "norm": "none", "upsample": "resize"}),
-    ("resnet", {"width": 1, "blocks": 2, "norm": "none", "padding": "zeros", "downsample_factors": [[2, 2]]}),
-    ("skip_unet", {"width": 1, "levels": 2, "norm": "none"}),
-    ("skip_unet", {"width": 1, "levels": 4, "norm": "none"}),
+    ("valid_unet", {"dims": 2, "width": 2}),
+    ("resnet", FLAT | {"width": 1, "blocks": 1}),
+    ("resnet", FLAT | {"width": 1, "blocks": 3, "upsample": "resize"}),
+    ("resnet", FLAT | {"width": 1, "blocks": 2, "padding": "zeros", "downsample_factors": [[2, 2]]}),
+    ("skip_unet", FLAT | {"width": 1, "levels": 2}),
+    ("skip_unet", FLAT | {"width": 1, "levels": 4}),
+    ("residual_unet", RESIDUAL),
 ]
 
 
@@ -28,13 +32,15 @@ def test_layers_on_paper() -> None:
     assert Extent(26, 1, 1).convolved(3).convolved(3).transposed(4, 2, 1) == Extent(44, 3, 3)
     assert Extent(5).transposed(3, 2, 1, 1) == Extent(10, 0, 1)
     assert Extent(5, 1, 2).repeated(2) == Extent(10, 2, 4)
+    assert Extent(5, 1, 2).interpolated(2) == Extent(9, 2, 4)
+    assert Extent(5, 1, 2).interpolated(1) == Extent(5, 1, 2)
     assert Extent(8, 1, 1).joined(Extent(12, 4, 1)) == Extent(8, 2, 1)
     assert Extent(2).convolved(4).size < 1
 
 
 @pytest.mark.parametrize(("kind", "keys"), NETWORKS)
 def test_exactly_the_voxels_told_depend_on_the_border(kind: str, keys: dict[str, Any]) -> None:
-    network = generator(kind, dims=2, **keys)
+    network = generator(kind, **keys)
     for weight in network.parameters():
         weight.data = weight.data.abs() * 5 + 0.01  # so that nothing cancels, and no activation is cut off
     stride = network.stride[2]
@@ -55,7 +61,7 @@ def test_exactly_the_voxels_told_depend_on_the_border(kind: str, keys: dict[str,
 
 @pytest.mark.parametrize(("kind", "keys"), NETWORKS)
 def test_a_single_voxel_reaches_about_as_far_as_the_context(kind: str, keys: dict[str, Any]) -> None:
-    network = generator(kind, dims=2, **keys)
+    network = generator(kind, **keys)
     field, n = network.receptive_field, network.smallest[2] + 40 * network.stride[2]
     x = noise(1, 1, 1, network.smallest[1], n)
     with torch.no_grad():

@@ -9,18 +9,20 @@ from torch import Tensor
 from emsuite.models.crop import centre_crop
 from models.transfer.networks import generator, noise
 
-TILED: list[tuple[str, dict[str, Any]]] = [
+_KINDS: list[tuple[str, dict[str, Any]]] = [
     ("valid_unet", {"width": 2}),
     ("resnet", {"width": 2, "blocks": 1, "norm": "none"}),
     ("resnet", {"width": 2, "blocks": 1, "norm": "none", "upsample": "resize"}),
     ("skip_unet", {"width": 2, "levels": 3, "norm": "none"}),
 ]
+_RESIDUAL = {"widths": [8, 8, 8], "downsample_factors": [[1, 2, 2], [2, 2, 2]], "norm": "none", "squeeze": False,
+             "kernels": [[1, 3, 3], [1, 3, 3], [3, 3, 3]]}  # fmt: skip
+TILED = [(kind, keys | {"dims": dims}) for kind, keys in _KINDS for dims in (2, 3)] + [("residual_unet", _RESIDUAL)]
 
 
 @pytest.mark.parametrize(("kind", "keys"), TILED)
-@pytest.mark.parametrize("dims", [2, 3])
-def test_stitched_equals_whole(kind: str, keys: dict[str, Any], dims: int) -> None:
-    network = generator(kind, dims=dims, **keys)
+def test_stitched_equals_whole(kind: str, keys: dict[str, Any]) -> None:
+    network = generator(kind, **keys)
     field = network.receptive_field
     assert network.is_local
     tile, least = field.smallest[2] + field.stride[2], network.smallest[:2]
@@ -42,7 +44,7 @@ def test_stitched_equals_whole(kind: str, keys: dict[str, Any], dims: int) -> No
 
 def test_the_smallest_tile_yields_a_whole_stride() -> None:
     for kind, keys in TILED:
-        network = generator(kind, dims=3, **keys)
+        network = generator(kind, **keys)
         field = network.receptive_field
         step = field.step(field.smallest)
         assert all(n >= s for n, s in zip(step, field.stride, strict=True))

@@ -31,6 +31,26 @@ def test_reflection_of_slices_is_the_same() -> None:
     torch.testing.assert_close(*gradients)
 
 
+def test_a_repeated_border_and_that_of_slices_are_the_same() -> None:
+    x = noise(2, 3, 2, 4, 5).requires_grad_()
+    expected = x[:, :, :, [0, 0, 1, 2, 3, 3]][..., [0, 0, 0, 1, 2, 3, 4, 4, 4]]
+    weights = noise(*expected.shape)
+    (slope,) = torch.autograd.grad((expected * weights).sum(), x)
+    for function in (layers.repeat_border, layers.repeat_border_by_slices):
+        found = function(x, (0, 1, 2))
+        assert torch.equal(found, expected)
+        torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), x)[0], slope)
+
+
+def test_interpolation_is_torch_s_with_ends_in_their_places() -> None:
+    x = noise(2, 3, 2, 4, 5)
+    for shape in ((3, 7, 9), (2, 4, 5), (5, 3, 8), (1, 1, 1)):
+        expected = torch.nn.functional.interpolate(x, shape, mode="trilinear", align_corners=True)
+        torch.testing.assert_close(layers.interpolated(x, shape), expected)
+    one = layers.interpolated(x[:, :, :1, :1, :1], (1, 2, 3))
+    torch.testing.assert_close(one, x[:, :, :1, :1, :1].expand(one.shape))
+
+
 def test_instance_norm() -> None:
     x = 3 * noise(2, 3, 4, 5, 6) + 7
     torch.testing.assert_close(layers.normalize(x, "instance"), normalized(x))

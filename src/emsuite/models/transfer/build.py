@@ -9,11 +9,13 @@ from emsuite.models.network import Network
 from emsuite.models.transfer.generator import Generator
 from emsuite.models.transfer.patch import PatchDiscriminator
 from emsuite.models.transfer.prior import FrozenPrior
+from emsuite.models.transfer.residual_unet import ResidualUNet
 from emsuite.models.transfer.resnet import ResNet
 from emsuite.models.transfer.settings import (
     DiscriminatorSettings,
     GeneratorSettings,
     PatchSettings,
+    ResidualUNetSettings,
     ResNetSettings,
     SkipUNetSettings,
     UNetGeneratorSettings,
@@ -33,6 +35,8 @@ def build_generator(settings: GeneratorSettings, heads: Mapping[str, int]) -> Ge
         return Network(settings.unet, 1, heads)
     if isinstance(settings, ResNetSettings):
         return ResNet(settings, heads)
+    if isinstance(settings, ResidualUNetSettings):
+        return ResidualUNet(settings, heads)
     return SkipUNet(settings, heads) if isinstance(settings, SkipUNetSettings) else ValidUNet(settings, heads)
 
 

@@ -37,6 +37,10 @@ class Extent:
         """Return the extent behind a repetition of each voxel."""
         return Extent(self.size * factor, self.before * factor, self.behind * factor)
 
+    def interpolated(self, factor: int) -> "Extent":
+        """Return the extent behind an interpolation that keeps the first and the last voxel in their places."""
+        return Extent((self.size - 1) * factor + 1, self.before * factor, self.behind * factor)
+
     def joined(self, skip: "Extent") -> "Extent":
         """Return the extent of these voxels with the centre of `skip`, which is as large or larger, beside them."""
         cut = (skip.size - self.size) // 2

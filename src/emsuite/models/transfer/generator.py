@@ -36,7 +36,7 @@ class Generator(nn.Module):
     """
 
     heads: nn.ModuleDict
-    """The last convolution of each head."""
+    """The last convolution of each head, where each has one of its own."""
 
     @property
     def finest_width(self) -> int:

@@ -86,6 +86,36 @@ def reflect_by_slices(x: Tensor, width: int, dims: int) -> Tensor:
     return x
 
 
+def repeat_border(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return (N, C, Z, Y, X) with its first and last voxels repeated `widths` times at both ends of z, y and x."""
+    if not x.is_cuda:
+        z, y, x_ = widths
+        return functional.pad(x, (x_, x_, y, y, z, z), mode="replicate") if any(widths) else x
+    return repeat_border_by_slices(x, widths)
+
+
+def repeat_border_by_slices(x: Tensor, widths: Sequence[int]) -> Tensor:
+    """Return what `repeat_border` returns: on a GPU torch's own gradients differ from run to run."""
+    for axis, width in enumerate(widths, start=2):
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+        x = torch.cat([first] * width + [x] + [last] * width, axis) if width else x
+    return x
+
+
+def interpolated(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return (N, C, Z, Y, X) at `shape` voxels, linear between voxels; the first and the last keep their places.
+
+    It is torch's trilinear interpolation with `align_corners`, as products of matrices: their gradients are the same
+    from run to run on a GPU, too.
+    """
+    for axis, n in enumerate(shape, start=2):
+        if (length := x.shape[axis]) != n:
+            at = torch.linspace(0, length - 1, n, dtype=torch.float64)
+            weights = (1 - (at[:, None] - torch.arange(length)).abs()).clamp(min=0)
+            x = torch.tensordot(x, weights.to(x), ([axis], [1])).movedim(-1, axis)
+    return x
+
+
 def as_images(x: Tensor, dims: int) -> Tensor:
     """Return (N, C, Z, Y, X) as (N * Z, C, Y, X) for 2-D networks, as it is for others."""
     return x if dims == 3 else x.movedim(2, 1).flatten(0, 1)

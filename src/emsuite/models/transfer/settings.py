@@ -1,14 +1,16 @@
 """The networks of domain transfer as settings: `generator` and `discriminator`, each told by its `kind`.
 
-kind         what                                                           source
-valid_unet   generator without padding, 3-D or 2-D                          janelia-flyem/transfer_em
-resnet       generator of residual blocks                                   Zhu et al. 2017 (CycleGAN)
-skip_unet    generator with a skip connection at every level                Isola et al. 2017 (pix2pix)
-unet         any U-Net of the suite as generator, with several heads        Lauenburg et al. 2023 (CySGAN)
-valid        discriminator without padding, with or without a prior         janelia-flyem/transfer_em
-patch        PatchGAN, a discriminator of overlapping patches               Isola et al. 2017 (pix2pix)
+kind           what                                                           source
+valid_unet     generator without padding, 3-D or 2-D                          janelia-flyem/transfer_em
+resnet         generator of residual blocks                                   Zhu et al. 2017 (CycleGAN)
+skip_unet      generator with a skip connection at every level                Isola et al. 2017 (pix2pix)
+residual_unet  generator of residual blocks with squeeze and excitation       Lauenburg et al. 2023 (CySGAN)
+unet           any U-Net of the suite as generator                            see `unet_settings`
+valid          discriminator without padding, with or without a prior         janelia-flyem/transfer_em
+patch          PatchGAN, a discriminator of overlapping patches               Isola et al. 2017 (pix2pix)
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -23,6 +25,11 @@ Dims = Literal[2, 3]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Margin = tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt]
 Factor = tuple[Annotated[int, Field(ge=1, le=2)], ...]
+Kernel = tuple[Literal[1, 3], ...]
+_MARGIN = (
+    "voxels at each border of a tile that a prediction leaves out, z y x; with less than the default, all that the "
+    "padding reaches, tiles need blending"
+)
 
 
 class ValidUNetSettings(Settings):
@@ -44,11 +51,7 @@ class Padded(Settings):
     dims: Dims = Field(2, description="2: each section on its own")
     norm: Norm = Field("instance", description="instance: mean 0 and variance 1 of each channel of each sample")
     dropout: Dropout = Field(0.0, description="share of values set to 0; the published option is 0.5")
-    tile_margin: Margin | None = Field(
-        None,
-        description="voxels at each border of a tile that a prediction leaves out, z y x; with less than the default, "
-        "all that the padding reaches, tiles need blending",
-    )
+    tile_margin: Margin | None = Field(None, description=_MARGIN)
 
     @model_validator(mode="after")
     def _margin_of_sections(self) -> "Padded":
@@ -92,6 +95,52 @@ class SkipUNetSettings(Padded):
     levels: Annotated[int, Field(ge=2, le=12)] = Field(
         8, description="steps down, by 2 each: 8 is pix2pix's unet_256, 7 its unet_128"
     )
+
+
+class ResidualUNetSettings(Settings):
+    """CySGAN's generator: a residual U-Net with squeeze and excitation, UNet3D of PyTorch Connectomics; 3-D."""
+
+    kind: Literal["residual_unet"]
+    widths: Annotated[tuple[Annotated[Width, Field(multiple_of=8)], ...], Field(min_length=1, max_length=12)] = Field(
+        (32, 64, 96, 128, 160), description="feature maps of each level, the finest first, multiples of 8"
+    )
+    downsample_factors: Annotated[tuple[Factor, ...], Field(max_length=11)] = Field(
+        ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2)), description="factor of each step down, 1 or 2 along z, y, x"
+    )
+    kernels: Annotated[tuple[Kernel, ...], Field(max_length=12)] = Field(
+        ((1, 3, 3), (1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        description="kernel of the convolution into each level, 1 or 3 along z, y, x; those of the blocks are 1x3x3",
+    )
+    norm: Literal["group", "none"] = Field("group", description="group: of 8 groups of channels of each sample")
+    squeeze: bool = Field(True, description="squeeze and excitation in each block")
+    non_local: bool = Field(
+        False, description="UNetPlus3D: the coarsest level sees all of itself, and is added at all others"
+    )
+    activation: Literal["elu", "leaky_relu", "relu"] = Field("elu", description="leaky_relu has the slope 0.2")
+    tile_margin: Margin | None = Field(None, description=_MARGIN)
+
+    @property
+    def stride(self) -> Shape:
+        """The product of all factors, z y x."""
+        z, y, x = (math.prod(factor[axis] for factor in self.downsample_factors) for axis in range(3))
+        return z, y, x
+
+    @property
+    def is_local(self) -> bool:
+        """See `Generator.is_local`."""
+        return self.norm == "none" and not self.squeeze and not self.non_local
+
+    @model_validator(mode="after")
+    def _levels(self) -> "ResidualUNetSettings":
+        for name, found, expected in (
+            ("downsample_factors", self.downsample_factors, len(self.widths) - 1),
+            ("kernels", self.kernels, len(self.widths)),
+        ):
+            if len(found) != expected:
+                raise ValueError(f"{name} list {len(found)}, expected {expected} for {len(self.widths)} widths")
+            if any(len(sizes) != 3 for sizes in found):
+                raise ValueError(f"{name}: expected 3 numbers each, along z, y, x")
+        return self
 
 
 class UNetGeneratorSettings(Settings):
@@ -141,6 +190,7 @@ class PatchSettings(Settings):
 
 
 GeneratorSettings = Annotated[
-    ValidUNetSettings | ResNetSettings | SkipUNetSettings | UNetGeneratorSettings, Field(discriminator="kind")
+    ValidUNetSettings | ResNetSettings | SkipUNetSettings | ResidualUNetSettings | UNetGeneratorSettings,
+    Field(discriminator="kind"),
 ]
 DiscriminatorSettings = Annotated[ValidDiscriminatorSettings | PatchSettings, Field(discriminator="kind")]
