@@ -210,6 +210,29 @@ def test_a_wrong_configuration_is_named(config: dict, message: str) -> None:
         load_plan(config, ROOT)
 
 
+@pytest.mark.parametrize("which", ["train", "test"])
+@pytest.mark.parametrize(
+    ("roi", "message"),
+    [
+        ("3:80,:,:", "does not lie on the voxels"),
+        ("80:0,:,:", "'80:0' is empty"),
+        ("0:168,:,:", r"covers \[0:160.* was asked for"),
+    ],
+)
+@pytest.mark.parametrize("name", ["cube.zarr", "cube.h5"])
+def test_a_region_that_cannot_be_is_refused_before_anything_runs(
+    tmp_path: Path, name: str, which: str, roi: str, message: str
+) -> None:
+    raw, good = np.zeros((20, 8, 8), np.uint8), tmp_path / "cube.zarr"
+    write_array(good / "volumes/raw", raw)
+    if name == "cube.h5":
+        write_hdf5(tmp_path / name, {"volumes/raw": (raw, {"resolution": [8.0] * 3})}, {})
+    config = FIB25 | {"train": str(good), "test": str(good)}
+    assert load_plan(config | {which: f"{good}@0:80,:,:"}, ROOT).parts
+    with pytest.raises(BadInput, match=message):
+        load_plan(config | {which: f"{tmp_path / name}@{roi}"}, ROOT)
+
+
 def test_hdf5_files_of_a_data_set_are_made_and_masked_as_they_are_read(tmp_path: Path) -> None:
     plan = load_plan({"dataset": "cremi_phantom", "network": "small", "data": str(tmp_path)}, ROOT)
     train, test = (tmp_path / f"funke/cremi_phantom/training/sections-{name}.hdf" for name in ("train", "test"))

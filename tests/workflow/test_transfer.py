@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,9 +27,9 @@ VOLUMES = ("labelled", "other", "test")
 def given(tmp_path: Path) -> dict[str, Any]:
     """The least that a plan asks for, with volumes that are there."""
     for name in VOLUMES:
-        (tmp_path / name).mkdir()
+        write_array(tmp_path / f"{name}.zarr/volumes/raw", np.zeros((20, 8, 8), np.uint8))
     return {"data_name": "mine", "transfer": "fib25/ccgan_vanilla_small", "segmenter": "fib25/instances"} | {
-        name: str(tmp_path / name) for name in VOLUMES
+        name: str(tmp_path / f"{name}.zarr") for name in VOLUMES
     }
 
 
@@ -72,6 +73,9 @@ def test_blocks_may_be_jobs_of_slurm(given: dict[str, Any]) -> None:
         ({"set": ["gamma=2"]}, "set: are keys of `look`"),
         ({"look": "second_look", "set": ["gamm=2"]}, "gamm"),
         ({"labelled_roi": "0:80"}, "labelled_roi"),
+        ({"labelled_roi": "0:84,:,:"}, r"labelled.zarr/volumes/raw: \[0:84.*does not lie on the voxels"),
+        ({"other_roi": "80:0,:,:"}, "'80:0' is empty"),
+        ({"test_roi": "0:168,:,:"}, r"test.zarr/volumes/raw: covers \[0:160.* was asked for"),
         ({"labelled_roi": {"0:80,:,": 4}}, "labelled_roi"),
         ({"data_name": "../mine"}, "data_name"),
         ({"arms": []}, "arms"),

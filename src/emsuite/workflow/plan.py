@@ -19,6 +19,7 @@ from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
 from emsuite.config.trained_with import weight_settings
 from emsuite.data.labels_mask import is_known_without_mask, masks_path
+from emsuite.io.regions import parse_roi
 from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.head import Head
@@ -131,15 +132,13 @@ class WorkflowPlan:
 
     def config_of(self, network: str) -> NetworkConfig:
         """Return the configuration of a network of the data set."""
-        is_own = network == self.network_name
-        return self.network if is_own else load_network(self.project / self.networks / network)
+        return self.network if network == self.network_name else load_network(self.project / self.networks / network)
 
     def validation_parts(self, network: str) -> list[VolumePart]:
         """Return the held-out parts that the training of a network validates on; none without validation."""
         validation = self.config_of(network).training.validation
-        if validation is None:
-            return []
-        return list(validation.data) or self._in_data(self.split.validation or self.split.test)
+        chosen = self.split.validation or self.split.test
+        return [] if validation is None else list(validation.data) or self._in_data(chosen)
 
     def validation_options(self, network: str) -> list[str]:
         """Return the options of training scripts that name these parts."""
@@ -309,6 +308,8 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
         for_snakemake(part.volume)
     except ValueError as error:
         raise BadInput(f"{part.volume}: {error}") from None
+    if part.roi and all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
+        parse_roi(part.roi, open_volume(part.volume / RAW))
     if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
         return
     open_volume(part.volume / RAW)

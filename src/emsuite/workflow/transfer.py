@@ -21,7 +21,8 @@ from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.trained_with import IfChanged
 from emsuite.data.derived.degradations import DEGRADATIONS
-from emsuite.io.volume import LABELS, MASK, RAW, holds_array
+from emsuite.io.regions import parse_roi
+from emsuite.io.volume import LABELS, MASK, RAW, holds_array, open_volume
 from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.segmentation.settings import ScoringSettings, SegmentationSettings
 from emsuite.targets.heads import instance_heads
@@ -207,9 +208,11 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: 
         )
     if "own" in settings.arms and settings.look is None:
         raise BadInput(f"{where}: arms: own needs the labelled volume in look B, expected `look`, which makes it")
-    for key in ("labelled", "other", "test"):
-        if reads_volumes and not Path(getattr(settings, key)).exists():
-            raise BadInput(f"{where}: {key}: {getattr(settings, key)} is not there; fetch it, or name another volume")
+    for key in ("labelled", "other", "test") if reads_volumes else ():
+        volume = Path(getattr(settings, key))
+        if not volume.exists():
+            raise BadInput(f"{where}: {key}: {volume} is not there; fetch it, or name another volume")
+        parse_roi(getattr(settings, f"{key}_roi"), open_volume(volume / RAW))
     if settings.look:
         load(DEGRADATIONS[settings.look], overrides=settings.set)
     elif settings.set:
