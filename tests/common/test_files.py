@@ -11,6 +11,8 @@ import pytest
 
 from emsuite.common.files import (
     atomic_path,
+    file_of,
+    is_there,
     naming,
     remove,
     remove_parts_below,
@@ -103,6 +105,14 @@ def test_remove_takes_files_folders_and_links_but_not_what_they_point_to(tmp_pat
     for path in (file, folder, tmp_path / "never there"):
         remove(path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_path_may_lead_into_a_file(tmp_path: Path) -> None:
+    (tmp_path / "cube.h5").touch()
+    assert file_of(tmp_path / "cube.h5") == file_of(tmp_path / "cube.h5/volumes/raw") == tmp_path / "cube.h5"
+    assert file_of(tmp_path) is file_of(tmp_path / "gone.h5/raw") is None
+    there = ("", "cube.h5", "cube.h5/volumes/raw", "gone.h5", "gone.h5/raw")
+    assert [is_there(tmp_path / name) for name in there] == [True, True, True, False, False]
 
 
 def test_errors_without_a_name_get_one(tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ def test_a_report_can_be_published(tmp_path, monkeypatch):
         text = report(tmp_path, evaluation(row(0.1, 2.5)), **more)
         assert [word for word in ("jane", str(tmp_path), "hunter2", "private") if word in text] == []
         assert "python view.py --raw v.zarr/raw" in text
+        assert "Put in the folders of files outside the project" in text
+    inside = report(tmp_path, evaluation(row(0.1, 2.5)), **more | {"viewer": ["python", "view.py", "--raw", "v.zarr"]})
+    assert "Put in the folders" not in inside
 
 
 def test_a_best_threshold_at_the_end_of_the_sweep_is_pointed_out(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from emsuite.common.errors import BadInput
+from emsuite.io.single_file import write_hdf5
 from emsuite.io.volume import create_volume
 from emsuite.visualization.contents import data_layers, newest_snapshot, result_layers, snapshot_columns
 
@@ -145,6 +146,15 @@ def test_results_are_shown_as_far_as_they_are_there(cube: Path, tmp_path: Path) 
     assert [layer.name for layer in layers] == ["raw", "affs", "segmentation", "labels"]
     assert layers[0].volume.path == cube / "volumes/raw"
     assert layers[2].volume.path == labels
+
+
+def test_raw_of_a_file_is_shown_as_that_of_a_folder(tmp_path: Path) -> None:
+    put(tmp_path / "prediction.zarr/affs", 3)
+    write_hdf5(tmp_path / "cube.h5", {"volumes/raw": (np.zeros((2, 3, 4), np.uint8), {"resolution": [8.0] * 3})}, {})
+    for path, shown in (("cube.h5/volumes/raw", ["raw", "affs"]), ("gone.h5/volumes/raw", ["affs"])):
+        manifest = {"inputs": {"raw": {"path": str(tmp_path / path)}}}
+        (tmp_path / "prediction.zarr.manifest.json").write_text(json.dumps(manifest))
+        assert [layer.name for layer in result_layers(tmp_path, {})] == shown
 
 
 def test_unfinished_results_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

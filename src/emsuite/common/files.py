@@ -102,6 +102,16 @@ def has_content(path: Path) -> bool:
         return False
 
 
+def file_of(path: Path) -> Path | None:
+    """Return the file at a path, or the one that the path leads into, as that of an array of HDF5; None if neither."""
+    return next((part for part in (path, *path.parents) if part.is_file()), None)
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path exists, or leads into a file."""
+    return path.exists() or file_of(path) is not None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, as hexadecimal digits."""
     with open(path, "rb") as file:

@@ -24,7 +24,7 @@ from typing import Any
 
 from emsuite.common.container_image import digest as image_digest
 from emsuite.common.errors import without_secrets
-from emsuite.common.files import files_below, sha256
+from emsuite.common.files import file_of, files_below, is_there, sha256
 from emsuite.common.locked_packages import image_here
 
 _PACKAGES = (
@@ -63,8 +63,7 @@ def checksum(path: Path, read_whole: Collection[str] = ()) -> str:
         `sha256:` and the hash of a file's content; `listing:` and a hash of the names and sizes of all files in a
         folder, because a volume can be terabytes; `missing` if there is nothing.
     """
-    file = next((part for part in (path, *path.parents) if part.is_file()), None)
-    if file is not None:
+    if (file := file_of(path)) is not None:
         return "sha256:" + sha256(file)
     if not path.exists():
         return "missing"
@@ -155,7 +154,7 @@ def input_path(record: Mapping[str, Any], name: str) -> Path | None:
     """Return the path of the input `name` of a record, or None: the private one, or the public one if that is gone."""
     paths = [_inside(record, "private", "inputs", name), _inside(record, "inputs", name, "path")]
     candidates = [Path(path) for path in paths if path and isinstance(path, str)]
-    return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
+    return next((path for path in candidates if is_there(path)), candidates[0] if candidates else None)
 
 
 def recorded_checksum(record: Mapping[str, Any], name: str) -> str | None:

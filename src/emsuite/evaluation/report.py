@@ -76,6 +76,8 @@ def write_report(
         title: The heading.
         viewer: The words of a command that shows the volumes; a position (nm, z,y,x) is appended to it.
     """
+    secret_free = without_secrets(viewer)
+    public = without_paths(secret_free)
     text = render(
         "report.html",
         provenance,
@@ -88,7 +90,8 @@ def write_report(
         sections=sections,
         legend=_legend(evaluation),
         errors={kind: [error for error in errors if error.kind == kind] for kind in ("split", "merge")},
-        viewer=shlex.join(without_paths(without_secrets(viewer))),
+        viewer=shlex.join(public),
+        viewer_lacks_folders=public != list(secret_free),
         timings=timings,
     )
     write_text(path, text)

@@ -19,7 +19,7 @@ import numpy as np
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
-from emsuite.common.files import sha256
+from emsuite.common.files import file_of, sha256
 from emsuite.common.geometry import Coordinate, Roi, json_numbers
 from emsuite.io.volume import (
     LABELS,
@@ -61,7 +61,7 @@ def state(path: Path, with_numbers: bool = True) -> tuple[str, int]:
     Raises:
         BadInput: the array lies in other files too, and one of them is missing.
     """
-    if (file := _file_of(path)) is not None:
+    if (file := file_of(path)) is not None:
         abouts = [other.stat() for other in (file, *further_files(path))]
         return _text([_of(about, with_numbers) for about in abouts]), max(about.st_mtime_ns for about in abouts)
     if not path.is_dir():
@@ -207,7 +207,7 @@ def _own_attributes(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> str:
-    if (whole := _file_of(path)) is not None:  # of an HDF5 file, all arrays change together
+    if (whole := file_of(path)) is not None:  # of an HDF5 file, all arrays change together
         return "sha256:" + sha256(whole) if whole.stat().st_size <= MOST_BYTES else "too large to be read"
     files = sorted(file for file in path.rglob("*") if file.is_file())
     if sum(file.stat().st_size for file in files) > MOST_BYTES:
@@ -216,11 +216,6 @@ def _content(path: Path) -> str:
     for file in files:
         digest.update(f"{file.relative_to(path)} {sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return "sha256:" + digest.hexdigest()
-
-
-def _file_of(path: Path) -> Path | None:
-    """Return the file at a path, or the one that holds the array of that path; None for a folder, or nothing."""
-    return next((part for part in (path, *path.parents) if part.is_file()), None)
 
 
 def content_or_files(volume: Volume, roi: Roi | None = None) -> str:

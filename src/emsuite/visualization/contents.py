@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import is_there
 from emsuite.common.outputs import check_finished, read_manifest, unfinished_path
 from emsuite.common.provenance import input_path
 from emsuite.io.levels import is_coarser_level
@@ -123,7 +124,7 @@ def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> lis
     for name, (inside, kind) in _RESULTS.items():
         if path := arrays.get(name):
             layers.append(Layer(name, open_volume(path), kind))
-        elif folder is not None and (path := folder / inside if inside else _input_of(folder, name)) and path.exists():
+        elif folder is not None and (path := folder / inside if inside else _input_of(folder, name)) and is_there(path):
             layers += _layer_if_showable(name, path, kind)
     if not layers:
         raise BadInput(

@@ -18,7 +18,7 @@ from typing import Any
 
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput, without_secrets
-from emsuite.common.files import METADATA, files_below, sha256
+from emsuite.common.files import METADATA, file_of, files_below, sha256
 from emsuite.common.state.metadata import is_told, told_by
 from emsuite.common.state.written import difference
 
@@ -136,7 +136,7 @@ _finders = list[Callable[[Path], Sequence[Path]]]()
 
 
 def _files(path: Path) -> dict[Path, tuple[int, int]]:
-    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    file = file_of(path)
     behind = [further for find in _finders for further in find(path)] if file else []
     found = [file, *behind] if file else (found for found in files_below(path) if found.name not in METADATA)
     abouts = ((file, _about(file)) for file in islice(found, _MOST_FILES))

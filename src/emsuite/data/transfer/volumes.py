@@ -15,6 +15,7 @@ from emsuite.augment.resample import Source
 from emsuite.common.device import free_memory
 from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
+from emsuite.common.files import is_there
 from emsuite.common.geometry import Coordinate, Roi
 from emsuite.common.outputs import check_finished, check_whole
 from emsuite.common.provenance import checksum
@@ -151,11 +152,7 @@ def _seen(path: Path, project: Path) -> Path:
     if is_url(path):
         return path
     path = path.expanduser()
-    return project / path if not _is_there(path) and _is_there(project / path) else path
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or any(above.is_file() for above in path.parents)  # an array in a file
+    return project / path if not is_there(path) and is_there(project / path) else path
 
 
 def _opened(volume: DomainVolume, voxel_size: Coordinate, project: Path) -> _Opened:
