@@ -52,8 +52,10 @@ def find_format(path: str | Path) -> tuple[Format, str, str]:
     if image_folder.is_image_folder(path):
         return image_folder, str(path), ""
     *suffixes, last = [suffix for suffix in FORMATS if suffix.startswith(".")]
+    nothing = "" if path.exists() else ", and no file or folder is there"
     raise BadInput(
-        f"{path}: not in a {', '.join(suffixes)} or {last} container; expected a path as VOLUME.zarr/volumes/raw"
+        f"{path}: not in a {', '.join(suffixes)} or {last} container{nothing}; expected a path as "
+        "VOLUME.zarr/volumes/raw, or a folder of images"
     )
 
 
