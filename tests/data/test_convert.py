@@ -141,6 +141,17 @@ def test_a_region_chunks_and_shards(tmp_path: Path) -> None:
     assert (array.chunks, array.shards) == ((4, 8, 8), (8, 16, 16))
 
 
+def test_a_crop_does_not_name_the_sections_of_all(tmp_path: Path) -> None:
+    about = {"sections": "s0.tif to s9.tif", "missing_numbers": [4], "stain": "uranyl"}
+    source = stored(tmp_path, "zarr3", voxels_of("u1"), **about)
+    kept = {}
+    for name, roi in (("all", None), ("in plane", ":,0:32,:"), ("crop", "400:480,:,:")):
+        convert(source, tmp_path / f"{name}.zarr/raw", roi=roi)
+        attributes = open_volume(tmp_path / f"{name}.zarr/raw").attributes
+        kept[name] = {key for key in about if key in attributes}
+    assert kept == {"all": {*about}, "in plane": {*about}, "crop": {"stain"}}
+
+
 def test_blocks_are_whole_files_and_not_too_large() -> None:
     assert module._block((64, 64, 64), (1000, 1000, 1000), 8) == (256, 256, 128)
     assert module._block((64, 64, 64), (10, 1000, 1000), 8) == (64, 512, 256)

@@ -21,7 +21,7 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
     text = summary(folders, "04_segment/view.py")
     assert text.startswith("a: VOI split")
     assert "made with" not in text
-    text = summary(folders, "04_segment/view.py", {folders[0]: "held out"})
+    text = summary(folders, "04_segment/view.py", {folders[0]: "a, held out"})
     assert "a, held out: VOI split 0.500, merge 1.000, sum 1.500 bits (best at threshold 0.4)" in text
     assert "results/b/report.html" in text
     assert "04_segment/view.py results/b\n" in text
@@ -35,6 +35,13 @@ def test_skeleton_scores_and_warnings_are_told(tmp_path: Path) -> None:
     text = summary([tmp_path], "view.py")
     assert "sum 1.500 bits over skeleton nodes (best at threshold 0.4)" in text
     assert "  warning       One segment holds all.\n" in text
+
+
+def test_instances_have_no_threshold(tmp_path: Path) -> None:
+    best = {"threshold": None, "voi_split": 0.5, "voi_merge": 1.0, "voi_sum": 1.5}
+    (tmp_path / "scores.json").write_text(json.dumps({"best": best}))
+    text = summary([tmp_path], "view.py", {tmp_path: "transferred"})
+    assert text.startswith("transferred: VOI split 0.500, merge 1.000, sum 1.500 bits\n")
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:

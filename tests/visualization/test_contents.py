@@ -148,6 +148,19 @@ def test_results_are_shown_as_far_as_they_are_there(cube: Path, tmp_path: Path) 
     assert layers[2].volume.path == labels
 
 
+def test_labels_that_results_were_scored_by_are_shown(cube: Path, tmp_path: Path) -> None:
+    put(tmp_path / "segmentation.zarr/segmentation", dtype="uint64")
+    labels = str(cube / "volumes/labels/neuron_ids")
+    for content, shown in (
+        ({"provenance": {"inputs": {"labels": {"path": labels}}}}, ["segmentation", "labels"]),
+        ({"provenance": {"inputs": {"labels": {"path": labels + "_gone"}}}}, ["segmentation"]),
+        ({"provenance": 5}, ["segmentation"]),
+        ([], ["segmentation"]),
+    ):
+        (tmp_path / "scores.json").write_text(json.dumps(content))
+        assert [layer.name for layer in result_layers(tmp_path, {})] == shown
+
+
 def test_raw_of_a_file_is_shown_as_that_of_a_folder(tmp_path: Path) -> None:
     put(tmp_path / "prediction.zarr/affs", 3)
     write_hdf5(tmp_path / "cube.h5", {"volumes/raw": (np.zeros((2, 3, 4), np.uint8), {"resolution": [8.0] * 3})}, {})

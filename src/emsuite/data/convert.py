@@ -241,7 +241,7 @@ class _NewVolume:
         size_nm = Coordinate(min(b, n) for b, n in zip(block, spatial, strict=True)) * volume.voxel_size
         grid = BlockGrid(roi, size_nm, volume.voxel_size * 0)
         stored = (*channels, *chunks), (*channels, *shards) if shards else None
-        kept = further_attributes(volume)
+        kept = further_attributes(volume, roi)
         shape = (*channels, *spatial)
         return cls(shape, dtype, volume.voxel_size, *stored, layout.zarr_format, kept, grid, block, voxel_bytes)
 

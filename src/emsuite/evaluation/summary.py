@@ -29,13 +29,13 @@ def find_scored(results: Path) -> list[Path]:
     return folders
 
 
-def summary(folders: Sequence[Path], viewer: str, roles: Mapping[Path, str] | None = None) -> str:
+def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | None = None) -> str:
     """Return a text about scored volumes; where different weights or settings made them, it says so.
 
     Args:
         folders: Each holds the results of a volume.
         viewer: The command that shows a volume; the volume's folder is appended.
-        roles: What the volumes of some folders were to the network, as `held out`.
+        titles: What some folders are called, as `trvol-250-1, held out`; others have their own name.
 
     Raises:
         BadInput: A folder holds no scores.
@@ -46,7 +46,7 @@ def summary(folders: Sequence[Path], viewer: str, roles: Mapping[Path, str] | No
     parts = ["These results were made with different weights or settings: compare them with care."] if differing else []
     for folder, made_with in zip(folders, known, strict=True):
         told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in differing)
-        parts.append(_summarize(folder, viewer, (roles or {}).get(folder), told))
+        parts.append(_summarize(folder, viewer, (titles or {}).get(folder, folder.name), told))
     return "\n\n".join(parts)
 
 
@@ -91,22 +91,22 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _summarize(volume: Path, viewer: str, role: str | None, made_with: str) -> str:
+def _summarize(volume: Path, viewer: str, title: str, made_with: str) -> str:
     path, scores = volume / "scores.json", read_json(volume / "scores.json")
     if isinstance(scores, dict) and scores.get("scored") == "images":
-        lines = [f"{volume.name}: {line}" for line in image_headlines(scores)]
+        lines = [f"{title}: {line}" for line in image_headlines(scores)]
         return "\n".join([*lines, f"  report        {os.path.relpath(volume)}/report.html"])
     best = scores.get("best") if isinstance(scores, dict) else None
     if not isinstance(best, dict) or not all(isinstance(best.get(key), float | int) for key in _SHOWN):
         raise BadInput(f"{path}: holds no {', '.join(_SHOWN)} under 'best', expected the scores of an evaluation")
     folder = os.path.relpath(volume)
     over = f" over {scores['scored']}" if scores.get("scored") == "skeleton nodes" else ""
+    threshold = "" if best.get("threshold") is None else f" (best at threshold {best['threshold']})"
     notes = {"warning": scores.get("warning"), "made with": made_with}
     return "\n".join(
         [
-            f"{volume.name}{f', {role}' if role else ''}: VOI split {best['voi_split']:.3f}, "
-            f"merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits{over} "
-            f"(best at threshold {best.get('threshold')})",
+            f"{title}: VOI split {best['voi_split']:.3f}, "
+            f"merge {best['voi_merge']:.3f}, sum {best['voi_sum']:.3f} bits{over}{threshold}",
             *(f"  {name:<13} {text}" for name, text in notes.items() if text),
             f"  report        {folder}/report.html",
             f"  worst errors  {folder}/errors.csv",

@@ -38,6 +38,7 @@ RAW, LABELS, MASK = "volumes/raw", "volumes/labels/neuron_ids", "volumes/labels/
 
 _OF_THE_GRID = {"voxel_size", "resolution", "offset", "units", "unit", "axis_names", "axes", "_ARRAY_DIMENSIONS"}
 _OF_THE_GRID |= {"axistags", "transform", "element_size_um", "pixelResolution", "DIMENSION_LIST", "DIMENSION_LABELS"}
+_OF_ALL_SECTIONS = {"sections", "missing_numbers"}  # what a folder of images tells of its files
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,12 @@ def create_volume(
     return Volume(path, stored.array, size, position, stored.attributes)
 
 
-def further_attributes(volume: Volume) -> dict[str, Any]:
-    """Return the attributes of an array that JSON can hold, without those of its grid and its axes."""
-    kept = {}
+def further_attributes(volume: Volume, roi: Roi | None = None) -> dict[str, Any]:
+    """Return the attributes of a region that JSON can hold, without those of its grid and its axes; None: of all."""
+    is_cropped = roi is not None and roi.shape[0] != volume.roi.shape[0]
+    kept, left_out = {}, {*_OF_THE_GRID, *(_OF_ALL_SECTIONS if is_cropped else ())}
     for key, value in volume.attributes.items():
-        if key not in _OF_THE_GRID:
+        if key not in left_out:
             with suppress(TypeError, ValueError):
                 kept[key] = json.loads(json.dumps(plain(value)))
     return kept

@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 _IN_THE_WORKFLOWS = "in the workflows: --config if_changed=continue, run=NAME (of transfer.smk: data_name=NAME)"
 _CHOICES = (
-    "--if-changed continue goes on from it with the new ones, NETWORK_DIR/runs/NAME starts anew in a run folder, "
-    f"--if-changed keep takes it as it is ({_IN_THE_WORKFLOWS}, if_changed=keep)"
+    "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
+    f"starts anew in a run folder, --if-changed keep takes it as it is ({_IN_THE_WORKFLOWS}, if_changed=keep)"
 )
 _CHOICES_FROZEN = (
     "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
     f"starts anew in a run folder ({_IN_THE_WORKFLOWS})"
 )
-_WHY_NOT = {True: "before its last iteration", False: "without iterations left to train"}
+_WHY_NOT = {True: "before its last iteration", False: "without iterations left to train: ask for more of them"}
 
 
 def start(folder: Path, config: NetworkConfig, device: torch.device, given: bool = True) -> TrainingState:

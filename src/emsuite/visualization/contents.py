@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from emsuite.common.documents import read_json
 from emsuite.common.errors import BadInput
 from emsuite.common.files import is_there
 from emsuite.common.outputs import check_finished, read_manifest, unfinished_path
@@ -107,7 +108,7 @@ def _listed(iterations: Iterable[int]) -> str:
 def result_layers(folder: Path | None, arrays: Mapping[str, Path | None]) -> list[Layer]:
     """Return the layers of a results folder, as far as they exist and are finished, and those of further arrays.
 
-    The manifest of a prediction names the raw volume that it was made from.
+    The manifest of a prediction names the raw volume that it was made from, scores.json the labels.
 
     Args:
         folder: Holds `prediction.zarr`, `fragments.zarr` or `segmentation.zarr`, or lies above such folders: the newest
@@ -174,5 +175,8 @@ def _layer_if_showable(name: str, path: Path, kind: Kind | None = None) -> list[
 
 
 def _input_of(folder: Path, name: str) -> Path | None:
-    """Return the path of the input `name` of the prediction, from its manifest."""
-    return input_path(read_manifest(folder / "prediction.zarr", inputs=dict), name)
+    """Return the path of the input `name` of the prediction, from its manifest, or else of the scores."""
+    scores = read_json(folder / "scores.json")
+    records = read_manifest(folder / "prediction.zarr"), scores.get("provenance") if isinstance(scores, dict) else None
+    known = (input_path(record, name) for record in records if isinstance(record, dict))
+    return next((path for path in known if path is not None), None)

@@ -20,8 +20,9 @@ def run_summary(plan: WorkflowPlan, viewer: str) -> str:
     """
     folders = {plan.results / name: part for name, part in plan.test_parts.items()}
     scored = {folder: part for folder, part in folders.items() if (folder / "scores.json").exists()}
-    roles = {folder: role for folder, part in scored.items() if (role := role_in_training(plan, part))}
-    return summary(list(scored), viewer, roles) if scored else ""
+    roles = {folder: role_in_training(plan, part) for folder, part in scored.items()}
+    titles = {folder: f"{folder.name}, {role}" if role else folder.name for folder, role in roles.items()}
+    return summary(list(scored), viewer, titles) if scored else ""
 
 
 def role_in_training(plan: WorkflowPlan, part: VolumePart) -> str | None:
