@@ -51,6 +51,8 @@ def main(
     """
     from emsuite.common.device import pick_device
     from emsuite.common.errors import BadInput
+    from emsuite.common.outputs import lock_path
+    from emsuite.common.state.lock import owned
     from emsuite.config.network import load_network
     from emsuite.training.learning_rate_finder import check_table, try_rates
     from emsuite.training.volumes import load_training_data, with_probabilities
@@ -63,9 +65,10 @@ def main(
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
     loaded = load_training_data(config, volumes, project)
-    tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
-    tried.write(table)
-    tried.draw(table.with_suffix(".svg"))
+    with owned(lock_path(table), table):
+        tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
+        tried.write(table)
+        tried.draw(table.with_suffix(".svg"))
     click.echo(tried.as_text(table))
 
 

@@ -1,6 +1,7 @@
 """Endpoints other than Amazon's: a small server that knows as little of S3 as some of them do."""
 
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -297,6 +298,12 @@ def test_tls_where_none_is_spoken(serve: Callable[..., Server]) -> None:
 
 def test_bundles_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("nothing")
-    for path, reason in ((tmp_path / "empty.pem", "holds no certificates"), (tmp_path / "gone.pem", "No such file")):
-        with pytest.raises(BadInput, match=f"--ca-bundle {path}: {reason}"):
+    os.mkfifo(tmp_path / "pipe.pem")
+    for path, reason in (
+        (tmp_path / "empty.pem", "holds no certificates"),
+        (tmp_path / "gone.pem", "no such file"),
+        (tmp_path / "pipe.pem", "is no regular file"),
+        (Path("/dev/zero"), "is no regular file"),
+    ):
+        with pytest.raises(BadInput, match=f"{path}: {reason}; expected a file of certificates, PEM"):
             Endpoint("https://127.0.0.1:9", ca_bundle=path).client(1)

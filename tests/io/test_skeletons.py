@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,14 @@ def test_tables_that_are_no_skeletons_are_refused(tmp_path, message):
 def test_swc_files_that_are_no_skeletons_are_refused(tmp_path, message):
     (tmp_path / "a.swc").write_text(SWC[message])
     with pytest.raises(BadInput, match=message):
+        load_skeletons(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_swc_that_are_no_files_are_refused(tmp_path, kind):
+    path = tmp_path / "a.swc"
+    {"pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    with pytest.raises(BadInput, match=r"a.swc: is (no regular file|a folder); expected a file of skeletons, SWC"):
         load_skeletons(tmp_path)
 
 

@@ -63,7 +63,7 @@ def test_the_client_of_the_page_gets_affinities(network: Path, monkeypatch: pyte
         (["--bind", ""], "an empty word"),
         (["--bind", "203.0.113.7"], "cannot listen there"),
         (["--token-file", "short"], "at least 16"),
-        (["--token-file", "none"], "cannot be read"),
+        (["--token-file", "none"], "no such file; expected a file that holds a token"),
         (["--iteration", "77"], "77"),
     ],
 )

@@ -13,6 +13,7 @@ from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
 from emsuite.io.single_file import write_hdf5
+from emsuite.io.volume import LABELS
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -126,10 +127,11 @@ def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Pat
     write_array(labelled / "volumes/labels/neuron_ids", np.ones((4, 4, 4), np.uint64))
     for volume in (traced, labelled):
         volume.with_suffix(".skeletons").mkdir()
-    plan = load_plan(FIB25 | {"test": [str(traced), str(labelled), str(bare)]}, ROOT)
+    with pytest.raises(BadInput, match=r"bare.zarr: has no volumes/labels/neuron_ids"):
+        load_plan(FIB25 | {"test": [str(traced), str(bare)]}, ROOT)
+    plan = load_plan(FIB25 | {"test": [str(traced), str(labelled)]}, ROOT)
     parts = plan.test_parts
-    assert {name: plan.has_labels(part) for name, part in parts.items()} == {
-        "traced": False, "labelled": True, "bare": True}  # fmt: skip
+    assert {name: plan.has_labels(part) for name, part in parts.items()} == {"traced": False, "labelled": True}
     assert plan.truth_option(parts["traced"]) == plan.masks([parts["traced"]]) == []
     assert plan.truth_option(parts["labelled"])[0] == "--labels"
     assert plan.masks([parts["labelled"]]) == [f"{labelled}.masks.json"]
@@ -187,6 +189,10 @@ def test_the_first_predicted_head_of_affinities_is_segmented(tmp_path: Path) -> 
             "fib25: its split 'published' has no part to test on; name volumes with --config test=..., or another "
             "split with --config split=..., of slab",
         ),
+        (FIB25 | {"test": "/lab/{a}@b/v.zarr"}, r"\{a\}@b/v.zarr: expected a name without braces and line breaks"),
+        (FIB25 | {"train": ["/lab/{x}/v.zarr@0:80,:,:"]}, r"\{x\}/v.zarr: expected a name without braces"),
+        (FIB25 | {"results": "out{1}"}, "results: expected a name without braces and line breaks"),
+        (FIB25 | {"data": "a\nb"}, "data: expected a name without braces and line breaks"),
         (FIB25 | {"iteration": 3}, "config/config.yaml: iteration: unknown key"),
         (FIB25 | {"iterations": "many"}, "config/config.yaml: iterations: .*'many'"),
         (FIB25 | {"segmentation": {"flod": "affinity"}}, "segmentation: flod: unknown key"),
@@ -225,12 +231,24 @@ def test_a_region_that_cannot_be_is_refused_before_anything_runs(
 ) -> None:
     raw, good = np.zeros((20, 8, 8), np.uint8), tmp_path / "cube.zarr"
     write_array(good / "volumes/raw", raw)
+    write_array(good / LABELS, raw.astype(np.uint64))
     if name == "cube.h5":
         write_hdf5(tmp_path / name, {"volumes/raw": (raw, {"resolution": [8.0] * 3})}, {})
     config = FIB25 | {"train": str(good), "test": str(good)}
     assert load_plan(config | {which: f"{good}@0:80,:,:"}, ROOT).parts
     with pytest.raises(BadInput, match=message):
         load_plan(config | {which: f"{tmp_path / name}@{roi}"}, ROOT)
+
+
+@pytest.mark.parametrize("which", ["train", "test"])
+def test_missing_labels_are_told_before_anything_runs(tmp_path: Path, which: str) -> None:
+    for name in ("good", "bad"):
+        write_array(tmp_path / f"{name}.zarr/volumes/raw", np.zeros((20, 8, 8), np.uint8))
+    write_array(tmp_path / "good.zarr" / LABELS, np.ones((20, 8, 8), np.uint64))
+    config = FIB25 | {"train": str(tmp_path / "good.zarr"), "test": str(tmp_path / "good.zarr")}
+    assert load_plan(config, ROOT).parts
+    with pytest.raises(BadInput, match=r"bad.zarr: has no volumes/labels/neuron_ids, expected labels to train on"):
+        load_plan(config | {which: str(tmp_path / "bad.zarr")}, ROOT)
 
 
 def test_hdf5_files_of_a_data_set_are_made_and_masked_as_they_are_read(tmp_path: Path) -> None:

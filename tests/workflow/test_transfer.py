@@ -28,6 +28,8 @@ def given(tmp_path: Path) -> dict[str, Any]:
     """The least that a plan asks for, with volumes that are there."""
     for name in VOLUMES:
         write_array(tmp_path / f"{name}.zarr/volumes/raw", np.zeros((20, 8, 8), np.uint8))
+        if name != "other":
+            write_array(tmp_path / f"{name}.zarr/{LABELS}", np.ones((20, 8, 8), np.uint64))
     return {"data_name": "mine", "transfer": "fib25/ccgan_vanilla_small", "segmenter": "fib25/instances"} | {
         name: str(tmp_path / f"{name}.zarr") for name in VOLUMES
     }
@@ -86,6 +88,13 @@ def test_what_does_not_fit_is_refused_in_one_line(given: dict[str, Any], config:
     with pytest.raises(BadInput, match=message) as refused:
         load_transfer_plan(given | config, ROOT)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["labelled", "test"])
+def test_missing_labels_are_told_before_anything_runs(given: dict[str, Any], name: str) -> None:
+    shutil.rmtree(Path(given[name]) / LABELS)
+    with pytest.raises(BadInput, match=rf"{name}.zarr: has no volumes/labels/neuron_ids, expected labels to train on"):
+        load_transfer_plan(given, ROOT)
 
 
 TRANSFER = """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from emsuite.common.documents import check_regular
 from emsuite.common.errors import BadInput
 
 _CONNECT_SECONDS = 10
@@ -73,6 +74,7 @@ class Endpoint:
             return None
         import ssl
 
+        check_regular(self.ca_bundle, "a file of certificates, PEM")
         try:
             ssl.create_default_context(cafile=self.ca_bundle)
         except OSError as error:  # errors of ssl are OSErrors too

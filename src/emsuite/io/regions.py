@@ -4,7 +4,7 @@ from pathlib import Path
 
 from emsuite.common.errors import BadInput
 from emsuite.common.geometry import Coordinate, Roi, exact, json_numbers, on_grid
-from emsuite.io.volume import Volume
+from emsuite.io.volume import LABELS, RAW, Volume, holds_array, open_volume
 
 
 def check_is_zarr(out: Path) -> None:
@@ -55,6 +55,15 @@ def parse_roi(text: str, within: Volume) -> Roi:
         raise BadInput(f"ROI {text[:80]!r}: holds no voxel of {within.voxel_size} nm")
     within.check(roi)
     return roi
+
+
+def check_volume(volume: Path, roi: str | None, has_labels: bool) -> None:
+    """Raise BadInput if a container lacks raw, or the labels that it should have, or if a region is not inside."""
+    raw = open_volume(volume / RAW)
+    if roi is not None:
+        parse_roi(roi, raw)
+    if has_labels and not holds_array(volume / LABELS):
+        raise BadInput(f"{volume}: has no {LABELS}, expected labels to train on or to score by")
 
 
 def format_roi(roi: Roi) -> str:

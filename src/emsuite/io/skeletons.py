@@ -18,6 +18,7 @@ import pyarrow.parquet
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from emsuite.common.documents import check_regular
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import check_finished
 from emsuite.io.relabel import find_sorted
@@ -208,6 +209,7 @@ def _swc_edges(path: Path, table: np.ndarray) -> np.ndarray:
 
 def _read_swc(path: Path) -> np.ndarray:
     """Return the rows of a file, float64 (N, 7), as in `_SWC_COLUMNS`."""
+    check_regular(path, "a file of skeletons, SWC")
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         words = line.partition("#")[0].split()

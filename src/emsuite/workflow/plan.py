@@ -19,7 +19,7 @@ from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
 from emsuite.config.trained_with import weight_settings
 from emsuite.data.labels_mask import is_known_without_mask, masks_path
-from emsuite.io.regions import parse_roi
+from emsuite.io.regions import check_volume
 from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.head import Head
@@ -308,8 +308,8 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
         for_snakemake(part.volume)
     except ValueError as error:
         raise BadInput(f"{part.volume}: {error}") from None
-    if part.roi and all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
-        parse_roi(part.roi, open_volume(part.volume / RAW))
+    if all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
+        check_volume(part.volume, part.roi, plan.has_labels(part) and not plan.dataset.labels)
     if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
         return
     open_volume(part.volume / RAW)

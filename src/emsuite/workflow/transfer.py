@@ -21,8 +21,8 @@ from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.trained_with import IfChanged
 from emsuite.data.derived.degradations import DEGRADATIONS
-from emsuite.io.regions import parse_roi
-from emsuite.io.volume import LABELS, MASK, RAW, holds_array, open_volume
+from emsuite.io.regions import check_volume
+from emsuite.io.volume import LABELS, MASK, RAW, holds_array
 from emsuite.segmentation.instances.settings import InstanceSettings
 from emsuite.segmentation.settings import ScoringSettings, SegmentationSettings
 from emsuite.targets.heads import instance_heads
@@ -212,7 +212,7 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: 
         volume = Path(getattr(settings, key))
         if not volume.exists():
             raise BadInput(f"{where}: {key}: {volume} is not there; fetch it, or name another volume")
-        parse_roi(getattr(settings, f"{key}_roi"), open_volume(volume / RAW))
+        check_volume(volume, getattr(settings, f"{key}_roi"), key != "other")
     if settings.look:
         load(DEGRADATIONS[settings.look], overrides=settings.set)
     elif settings.set:

@@ -8,6 +8,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 
+from emsuite.common.documents import read_text
 from emsuite.common.errors import BadInput
 from emsuite.io.volume import Volume
 from emsuite.prediction.serving.app import Limits, make_app
@@ -37,12 +38,9 @@ def read_token(path: Path | None) -> str | None:
     """Return the token in a file; raise BadInput if it is short, or holds blanks."""
     if path is None:
         return None
-    try:
-        token = path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read: {error}") from None
+    token = read_text(path, "a file that holds a token").strip()
     if len(token) < _LEAST_TOKEN or not token.isascii() or len(token.split()) > 1:
-        raise BadInput(f"{path}: expected one word of at least {_LEAST_TOKEN} ASCII characters")
+        raise BadInput(f"{path} holds something else than one word of at least {_LEAST_TOKEN} ASCII characters")
     return token
 
 
