@@ -55,7 +55,7 @@ augment:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- {name: warp}", "'warp' found using 'name' does not match any of the expected tags: 'elastic'"),
+        ("- {name: warp}", "0.name: expected one of .*; it holds 'warp'"),
         ("- {name: noise, sigma: [0, 0.1], colour: red}", "unknown key"),
         ("- {name: noise, sigma: [0.2, 0.1]}", r"expected \[lowest, highest\]"),
         ("- {name: intensity}\n- {name: mirror_transpose}", "'mirror_transpose' moves voxels, expected it before"),

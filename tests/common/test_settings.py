@@ -123,8 +123,8 @@ def test_wrong_values_are_named_by_file_line_and_key(file: Path, text: str, expe
         ("- {name: blur}\n- name: noise\n  sigma: -1\n", "a.yaml:5: steps.1.sigma: Input should be greater than"),
         ("- name: noise\n  seeds: [1, two]\n", "a.yaml:4: steps.0.seeds.1: Input should be a valid integer"),
         ("- name: noise\n  width: 3\n", "a.yaml:4: steps.0.width: unknown key; it holds 3"),
-        ("- {name: blur}\n- name: glow\n", "a.yaml:4: steps.1: Input tag 'glow' found using 'name' does not match"),
-        ("- sigma: 1\n", "a.yaml:3: steps.0: Unable to extract tag using discriminator 'name'"),
+        ("- {name: blur}\n- name: glow\n", "a.yaml:4: steps.1.name: expected one of blur, noise; it holds 'glow'"),
+        ("- sigma: 1\n", "a.yaml:3: steps.0.name: missing, expected a value"),
         ("- name: noise\n  sigma: 0\n", "a.yaml:3: steps.0: noise without a sigma"),
     ],
 )

@@ -61,8 +61,8 @@ def test_a_wrong_value_inside_an_augmentation(folder: Path) -> None:
 def test_an_unknown_augmentation(folder: Path) -> None:
     line = spoil(folder.parent / "dataset.yaml", "name: intensity", "name: intensty")
     message = refused(folder)
-    assert message.startswith(f"dataset.yaml:{line}: training.augment.3: Input tag 'intensty' found using 'name'")
-    assert "'missing_sections'" in message, "it says which there are"
+    assert message.startswith(f"dataset.yaml:{line}: training.augment.3.name: expected one of intensity, ")
+    assert "missing_sections" in message, "it says which there are"
 
 
 def test_a_wrong_value_inside_a_head(folder: Path) -> None:

@@ -79,6 +79,15 @@ def test_results_of_other_weights_or_settings_are_told(tmp_path: Path) -> None:
     assert "  made with     flood distance, merge_function hist_quant_75\n" in summary([c, d], "view")
 
 
+def test_settings_that_do_not_apply_to_instances_are_not_told_of_them(tmp_path: Path) -> None:
+    a, b = (write_results(tmp_path / name, "1" * 64) for name in "ab")
+    for left_out in ("fragments.zarr", "graph/edges"):
+        (b / f"{left_out}.manifest.json").unlink()
+    write_json(b / "segmentation.zarr.manifest.json", {"settings": {"seed_foreground": 0.9}})
+    made_with = [line for line in summary([a, b], "view").splitlines() if line.startswith("  made with")]
+    assert made_with == ["  made with     flood affinity, merge_function mean", "  made with     seed_foreground 0.9"]
+
+
 def test_results_without_records(tmp_path: Path) -> None:
     a, b = write_results(tmp_path / "a", "1" * 64), write_results(tmp_path / "b", "1" * 64)
     (b / "prediction.zarr.manifest.json").unlink()

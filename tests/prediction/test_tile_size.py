@@ -13,7 +13,7 @@ from emsuite.config.network import NetworkConfig, build_network, load_network
 from emsuite.io.volume import Volume
 from emsuite.prediction import tile_size
 from emsuite.prediction.blending import Blended
-from emsuite.prediction.tile_size import bytes_per_voxel, input_shape_for, largest_tensor
+from emsuite.prediction.tile_size import bytes_per_voxel, input_shape_for, largest_tensor, tell_of_margins
 from emsuite.prediction.tiling import BY_STRIDE, Original, Tiling
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -97,3 +97,17 @@ def test_no_tensor_has_more_values_than_a_kernel_can_count(monkeypatch: pytest.M
     large = chosen(config, PLENTY, GPU)
     monkeypatch.setattr(tile_size, "_MOST_VALUES", largest_tensor(network, config, large) - 1)
     assert largest_tensor(network, config, chosen(config, PLENTY, GPU)) < largest_tensor(network, config, large)
+
+
+def test_tiles_that_are_all_but_margin_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    for tile, step, region, is_told in (
+        ((29, 305, 305), (4, 16, 16), (30, 100, 100), True),
+        ((29, 305, 305), (4, 16, 16), (4, 16, 16), False),  # one tile does
+        ((96, 484, 484), (60, 270, 270), (1000, 1000, 1000), False),
+    ):
+        caplog.clear()
+        tell_of_margins(tile, step, region)
+        told = (
+            "tiles of 29x305x305 voxels yield 4x16x16 each, the rest is margin; larger ones are faster: --input-shape"
+        )
+        assert (told in caplog.text) == is_told

@@ -167,7 +167,7 @@ def test_regions_to_train_in(call_script: Callable, network: Path, volume: Path,
         ("unet.downsample_factors=[[2, 2, 0]]", "unet.downsample_factors.0.2: Input should be greater than 0"),
         ("heads.affs.loss=l2", "heads.affs.loss: no loss 'l2'; there are weighted_mse, bce, malis"),
         ("training.optimizer.learning_rate=.nan", "training.optimizer.learning_rate: Input should be a finite number"),
-        ("training.augment=[{name: swirl}]", "training.augment.0: Input tag 'swirl'"),
+        ("training.augment=[{name: swirl}]", "training.augment.0.name: expected one of "),
         ("voxel_size=[0, 1, 1]", "voxel_size.0: Input should be greater than 0"),
     ],
 )

@@ -10,6 +10,7 @@ BadInput: --set sigma=-1: sigma: Input should be greater than or equal to 0; it 
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 from unicodedata import category
@@ -21,8 +22,8 @@ from pydantic.functional_validators import BeforeValidator
 from emsuite.common.documents import parse_yaml, parse_yaml_nodes, read_text, shortened
 from emsuite.common.errors import BadInput
 
-_MOST_BYTES = 2**20
-"""Of a yaml file."""
+_MISSING = "missing, expected a value"
+_text = partial(read_text, expected="a yaml file of settings", most_bytes=2**20)
 _MOST_LEVELS = 20
 """Of a key on a command line."""
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}
@@ -123,10 +124,6 @@ def parse_override(text: str) -> dict[str, Any]:
     return nested
 
 
-def _text(path: Path) -> str:
-    return read_text(path, "a yaml file of settings", _MOST_BYTES)
-
-
 def _check_plain(value: Any, allowed: str) -> None:
     if isinstance(value, str | Path):
         text = str(value)
@@ -154,16 +151,22 @@ def _first_line(
     value = "" if is_whole else f"; it holds {shortened(repr(problem['input']))}"
     if problem["type"] == "extra_forbidden":
         value += f"; expected {_nearest(str(problem['loc'][-1]), _known_keys(model, problem['loc'][:-1]))}"
+    if problem["type"].startswith("union_tag"):  # of a key that says which keys its mapping has, as `kind`
+        key += f".{problem['ctx']['discriminator'].strip(chr(39))}"
     origin = _origin(where, paths, overrides)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{origin}: {shortened(key)}: {_in_plain_words(problem['type'], problem['msg'])}{value}{more}"
+    return f"{origin}: {shortened(key)}: {_in_plain_words(problem)}{value}{more}"
 
 
-def _in_plain_words(kind: str, message: str) -> str:
+def _in_plain_words(problem: Any) -> str:
+    kind, about = problem["type"], problem.get("ctx", {})
+    quoted = re.findall(r"'([^']*)'", about.get("expected_tags", problem["msg"]))
     if kind == "literal_error":
-        return "expected one of " + ", ".join(re.findall(r"'([^']*)'", message))
-    plain = {"extra_forbidden": "unknown key", "missing": "missing, expected a value"}
-    return plain.get(kind, message.removeprefix("Value error, "))
+        return "expected one of " + ", ".join(quoted)
+    if kind == "union_tag_invalid":
+        return f"expected {_nearest(about['tag'], quoted)}; it holds {shortened(repr(about['tag']))}"
+    plain = {"extra_forbidden": "unknown key"} | dict.fromkeys(("missing", "union_tag_not_found"), _MISSING)
+    return plain.get(kind, problem["msg"].removeprefix("Value error, "))
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
@@ -284,8 +287,7 @@ def is_region(text: str) -> bool:
 
 
 Region = Annotated[str, BeforeValidator(_region)]
-"""Begin and end of each axis in nm, `z0:z1,y0:y1,x0:x1`; an end that is left out is that of the volume. In yaml also a
-list of three, each `[begin, end]`, or nothing for all."""
+"""Begin and end of each axis in nm, `z0:z1,y0:y1,x0:x1`, or three of `[begin, end]`; open ends are the volume's."""
 
 
 def as_options(settings: object, keys: "type[Settings] | Iterable[str]") -> list[str]:

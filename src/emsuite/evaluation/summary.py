@@ -18,6 +18,7 @@ from emsuite.segmentation.instances.settings import Decoding
 from emsuite.segmentation.settings import AgglomerationSettings, FragmentSettings
 
 _SHOWN = ("voi_split", "voi_merge", "voi_sum")
+_OF_ALL = ("network", "iteration", "weights", "tiles")  # others do not apply to each kind of segmentation
 _DIGITS = 8  # of the digest of weights
 
 
@@ -45,7 +46,8 @@ def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | N
     differing = [key for key in keys if len({made_with.get(key) for made_with in known}) > 1]
     parts = ["These results were made with different weights or settings: compare them with care."] if differing else []
     for folder, made_with in zip(folders, known, strict=True):
-        told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in differing)
+        known_here = [key for key in differing if key in made_with or key in _OF_ALL]
+        told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in known_here)
         parts.append(_summarize(folder, viewer, (titles or {}).get(folder, folder.name), told))
     return "\n\n".join(parts)
 

@@ -37,8 +37,10 @@ from emsuite.io.volume import (
 )
 from emsuite.prediction.predict import predict_to
 from emsuite.prediction.predictor import Predictor
+from emsuite.prediction.region import in_voxels
 from emsuite.prediction.request import EVERYTHING, Request
 from emsuite.prediction.settings import decided_settings, same_weights
+from emsuite.prediction.tile_size import tell_of_margins
 
 _KEPT = 64  # voxels along an axis that are compared at once, in whole chunks
 
@@ -63,6 +65,7 @@ def predict_into(
     """
     is_hdf5 = name_of_format(out) == "hdf5"
     _check(out, is_hdf5, request)
+    tell_of_margins(predictor.input_shape, predictor.step, in_voxels(raw, roi).shape)
     decided = decided_settings(settings, predictor, raw, roi)
     if not is_hdf5:
         return predict_to(out, decided, inputs, predictor, raw, roi, workers, request)

@@ -9,6 +9,7 @@ Where every voxel is kept from one tile, it has the same value whatever the size
 blended, or each tile has its own grey scale, the size decides the values: then no tile is larger than is configured.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,12 +32,15 @@ from emsuite.prediction.region import in_voxels
 from emsuite.prediction.settings import earlier_input_shape
 from emsuite.prediction.tiling import BY_STRIDE, ByStride, Tiling, tile_within
 
+logger = logging.getLogger(__name__)
+
 LARGEST = 2.0
 """How many times as long as configured a tile is along an axis, at most, on a GPU."""
 _STEPS = 10  # sizes between that and the configured one
 _TILES = 8  # for each worker, at least: while it computes one, others are read and written
 _ON_HOST = 10  # outputs of tiles that lie in the host's memory at once, about
 _MOST_VALUES = 2**31 - 1  # of one tensor: kernels count its values in 32 bits
+_LEAST_SHARE = 1 / 32  # of a tile's voxels that it yields; the networks for volumes keep 1 / 12 and more
 _ALIGNED = 16  # channels may be padded to a multiple of it
 
 
@@ -102,6 +106,16 @@ def input_shape_for(
             if enough and largest_tensor(network, config, tile) <= _MOST_VALUES:
                 return tile
     return within(own)
+
+
+def tell_of_margins(input_shape: Sequence[int], step: Sequence[int], region: Sequence[int]) -> None:
+    """Log a warning if tiles yield few of the voxels that they read, and the region needs several; all z, y, x."""
+    several = any(n > width for n, width in zip(region, step, strict=True))
+    if several and math.prod(step) < _LEAST_SHARE * math.prod(input_shape):
+        logger.warning(
+            "tiles of %s voxels yield %s each, the rest is margin; larger ones are faster: --input-shape, or "
+            "prediction.input_shape", "x".join(map(str, input_shape)), "x".join(map(str, step)),
+        )  # fmt: skip
 
 
 def _is_free(network: AnyNetwork, config: NetworkConfig, tiling: Tiling) -> bool:
