@@ -1,6 +1,7 @@
 """Each stage that writes, started twice at once with one output: one run makes it, and its manifest tells the truth."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -123,6 +124,16 @@ def test_two_trainings_of_one_network(call_script: Call, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_two_finders_of_a_learning_rate(tmp_path: Path) -> None:
+    network, volume = network_and_volume(tmp_path)
+    command = (network, "--data", volume, "--device", "cpu")
+    winners = check(both("02_train/find_learning_rate.py", *((*command, "--steps", n) for n in (40, 60))))
+    rows = (network / "log/learning_rates.csv").read_text().splitlines()
+    assert len(rows) - 1 <= [40, 60][max(winners)]
+    assert not [name for name in files_in(network / "log") if name.endswith((".lock", ".part"))]
+
+
+@pytest.mark.slow
 def test_two_predictions_of_two_checkpoints(call_script: Call, tmp_path: Path) -> None:
     network, volume = network_and_volume(tmp_path)
     trained = call_script("02_train/train.py", network, "--data", volume, "--iterations", 2, "--device", "cpu")
@@ -150,3 +161,68 @@ def test_two_phantoms_and_two_masks(call_script: Call, tmp_path: Path) -> None:
     check(both("01_data/create_masks.py", *((out, "--dataset", "phantom") for _ in range(2))))
     mask = open_volume(out / "volumes/labels/labels_mask")
     assert mask.array[...].all()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume with labels and membranes, predicted heads of instances, and frames of a plate."""
+    folder = tmp_path_factory.mktemp("twice")
+    labels = np.kron(np.arange(1, 28, dtype=np.uint64).reshape(3, 3, 3), np.ones((16,) * 3, np.uint64))
+    inside = np.kron(np.ones((3, 3, 3), np.uint8), np.pad(np.full((14,) * 3, 255, np.uint8), 1))
+    arrays = {"v.zarr/volumes/raw": inside, "v.zarr/volumes/labels/neuron_ids": labels, "m.zarr/volumes/raw": inside,
+              "m.zarr/volumes/labels/membranes": (inside == 0).astype(np.uint8), "p.zarr/mask": inside,
+              "p.zarr/contour": 255 - inside, "pyramid.zarr/raw": inside}  # fmt: skip
+    for name, voxels in arrays.items():
+        write_array(folder / name, voxels)
+    return folder
+
+
+RAW, LABELS, MASK = "v.zarr/volumes/raw", "v.zarr/volumes/labels/neuron_ids", "p.zarr/mask"
+HALF, ALL = ("--roi", "0:160,:,:"), ("--roi", "0:384,:,:")
+PAIRS: dict[str, tuple[str, tuple[Sequence[Any], Sequence[Any]]]] = {
+    "degrade": ("01_data/degrade.py", (("v.zarr", "o.zarr", *HALF), ("v.zarr", "o.zarr", *ALL))),
+    "write_pairs": ("01_data/write_pairs.py", ((RAW, LABELS, "o.zarr", *HALF), (RAW, LABELS, "o.zarr", *ALL))),
+    "create_labels": ("01_data/create_labels.py", (("m.zarr", "--smallest", 1), ("m.zarr", "--smallest", 9))),
+    "make_pyramid": (
+        "01_data/make_pyramid.py",
+        (("pyramid.zarr/raw", "--levels", 1), ("pyramid.zarr/raw", "--levels", 2)),
+    ),
+    "convert": ("01_data/convert.py", ((RAW, "o.zarr/raw", *HALF), (RAW, "o.zarr/raw", *ALL))),
+    "synthesize_plate": (
+        "01_data/synthesize_plate.py",
+        (("frames", "--set", "size=64"), ("frames", "--set", "size=64", "--set", "seed=7")),
+    ),
+}
+for _form in ("ome-zarr", "csv", "precomputed"):
+    _out = ("--segmentation", LABELS, "--format", _form, "--out", f"o.{_form}".replace("ome-", ""))
+    PAIRS[f"export {_form}"] = ("04_segment/export.py", ((*_out, *HALF), (*_out, *ALL)))
+_out = ("--foreground", MASK, "--contour", "p.zarr/contour", "--decoding", "bc", "--out", "o.zarr")
+PAIRS["decode_instances"] = ("04_segment/decode_instances.py", (_out, (*_out, "--smallest-seed", 5000)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAIRS)
+def test_other_stages(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each winner's bytes are those of its command alone."""
+    script, commands = PAIRS[name]
+    ends = []
+    for place, both_at_once in (("both", True), *((str(index), False) for index in range(len(commands)))):
+        shutil.copytree(made, tmp_path / place)
+        monkeypatch.chdir(tmp_path / place)
+        if both_at_once:
+            winners = check(both(script, *commands))
+        else:
+            assert both(script, commands[int(place)])[0][0] == 0
+        ends.append(voxels_and_tables(tmp_path / place))
+    assert ends[0] in [ends[1 + index] for index in winners]
+
+
+def voxels_and_tables(folder: Path) -> dict[str, bytes]:
+    """All files but records, whose times differ."""
+    kept = {
+        name: content
+        for name, content in files_in(folder).items()
+        if not name.endswith((".manifest.json", ".labels.json"))
+    }
+    assert not [name for name in kept if name.endswith((".lock", ".part", "unfinished.json"))]
+    return {name: content for name, content in kept.items() if not name.endswith(".emsuite")}
