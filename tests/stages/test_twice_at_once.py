@@ -174,6 +174,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
               "p.zarr/contour": 255 - inside, "pyramid.zarr/raw": inside}  # fmt: skip
     for name, voxels in arrays.items():
         write_array(folder / name, voxels)
+    frames = ("positions=5", "size=64", "slices=1")
+    words = [word for text in frames for word in ("--set", text)]
+    assert both("01_data/synthesize_plate.py", (folder / "mine/frames", *words))[0][0] == 0
     return folder
 
 
@@ -193,6 +196,9 @@ PAIRS: dict[str, tuple[str, tuple[Sequence[Any], Sequence[Any]]]] = {
         (("frames", "--set", "size=64"), ("frames", "--set", "size=64", "--set", "seed=7")),
     ),
 }
+_out, _config = ("mine/frames", "plate.zarr"), ROOT / "config/preprocess.yaml"
+PAIRS["index_plate"] = ("01_data/index_plate.py", (_out, (*_out, "--pixel-size", "500,108,108")))
+PAIRS["preprocess"] = ("01_data/preprocess.py", ((_config,), (_config, "--set", "normalize.scope=position")))
 for _form in ("ome-zarr", "csv", "precomputed"):
     _out = ("--segmentation", LABELS, "--format", _form, "--out", f"o.{_form}".replace("ome-", ""))
     PAIRS[f"export {_form}"] = ("04_segment/export.py", ((*_out, *HALF), (*_out, *ALL)))
