@@ -13,7 +13,7 @@ from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
 from emsuite.io.single_file import write_hdf5
-from emsuite.io.volume import LABELS
+from emsuite.io.volume import LABELS, RAW
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -249,6 +249,22 @@ def test_missing_labels_are_told_before_anything_runs(tmp_path: Path, which: str
     assert load_plan(config, ROOT).parts
     with pytest.raises(BadInput, match=r"bad.zarr: has no volumes/labels/neuron_ids, expected labels to train on"):
         load_plan(config | {which: str(tmp_path / "bad.zarr")}, ROOT)
+
+
+def test_a_volume_that_the_workflow_makes_may_have_lost_arrays(tmp_path: Path) -> None:
+    """Its order sees that, and a step makes it anew."""
+    config = FIB25 | {"data": str(tmp_path)}
+    volume = next(iter(load_plan(config, ROOT).test_parts.values())).volume
+    raw = write_array(volume / RAW, np.zeros((160, 8, 8), np.uint8))
+    volume.with_name(volume.name + ".manifest.json").write_text("{}")
+    assert load_plan(config, ROOT).parts  # without labels
+    (raw.path / "zarr.json").write_text("{")
+    assert load_plan(config, ROOT).parts
+    shutil.rmtree(raw.path)
+    assert load_plan(config, ROOT).parts
+    write_array(volume / RAW, np.zeros((10, 8, 8), np.uint8))
+    with pytest.raises(BadInput, match="was asked for"):
+        load_plan(config, ROOT)
 
 
 def test_hdf5_files_of_a_data_set_are_made_and_masked_as_they_are_read(tmp_path: Path) -> None:

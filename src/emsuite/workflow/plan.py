@@ -115,7 +115,7 @@ class WorkflowPlan:
 
     @property
     def split(self) -> Split:
-        """The parts of the data set that the run trains and scores on, unless the configuration names volumes."""
+        """The parts of the data set to train and to score on, unless the configuration names volumes."""
         return self.dataset.named_split(self.config.split or self.network.training.split)
 
     @property
@@ -137,8 +137,8 @@ class WorkflowPlan:
     def validation_parts(self, network: str) -> list[VolumePart]:
         """Return the held-out parts that the training of a network validates on; none without validation."""
         validation = self.config_of(network).training.validation
-        chosen = self.split.validation or self.split.test
-        return [] if validation is None else list(validation.data) or self._in_data(chosen)
+        split = self.split.validation or self.split.test
+        return [] if validation is None else list(validation.data) or self._in_data(split)
 
     def validation_options(self, network: str) -> list[str]:
         """Return the options of training scripts that name these parts."""
@@ -177,8 +177,8 @@ class WorkflowPlan:
 
     def edges_option(self, name: str) -> list[str]:
         """Return `--edges FOLDER`, to count edits by, if the part has skeletons, which this needs; or nothing."""
-        edges = self.results / name / "graph" / "edges"
-        return ["--edges", str(edges)] if self.skeletons_option(self.test_parts[name]) else []
+        has_skeletons = self.skeletons_option(self.test_parts[name])
+        return ["--edges", str(self.results / name / "graph" / "edges")] if has_skeletons else []
 
     def has_labels(self, part: VolumePart) -> bool:
         """Return whether labels are the ground truth; if not, the skeletons beside a volume without labels are.
@@ -253,7 +253,7 @@ class WorkflowPlan:
     def frozen_training(self, network: str) -> list[tuple[str, int]]:
         """Return the frozen network that `network` reads, and its iteration; nothing if it reads raw only."""
         frozen = self.config_of(network).autocontext
-        return [] if frozen is None or frozen.iteration is None else [(frozen.network, frozen.iteration)]
+        return [(frozen.network, frozen.iteration)] if frozen and frozen.iteration is not None else []
 
     def frozen_manifest(self, network: str) -> list[str]:
         """Return the `checkpoint_manifest` of the frozen network that `network` reads; nothing if it reads raw only."""
@@ -274,9 +274,8 @@ class WorkflowPlan:
         return self._in_data(parts)
 
     def _in_data(self, parts: Iterable[Part]) -> list[VolumePart]:
-        return [
-            VolumePart(volume=self.dataset.volume_path(part.volume, self.config.data), roi=part.roi) for part in parts
-        ]
+        path_of = self.dataset.volume_path
+        return [VolumePart(volume=path_of(part.volume, self.config.data), roi=part.roi) for part in parts]
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
@@ -309,7 +308,8 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
     except ValueError as error:
         raise BadInput(f"{part.volume}: {error}") from None
     if all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
-        check_volume(part.volume, part.roi, plan.has_labels(part) and not plan.dataset.labels)
+        labels = plan.has_labels(part) and not plan.dataset.labels
+        check_volume(part.volume, part.roi, labels, plan.is_managed(part.volume))
     if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
         return
     open_volume(part.volume / RAW)
