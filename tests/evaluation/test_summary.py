@@ -21,7 +21,7 @@ def test_scores_and_places_of_every_part(tmp_path: Path, monkeypatch: pytest.Mon
     text = summary(folders, "04_segment/view.py")
     assert text.startswith("a: VOI split")
     assert "made with" not in text
-    text = summary(folders, "04_segment/view.py", {folders[0]: "a, held out"})
+    text = summary(folders, "04_segment/view.py", {path: f"{path.name}, held out" for path in folders})
     assert "a, held out: VOI split 0.500, merge 1.000, sum 1.500 bits (best at threshold 0.4)" in text
     assert "results/b/report.html" in text
     assert "04_segment/view.py results/b\n" in text
@@ -35,6 +35,15 @@ def test_skeleton_scores_and_warnings_are_told(tmp_path: Path) -> None:
     text = summary([tmp_path], "view.py")
     assert "sum 1.500 bits over skeleton nodes (best at threshold 0.4)" in text
     assert "  warning       One segment holds all.\n" in text
+
+
+def test_shared_names_are_told_apart_by_the_folders_above(tmp_path: Path) -> None:
+    best = {"threshold": 0.4, "voi_split": 0.5, "voi_merge": 1.0, "voi_sum": 1.5}
+    for name in ("one/6", "two/6", "two/cube"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "scores.json").write_text(json.dumps({"best": best}))
+    text = summary(find_scored(tmp_path), "view.py")
+    assert [line.split(":")[0] for line in text.splitlines() if "VOI" in line] == ["one/6", "two/6", "cube"]
 
 
 def test_instances_have_no_threshold(tmp_path: Path) -> None:

@@ -36,11 +36,14 @@ def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | N
     Args:
         folders: Each holds the results of a volume.
         viewer: The command that shows a volume; the volume's folder is appended.
-        titles: What some folders are called, as `trvol-250-1, held out`; others have their own name.
+        titles: What the folders are called, as `trvol-250-1, held out`; by default by their names, and by those of the
+            folders above where names are shared.
 
     Raises:
         BadInput: A folder holds no scores.
     """
+    names = [folder.name for folder in folders]
+    own = {path: path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}" for path in folders}
     known = [_made_with(folder) for folder in folders]
     keys = list(dict.fromkeys(key for made_with in known for key in made_with))
     differing = [key for key in keys if len({made_with.get(key) for made_with in known}) > 1]
@@ -48,7 +51,7 @@ def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | N
     for folder, made_with in zip(folders, known, strict=True):
         known_here = [key for key in differing if key in made_with or key in _OF_ALL]
         told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in known_here)
-        parts.append(_summarize(folder, viewer, (titles or {}).get(folder, folder.name), told))
+        parts.append(_summarize(folder, viewer, (titles or own)[folder], told))
     return "\n\n".join(parts)
 
 
