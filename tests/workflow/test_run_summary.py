@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from builders import ROOT
+from builders import ROOT, write_array
 from emsuite.common.files import write_json
 from emsuite.config.parts import VolumePart
 from emsuite.config.training import Validation
+from emsuite.io.volume import LABELS, RAW
 from emsuite.workflow.plan import WorkflowPlan, load_plan
 from emsuite.workflow.run_summary import role_in_training, run_summary
 
@@ -92,7 +94,8 @@ def test_a_part_that_chose_the_weights_is_not_held_out(project: Path, data: list
 
 
 def test_a_link_to_a_training_volume_is_that_volume(project: Path) -> None:
-    (project / "v.zarr").mkdir()
+    for name in (RAW, LABELS):
+        write_array(project / "v.zarr" / name, np.ones((2, 2, 2), np.uint8))
     (project / "linked.zarr").symlink_to(project / "v.zarr")
     plan = plan_of(project, ["v.zarr"], [str(project / "linked.zarr")])
     assert role_in_training(plan, plan.test_parts["linked"]) == "trained on"
