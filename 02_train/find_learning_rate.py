@@ -64,8 +64,8 @@ def main(
     config = load_network(network_dir, overrides)
     project = Path(__file__).resolve().parents[1]
     config = with_probabilities(config, volumes, project)
-    loaded = load_training_data(config, volumes, project)
     with owned(lock_path(table), table):
+        loaded = load_training_data(config, volumes, project)
         tried = try_rates(network_dir, config, loaded, pick_device(device), (lowest, highest), steps)
         tried.write(table)
         tried.draw(table.with_suffix(".svg"))

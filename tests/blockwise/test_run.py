@@ -121,11 +121,13 @@ def test_a_disk_that_takes_nothing_ends_the_run_at_once(tmp_path, number, worker
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_disk_without_room_for_the_report_ends_the_run_at_once(tmp_path, monkeypatch, workers):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/7")
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_without_room_for_the_report_ends_the_run_at_once(tmp_path, monkeypatch, number, workers):
+    full = OSError(number, os.strerror(number), "out/7")
     monkeypatch.setattr(Work, "_report", lambda *_: None)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**40, 2**40, 0))
-    with pytest.raises(RunFailed, match=r"^test: .*done: the disk is full$"):
+    with pytest.raises(
+        RunFailed, match=r"^test: .*done: nothing can be written, the disk is full, or your share of it$"
+    ):
         run_blocks("test", GRID, partial(fail_at_3, tmp_path, full), workers, tmp_path / "done")
     assert calls(tmp_path)[3] == 1
 

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from emsuite.common.errors import of_file_system
 from emsuite.common.files import (
     atomic_path,
     file_of,
@@ -105,6 +107,13 @@ def test_remove_takes_files_folders_and_links_but_not_what_they_point_to(tmp_pat
     for path in (file, folder, tmp_path / "never there"):
         remove(path)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [OSError, io.UnsupportedOperation])
+def test_errors_of_libraries_keep_their_text(kind: type[OSError]) -> None:
+    with pytest.raises(OSError) as told, naming(Path("out/made")):
+        raise kind("Can't read data (inflate() failed)")
+    assert of_file_system(told.value)[0] == "out/made: Can't read data (inflate() failed)"
 
 
 def test_a_path_may_lead_into_a_file(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def _failure(
     """Return the error of a run with unfinished blocks; `crash` says how the last worker died."""
     if (refusal := work.refusal_report()).exists():
         if not has_content(refusal):
-            return RunFailed(f"{name}: {_why_silent(work.folder)}")
+            return RunFailed(f"{name}: {work.folder}: nothing can be written, the disk is full, or your share of it")
         report = json.loads(refusal.read_text())
         kind = BadInput if report["exit_code"] == BadInput.exit_code else RunFailed
         return kind(report["error"])

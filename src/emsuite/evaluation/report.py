@@ -23,7 +23,7 @@ import jinja2
 
 from emsuite.common.documents import read_json, read_text
 from emsuite.common.errors import BadInput, printable, without_secrets
-from emsuite.common.files import files_below, remove, write_json, write_text
+from emsuite.common.files import files_below, is_there, remove, write_json, write_text
 from emsuite.common.provenance import published, without_paths
 from emsuite.common.state.ownership import foreign_beside, is_own, keep_edited, mark_path, wrote
 from emsuite.evaluation.metrics import METRICS, Metric
@@ -91,7 +91,9 @@ def write_report(
         legend=_legend(evaluation),
         errors={kind: [error for error in errors if error.kind == kind] for kind in ("split", "merge")},
         viewer=shlex.join(public),
-        viewer_lacks_folders=public != list(secret_free),
+        viewer_lacks_folders=any(
+            not is_there(Path(new)) for new, old in zip(public, secret_free, strict=True) if new != old
+        ),
         timings=timings,
     )
     write_text(path, text)

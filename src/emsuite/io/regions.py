@@ -57,24 +57,15 @@ def parse_roi(text: str, within: Volume) -> Roi:
     return roi
 
 
-def check_volume(volume: Path, roi: str | None, has_labels: bool, is_made: bool = False) -> None:
-    """Raise BadInput if a container lacks what a run reads, before the run begins.
-
-    Args:
-        volume: the container.
-        roi: a region that must be inside of raw; None: all.
-        has_labels: whether labels are read, too.
-        is_made: whether the run makes the container anew where arrays of it are lost or damaged.
-    """
-    try:
-        raw = open_volume(volume / RAW)
-    except BadInput:
-        if is_made:
-            return
-        raise
+def check_volume(volume: Path, roi: str | None, has_labels: bool) -> None:
+    """Raise BadInput if a container lacks raw, or the labels that it should have, or if a region is not inside."""
+    raw = open_volume(volume / RAW)
     if roi is not None:
-        parse_roi(roi, raw)
-    if has_labels and not is_made and not holds_array(volume / LABELS):
+        try:
+            parse_roi(roi, raw)
+        except BadInput as error:
+            raise BadInput(str(error) if str(volume) in str(error) else f"{volume}: {error}") from None
+    if has_labels and not holds_array(volume / LABELS):
         raise BadInput(f"{volume}: has no {LABELS}, expected labels to train on or to score by")
 
 

@@ -307,9 +307,9 @@ def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
         for_snakemake(part.volume)
     except ValueError as error:
         raise BadInput(f"{part.volume}: {error}") from None
-    if all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
-        labels = plan.has_labels(part) and not plan.dataset.labels
-        check_volume(part.volume, part.roi, labels, plan.is_managed(part.volume))
+    is_named = part in (*(plan.config.train or ()), *(plan.config.test or ()))  # others may be made anew
+    if is_named and all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
+        check_volume(part.volume, part.roi, plan.has_labels(part) and not plan.dataset.labels)
     if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
         return
     open_volume(part.volume / RAW)

@@ -110,9 +110,10 @@ def interpolated(x: Tensor, shape: Sequence[int]) -> Tensor:
     """
     for axis, n in enumerate(shape, start=2):
         if (length := x.shape[axis]) != n:
-            at = torch.linspace(0, length - 1, n, dtype=torch.float64)
-            weights = (1 - (at[:, None] - torch.arange(length)).abs()).clamp(min=0)
-            x = torch.tensordot(x, weights.to(x), ([axis], [1])).movedim(-1, axis)
+            # made on the device: a GPU that records a graph takes nothing from the host
+            at = torch.linspace(0, length - 1, n, dtype=torch.float64, device=x.device)
+            weights = (1 - (at[:, None] - torch.arange(length, device=x.device)).abs()).clamp(min=0)
+            x = torch.tensordot(x, weights.to(x.dtype), ([axis], [1])).movedim(-1, axis)
     return x
 
 
