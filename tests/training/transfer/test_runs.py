@@ -227,7 +227,7 @@ BAD = [
     ({"transfer": {"losses": {"pseudo_cycle": 2}}}, "transfer.losses.pseudo_cycle: expected heads beside image"),
     ({"normalization": {"method": "unit_range"}}, "normalization: does not apply to domain transfer"),
     ({"training": {"validation": {"every": 2}}}, "transfer.held_out and training.validation: expected both"),
-    ({"transfer": {"generator": {"kind": "unit"}}}, "transfer.generator: "),
+    ({"transfer": {"generator": {"kind": "unit"}}}, "transfer.generator.kind: expected one of unet, "),
 ]
 
 
