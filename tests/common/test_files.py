@@ -114,6 +114,8 @@ def test_errors_of_libraries_keep_their_text(kind: type[OSError]) -> None:
     with pytest.raises(OSError) as told, naming(Path("out/made")):
         raise kind("Can't read data (inflate() failed)")
     assert of_file_system(told.value)[0] == "out/made: Can't read data (inflate() failed)"
+    with pytest.raises(InterruptedError), naming(Path("out/made")):
+        raise InterruptedError
 
 
 def test_a_path_may_lead_into_a_file(tmp_path: Path) -> None:

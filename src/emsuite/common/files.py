@@ -38,9 +38,10 @@ def naming(path: Path) -> Iterator[None]:
         if is_full and getattr(error, "strerror", None) != full:
             raise OSError(errno.ENOSPC, full, str(path)) from error
         if isinstance(error, OSError) and error.filename is None:
-            if error.errno is None:  # of h5py or Pillow: a name would hide its text
+            if error.errno is not None:
+                error.filename = str(path)
+            elif str(error):  # of h5py or Pillow: a name would hide its text
                 raise OSError(errno.EIO, str(error), str(path)) from error
-            error.filename = str(path)
         raise
 
 
