@@ -30,14 +30,12 @@ from emsuite.training.transfer.domains import Statistics
 logger = logging.getLogger(__name__)
 
 _IN_THE_WORKFLOWS = "in the workflows: --config if_changed=continue, run=NAME (of transfer.smk: data_name=NAME)"
-_CHOICES = (
+_GO_ON = (
     "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
-    f"starts anew in a run folder, --if-changed keep takes it as it is ({_IN_THE_WORKFLOWS}, if_changed=keep)"
+    "starts anew in a run folder"
 )
-_CHOICES_FROZEN = (
-    "--if-changed continue goes on from it with the new ones, if iterations are left to train, NETWORK_DIR/runs/NAME "
-    f"starts anew in a run folder ({_IN_THE_WORKFLOWS})"
-)
+_CHOICES = f"{_GO_ON}, --if-changed keep takes it as it is ({_IN_THE_WORKFLOWS}, if_changed=keep)"
+_CHOICES_FROZEN = f"{_GO_ON} ({_IN_THE_WORKFLOWS})"
 _WHY_NOT = {True: "before its last iteration", False: "without iterations left to train: ask for more of them"}
 
 

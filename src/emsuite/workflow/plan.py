@@ -137,8 +137,9 @@ class WorkflowPlan:
     def validation_parts(self, network: str) -> list[VolumePart]:
         """Return the held-out parts that the training of a network validates on; none without validation."""
         validation = self.config_of(network).training.validation
-        split = self.split.validation or self.split.test
-        return [] if validation is None else list(validation.data) or self._in_data(split)
+        if validation is None:
+            return []
+        return list(validation.data) or self._in_data(self.split.validation or self.split.test)
 
     def validation_options(self, network: str) -> list[str]:
         """Return the options of training scripts that name these parts."""
@@ -154,9 +155,8 @@ class WorkflowPlan:
     @property
     def outside_folders(self) -> list[Path]:
         """The folders of data and results outside the project, which must be made visible inside an image."""
-        folders = [self.config.data, self.config.results, *self.config.shared]
-        folders += [part.volume.parent for part in self.parts]
-        resolved = {folder.resolve() for folder in folders if folder.is_dir()}
+        parents, config = (part.volume.parent for part in self.parts), self.config
+        resolved = {path.resolve() for path in (config.data, config.results, *config.shared, *parents) if path.is_dir()}
         return sorted(folder for folder in resolved if not folder.is_relative_to(self.project.resolve()))
 
     def source_option(self, volume: str) -> list[str]:
