@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import ROOT, files_in, write_array, write_network
+import preprocessed_plate
+from builders import RECORDED, ROOT, files_in, write_array, write_network
 from conftest import Cells, Ended
 from emsuite.io.volume import open_volume
 from emsuite.training.log import read_losses
+from plates_to_score import target_and_prediction
 
 Call = Callable[..., Ended]
 BLOCKS = ("--block-size", "160,160,160", "--context", "64,64,64")
@@ -163,9 +165,44 @@ def test_two_phantoms_and_two_masks(call_script: Call, tmp_path: Path) -> None:
     assert mask.array[...].all()
 
 
+@pytest.mark.slow
+def test_two_fetches_of_two_buckets(s3: Any, tmp_path: Path) -> None:
+    content = {}
+    for number in range(2):
+        bodies = {f"volumes/raw/0.0.{i}": bytes([i, number]) * 2000 for i in range(40)}
+        content[number] = {"volumes/raw/.zarray": b"{}"} | bodies
+        place = "funke/fib25/training/trvol-250-2.zarr"
+        s3.public_bucket(f"twice-{number}", {f"{place}/{key}": body for key, body in content[number].items()})
+    s3.faults(slowdown=0.3)
+    out = ("--dataset", "fib25", "--endpoint-url", s3.url, "--out", tmp_path)
+    winners = check(both("01_data/fetch_data.py", *((*out, "--bucket", f"twice-{number}") for number in range(2))))
+    assert files_in(tmp_path / place) in [content[number] for number in winners]
+    (source,) = {number for number in winners if f"s3://twice-{number}/" in
+                 (tmp_path / f"{place}.manifest.json").read_text()}  # fmt: skip
+    assert files_in(tmp_path / place) == content[source]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0, 0.1])
+def test_two_conversions_of_published_weights(thin_networks: Path, tmp_path: Path, delay: float) -> None:
+    local = ("--local", RECORDED / "zebrafinch/mtlsd/train_net_checkpoint_400000")
+    folders = [thin_networks / "zebrafinch/mtlsd"]
+    for name in ("a", "b"):
+        for part in ("01_data", "02_train"):
+            shutil.copytree(thin_networks.parent / part, tmp_path / name / part)
+        folders.append(tmp_path / name / "02_train/zebrafinch/mtlsd")
+    options: tuple[tuple[str, ...], ...] = ((), ("--without-optimizer",))
+    script = "01_data/fetch_checkpoint.py"
+    winners = check(both(script, *((*local, folders[0], *option) for option in options), delay=delay))
+    for folder, option in zip(folders[1:], options, strict=True):
+        assert both(script, (*local, folder, *option))[0][0] == 0
+    made, *alone = (voxels_and_tables(folder / "checkpoints") for folder in folders)
+    assert made in [alone[number] for number in winners]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A volume with labels and membranes, predicted heads of instances, and frames of a plate."""
+    """A volume with labels and membranes, predicted heads of instances, frames of a plate, a plate with its network."""
     folder = tmp_path_factory.mktemp("twice")
     labels = np.kron(np.arange(1, 28, dtype=np.uint64).reshape(3, 3, 3), np.ones((16,) * 3, np.uint64))
     inside = np.kron(np.ones((3, 3, 3), np.uint8), np.pad(np.full((14,) * 3, 255, np.uint8), 1))
@@ -177,6 +214,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = ("positions=5", "size=64", "slices=1")
     words = [word for text in frames for word in ("--set", text)]
     assert both("01_data/synthesize_plate.py", (folder / "mine/frames", *words))[0][0] == 0
+    preprocessed_plate.write_plate(folder / "plates")
+    network = preprocessed_plate.write_network(folder / "d/n", Path("plates/ready"), training={"iterations": 2})
+    target_and_prediction(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert both("02_train/train.py", (network, "--device", "cpu"))[0][0] == 0
     return folder
 
 
@@ -196,7 +239,8 @@ PAIRS: dict[str, tuple[str, tuple[Sequence[Any], Sequence[Any]]]] = {
         (("frames", "--set", "size=64"), ("frames", "--set", "size=64", "--set", "seed=7")),
     ),
 }
-_out, _config = ("mine/frames", "plate.zarr"), ROOT / "config/preprocess.yaml"
+_out: tuple[Any, ...] = ("mine/frames", "plate.zarr")
+_config = ROOT / "config/preprocess.yaml"
 PAIRS["index_plate"] = ("01_data/index_plate.py", (_out, (*_out, "--pixel-size", "500,108,108")))
 PAIRS["preprocess"] = ("01_data/preprocess.py", ((_config,), (_config, "--set", "normalize.scope=position")))
 for _form in ("ome-zarr", "csv", "precomputed"):
@@ -204,6 +248,12 @@ for _form in ("ome-zarr", "csv", "precomputed"):
     PAIRS[f"export {_form}"] = ("04_segment/export.py", ((*_out, *HALF), (*_out, *ALL)))
 _out = ("--foreground", MASK, "--contour", "p.zarr/contour", "--decoding", "bc", "--out", "o.zarr")
 PAIRS["decode_instances"] = ("04_segment/decode_instances.py", (_out, (*_out, "--smallest-seed", 5000)))
+_out = (RAW, "o", "--set", "patch=[16,16]", "--set", "least_density=null")
+PAIRS["filter_patches"] = ("01_data/filter_patches.py", (_out, (*_out, "--set", "leave_out=[2,1,1]")))
+_out = ("d/n", "--device", "cpu", "--out", "o.zarr")
+PAIRS["predict_images"] = ("03_predict/predict_images.py", ((*_out, "--part", "train"), (*_out, "--part", "test")))
+_out = ("predicted.zarr", "--target", "target.zarr", "--out", "o")
+PAIRS["evaluate_images"] = ("04_segment/evaluate_images.py", (_out, (*_out, "--metrics", "pearson,mae")))
 
 
 @pytest.mark.slow
@@ -223,12 +273,10 @@ def test_other_stages(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ends[0] in [ends[1 + index] for index in winners]
 
 
-def voxels_and_tables(folder: Path) -> dict[str, bytes]:
-    """All files but records, whose times differ."""
-    kept = {
-        name: content
-        for name, content in files_in(folder).items()
-        if not name.endswith((".manifest.json", ".labels.json"))
-    }
+def voxels_and_tables(folder: Path) -> dict[str, Any]:
+    """All files but records, whose times differ: of scores, the scores alone."""
+    kept = {name: content for name, content in files_in(folder).items()
+            if not name.endswith((".manifest.json", ".labels.json", ".emsuite", "report.html"))}  # fmt: skip
     assert not [name for name in kept if name.endswith((".lock", ".part", "unfinished.json"))]
-    return {name: content for name, content in kept.items() if not name.endswith(".emsuite")}
+    return {name: json.loads(content)["images"] if name.endswith("o/scores.json") else content
+            for name, content in kept.items()}  # fmt: skip
