@@ -53,4 +53,4 @@ def part_of(wildcards):
 
 def source_option(wildcards, resources):
     """Return the option that names the shared folder to copy a volume from, or nothing to download it."""
-    return PLAN.source_option(wildcards.volume)
+    return PLAN.volumes.source_option(wildcards.volume, PLAN.config.shared)

@@ -16,8 +16,7 @@ configfile: "config/plates.yaml"
 include: "start.smk"
 
 
-from emsuite.workflow.plate_orders import PlateOrders
-from emsuite.workflow.plates import load_plate_plan
+from emsuite.workflow.plates import PlateOrders, load_plate_plan
 
 with errors_in_one_line():
     PLAN = load_plate_plan(config, PROJECT)

@@ -55,7 +55,7 @@ for number, volume in enumerate(PLAN.labelled_volumes, start=1):
             f"create_labels_{number}" if number > 1 else "create_labels"
         input:
             order=ORDERS.labels(volume).files,
-            volume=PLAN.volume_manifest(volume),
+            volume=PLAN.volumes.manifest(volume),
         output:
             str(labels_path(volume)),
         log:
@@ -78,7 +78,7 @@ for number, volume in enumerate(PLAN.masked_volumes, start=1):
             f"create_masks_{number}" if number > 1 else "create_masks"
         input:
             order=ORDERS.masks(volume).files,
-            volume=PLAN.volume_manifest(volume),
+            volume=PLAN.volumes.manifest(volume),
             labels=[str(labels_path(volume))] if PLAN.dataset.labels else [],
         output:
             str(masks_path(volume)),

@@ -8,7 +8,7 @@ TRAINED = (
 rule train:
     input:
         order=order_file(training_order),
-        masks=lambda wildcards: PLAN.masks(
+        masks=lambda wildcards: PLAN.volumes.masks(
             PLAN.train_parts + PLAN.validation_parts(wildcards.network)
         ),
         frozen=lambda wildcards: PLAN.frozen_manifest(wildcards.network),

@@ -5,10 +5,10 @@ rule predict:
     input:
         order=order_file(lambda wildcards: ORDERS.predict(wildcards.part)),
         trained=str(PLAN.checkpoint_manifest()),
-        volume=lambda wildcards: PLAN.volume_manifest(part_of(wildcards).volume),
+        volume=lambda wildcards: PLAN.volumes.manifest(part_of(wildcards).volume),
         # Masks are not read. They are waited for, as they are written into the volume.
         masks=lambda wildcards: waited_for(
-            ORDERS.predict(wildcards.part), PLAN.masks([part_of(wildcards)])
+            ORDERS.predict(wildcards.part), PLAN.volumes.masks([part_of(wildcards)])
         ),
     output:
         f"{RESULT}/prediction.zarr.manifest.json",

@@ -17,7 +17,7 @@ rule evaluate:
     input:
         order=order_file(lambda wildcards: ORDERS.evaluate(wildcards.part)),
         scored=[f"{RESULT}/{name}.manifest.json" for name in ORDERS.scored],
-        masks=lambda wildcards: PLAN.masks([part_of(wildcards)]),
+        masks=lambda wildcards: PLAN.volumes.masks([part_of(wildcards)]),
     output:
         csv=f"{RESULT}/scores.csv",
         errors=f"{RESULT}/errors.csv",
@@ -51,8 +51,12 @@ rule evaluate:
         out=subpath(output.csv, parent=True),
         logs=LOG,
         volume=lambda wildcards: part_of(wildcards).volume,
-        truth=lambda wildcards: PLAN.truth_option(part_of(wildcards)),
-        skeletons=lambda wildcards: PLAN.skeletons_option(part_of(wildcards)),
+        truth=lambda wildcards: PLAN.volumes.truth_option(
+            part_of(wildcards).volume, PLAN.dataset_option
+        ),
+        skeletons=lambda wildcards: PLAN.volumes.skeletons_option(
+            part_of(wildcards).volume
+        ),
         scoring=as_options(PLAN.segmentation, ScoringSettings),
         workers=lambda wildcards, threads: PLAN.workers_option(threads),
         roi=lambda wildcards: as_options(part_of(wildcards), ["roi"]),

@@ -22,6 +22,7 @@ from emsuite.workflow.inputs import changed_inputs, log_name, note_inputs, state
 from emsuite.workflow.orders import Order
 from emsuite.workflow.plan import WorkflowPlan, load_plan
 from emsuite.workflow.step_orders import StepOrders
+from emsuite.workflow.volumes import Volumes
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_an_edit_of_skeletons_is_seen(plan: WorkflowPlan, tmp_path: Path) -> Non
 def test_volumes_that_the_workflow_writes_count_from_their_manifest_on(
     plan: WorkflowPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(WorkflowPlan, "is_managed", lambda _plan, _volume: True)
+    monkeypatch.setattr(Volumes, "is_managed", lambda _volumes, _volume: True)
     part, path = plan.train_parts[0], str(tmp_path / "v.zarr" / RAW)
     assert states(plan, [part], RAW) == {path: "as written"}, "it is still being written"
     (tmp_path / "v.zarr.manifest.json").write_text("{}")
@@ -95,8 +96,8 @@ def test_an_hdf5_file_is_a_volume_without_a_mask_of_its_own(tmp_path: Path) -> N
             file[name].attrs["resolution"] = [8, 8, 8]
     config = {"dataset": "phantom", "network": "small", "train": str(tmp_path / "v.h5"), "test": str(tmp_path / "v.h5")}
     plan = load_plan(config, ROOT)
-    assert plan.masks(plan.train_parts) == []
-    assert "--mask" not in plan.truth_option(plan.train_parts[0])
+    assert plan.volumes.masks(plan.train_parts) == []
+    assert "--mask" not in plan.volumes.truth_option(plan.train_parts[0].volume, plan.dataset_option)
     told = states(plan, plan.train_parts, RAW)
     assert told[str(tmp_path / "v.h5" / RAW)].startswith("state:")
 

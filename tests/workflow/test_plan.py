@@ -5,15 +5,12 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from builders import ROOT, write_array
+from builders import ROOT
 from emsuite.common.errors import BadInput
 from emsuite.config.network import load_network
 from emsuite.config.parts import VolumePart
-from emsuite.io.single_file import write_hdf5
-from emsuite.io.volume import LABELS, RAW
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -25,7 +22,7 @@ def test_the_split_of_the_data_set_is_the_default() -> None:
     volume = Path("data/funke/fib25/training/trvol-250-2.zarr")
     assert plan.train_parts == [VolumePart(volume=volume, roi="0:1040,:,:")]
     assert plan.test_parts == {"trvol-250-2_z1040-1280": VolumePart(volume=volume, roi="1040:1280,:,:")}
-    assert plan.volume_manifest(volume) == [Path(f"{volume}.manifest.json")]
+    assert plan.volumes.manifest(volume) == [Path(f"{volume}.manifest.json")]
 
 
 def test_published_networks_train_on_all_that_was_published() -> None:
@@ -36,7 +33,7 @@ def test_published_networks_train_on_all_that_was_published() -> None:
     data = [word for volume in volumes for word in ("--data", str(volume))]
     chances = ["--set", "training.sampling.probabilities=[0.05, 0.05, 0.45, 0.45]"]
     assert plan.training_data_options == data + chances
-    assert all(plan.volume_manifest(volume) for volume in volumes), "the workflow fetches them"
+    assert all(plan.volumes.manifest(volume) for volume in volumes), "the workflow fetches them"
     assert (
         load_plan({"dataset": "hemi", "network": "lsd", "test": "v.zarr"}, ROOT).training_data_options[::2]
         == ["--data"] * 8
@@ -59,7 +56,7 @@ def test_own_volumes_replace_the_split() -> None:
     plan = load_plan(FIB25 | {"train": ["a/b.zarr", "c.zarr@:,0:80,:"], "test": "d.zarr", "iterations": 7}, ROOT)
     assert [part.argument for part in plan.train_parts] == ["a/b.zarr", "c.zarr@:,0:80,:"]
     assert list(plan.test_parts) == ["d"]
-    assert plan.volume_manifest(Path("a/b.zarr")) == []
+    assert plan.volumes.manifest(Path("a/b.zarr")) == []
     assert plan.results == Path("results/fib25/small/7")
 
 
@@ -111,39 +108,6 @@ def copied_network(project: Path, name: str) -> Path:
     shutil.copy(ROOT / "02_train/zebrafinch/dataset.yaml", folder.parent)
     shutil.copy(ROOT / "02_train/zebrafinch" / name / "network.yaml", folder)
     return folder
-
-
-def test_shared_folders_are_looked_at_first(fib25_slab: Path) -> None:
-    shared = fib25_slab.parents[2]
-    plan = load_plan(FIB25 | {"shared": ["nowhere", str(shared)]}, ROOT)
-    assert plan.source_option("trvol-250-2") == ["--from", str(shared)]
-    assert plan.source_option("tstvol-520-1") == []
-
-
-def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Path) -> None:
-    traced, labelled, bare = (tmp_path / f"{name}.zarr" for name in ("traced", "labelled", "bare"))
-    for volume in (traced, labelled, bare):
-        write_array(volume / "volumes/raw", np.zeros((4, 4, 4), np.uint8))
-    write_array(labelled / "volumes/labels/neuron_ids", np.ones((4, 4, 4), np.uint64))
-    for volume in (traced, labelled):
-        volume.with_suffix(".skeletons").mkdir()
-    with pytest.raises(BadInput, match=r"bare.zarr: has no volumes/labels/neuron_ids"):
-        load_plan(FIB25 | {"test": [str(traced), str(bare)]}, ROOT)
-    plan = load_plan(FIB25 | {"test": [str(traced), str(labelled)]}, ROOT)
-    parts = plan.test_parts
-    assert {name: plan.has_labels(part) for name, part in parts.items()} == {"traced": False, "labelled": True}
-    assert plan.truth_option(parts["traced"]) == plan.masks([parts["traced"]]) == []
-    assert plan.truth_option(parts["labelled"])[0] == "--labels"
-    assert plan.masks([parts["labelled"]]) == [f"{labelled}.masks.json"]
-    mask = write_array(traced / "volumes/labels/labels_mask", np.ones((4, 4, 4), np.uint8))
-    assert plan.truth_option(parts["traced"]) == ["--mask", str(mask.path), "--dataset", plan.dataset.name]
-
-
-def test_volumes_that_are_still_to_come_have_labels() -> None:
-    plan = load_plan({"dataset": "phantom", "network": "small", "data": "nowhere"}, ROOT)
-    (part,) = plan.test_parts.values()
-    assert plan.has_labels(part)
-    assert plan.truth_option(part)[0] == "--labels"
 
 
 def test_settings_of_segmentation_are_laid_over_those_of_the_data_set() -> None:
@@ -216,66 +180,6 @@ def test_a_wrong_configuration_is_named(config: dict, message: str) -> None:
         load_plan(config, ROOT)
 
 
-@pytest.mark.parametrize("which", ["train", "test"])
-@pytest.mark.parametrize(
-    ("roi", "message"),
-    [
-        ("3:80,:,:", "does not lie on the voxels"),
-        ("80:0,:,:", "'80:0' is empty"),
-        ("0:168,:,:", r"covers \[0:160.* was asked for"),
-    ],
-)
-@pytest.mark.parametrize("name", ["cube.zarr", "cube.h5"])
-def test_a_region_that_cannot_be_is_refused_before_anything_runs(
-    tmp_path: Path, name: str, which: str, roi: str, message: str
-) -> None:
-    raw, good = np.zeros((20, 8, 8), np.uint8), tmp_path / "cube.zarr"
-    write_array(good / "volumes/raw", raw)
-    write_array(good / LABELS, raw.astype(np.uint64))
-    if name == "cube.h5":
-        write_hdf5(tmp_path / name, {"volumes/raw": (raw, {"resolution": [8.0] * 3})}, {})
-    config = FIB25 | {"train": str(good), "test": str(good)}
-    assert load_plan(config | {which: f"{good}@0:80,:,:"}, ROOT).parts
-    with pytest.raises(BadInput, match=message):
-        load_plan(config | {which: f"{tmp_path / name}@{roi}"}, ROOT)
-
-
-@pytest.mark.parametrize("which", ["train", "test"])
-def test_missing_labels_are_told_before_anything_runs(tmp_path: Path, which: str) -> None:
-    for name in ("good", "bad"):
-        write_array(tmp_path / f"{name}.zarr/volumes/raw", np.zeros((20, 8, 8), np.uint8))
-    write_array(tmp_path / "good.zarr" / LABELS, np.ones((20, 8, 8), np.uint64))
-    config = FIB25 | {"train": str(tmp_path / "good.zarr"), "test": str(tmp_path / "good.zarr")}
-    assert load_plan(config, ROOT).parts
-    with pytest.raises(BadInput, match=r"bad.zarr: has no volumes/labels/neuron_ids, expected labels to train on"):
-        load_plan(config | {which: str(tmp_path / "bad.zarr")}, ROOT)
-
-
-def test_volumes_of_a_split_are_not_looked_at_before_they_may_be_made_anew(tmp_path: Path) -> None:
-    """A larger one may be asked for, with a region of its own."""
-    config = FIB25 | {"data": str(tmp_path)}
-    part = next(iter(load_plan(config, ROOT).test_parts.values()))
-    write_array(part.volume / RAW, np.zeros((10, 8, 8), np.uint8))
-    part.volume.with_name(part.volume.name + ".manifest.json").write_text("{}")
-    assert load_plan(config, ROOT).parts
-    with pytest.raises(BadInput, match="was asked for"):
-        load_plan(config | {"test": [part.argument]}, ROOT)
-
-
-def test_hdf5_files_of_a_data_set_are_made_and_masked_as_they_are_read(tmp_path: Path) -> None:
-    plan = load_plan({"dataset": "cremi_phantom", "network": "small", "data": str(tmp_path)}, ROOT)
-    train, test = (tmp_path / f"funke/cremi_phantom/training/sections-{name}.hdf" for name in ("train", "test"))
-    assert [part.volume for part in plan.train_parts] == [train]
-    assert plan.volume_manifest(test) == [test.with_name("sections-test.hdf.manifest.json")]
-    assert plan.volume_manifest(test.with_suffix(".zarr")) == [], "a volume of the user's own"
-    assert plan.masked_volumes == []
-    assert plan.masks(plan.train_parts) == [f"{train}.manifest.json"]
-    part = plan.test_parts["sections-test"]
-    assert plan.truth_option(part) == ["--labels", str(test / "volumes/labels/neuron_ids")]
-    order = StepOrders(plan).volume("sections-test")
-    assert "--padding 4,40,40" in " ".join(json.loads(order.asked)["source"])
-
-
 def test_files_on_a_web_server_are_ordered_by_address_and_checksum(tmp_path: Path) -> None:
     (tmp_path / "02_train").mkdir()
     shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/cremi")
@@ -284,24 +188,6 @@ def test_files_on_a_web_server_are_ordered_by_address_and_checksum(tmp_path: Pat
     url, sha256 = json.loads(StepOrders(plan).volume("sample_C_20160501").asked)["source"]
     assert url == "https://cremi.org/static/data/sample_C_20160501.hdf"
     assert sha256 == plan.dataset.files["sample_C_20160501"].sha256
-
-
-def test_a_rule_that_scoring_does_not_know_needs_a_mask(tmp_path: Path) -> None:
-    """0 and the special ids are left out of HDF5 files as they are read, other labels are not."""
-    shutil.copytree(ROOT / "02_train/cremi_phantom", tmp_path / "02_train/own")
-    (tmp_path / "01_data/datasets").mkdir(parents=True)
-    file = tmp_path / "v.h5"
-    array = np.ones((4, 4, 4), np.uint8), {"resolution": [40.0, 4.0, 4.0]}
-    write_hdf5(file, {"volumes/raw": array, "volumes/labels/neuron_ids": array}, {})
-    config = {"dataset": "own", "network": "small", "train": str(file), "test": str(file)}
-    for unlabelled, is_known in (([0, 2**64 - 3], True), ([7], False)):
-        own = {"name": "own", "voxel_size": [40, 4, 4], "volumes": ["v"], "mask": {"unlabelled": unlabelled}}
-        (tmp_path / "01_data/datasets/own.yaml").write_text(json.dumps(own))
-        if is_known:
-            assert load_plan(config, tmp_path).masked_volumes == []
-        else:
-            with pytest.raises(BadInput, match="has no volumes/labels/labels_mask, which the data set own needs"):
-                load_plan(config, tmp_path)
 
 
 def test_a_network_of_foreground_and_contours_is_decoded_to_instances() -> None:

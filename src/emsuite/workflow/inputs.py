@@ -61,13 +61,13 @@ def states(
     """Return the states of some arrays of some parts, by path, and those of the skeletons beside them."""
     told = {}
     for volume in dict.fromkeys(part.volume for part in parts):
-        manifest = manifest_path(volume) if plan.is_managed(volume) else None
+        manifest = manifest_path(volume) if plan.volumes.is_managed(volume) else None
         for array in arrays:
             record = _record(plan, volume, array) or manifest
             told[str(volume / array)] = input_state(volume / array, record, array)
-        if with_skeletons and plan.skeletons_option(VolumePart(volume=volume)):
+        if with_skeletons and plan.volumes.skeletons_option(volume):
             skeletons = volume.with_suffix(".skeletons")
-            is_written = plan.is_managed(volume) and plan.dataset.synthesis
+            is_written = plan.volumes.is_managed(volume) and plan.dataset.synthesis
             told[str(skeletons)] = input_state(skeletons, manifest_path(skeletons) if is_written else None)
     return told
 

@@ -4,7 +4,7 @@ The rules in *.smk files ask this plan; it starts nothing itself.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,16 @@ from emsuite.common.container_image import Image, parse_image
 from emsuite.common.errors import BadInput
 from emsuite.common.outputs import manifest_path
 from emsuite.common.settings import validate
-from emsuite.config.dataset import Dataset, Part, Split, load_dataset
+from emsuite.config.dataset import Dataset, Split, load_dataset
 from emsuite.config.layout import CONTAINERS, DATASETS, NETWORKS, RUNS
 from emsuite.config.network import NetworkConfig, load_network
 from emsuite.config.parts import VolumePart
 from emsuite.config.trained_with import weight_settings
-from emsuite.data.labels_mask import is_known_without_mask, masks_path
-from emsuite.io.regions import check_volume
-from emsuite.io.volume import LABELS, MASK, RAW, holds_array, is_writable, open_volume
 from emsuite.segmentation.settings import SegmentationSettings
 from emsuite.targets.head import Head
 from emsuite.targets.heads import AffinitiesHead, instance_heads
-from emsuite.workflow.settings import WorkflowConfig, for_snakemake, overridden, workers_option
+from emsuite.workflow.settings import WorkflowConfig, overridden, workers_option
+from emsuite.workflow.volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,11 @@ class WorkflowPlan:
     dataset: Dataset
     network: NetworkConfig
     project: Path
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes of the data set, and those of the user's own."""
+        return Volumes(self.dataset, self.config.data)
 
     @property
     def iterations(self) -> int:
@@ -139,7 +142,7 @@ class WorkflowPlan:
         validation = self.config_of(network).training.validation
         if validation is None:
             return []
-        return list(validation.data) or self._in_data(self.split.validation or self.split.test)
+        return list(validation.data) or self.volumes.parts(self.split.validation or self.split.test)
 
     def validation_options(self, network: str) -> list[str]:
         """Return the options of training scripts that name these parts."""
@@ -159,64 +162,20 @@ class WorkflowPlan:
         resolved = {path.resolve() for path in (config.data, config.results, *config.shared, *parents) if path.is_dir()}
         return sorted(folder for folder in resolved if not folder.is_relative_to(self.project.resolve()))
 
-    def source_option(self, volume: str) -> list[str]:
-        """Return `--from FOLDER` for the first shared folder that has the volume, or nothing."""
-        for folder in self.config.shared:
-            try:
-                self.dataset.find_in(folder, volume)
-            except BadInput:
-                continue
-            return ["--from", str(folder)]
-        return []
-
-    def skeletons_option(self, part: VolumePart) -> list[str]:
-        """Return `--skeletons FOLDER` if skeletons lie beside the volume or are synthesized with it, or nothing."""
-        folder = part.volume.with_suffix(".skeletons")
-        is_synthesized = bool(self.dataset.synthesis) and self.is_managed(part.volume)
-        return ["--skeletons", str(folder)] if is_synthesized or folder.exists() else []
-
     def edges_option(self, name: str) -> list[str]:
         """Return `--edges FOLDER`, to count edits by, if the part has skeletons, which this needs; or nothing."""
-        has_skeletons = self.skeletons_option(self.test_parts[name])
+        has_skeletons = self.volumes.skeletons_option(self.test_parts[name].volume)
         return ["--edges", str(self.results / name / "graph" / "edges")] if has_skeletons else []
-
-    def has_labels(self, part: VolumePart) -> bool:
-        """Return whether labels are the ground truth; if not, the skeletons beside a volume without labels are.
-
-        A volume that is still to be fetched or synthesized counts as one with labels.
-        """
-        is_complete = part.volume.exists() and all(path.exists() for path in self.volume_manifest(part.volume))
-        return not (is_complete and self.skeletons_option(part) and not holds_array(part.volume / LABELS))
-
-    def truth_option(self, part: VolumePart) -> list[str]:
-        """Return `--labels` and `--mask` to score by, of the arrays that the volume has or that the workflow writes.
-
-        `--dataset` has the mask compared with its rule: another run may write the mask anew meanwhile.
-        """
-        has_labels, mask = self.has_labels(part), part.volume / MASK
-        has_mask = (has_labels and is_writable(part.volume)) or (part.volume.exists() and holds_array(mask))
-        labels = ["--labels", str(part.volume / LABELS)] if has_labels else []
-        return [*labels, *(["--mask", str(mask), "--dataset", self.dataset_option] if has_mask else [])]
 
     @property
     def masked_volumes(self) -> list[Path]:
         """The volumes that masks are written into."""
-        return sorted({part.volume for part in self.parts if self._is_masked(part)})
+        return sorted({part.volume for part in self.parts if self.volumes.is_masked(part.volume)})
 
     @property
     def labelled_volumes(self) -> list[Path]:
         """The volumes that labels are written into, made from membranes."""
         return self.masked_volumes if self.dataset.labels else []
-
-    def _is_masked(self, part: VolumePart) -> bool:
-        return is_writable(part.volume) and self.has_labels(part)
-
-    def masks(self, parts: Iterable[VolumePart]) -> list[str]:
-        """Return the files whose presence says that the volumes of these parts exist, and are masked if they can be."""
-        files = set[Path]()
-        for part in parts:
-            files.update([masks_path(part.volume)] if self._is_masked(part) else self.volume_manifest(part.volume))
-        return sorted(map(str, files))
 
     def training_settings(self, network: str) -> str:
         """Return the settings that influence the weights of a network, `small` or `small/runs/NAME`, as text."""
@@ -230,15 +189,6 @@ class WorkflowPlan:
     def workers_option(self, threads: int) -> list[str]:
         """Return `--workers ...` for a stage that works in blocks: this number of processes, or Slurm's jobs."""
         return workers_option(self.segmentation, threads)
-
-    def volume_manifest(self, volume: Path) -> list[Path]:
-        """Return the file whose presence says that a volume is complete; nothing for a volume of the user's own."""
-        return [manifest_path(volume)] if self.is_managed(volume) else []
-
-    def is_managed(self, volume: Path) -> bool:
-        """Return whether the workflow fetches or synthesizes this volume, below the data folder."""
-        is_there = volume.parent == self.config.data / self.dataset.prefix and volume.suffix == self.dataset.suffix
-        return is_there and volume.stem in self.dataset.volumes
 
     def checkpoint_manifest(self, network: str | None = None, iterations: int | None = None) -> Path:
         """Return the file whose presence says that a network (default: this run's) is trained up to an iteration."""
@@ -271,11 +221,7 @@ class WorkflowPlan:
                 f"data set {self.dataset.name}: its {where} has no part to {which} on; name volumes with "
                 f"--config {which}=..." + (f", or another split with --config split=..., of {others}" if others else "")
             )
-        return self._in_data(parts)
-
-    def _in_data(self, parts: Iterable[Part]) -> list[VolumePart]:
-        path_of = self.dataset.volume_path
-        return [VolumePart(volume=path_of(part.volume, self.config.data), roi=part.roi) for part in parts]
+        return self.volumes.parts(parts)
 
 
 def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
@@ -297,24 +243,7 @@ def load_plan(config: Mapping[str, Any], project: Path) -> WorkflowPlan:
     plan = WorkflowPlan(checked, dataset, load_network(folder), project)
     # errors in these keys show at the start, not hours later
     _ = plan.segmentation, plan.image, plan.frozen_manifest(plan.network_name)
+    named, trained = {*(checked.train or ()), *(checked.test or ())}, plan.train_parts
     for part in plan.parts:
-        _check_part(plan, part)
+        plan.volumes.check(part, part in named, part in trained)
     return plan
-
-
-def _check_part(plan: WorkflowPlan, part: VolumePart) -> None:
-    try:
-        for_snakemake(part.volume)
-    except ValueError as error:
-        raise BadInput(f"{part.volume}: {error}") from None
-    is_named = part in (*(plan.config.train or ()), *(plan.config.test or ()))  # others may be made anew
-    if is_named and all(path.exists() for path in (part.volume, *plan.volume_manifest(part.volume))):
-        check_volume(part.volume, part.roi, plan.has_labels(part) and not plan.dataset.labels)
-    if is_writable(part.volume) or (plan.is_managed(part.volume) and not part.volume.exists()):
-        return
-    open_volume(part.volume / RAW)
-    if not is_known_without_mask(plan.dataset.mask) and not holds_array(part.volume / MASK):
-        raise BadInput(
-            f"{part.volume}: has no {MASK}, which the data set {plan.dataset.name} needs; masks are written into zarr "
-            "volumes alone: convert it"
-        )

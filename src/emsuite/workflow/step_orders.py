@@ -161,8 +161,8 @@ class StepOrders:
         plan, tested = self.plan, self.plan.test_parts[part]
         edges = self._edges_option(part)
         asked = {
-            "truth": plan.truth_option(tested),
-            "skeletons": plan.skeletons_option(tested),
+            "truth": plan.volumes.truth_option(tested.volume, plan.dataset_option),
+            "skeletons": plan.volumes.skeletons_option(tested.volume),
             "edges": edges,
             "roi": as_options(tested, ["roi"]),
         } | self._inputs([tested], RAW, LABELS, MASK, with_skeletons=True)
@@ -247,7 +247,7 @@ class StepOrders:
 
     def _fetched(self, part: VolumePart) -> tuple[Order, ...]:
         """Return the order of the volume of a part, if the workflow makes it."""
-        return (self.volume(part.volume.stem),) if self.plan.is_managed(part.volume) else ()
+        return (self.volume(part.volume.stem),) if self.plan.volumes.is_managed(part.volume) else ()
 
     def _masked(self, parts: Iterable[VolumePart]) -> tuple[Order, ...]:
         """Return the orders of the masks of parts, or of the volumes of those that get none."""

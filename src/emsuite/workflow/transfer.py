@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from emsuite.common.errors import BadInput
+from emsuite.common.files import is_there
 from emsuite.common.outputs import manifest_path
 from emsuite.common.settings import Settings, as_options, load, validate
 from emsuite.config.dataset import load_dataset
@@ -210,7 +211,7 @@ def load_transfer_plan(config: Mapping[str, Any], project: Path, reads_volumes: 
         raise BadInput(f"{where}: arms: own needs the labelled volume in look B, expected `look`, which makes it")
     for key in ("labelled", "other", "test") if reads_volumes else ():
         volume = Path(getattr(settings, key))
-        if not volume.exists():
+        if not is_there(volume):
             raise BadInput(f"{where}: {key}: {volume} is not there; fetch it, or name another volume")
         check_volume(volume, getattr(settings, f"{key}_roi"), key != "other")
     if settings.look:
