@@ -40,7 +40,11 @@ else:
 rule all:
     default_target: True
     input:
-        expand(f"{RESULT}/report.html", part=PLAN.test_parts),
+        expand(
+            f"{RESULT}/{{file}}",
+            part=PLAN.test_parts,
+            file=["scores.csv", "scores.json", "errors.csv", "report.html"],
+        ),
         expand(f"{RESULT}/segmentation.zarr.manifest.json", part=PLAN.test_parts),
 
 

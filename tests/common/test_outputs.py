@@ -392,7 +392,23 @@ def test_a_file_counts_by_its_content(path: Path) -> None:
         check_whole(path)
 
 
-@pytest.mark.parametrize("written", [None, [], 5, {"affs": 3}, {"sha256": 3}])
+def test_files_beside_containers_count_by_their_content(tmp_path: Path) -> None:
+    """As the split.json of a preprocessed plate, which an edit of the same length changes."""
+    path = tmp_path / "ready"
+    with output(path, {}) as made:
+        arrays(made.path / "plate.zarr")
+        (made.path / "split.json").write_text('["A/1/6"]')
+    (path / "notes.txt").write_text("of a user")
+    assert is_finished(path, {})
+    (path / "split.json").write_text('["A/1/9"]')
+    assert not is_finished(path, {})
+    check_whole(path, is_edited=True)
+    (path / "split.json").unlink()
+    with pytest.raises(BadInput, match=r"split.json: is gone; remove ready\.manifest\.json"):
+        check_whole(path, is_edited=True)
+
+
+@pytest.mark.parametrize("written", [None, [], 5, {"affs": 3}, {"sha256": 3}, {"affs": {"sha256": 3}}])
 def test_odd_records_do_not_end_in_a_traceback(path: Path, written: Any) -> None:
     path.mkdir(parents=True)
     write_json(path.with_name(path.name + ".manifest.json"), {"written": written})

@@ -127,6 +127,12 @@ def test_a_chunk_that_is_gone(project: Path, step: str) -> None:
     assert rules[step] in planned(project)
 
 
+@pytest.mark.parametrize("name", ["scores.csv", "scores.json", "errors.csv", "report.html"])
+def test_scores_that_are_gone(project: Path, name: str) -> None:
+    (project / RESULT / name).unlink()
+    assert planned(project)[0] == "evaluate"
+
+
 def test_a_project_copied_with_new_times_runs_no_training_again(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", finished, copy], check=True)

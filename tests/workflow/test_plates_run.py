@@ -167,3 +167,14 @@ def test_a_plate_that_was_preprocessed_anew_alone_is_trained_on(project: Path) -
     done = snakemake_in_fork(project, *KEYS, options=(*FILE, "--until", "preprocess"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert planned(project) == planned(project) == TRAINED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["split.json", "statistics.csv"])
+def test_an_edited_file_beside_the_plate_is_made_anew(project: Path, file: str) -> None:
+    """With the same size and time: its content counts."""
+    path = project / "data/mine/preprocessed" / file
+    content = path.read_bytes()
+    assert planned(project) == []
+    replace(path, content[:-5] + b"#" + content[-4:])
+    assert planned(project) == ALL

@@ -131,7 +131,8 @@ def _transfer_rows(config: NetworkConfig) -> list[str]:
         return []
     counts = parameter_counts(config.transfer, config.heads)
     named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    return ["", f"domain transfer: parameters of {named}", "either generator:"]
+    more = " (d_b without those that read its prior)" if getattr(config.transfer.discriminator, "prior", None) else ""
+    return ["", f"domain transfer: parameters of {named}{more}", "either generator:"]
 
 
 def _output_rows(described: Description) -> list[str]:

@@ -116,7 +116,7 @@ class Training(Settings):
     optimizer: Optimizer = Optimizer()
     validation: Validation | None = Field(None, description="the loss on held-out samples, every so many iterations")
     average: float | None = Field(None, gt=0, lt=1, description="decay of an average of the weights, used to predict")
-    sampling: SamplingSettings
+    sampling: SamplingSettings = SamplingSettings()
     augment: Augmentations = ()
     grow_boundary: GrowBoundary | None = None
     renumber_components_from: PositiveInt | None = Field(

@@ -190,6 +190,17 @@ def test_a_part_or_some_positions(predict, ready: Path) -> None:
     assert open_plate(predict("some", positions=("2", "A/1/0"))).positions == ("A/1/2", "A/1/0")
 
 
+def test_a_part_without_positions_of_the_plate_is_refused(predict, tmp_path: Path) -> None:
+    ready = write_plate(tmp_path / "plate")
+    split = json.loads((ready / "split.json").read_text())
+    for part, message in (([], "no positions in 'test', expected some"),
+                          ([*split["test"], "A/1/99"], "test: the plate has no position A/1/99")):  # fmt: skip
+        (ready / "split.json").write_text(json.dumps(split | {"test": part}))
+        with pytest.raises(BadInput, match=message):
+            predict("other.zarr", plate=ready, part="test")
+        assert not list(tmp_path.glob("other*"))
+
+
 @pytest.mark.parametrize("name", ["part.zarr", "part.csv"])
 def test_a_part_whose_positions_have_changed_is_predicted_again(predict, tmp_path, recorded, name: str) -> None:
     ready, kind = write_plate(tmp_path / "plate"), name.rpartition(".")[2]

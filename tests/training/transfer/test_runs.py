@@ -258,6 +258,20 @@ def test_labels_that_do_not_match_their_images(tmp_path: Path) -> None:
     assert "expected all of a box of images" in refused(folder)
 
 
+@pytest.mark.parametrize("shared", ["a", "b"])
+def test_held_out_images_share_no_voxels_with_those_that_are_trained_on(tmp_path: Path, shared: str) -> None:
+    domains = two_domains(tmp_path / "data")
+    trained, held_out, wrong = (copy.deepcopy(domains) for _ in range(3))
+    for parts, box in ((trained, ":,0:400,:"), (held_out, ":,400:800,:"), (wrong, ":,400:800,:")):
+        for domain in parts.values():
+            domain["volumes"][0]["boxes"] = [box]
+    wrong[shared]["volumes"][0]["boxes"] = [":,400:600,:", ":,390:700,:"]
+    training = {"validation": {"every": 2, "samples": 2}}
+    run(write_padded(tmp_path / "n", {"domains": trained, "held_out": held_out}, training=training), 2)
+    folder = write_padded(tmp_path / "w", {"domains": trained, "held_out": wrong}, training=training)
+    assert f"transfer.held_out.{shared} shares voxels with transfer.domains, expected other boxes" in refused(folder)
+
+
 def test_volumes_of_the_command_line_have_no_domain(tmp_path: Path) -> None:
     folder = write_padded(tmp_path / "n")
     config = load_network(folder)

@@ -82,6 +82,8 @@ class ReadyPlate:
         if by == "channel":
             raise BadInput(f"{path}: splits by channel, but a network names its channels; expected another split")
         chosen = set(read_split(path, by)[part])
+        if by == "position" and (missing := sorted(chosen - set(self.plate.positions))):
+            raise BadInput(f"{path}: {part}: the plate has no position {missing[0]}, expected positions of it")
         found = {}
         for position in self.plate.positions:
             shape = self.plate.shape(position)

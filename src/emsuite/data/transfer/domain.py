@@ -13,7 +13,7 @@ import torch
 
 from emsuite.augment.resample import Source
 from emsuite.common.errors import BadInput
-from emsuite.common.geometry import Coordinate
+from emsuite.common.geometry import Coordinate, Roi
 from emsuite.data.training_volume import TrainingVolume
 from emsuite.data.transfer.settings import DomainSettings
 from emsuite.data.transfer.statistics import DomainStatistics, check_varied, measure_samples, measure_voxels
@@ -46,6 +46,15 @@ class Domain:
         """Return the domain on `device`; volumes on disk stay there."""
         moved = tuple(volume.to(device) for volume in self.loaded.volumes)
         return replace(self, loaded=replace(self.loaded, volumes=moved))
+
+    def regions(self) -> list[tuple[str, Roi]]:
+        """Return the volume of each box, by its name, and where the box lies in it, nm."""
+        placed = []
+        for box in self.loaded.boxes:
+            volume = self.loaded.volumes[box.volume]
+            begin, size = (Coordinate(voxels) * volume.voxel_size for voxels in (box.begin, box.size))
+            placed.append((volume.name, Roi(volume.raw_offset + begin, size)))
+        return placed
 
     def windows(self, shape: Sequence[int]) -> list[TrainingVolume]:
         """Return each box as a volume to take samples of a shape from; raise BadInput if one does not fit into it."""

@@ -4,6 +4,7 @@ A 2-D network reads (N, C, Z, Y, X) as well: `as_images` puts the sections into 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,25 @@ def normalize(x: Tensor, norm: str) -> Tensor:
 
     Source: Ulyanov et al. 2016, with epsilon 1e-5, without weights of its own.
     """
-    return functional.instance_norm(x, use_input_stats=True) if norm == "instance" else x
+    return _InOrder.apply(functional.instance_norm(x, use_input_stats=True)) if norm == "instance" else x
+
+
+class _InOrder(torch.autograd.Function):
+    """Hands a gradient on with its channels first.
+
+    torch 2.13 takes a gradient of one sample with channels last for one with channels first: that of instance norm is
+    then noise.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Return the gradient, in order."""
+        return gradients[0].contiguous()
 
 
 def reflect(x: Tensor, width: int, dims: int) -> Tensor:

@@ -91,7 +91,7 @@ class PlateSource:
         """Return the positions of a part of the split, or those that are chosen, or all.
 
         Raises:
-            BadInput: the plate lacks one, or its split is one of slices, times or images.
+            BadInput: the plate lacks one, there is none, or its split is one of slices, times or images.
         """
         names = self.plate.positions
         by_field = {name.rpartition("/")[2]: name for name in reversed(names)} | {name: name for name in names}
@@ -105,6 +105,8 @@ class PlateSource:
         found = [name for name in names if any(s.any() for (p, _), s in of_part.items() if p == name)]
         if not all(s.all() for (p, _), s in of_part.items() if p in found):
             raise BadInput(f"{self.ready.folder}/split.json: splits positions, expected positions to predict, or all")
+        if not found:
+            raise BadInput(f"{self.ready.folder}/split.json: no positions in '{part}', expected some")
         return found
 
 

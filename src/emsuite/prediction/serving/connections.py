@@ -8,8 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST = 64
-"""Connections at once."""
+MOST = 256
+"""Connections at once: those of a hundred clients who come together are all answered."""
 _SLOWEST = 10.0
 """Seconds until the head of a request is there, from the connection, or from its first byte; and until a piece of an
 answer is read."""

@@ -73,10 +73,23 @@ def load_domains(
 def load_held_out_domains(
     config: NetworkConfig, project: Path, training: Sequence[TrainingVolume]
 ) -> list[TrainingVolume]:
-    """Read the domains to validate on, in the scales of the domains that are trained on."""
+    """Read the domains to validate on, in the scales of the domains that are trained on.
+
+    Raises:
+        BadInput: a domain shares voxels with one that is trained on, or as `load_domain`.
+    """
     held_out = config.generators.held_out
     assert held_out is not None, "the schema asks for them"
-    return _load(config, held_out, project, {one.name: one.statistics for one in domains_of(training)})
+    trained = domains_of(training)
+    loaded = _load(config, held_out, project, {one.name: one.statistics for one in trained})
+    known = [(Path(name).resolve(), roi) for domain in trained for name, roi in domain.regions()]
+    for domain in domains_of(loaded):
+        for name, roi in domain.regions():
+            if any(path == Path(name).resolve() and not roi.intersect(other).empty for path, other in known):
+                raise BadInput(
+                    f"{name}: transfer.held_out.{domain.name} shares voxels with transfer.domains, expected other boxes"
+                )
+    return loaded
 
 
 def domains_of(volumes: Sequence[TrainingVolume]) -> tuple[Domain, Domain]:
