@@ -21,6 +21,7 @@ from table import save as save_option
 
 from emsuite.cli import options
 from emsuite.cli.command import stage
+from emsuite.config.network import load_network
 
 SERVE = Path(__file__).resolve().parents[1] / "03_predict/serve.py"
 
@@ -44,12 +45,16 @@ def main(
 ) -> None:
     """Serve the network in NETWORK_DIR (default: fib25/small) with fresh weights, and ask for its first head.
 
-    Beside it is the time of one request after the other, from one client.
+    A network of domain transfer is served as it was trained, from A to B. Beside it is the time of one request after
+    the other, from one client.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder, config = copy_network(network, Path(temporary), overrides)
-        save_untrained(folder, config)
+        folder, config = network, load_network(network, overrides)
+        if not config.transfer:
+            folder, config = copy_network(network, Path(temporary), overrides)
+            save_untrained(folder, config)
         words = [sys.executable, SERVE, folder, "--port", "0", "--device", device, "--waiting", str(clients)]
+        words += ["--direction", "A2B"] if config.transfer else []
         server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None

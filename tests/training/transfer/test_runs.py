@@ -250,6 +250,16 @@ def merged(base: Any, over: Any) -> Any:
     return copy.deepcopy(over)
 
 
+def test_sections_that_come_one_by_one_teach_what_they_teach_together(tmp_path: Path) -> None:
+    losses = []
+    for accumulate in (1, 2):
+        training = {"batch_size": 2, "accumulate": accumulate, "input_shape": [1, 32, 32]}
+        folder = write_padded(tmp_path / str(accumulate), training=training)
+        run(folder, 4)
+        losses.append([row["loss"] for row in read_losses(folder / "log/losses.csv")])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_labels_that_do_not_match_their_images(tmp_path: Path) -> None:
     folder = write_padded(tmp_path / "n", {}, ("mask",))
     other = two_domains(tmp_path / "smaller", (6, 40, 40))["a"]["volumes"][0]["labels"]
