@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from emsuite.models.network import moved
 from emsuite.models.unet import UNet
 from emsuite.models.unet_settings import UNetSettings
+from models.test_unet_options import OPTIONS
 from models.transfer.networks import discriminator, generator, noise
 
 CASES: dict[str, tuple[nn.Module, int, int]] = {}
@@ -30,17 +31,19 @@ for _dims in (2, 3):
 for _norm in ("group", "none"):
     _keys = {"widths": [8, 8], "downsample_factors": [[1, 2, 2]], "kernels": [[1, 3, 3], [3, 3, 3]], "norm": _norm}
     CASES[f"residual_unet {_norm}"] = generator("residual_unet", **_keys), 4, 16
-for _norm in ("batch", "none"):
-    _unet = UNetSettings(num_fmaps=4, downsample_factors=[[1, 2, 2]], padding="same", norm=_norm)
-    CASES[f"unet {_norm}"] = UNet(_unet, in_channels=1).double(), 4, 16
+_FACTORS = {"num_fmaps": 4, "downsample_factors": [[1, 2, 2], [2, 2, 2]]}
+for _options in ({}, {"padding": "same", "norm": "batch"}, *({"padding": "same"} | options for options in OPTIONS)):
+    _unet = UNetSettings.model_validate(_FACTORS | _options)
+    _size = (4, 16) if "padding" in _options else (26, 64)
+    CASES[f"unet {_options}"] = UNet(_unet, in_channels=1).double(), *_size
 
 
 def gradients(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Of the mean squared distance of all outputs from 1: by the weights, and by the input."""
+    """Of a sum of all outputs, each voxel with a weight of its own: by the weights, and by the input."""
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
     out = network(x)
     outputs = list(out.values()) if isinstance(out, Mapping) else [out]
-    torch.stack([((y - 1) ** 2).mean() for y in outputs]).sum().backward()
+    torch.stack([(y * noise(*y.shape, seed=3).to(y.dtype)).mean() for y in outputs]).sum().backward()
     known = {name: weight.grad for name, weight in network.named_parameters()} | {"input": x.grad}
     return {name: gradient for name, gradient in known.items() if gradient is not None}
 

@@ -207,15 +207,15 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return `layer(x)`, on a CPU in float32 if bfloat16 would make the gradient of the kernels garbage.
+    """Return `layer(x)`, on a CPU in the type of its kernels if bfloat16 would make the gradient of the kernels garbage.
 
     This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
     gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
     """
-    thin = isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]
-    if thin and x.device.type == "cpu" and torch.is_grad_enabled():
+    computes_here = x.device.type == "cpu" and torch.is_grad_enabled()
+    if computes_here and isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]:
         with torch.autocast("cpu", enabled=False):
-            return layer(x.float())
+            return layer(x.to(layer.weight.dtype))
     return layer(x)
 
 
