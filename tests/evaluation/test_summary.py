@@ -88,6 +88,15 @@ def test_results_of_other_weights_or_settings_are_told(tmp_path: Path) -> None:
     assert "  made with     flood distance, merge_function hist_quant_75\n" in summary([c, d], "view")
 
 
+def test_results_are_called_by_as_many_folders_as_tell_them_apart(tmp_path: Path) -> None:
+    """Networks score the same volumes at the same iterations."""
+    places = ("small/1000/a", "mtlsd/1000/a", "mtlsd/1000/b")
+    folders = [write_results(tmp_path / place, "1" * 64) for place in places]
+    text = summary(folders, "view", {folders[2]: "b, held out"})
+    assert [line.partition(":")[0] for line in text.splitlines() if "VOI" in line] == [*places[:2], "b, held out"]
+    assert summary(folders[1:], "view").startswith("a: ")
+
+
 def test_settings_that_do_not_apply_to_instances_are_not_told_of_them(tmp_path: Path) -> None:
     a, b = (write_results(tmp_path / name, "1" * 64) for name in "ab")
     for left_out in ("fragments.zarr", "graph/edges"):

@@ -36,14 +36,13 @@ def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | N
     Args:
         folders: Each holds the results of a volume.
         viewer: The command that shows a volume; the volume's folder is appended.
-        titles: What the folders are called, as `trvol-250-1, held out`; by default by their names, and by those of the
-            folders above where names are shared.
+        titles: What the folders are called, as `trvol-250-1, held out`; by default by their names, with as many of the
+            folders above as tell them apart.
 
     Raises:
         BadInput: A folder holds no scores.
     """
-    names = [folder.name for folder in folders]
-    own = {path: path.name if names.count(path.name) == 1 else f"{path.parent.name}/{path.name}" for path in folders}
+    called = _names(folders) | dict(titles or {})
     known = [_made_with(folder) for folder in folders]
     keys = list(dict.fromkeys(key for made_with in known for key in made_with))
     differing = [key for key in keys if len({made_with.get(key) for made_with in known}) > 1]
@@ -51,8 +50,19 @@ def summary(folders: Sequence[Path], viewer: str, titles: Mapping[Path, str] | N
     for folder, made_with in zip(folders, known, strict=True):
         known_here = [key for key in differing if key in made_with or key in _OF_ALL]
         told = ", ".join(f"{key} {made_with.get(key, 'unknown')}" for key in known_here)
-        parts.append(_summarize(folder, viewer, (titles or own)[folder], told))
+        parts.append(_summarize(folder, viewer, called[folder], told))
     return "\n\n".join(parts)
+
+
+def _names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return the shortest end of each path that no other one has."""
+    names = dict[Path, str]()
+    for folder in folders:
+        parts, others = folder.parts, [other.parts for other in folders if other != folder]
+        ends = range(1, len(parts) + 1)
+        n = next((n for n in ends if all(other[-n:] != parts[-n:] for other in others)), len(parts))
+        names[folder] = "/".join(parts[-n:])
+    return names
 
 
 def image_headlines(scores: Mapping[str, Any]) -> list[str]:

@@ -207,7 +207,7 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
 
 
 def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return `layer(x)`, on a CPU in the type of its kernels if bfloat16 would make the gradient of the kernels garbage.
+    """Return `layer(x)`, on a CPU in the type of its kernels if bfloat16 would make their gradient garbage.
 
     This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
     gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
