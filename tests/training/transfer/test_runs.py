@@ -290,9 +290,10 @@ def test_volumes_of_the_command_line_have_no_domain(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_batches_and_pools(tmp_path: Path) -> None:
-    """Two processes with half a batch each train as one does, up to rounding; their checkpoint holds all fakes."""
+    """Two processes with a section each train as one with both does, up to rounding; a checkpoint holds all fakes."""
     for name in ("one", "two"):
-        write_padded(tmp_path / name, {"pool": 3}, ("mask",), training={"batch_size": 2, "iterations": 2})
+        training = {"batch_size": 2, "iterations": 2, "input_shape": [1, 32, 32]}
+        write_padded(tmp_path / name, {"pool": 3}, ("mask",), training=training)
     run(tmp_path / "one", 2)
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-conf",
                "store_type=file", "--nproc-per-node", "2", str(ROOT / "02_train/train.py"), str(tmp_path / "two"),
