@@ -20,13 +20,13 @@ from torch.nn import functional
 
 from emsuite.common import device
 from emsuite.common.arrays import Shape
-from emsuite.models.activations import elu
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
+from emsuite.models.layers import Convolution2d, Convolution3d, elu
 from emsuite.models.unet_settings import UNetSettings, trace
 from emsuite.models.upsample import POINTWISE, Interpolate, Upsample
 
-_CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONV: dict[int, Callable[..., nn.Module]] = {2: Convolution2d, 3: Convolution3d}
 _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _POOL: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("max_pool", 2): functional.max_pool2d,
@@ -125,7 +125,7 @@ class UNet(nn.Module):
         for number, step in enumerate(steps):
             if step == "conv":
                 own = True
-                x = convolve(self.get_submodule(name), x)
+                x = self.get_submodule(name)(x)
                 if shortcut is None and self._norm_relu_follows and norms_on_gpu(x, self.training):
                     x = norm_relu(self.get_submodule(f"{name}_norm"), x)
                     break
@@ -204,19 +204,6 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
         return Upsample(coarser, fmaps, factor)
     lost = [settings.lost_up(level, axis) for axis in range(settings.dims)]
     return Interpolate(coarser, fmaps, factor, linear=settings.upsample == "bilinear", lost=lost)
-
-
-def convolve(layer: nn.Module, x: Tensor) -> Tensor:
-    """Return `layer(x)`, on a CPU in the type of its kernels if bfloat16 would make their gradient garbage.
-
-    This happens for padded inputs of several sections, but fewer than the kernel is deep: oneDNN leaves parts of the
-    gradient unwritten and writes past its end (torch 2.13 with AVX-512 bf16).
-    """
-    computes_here = x.device.type == "cpu" and torch.is_grad_enabled()
-    if computes_here and isinstance(layer, nn.Conv3d) and 1 < x.shape[2] < layer.kernel_size[0]:
-        with torch.autocast("cpu", enabled=False):
-            return layer(x.to(layer.weight.dtype))
-    return layer(x)
 
 
 def norms_on_gpu(x: Tensor, training: bool) -> bool:

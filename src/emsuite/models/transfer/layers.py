@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emsuite.models.layers import Convolution2d, Convolution3d, Transposed2d, Transposed3d
+
 _DEVIATION = 0.02
 """Of the first weights (Radford et al. 2016, DCGAN)."""
 _FEW = 20_480
@@ -17,11 +19,11 @@ _FEW = 20_480
 Sizes = int | Sequence[int]
 
 
-class Convolution3d(nn.Conv3d):
+class _Halved(Convolution3d):
     """A 3-D convolution with a fast way for a single small sample on a CPU: its two halves as a batch of two."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what `nn.Conv3d` returns, see there."""
+        """Return what `Convolution3d` returns, see there."""
         kernel, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
         depth = (x.shape[2] + 2 * padding - kernel) // stride + 1
         if depth < 2 or not _is_left_to_loops(x, self.kernel_size):
@@ -37,9 +39,11 @@ class Convolution3d(nn.Conv3d):
 def _is_left_to_loops(x: Tensor, kernel: Sequence[int]) -> bool:
     """Return whether torch would compute a convolution by its own loops, several times slower than by oneDNN.
 
-    It does so for one sample of few voxels and kernels up to 3 (ATen's `ConvParams::use_mkldnn`, torch 2.13).
+    It does so for one sample of few voxels and kernels up to 3, in float32 (`ConvParams::use_mkldnn`, torch 2.13).
     """
     if x.is_cuda or len(x) != 1 or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return False
+    if torch.is_autocast_enabled("cpu"):
         return False
     return x.shape[1] * x.shape[2] * x.shape[3] <= _FEW and min(kernel[1:]) <= 3
 
@@ -47,7 +51,7 @@ def _is_left_to_loops(x: Tensor, kernel: Sequence[int]) -> bool:
 def convolution(dims: int, in_channels: int, out_channels: int, kernel: Sizes, *, stride: Sizes = 1,
                 padding: Sizes = 0, bias: bool = True) -> nn.Module:  # fmt: skip
     """Return a convolution over the last `dims` axes."""
-    kind = Convolution3d if dims == 3 else nn.Conv2d
+    kind = _Halved if dims == 3 else Convolution2d
     k, s, p = (_per_axis(dims, sizes) for sizes in (kernel, stride, padding))
     return kind(in_channels, out_channels, k, s, p, bias=bias)  # type: ignore[arg-type]
 
@@ -55,7 +59,7 @@ def convolution(dims: int, in_channels: int, out_channels: int, kernel: Sizes, *
 def transposed(dims: int, in_channels: int, out_channels: int, kernel: int, *, stride: Sizes = 2, padding: Sizes = 1,
                more: Sizes = 0, bias: bool = True) -> nn.Module:  # fmt: skip
     """Return a transposed convolution over the last `dims` axes; its output is `more` voxels longer at its end."""
-    kind = nn.ConvTranspose3d if dims == 3 else nn.ConvTranspose2d
+    kind = Transposed3d if dims == 3 else Transposed2d
     s, p, m = (_per_axis(dims, sizes) for sizes in (stride, padding, more))
     return kind(in_channels, out_channels, kernel, s, p, m, bias=bias)  # type: ignore[arg-type]
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emsuite.models.activations import elu
+from emsuite.models.layers import elu
 from emsuite.models.transfer.extent import Extent
 from emsuite.models.transfer.generator import Generator
 from emsuite.models.transfer.layers import convolution, interpolated, repeat_border
