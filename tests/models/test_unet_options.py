@@ -199,3 +199,17 @@ def test_every_parameter_receives_a_gradient(more: dict) -> None:
 def test_settings_that_do_not_fit(more: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         settings(SMALL, **more)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_bfloat16_trains_on_a_cpu(options: dict) -> None:
+    torch.manual_seed(0)
+    unet, x, gradients = UNet(settings(SMALL | {"padding": "same"}, **options)), torch.randn(2, 1, 4, 36, 36), []
+    slope = torch.randn_like(unet(x))
+    for precise in (True, False):
+        unet.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            (unet(x).float() * slope).sum().backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in unet.parameters() if weight.grad is not None]))
+    apart = float((gradients[1] - gradients[0]).norm()) / float(gradients[0].norm())
+    assert apart < 0.4, "sums of random signs double what 8 bits round off"

@@ -159,7 +159,8 @@ class UNet(nn.Module):
             return crop_and_pool(x, skipped, factor)
         device = "cpu" if x.is_meta else x.device.type  # shapes alone have no autocast
         with torch.autocast(device, enabled=False):  # maxima need no float32, which a CPU would take
-            return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
+            exact = x.float() if self.settings.downsample == "average_pool" and device == "cpu" and _is_half(x) else x
+            return x, _POOL[self.settings.downsample, self.settings.dims](exact, factor)
 
     def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:
         layer: Any = self.get_submodule(f"up_{level + 1}_to_{level}")
@@ -204,6 +205,10 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
         return Upsample(coarser, fmaps, factor)
     lost = [settings.lost_up(level, axis) for axis in range(settings.dims)]
     return Interpolate(coarser, fmaps, factor, linear=settings.upsample == "bilinear", lost=lost)
+
+
+def _is_half(x: Tensor) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)
 
 
 def norms_on_gpu(x: Tensor, training: bool) -> bool:
