@@ -61,7 +61,7 @@ def _names(folders: Sequence[Path]) -> dict[Path, str]:
         parts, others = folder.parts, [other.parts for other in folders if other != folder]
         ends = range(1, len(parts) + 1)
         n = next((n for n in ends if all(other[-n:] != parts[-n:] for other in others)), len(parts))
-        names[folder] = "/".join(parts[-n:])
+        names[folder] = str(Path(*parts[-n:]))
     return names
 
 

@@ -1,5 +1,6 @@
 """Regions of volumes as users write them: `z0:z1,y0:y1,x0:x1` in nm."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from emsuite.common.errors import BadInput
@@ -67,6 +68,22 @@ def check_volume(volume: Path, roi: str | None, has_labels: bool) -> None:
             raise BadInput(str(error) if str(volume) in str(error) else f"{volume}: {error}") from None
     if has_labels and not holds_array(volume / LABELS):
         raise BadInput(f"{volume}: has no {LABELS}, expected labels to train on or to score by")
+
+
+def shared_volume(some: Iterable[tuple[str, Roi]], others: Iterable[tuple[str, Roi]]) -> str | None:
+    """Return the first volume of `some` with a region that shares voxels with one of `others`; None without one.
+
+    Args:
+        some: paths of volumes, each with a region in it, nm.
+        others: the same.
+    """
+    known: dict[Path, list[Roi]] = {}
+    for name, roi in others:
+        known.setdefault(Path(name).resolve(), []).append(roi)
+    for name, roi in some:
+        if any(not roi.intersect(other).empty for other in known.get(Path(name).resolve(), ())):
+            return name
+    return None
 
 
 def format_roi(roi: Roi) -> str:

@@ -22,7 +22,7 @@ from emsuite.common import device
 from emsuite.common.arrays import Shape
 from emsuite.models.aligned import aligns, convolve_relu
 from emsuite.models.crop import centre_crop, crop_and_pool, join
-from emsuite.models.layers import Convolution2d, Convolution3d, elu
+from emsuite.models.layers import Convolution2d, Convolution3d, average_pool, elu
 from emsuite.models.unet_settings import UNetSettings, trace
 from emsuite.models.upsample import POINTWISE, Interpolate, Upsample
 
@@ -31,8 +31,8 @@ _BATCH_NORM: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.Bat
 _POOL: dict[tuple[str, int], Callable[..., Tensor]] = {
     ("max_pool", 2): functional.max_pool2d,
     ("max_pool", 3): functional.max_pool3d,
-    ("average_pool", 2): functional.avg_pool2d,
-    ("average_pool", 3): functional.avg_pool3d,
+    ("average_pool", 2): average_pool,
+    ("average_pool", 3): average_pool,
 }
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -159,8 +159,7 @@ class UNet(nn.Module):
             return crop_and_pool(x, skipped, factor)
         device = "cpu" if x.is_meta else x.device.type  # shapes alone have no autocast
         with torch.autocast(device, enabled=False):  # maxima need no float32, which a CPU would take
-            exact = x.float() if self.settings.downsample == "average_pool" and device == "cpu" and _is_half(x) else x
-            return x, _POOL[self.settings.downsample, self.settings.dims](exact, factor)
+            return x, _POOL[self.settings.downsample, self.settings.dims](x, factor)
 
     def _up(self, level: int, x: Tensor, skip: Tensor, pads: bool) -> Tensor:
         layer: Any = self.get_submodule(f"up_{level + 1}_to_{level}")
@@ -205,10 +204,6 @@ def _upsampling(settings: UNetSettings, level: int, coarser: int, fmaps: int) ->
         return Upsample(coarser, fmaps, factor)
     lost = [settings.lost_up(level, axis) for axis in range(settings.dims)]
     return Interpolate(coarser, fmaps, factor, linear=settings.upsample == "bilinear", lost=lost)
-
-
-def _is_half(x: Tensor) -> bool:
-    return x.dtype in (torch.bfloat16, torch.float16)
 
 
 def norms_on_gpu(x: Tensor, training: bool) -> bool:

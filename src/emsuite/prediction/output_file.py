@@ -37,10 +37,8 @@ from emsuite.io.volume import (
 )
 from emsuite.prediction.predict import predict_to
 from emsuite.prediction.predictor import Predictor
-from emsuite.prediction.region import in_voxels
 from emsuite.prediction.request import EVERYTHING, Request
 from emsuite.prediction.settings import decided_settings, same_weights
-from emsuite.prediction.tile_size import tell_of_margins
 
 _KEPT = 64  # voxels along an axis that are compared at once, in whole chunks
 
@@ -65,16 +63,15 @@ def predict_into(
     """
     is_hdf5 = name_of_format(out) == "hdf5"
     _check(out, is_hdf5, request)
-    decided, tiles = decided_settings(settings, predictor, raw, roi), out.with_name(out.name + ".unfinished.zarr")
-    of_file = decided | {"file": "hdf5"} if is_hdf5 else decided
-    upgrade = same_weights(of_file)
-    if is_finished(out, of_file, upgrade):
-        if is_hdf5:
-            _remove_left_tiles(out, tiles)
-        return False
-    tell_of_margins(predictor.input_shape, predictor.step, in_voxels(raw, roi).shape)
+    decided = decided_settings(settings, predictor, raw, roi)
     if not is_hdf5:
         return predict_to(out, decided, inputs, predictor, raw, roi, workers, request)
+    tiles = out.with_name(out.name + ".unfinished.zarr")
+    of_file = decided | {"file": "hdf5"}
+    upgrade = same_weights(of_file)
+    if is_finished(out, of_file, upgrade):
+        _remove_left_tiles(out, tiles)
+        return False
     with output(out, of_file, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint):
         predict_to(tiles, decided, inputs, predictor, raw, roi, workers, request)
         _write(out, [open_volume(tiles / name) for name in array_names(tiles)])

@@ -45,6 +45,7 @@ from emsuite.prediction.storage_layout import (
     share_rows,
 )
 from emsuite.prediction.tile_grid import TileGrid
+from emsuite.prediction.tile_size import tell_of_margins
 
 _GPU_READERS, _GPU_WRITERS = 4, 8  # threads that read, and that compress and write, beside one GPU, at most
 
@@ -78,6 +79,7 @@ def predict_to(
     upgrade = same_weights(settings)
     if is_finished(out, settings, upgrade):
         return False
+    tell_of_margins(predictor.input_shape, predictor.step, in_voxels(raw, roi).shape)
     with output(out, settings, inputs=inputs, upgrade=upgrade, fingerprint=fingerprint) as prediction:
         predict_volume(predictor, raw, roi, prediction, workers, request)
         check_unchanged(settings, predictor, raw, roi)  # the tiles are forgotten by now: the next run begins anew

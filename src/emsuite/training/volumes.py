@@ -25,7 +25,7 @@ from emsuite.data.labels_mask import MaskRule
 from emsuite.data.training_volume import Ones, TrainingVolume, check_grey, load_training_volume, memory_needed
 from emsuite.data.transfer.volumes import paths_of
 from emsuite.io.fingerprint import content
-from emsuite.io.regions import parse_roi
+from emsuite.io.regions import parse_roi, shared_volume
 from emsuite.io.volume import LABELS, MASK, RAW, Volume, holds_array, is_url, open_volume
 from emsuite.models.receptive_field import output_shape
 from emsuite.training.transfer.domains import DomainVolume, Statistics, load_domains, load_held_out_domains
@@ -97,11 +97,8 @@ def load_held_out(config: NetworkConfig, project: Path, training: Sequence[Train
         return load_held_out_domains(config, project, training)
     parts = list(config.training.validation.data) or _held_out_of_split(config, project)
     volumes = load_training_data(config, [part.argument for part in parts], project, training[0].grey_range)
-    for volume in volumes:
-        for other in training:
-            is_same = Path(volume.name).resolve() == Path(other.name).resolve()
-            if is_same and not _region(volume).intersect(_region(other)).empty:
-                raise BadInput(f"{volume.name}: held out for validation and trained on; expected other parts of it")
+    if shared := shared_volume(map(_placed, volumes), map(_placed, training)):
+        raise BadInput(f"{shared}: held out for validation and trained on; expected other parts of it")
     return volumes
 
 
@@ -125,9 +122,9 @@ def _image_loader(config: NetworkConfig, folders: Sequence[str], project: Path) 
     return ImageLoader(ready, config.plate, list(names), size, margin, stream)
 
 
-def _region(volume: TrainingVolume) -> Roi:
+def _placed(volume: TrainingVolume) -> tuple[str, Roi]:
     assert volume.labels is not None
-    return Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
+    return volume.name, Roi(volume.labels_offset, Coordinate(volume.labels.shape) * volume.voxel_size)
 
 
 def _held_out_parts(config: NetworkConfig, project: Path) -> list[VolumePart]:

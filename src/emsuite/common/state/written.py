@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emsuite.common.files import files_below, sha256
+from emsuite.common.files import METADATA, files_below, sha256
 
 _ALWAYS_READ = 2**20
 """Bytes of a file that is compared by its content even if its size and time are those of its record."""
@@ -98,9 +98,9 @@ def _arrays(path: Path) -> list[Path]:
 
 
 def _files_beside(path: Path) -> list[Path]:
-    """Return the files in a folder that is no zarr container itself."""
+    """Return the files in a folder that is no container itself."""
     files = sorted(file for file in path.iterdir() if file.is_file())
-    return [] if {file.name for file in files} & {"zarr.json", ".zgroup", ".zarray", ".zattrs"} else files
+    return [] if {file.name for file in files} & METADATA else files
 
 
 def _about(file: Path) -> dict[str, Any]:

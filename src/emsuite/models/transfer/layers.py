@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emsuite.models.layers import Convolution2d, Convolution3d, Transposed2d, Transposed3d
+from emsuite.models.layers import Convolution2d, Convolution3d, Transposed2d, Transposed3d, is_reduced
 
 _DEVIATION = 0.02
 """Of the first weights (Radford et al. 2016, DCGAN)."""
@@ -41,9 +41,7 @@ def _is_left_to_loops(x: Tensor, kernel: Sequence[int]) -> bool:
 
     It does so for one sample of few voxels and kernels up to 3, in float32 (`ConvParams::use_mkldnn`, torch 2.13).
     """
-    if x.is_cuda or len(x) != 1 or x.dtype != torch.float32 or torch.compiler.is_compiling():
-        return False
-    if torch.is_autocast_enabled("cpu"):
+    if x.is_cuda or len(x) != 1 or is_reduced(x) or torch.compiler.is_compiling():
         return False
     return x.shape[1] * x.shape[2] * x.shape[3] <= _FEW and min(kernel[1:]) <= 3
 

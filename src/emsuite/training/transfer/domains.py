@@ -14,6 +14,7 @@ from emsuite.data.training_volume import TrainingVolume
 from emsuite.data.transfer.domain import Domain, load_domain
 from emsuite.data.transfer.settings import DomainSettings
 from emsuite.data.transfer.statistics import DomainStatistics
+from emsuite.io.regions import shared_volume
 
 NAMES = ("a", "b")
 Statistics = Mapping[str, DomainStatistics]
@@ -82,13 +83,12 @@ def load_held_out_domains(
     assert held_out is not None, "the schema asks for them"
     trained = domains_of(training)
     loaded = _load(config, held_out, project, {one.name: one.statistics for one in trained})
-    known = [(Path(name).resolve(), roi) for domain in trained for name, roi in domain.regions()]
+    known = [place for domain in trained for place in domain.regions()]
     for domain in domains_of(loaded):
-        for name, roi in domain.regions():
-            if any(path == Path(name).resolve() and not roi.intersect(other).empty for path, other in known):
-                raise BadInput(
-                    f"{name}: transfer.held_out.{domain.name} shares voxels with transfer.domains, expected other boxes"
-                )
+        if shared := shared_volume(domain.regions(), known):
+            raise BadInput(
+                f"{shared}: transfer.held_out.{domain.name} shares voxels with transfer.domains, expected other boxes"
+            )
     return loaded
 
 
