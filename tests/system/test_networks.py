@@ -62,6 +62,8 @@ def test_the_networks_of_transfer_em() -> None:
     described = describe(folder, config, config.training.input_shape)
     assert "parameters of a2b 129,480, b2a 129,480, d_a 181,369, d_b 181,369" in as_text(config, described)
     assert described.output_shape == (40, 40, 40)
+    prior = load_network(folder, ["transfer.discriminator.prior={network: ../small, layer: unet.layer_2_left_1}"])
+    assert "d_b 181,369 (d_b without those that read its prior)" in as_text(prior, described)
 
 
 def test_the_cremi_tutorials_network() -> None:

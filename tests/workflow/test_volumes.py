@@ -10,7 +10,7 @@ import pytest
 from builders import ROOT, write_array
 from emsuite.common.errors import BadInput
 from emsuite.io.single_file import write_hdf5
-from emsuite.io.volume import LABELS, RAW
+from emsuite.io.volume import LABELS, MASK, RAW
 from emsuite.workflow.plan import load_plan
 from emsuite.workflow.step_orders import StepOrders
 
@@ -53,6 +53,17 @@ def test_skeletons_are_the_ground_truth_of_a_volume_without_labels(tmp_path: Pat
         "--dataset",
         plan.dataset.name,
     ]
+
+
+@pytest.mark.parametrize("name", ["cube.h5", "cube.h5/group"])
+def test_a_mask_in_an_hdf5_file_is_scored_by(tmp_path: Path, name: str) -> None:
+    array = np.ones((4, 4, 4), np.uint8), {"resolution": [8.0] * 3}
+    inside = ("volumes/raw", LABELS, MASK)
+    write_hdf5(tmp_path / "cube.h5", {f"{group}{key}": array for group in ("", "group/") for key in inside}, {})
+    plan = load_plan(FIB25 | {"train": str(tmp_path / name), "test": str(tmp_path / name)}, ROOT)
+    told = plan.volumes.truth_option(tmp_path / name, plan.dataset_option)
+    assert told == ["--labels", str(tmp_path / name / LABELS), "--mask", str(tmp_path / name / MASK),
+                    "--dataset", "fib25"]  # fmt: skip
 
 
 def test_volumes_that_are_still_to_come_have_labels() -> None:

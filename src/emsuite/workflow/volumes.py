@@ -70,7 +70,7 @@ class Volumes:
         `--dataset` has the mask compared with its rule: another run may write the mask anew meanwhile.
         """
         has_labels, mask = self.has_labels(volume), volume / MASK
-        has_mask = (has_labels and is_writable(volume)) or (volume.exists() and holds_array(mask))
+        has_mask = (has_labels and is_writable(volume)) or (is_there(volume) and holds_array(mask))
         labels = ["--labels", str(volume / LABELS)] if has_labels else []
         return [*labels, *(["--mask", str(mask), "--dataset", dataset_option] if has_mask else [])]
 
